@@ -1,0 +1,72 @@
+# make help lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+KLAB := $(CURDIR)/$(BIN)/klab
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e bench golden docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: ## Install what is missing: packages, Python environment; about a second when nothing is
+	@tools/setup
+
+lab: install ## From a fresh machine to three Ready nodes
+	tools/as-root $(KLAB) box build
+	tools/as-member $(KLAB) create 1m2w
+	tools/as-member $(KLAB) kubectl 1m2w -- get nodes -o wide
+	@printf '\nNext:\n  %s\n  %s\n  %s\n' \
+		'.venv/bin/klab ssh 1m2w cp1                a shell on the control plane' \
+		'.venv/bin/klab kubectl 1m2w -- get pods -A   kubectl, pointed at the lab' \
+		'.venv/bin/klab destroy 1m2w                everything gone again'
+
+check: ## Lint, types, layers, generated docs, unit and golden tests: under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+	$(PYTEST) -q -n 2 tests/unit tests/golden
+
+fix: ## Repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install ## Every test: unit, contract, integration, end to end
+	@$(MAKE) check
+	$(PYTEST) -v --durations=10 tests/contract tests/integration tests/e2e
+
+test-unit: ## Unit and golden tests
+	$(PYTEST) -n 2 tests/unit tests/golden
+
+test-contract: ## The Machines contract: the fake, and real libvirt with tiny VMs
+	$(PYTEST) tests/contract
+
+test-integration: ## The wheel, and what other programs say of the files klab renders
+	$(PYTEST) tests/integration
+
+test-e2e: ## A real lab; builds the box if there is none
+	$(PYTEST) tests/e2e
+
+bench: install ## klab against the classroom recipe
+	bench/run
+
+golden: ## Write the golden files anew; review the difference
+	KLAB_GOLDEN=1 $(PYTEST) -q tests/golden
+
+docs: ## Write docs/reference anew
+	$(BIN)/python docs/generate.py
+
+lock: ## Write requirements.lock anew
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--extra dev --extra libvirt --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what building and testing left in this folder; labs and boxes stay
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""klab: a scenario file becomes a lab of real virtual machines running real Kubernetes."""

@@ -1,0 +1,114 @@
+"""Every way klab can fail, as one tree.
+
+    LabError                     exit code 1
+    |-- UsageError               2   a file, an option or an argument is wrong
+    |   `-- ScenarioError        2   the scenario file; holds every problem with its line
+    |-- NotFound                 3   no such lab, node, box or scenario
+    |-- Conflict                 4   what is asked for contradicts what exists
+    |-- HostError                5   this machine lacks something (program, RAM, right)
+    |-- ProgramError             6   a program that klab started failed
+    |   `-- ProgramTimeout       6   ... or did not end in time
+    |-- BoxError                 7   a box is damaged or cannot be built
+    |-- MachineError             8   a virtual machine does not do what it should
+    |-- ClusterError             9   Kubernetes on the nodes does not come up
+    |   `-- NotReadyInTime       9   ... before the deadline
+    `-- Interrupted            130   the person pressed Ctrl-C
+
+Each error says what happened (`message`), shows what was seen (`details`) and what
+to try next (`hint`). The CLI prints these three and exits with `exit_code`; no
+traceback reaches a person unless they ask for one with --debug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LabError(Exception):
+    """Base of all failures klab knows how to explain.
+
+    Args:
+        message: one sentence, no trailing full stop: what happened, to what.
+        details: lines a person needs to see (log lines, the values compared).
+        hint: what to do next, as a sentence or a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message, *(f"  {line}" for line in self.details)]
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(LabError):
+    """A file, an option or an argument is wrong."""
+
+    exit_code = 2
+
+
+class ScenarioError(UsageError):
+    """The scenario file cannot be used; `details` lists every problem, each with its line."""
+
+
+class NotFound(LabError):
+    """No lab, node, box or scenario has this name."""
+
+    exit_code = 3
+
+
+class Conflict(LabError):
+    """What was asked for contradicts what already exists."""
+
+    exit_code = 4
+
+
+class HostError(LabError):
+    """This machine lacks something klab needs: a program, memory, disk, a permission."""
+
+    exit_code = 5
+
+
+class ProgramError(LabError):
+    """A program that klab started failed; `details` holds the last lines it printed."""
+
+    exit_code = 6
+
+
+class ProgramTimeout(ProgramError):
+    """A program that klab started did not end in the time it was given."""
+
+
+class BoxError(LabError):
+    """A box is missing, damaged or cannot be built."""
+
+    exit_code = 7
+
+
+class MachineError(LabError):
+    """A virtual machine cannot be made, started, reached or removed."""
+
+    exit_code = 8
+
+
+class ClusterError(LabError):
+    """The nodes run, but do not become a Kubernetes cluster."""
+
+    exit_code = 9
+
+
+class NotReadyInTime(ClusterError):
+    """The deadline passed before every node was Ready."""
+
+
+class Interrupted(LabError):
+    """The person pressed Ctrl-C; what was begun has been left in a state that `create` can continue."""
+
+    exit_code = 130

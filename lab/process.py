@@ -1,0 +1,304 @@
+"""The one door to other programs.
+
+Every program klab starts is started here, so that each has a time limit, runs in a
+process group of its own (killed as a whole when the limit passes or the person presses
+Ctrl-C), and leaves its output where an error message can show the end of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lab.errors import HostError, ProgramError, ProgramTimeout
+
+TAIL_LINES = 20
+TERMINATE_GRACE_SECONDS = 10.0
+
+# Which Debian package brings a program that is not there.
+PACKAGES = {
+    "vagrant": "vagrant vagrant-libvirt",
+    "virsh": "libvirt-clients",
+    "libvirtd": "libvirt-daemon-system",
+    "virtlogd": "libvirt-daemon-system",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mmdebstrap": "mmdebstrap",
+    "genisoimage": "genisoimage",
+    "xorriso": "xorriso",
+    "dnsmasq": "dnsmasq-base",
+    "mke2fs": "e2fsprogs",
+    "sfdisk": "fdisk",
+    "grub-mkimage": "grub-common grub-pc-bin",
+    "skopeo": "skopeo",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "ip": "iproute2",
+    "gcc": "gcc libc6-dev",
+    "VBoxManage": "virtualbox",
+}
+
+
+# Daemons: held, since Python complains of a child that is forgotten while it runs.
+_SPAWNED: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A program that ended: its exit code and what it printed."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def tail(self) -> list[str]:
+        """The last lines printed, standard error first where there is any."""
+        text = self.stderr.strip() or self.stdout.strip()
+        return text.splitlines()[-TAIL_LINES:]
+
+
+def find(program: str) -> str:
+    """The full path of `program`.
+
+    Raises:
+        HostError: it is not installed; the hint names the Debian package.
+    """
+    # Debian keeps sbin out of an ordinary user's PATH; half of what klab starts lives there.
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+    found = shutil.which(program, path=path)
+    if found is None:
+        package = PACKAGES.get(program, program)
+        raise HostError(f"{program} is not installed", hint=f"sudo apt-get install {package}")
+    return found
+
+
+def have(program: str) -> bool:
+    """Whether `program` is installed."""
+    try:
+        find(program)
+    except HostError:
+        return False
+    return True
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    timeout: float,
+    check: bool = True,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    on_start: Callable[[subprocess.Popen[str]], None] | None = None,
+    hint: str = "",
+) -> Completed:
+    """Run a program to its end.
+
+    Args:
+        argv: the program and its arguments; no shell is involved.
+        timeout: seconds it may take; then its whole process group is killed.
+        check: raise when it exits with anything but 0.
+        cwd: the folder it runs in.
+        env: variables added to klab's own environment.
+        stdin: text handed to it; without it, it reads nothing.
+        log: file that its output (both streams) is appended to, line by line.
+        on_line: called with each line as it is printed (both streams).
+        on_start: called with the child once it runs; another thread may end it with `kill_group`.
+        hint: the hint of the error raised when it fails.
+
+    Raises:
+        HostError: the program is not installed.
+        ProgramError: it failed and `check` was set.
+        ProgramTimeout: it did not end in time; it and its children are gone.
+    """
+    with start(argv, cwd=cwd, env=env, stdin=stdin is not None) as child:
+        lines = _Lines(child, log, on_line)
+        try:
+            if on_start is not None:
+                on_start(child)
+            if stdin is not None and child.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.write(stdin)
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.close()
+            child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            kill_group(child)
+            lines.join()
+            name = Path(child.args[0]).name  # type: ignore[index, arg-type]
+            raise ProgramTimeout(
+                f"{name} did not end within {timeout:g} s and was stopped", details=lines.done(1).tail, hint=hint
+            ) from None
+        except BaseException:
+            kill_group(child)
+            lines.join()
+            raise
+        lines.join()
+        done = lines.done(child.returncode)
+    if check and done.code != 0:
+        raise failed(done, hint)
+    return done
+
+
+def failed(done: Completed, hint: str = "") -> ProgramError:
+    """The error that says how a program failed."""
+    name = Path(done.argv[0]).name
+    return ProgramError(
+        f"{name} failed with exit code {done.code}", details=[" ".join(done.argv), *done.tail], hint=hint
+    )
+
+
+@contextlib.contextmanager
+def start(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bool = False,
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program in a process group of its own, with both output streams piped.
+
+    Leaving the context kills whatever of the group still runs.
+
+    Raises:
+        HostError: the program is not installed.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = find(words[0])
+    child = subprocess.Popen(
+        words,
+        cwd=cwd,
+        env={**os.environ, **env} if env else None,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            kill_group(child)
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def attach(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program on the person's own terminal (ssh, kubectl) and return its exit code.
+
+    Ctrl-C reaches the program, not klab.
+
+    Raises:
+        HostError: the program is not installed.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = find(words[0])
+    child = subprocess.Popen(words, env={**os.environ, **env} if env else None)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def spawn(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Start a program that outlives klab (a daemon) and return its process id.
+
+    Raises:
+        HostError: the program is not installed.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = find(words[0])
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            words,
+            env={**os.environ, **env} if env else None,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    _SPAWNED.append(child)
+    return child.pid
+
+
+def kill_group(child: subprocess.Popen[str]) -> None:
+    """End a child and everything it started: SIGTERM, a grace, then SIGKILL."""
+    for sign, grace in ((signal.SIGTERM, TERMINATE_GRACE_SECONDS), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, sign)
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            continue
+        # The leader is gone; its children may linger until SIGKILL reaches the group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        return
+
+
+class _Lines:
+    """Reads both streams of a child in two threads, so that neither pipe fills up."""
+
+    def __init__(self, child: subprocess.Popen[str], log: Path | None, on_line: Callable[[str], None] | None) -> None:
+        self._child = child
+        self._on_line = on_line
+        self._log = log.open("a", encoding="utf-8") if log else None
+        self._lock = threading.Lock()
+        self._kept: dict[str, deque[str]] = {"stdout": deque(), "stderr": deque()}
+        self._threads = [
+            threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            for name, stream in (("stdout", child.stdout), ("stderr", child.stderr))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        with contextlib.suppress(ValueError):  # closed under us after a kill
+            for line in stream:
+                with self._lock:
+                    self._kept[name].append(line)
+                    if self._log:
+                        self._log.write(line)
+                        self._log.flush()
+                    if self._on_line:
+                        self._on_line(line.rstrip("\n"))
+
+    def join(self) -> None:
+        """Wait until both streams have ended; a grandchild that keeps one open is not waited for."""
+        for thread in self._threads:
+            thread.join(timeout=5)
+        with self._lock:
+            if self._log:
+                self._log.close()
+                self._log = None
+
+    def done(self, code: int) -> Completed:
+        with self._lock:
+            argv = tuple(str(word) for word in self._child.args)  # type: ignore[union-attr]
+            return Completed(argv, code, "".join(self._kept["stdout"]), "".join(self._kept["stderr"]))

@@ -1,0 +1,235 @@
+"""What klab keeps on disk: its home, the folder of each lab, and the lock on it.
+
+KLAB_HOME (default: the platform's user data folder, ~/.local/share/klab)
+|-- labs/NAME/     one lab; an ordinary Vagrant project (see LabFolder)
+|-- boxes/         built boxes
+|-- cache/         what a second build need not make again
+`-- realm/         the private libvirt, where the machine has no libvirtd of its own
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lab.errors import Conflict, LabError, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that holds everything klab keeps for one person."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """KLAB_HOME where it is set, else the platform's user data folder."""
+        if chosen := os.environ.get("KLAB_HOME"):
+            return cls(Path(chosen).expanduser().absolute())
+        from platformdirs import user_data_path
+
+        return cls(user_data_path("klab", appauthor=False))
+
+    @property
+    def labs(self) -> Path:
+        return self.root / "labs"
+
+    @property
+    def boxes(self) -> Path:
+        return self.root / "boxes"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def realm(self) -> Path:
+        return self.root / "realm"
+
+    def lab(self, name: str) -> LabFolder:
+        """The folder of the lab called `name`, whether it exists or not."""
+        return LabFolder(self.labs / name)
+
+    def existing(self) -> list[LabFolder]:
+        """Every lab there is, by name."""
+        if not self.labs.is_dir():
+            return []
+        return [LabFolder(p) for p in sorted(self.labs.iterdir()) if (p / "lab.json").is_file()]
+
+    def pick(self, name: str | None) -> LabFolder:
+        """The lab that a person means: by name, or the only one there is.
+
+        Raises:
+            NotFound: no lab of that name, or none at all.
+            Conflict: no name given and several labs exist.
+        """
+        labs = self.existing()
+        names = ", ".join(lab.name for lab in labs)
+        if name is not None:
+            for lab in labs:
+                if lab.name == name:
+                    return lab
+            hint = f"labs here: {names}" if labs else "klab create 1m2w makes one"
+            raise NotFound(f"there is no lab called {name!r}", hint=hint)
+        if not labs:
+            raise NotFound("there is no lab yet", hint="klab create 1m2w makes one")
+        if len(labs) > 1:
+            raise Conflict("there is more than one lab", details=[names], hint="name the one you mean")
+        return labs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What klab knows of one lab beyond its plan: lab.json.
+
+    `phase` is one of creating, ready, destroying. `dilation` is the rate at which the
+    guests' clocks run (1.0 on hardware virtualization), `epoch` the host's time in
+    seconds since 1970 from which dilated clocks are counted.
+    """
+
+    id: str
+    name: str
+    provider: str
+    box: str
+    seat: int
+    phase: str
+    created: float
+    accelerated: bool = True
+    dilation: float = 1.0
+    epoch: float = 0.0
+    owned: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabFolder:
+    """One lab on disk.
+
+    scenario.yaml  as the person wrote it      plan.json   what was decided
+    lab.json       the Record                  Vagrantfile what Vagrant reads
+    events.jsonl   when each phase began       kubeconfig  admin access
+    ssh/ pki/      keys, for the owner alone   logs/       vagrant, consoles
+    seeds/         cloud-init seeds; gone once the nodes have read them
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "lab.json").is_file()
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.path / "kubeconfig"
+
+    @property
+    def ssh_key(self) -> Path:
+        return self.path / "ssh" / "id_ed25519"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def seeds(self) -> Path:
+        return self.path / "seeds"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    def record(self) -> Record:
+        """Read lab.json.
+
+        Raises:
+            LabError: it is damaged.
+        """
+        file = self.path / "lab.json"
+        try:
+            return Record(**json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise LabError(
+                f"the record of lab {self.name!r} is damaged",
+                details=[f"{file}: {error}"],
+                hint=f"klab destroy {self.name} removes what is left of it",
+            ) from error
+
+    def write_record(self, record: Record) -> None:
+        write_atomic(self.path / "lab.json", json.dumps(asdict(record), indent=2) + "\n")
+
+    def update_record(self, **changes: Any) -> Record:
+        """Write lab.json anew with some fields changed and return it."""
+        record = replace(self.record(), **changes)
+        self.write_record(record)
+        return record
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lab for one command that changes it.
+
+        The kernel lets go of the lock when the process ends, however it ends.
+
+        Raises:
+            Conflict: another klab process holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.parent / f".{self.name}.lock"
+        with file.open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                holder = handle.read().strip() or "unknown"
+                raise Conflict(
+                    f"lab {self.name!r} is being worked on by another klab (process {holder})",
+                    hint="wait for it to end, or press Ctrl-C there",
+                ) from None
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            try:
+                yield
+            finally:
+                if not self.path.exists():
+                    file.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete the folder; lab.json goes last, so that a kill in between leaves a lab that `destroy` still finds."""
+        if not self.path.exists():
+            return
+        for entry in self.path.iterdir():
+            if entry.name == "lab.json":
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        shutil.rmtree(self.path)
+
+
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(raw)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

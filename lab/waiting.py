@@ -1,0 +1,57 @@
+"""One deadline, handed down, instead of time limits inside time limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the monotonic clock by which the work must be done."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """A deadline so many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds left; 0 once it has passed."""
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.left == 0.0
+
+    def at_most(self, seconds: float) -> float:
+        """Seconds left, but never more than `seconds`: the time limit of one step."""
+        return min(self.left, seconds)
+
+
+def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.0) -> T | None:
+    """Call `probe` until it returns something true or the deadline passes.
+
+    Args:
+        probe: returns what was waited for, or None (or False) for "not yet".
+        deadline: when to give up; the probe is called at least once.
+        every: seconds between two calls.
+
+    Returns:
+        What the probe returned, or None when the deadline passed first.
+    """
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_not_result(bool),
+        stop=lambda _state: deadline.passed,
+        wait=lambda _state: min(every, deadline.left),
+        retry_error_callback=lambda _state: None,
+    )
+    return retry(probe)
