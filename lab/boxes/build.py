@@ -1,0 +1,329 @@
+"""Building a box: the steps in order, each kept in the cache.
+
+programs    compiled from Go modules        cache/programs/
+debian      packages, configured            cache/debian/
+layers      packages for images, unpacked   cache/layers/
+images      one OCI layout                  cache/images/
+root        all of it as one file system    (not kept)
+disk        ... as a disk                   boxes/NAME@DIGEST/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+
+from lab import process
+from lab.boxes import debian, disk, gomodules, images, registry, root, store, vagrant
+from lab.boxes.cache import PARTIAL, Cache, digest_file, digest_tree, key_of
+from lab.boxes.chroot import need_root, run_in
+from lab.boxes.contents import list_contents
+from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
+from lab.boxes.store import Box
+from lab.catalog import Catalog
+from lab.errors import BoxError, HostError, NotFound
+from lab.store import Home
+
+Progress = Callable[[str], None]
+
+# Measured: caches 3 GiB, the file system 2.5, raw disk, qcow2 and box file 2.5 each.
+SPACE_GIB = 14
+REBUILD = f"rebuild{PARTIAL}"
+PROGRAMS = (
+    "mmdebstrap", "gcc", "tar", "sfdisk", "grub-mkimage", "qemu-img", "unshare",
+    "setpriv", "chroot", "mount", "apt-get",
+)  # fmt: skip
+
+
+def build_box(
+    home: Home,
+    catalog: Catalog,
+    name: str,
+    kubernetes: str,
+    on_progress: Progress = lambda _: None,
+    *,
+    recipes: Path | None = None,
+    rebuild: bool = False,
+) -> Box:
+    """Build a box, or return the one that the same inputs made before.
+
+    Args:
+        home: klab's folder; boxes and caches lie there.
+        catalog: the boxes and versions there are.
+        name: the recipe's name, for example debian-13.
+        kubernetes: a full version, for example 1.35.4.
+        on_progress: told of each step as it begins, as a short sentence.
+        recipes: the folder of recipes; by default klab's own.
+        rebuild: take every step again, without klab's cache (Go's own still helps): an
+            equal digest then shows that the build repeats.
+
+    Raises:
+        NotFound: no such box or version.
+        HostError: not root, a program is missing, or the disk is too full.
+        Conflict: another build is running.
+        BoxError, ProgramError: a step failed; finished steps are kept.
+    """
+    if name not in catalog.boxes or kubernetes not in catalog.kubernetes:
+        raise NotFound(
+            f"there is no box {name} with Kubernetes {kubernetes}",
+            hint=f"boxes: {', '.join(catalog.boxes)}; versions: {', '.join(catalog.kubernetes)}",
+        )
+    recipe = load_recipe(name, kubernetes, root=recipes)
+    whole = Cache(home.cache)
+    # Finding needs neither root nor free disk.
+    if not rebuild and store.list_boxes(home) and (found := _Build(home, recipe, whole, on_progress).find()):
+        return found
+    check_host(home)
+    with whole.lock(), _given_back(home):
+        whole.sweep()
+        if not rebuild:
+            return _Build(home, recipe, whole, on_progress).run()
+        afresh = home.cache / REBUILD
+        try:
+            shutil.rmtree(afresh, ignore_errors=True)
+            return _Build(home, recipe, Cache(afresh), on_progress).run()
+        finally:
+            shutil.rmtree(afresh, ignore_errors=True)
+
+
+def check_host(home: Home) -> None:
+    """Find out in the first second what would fail in the tenth minute.
+
+    Raises:
+        HostError: not root, a program is missing, or too little disk is free.
+    """
+    need_root()
+    gomodules.need_go()
+    for program in PROGRAMS:
+        process.find(program)
+    if platform.machine() != "x86_64":
+        raise HostError("boxes are built on x86-64 machines only", details=[f"this is {platform.machine()}"])
+    home.root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home.root).free / (1 << 30)
+    if free < SPACE_GIB:
+        raise HostError(
+            f"a build needs {SPACE_GIB} GiB of free disk, {home.root} has {free:.1f}",
+            hint="klab box prune, or set KLAB_HOME to a folder on a larger disk",
+        )
+
+
+@contextlib.contextmanager
+def _given_back(home: Home) -> Iterator[None]:
+    """Afterwards everything belongs to the person who called sudo: labs are made without it."""
+    try:
+        yield
+    finally:
+        uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
+        if uid and gid:
+            os.chown(home.root, int(uid), int(gid))
+            for folder, _, files in (*os.walk(home.cache), *os.walk(home.boxes)):
+                for path in (folder, *(f"{folder}/{name}" for name in files)):
+                    os.chown(path, int(uid), int(gid), follow_symlinks=False)
+
+
+class _Build:
+    """One build: the recipe, the caches, and whom to tell."""
+
+    def __init__(self, home: Home, recipe: Recipe, cache: Cache, on_progress: Progress) -> None:
+        gomodules.need_go()
+        self.home = home
+        self.recipe = recipe
+        self.tell = on_progress
+        self.cache = cache
+        self.log = home.cache / "build.log"
+        self._choice = gomodules.toolchain(recipe.go)
+        self._compilers = [gomodules.compiler(self._choice), _first_line("gcc", "--version")]
+        self._sources = debian.sources(recipe.suite)
+
+    @property
+    def inputs(self) -> str:
+        """The key of everything that goes into the box, except what Debian's mirror holds today."""
+        code = _code(debian, disk, gomodules, images, registry, root, vagrant)
+        return key_of(self.recipe.digest(), code, self._compilers, sorted(s.split()[-2] for s in self._sources))
+
+    def find(self) -> Box | None:
+        """The box that these inputs made before.
+
+        Raises:
+            BoxError: it is damaged.
+        """
+        for box in store.list_boxes(self.home):
+            if box.inputs == self.inputs and box.name == self.recipe.box_name:
+                store.check_box(box)
+                return box
+        return None
+
+    def run(self) -> Box:
+        self.log.unlink(missing_ok=True)
+        programs = self._programs()
+        system = self._debian()
+        layout = self._images(programs)
+        work = self.home.cache / f"root{PARTIAL}"
+        target = self.home.boxes / f"{self.recipe.box_name}{PARTIAL}"
+        try:
+            for folder in (work, target):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            self.tell("file system: configuring, importing images")
+            root.assemble(self.recipe, system / "root.tar", programs, layout, work, log=self.log)
+            return self._package(work, target, programs)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)
+
+    def _programs(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for program in self.recipe.programs:
+            key = self._program_key(program)
+            if not self.cache.has("programs", key):
+                self.tell(f"compiling {program.name} {program.version}".rstrip())
+
+            def make(target: Path, program: Program = program) -> None:
+                gomodules.build(program, self.recipe.folder, target, choice=self._choice, log=self.log)
+
+            folder = self.cache.step("programs", key, make)
+            found |= {name: folder / "bin" / name for name in program.build}
+        return found
+
+    def _program_key(self, program: Program) -> str:
+        sources = [p for p in (program.main, str(Path(program.c).parent) if program.c else "") if p]
+        trees = [digest_tree(self.recipe.folder / place) for place in sources]
+        return key_of(asdict(program), self._compilers, trees, _code(gomodules))
+
+    def _debian(self) -> Path:
+        key = key_of(self.recipe.suite, self.recipe.packages, self.recipe.epoch, _code(debian))
+        if not self.cache.has("debian", key):
+            self.tell(f"Debian {self.recipe.suite}: {len(self.recipe.packages)} packages and what they depend on")
+
+        def make(target: Path) -> None:
+            debian.make_root(
+                target / "root.tar", self.recipe.suite, self.recipe.packages, self.recipe.epoch, log=self.log
+            )
+
+        return self.cache.step("debian", key, make)
+
+    def _layer(self, packages: tuple[str, ...]) -> Path:
+        key = key_of(self.recipe.suite, packages, self.recipe.epoch, _code(debian, images))
+        if not self.cache.has("layers", key):
+            self.tell(f"packages for images: {' '.join(packages)}")
+
+        def make(target: Path) -> None:
+            unpacked = target / "packages.tar"
+            debian.make_layer(unpacked, self.recipe.suite, packages, self.recipe.epoch, log=self.log)
+            busybox = target / "busybox"
+            busybox.write_bytes(images.find_in_tar(unpacked, ["/bin/busybox"]))
+            busybox.chmod(0o755)
+            applets = process.run([busybox, "--list"], timeout=10).stdout.split()
+            images.write_base_layer(unpacked, target / "layer.tar", self.recipe.epoch, applets)
+            unpacked.unlink()
+            busybox.unlink()
+
+        return self.cache.step("layers", key, make) / "layer.tar"
+
+    def _images(self, programs: dict[str, Path]) -> Path:
+        bases = {name: self._layer(packages) for name, packages in self.recipe.bases.items()}
+        key = key_of(
+            # Folders are named by their keys; where they lie is of no matter.
+            [path.parent.name for path in bases.values()],
+            [path.parent.parent.name for path in programs.values()],
+            [asdict(spec) for spec in self.recipe.images],
+            digest_tree(self.recipe.folder / "images"),
+            self.recipe.epoch,
+            _code(images),
+        )
+        if not self.cache.has("images", key):
+            self.tell(f"packing {len(self.recipe.images)} images")
+
+        def make(target: Path) -> None:
+            layout = images.Layout(target, self.recipe.epoch)
+            shared: dict[str, str] = {}
+            for spec in self.recipe.images:
+                layout.add_image(spec, self._image_layers(spec, bases, programs, layout, shared, target))
+            layout.close()
+
+        return self.cache.step("images", key, make)
+
+    def _image_layers(
+        self,
+        spec: ImageSpec,
+        bases: dict[str, Path],
+        programs: dict[str, Path],
+        layout: images.Layout,
+        shared: dict[str, str],
+        work: Path,
+    ) -> list[str]:
+        layers = []
+        if spec.base:
+            if spec.base not in shared:
+                copy = work / "base.tar"
+                shutil.copyfile(bases[spec.base], copy)
+                shared[spec.base] = layout.add_layer(copy)
+            layers.append(shared[spec.base])
+        own = work / "own.tar"
+        overlay = self.recipe.folder / spec.overlay if spec.overlay else None
+        images.write_own_layer(spec, programs, overlay, own, self.recipe.epoch)
+        return [*layers, layout.add_layer(own)]
+
+    def _package(self, work: Path, target: Path, programs: dict[str, Path]) -> Box:
+        listed = run_in(work, "dpkg-query -W", timeout=60).stdout
+        (target / store.PACKAGES).write_text(listed.replace("\t", " "))
+        shutil.copyfile(programs[store.KUBECTL], target / store.KUBECTL)
+        (target / store.KUBECTL).chmod(0o755)
+        disk.clamp_dates(work, self.recipe.epoch)
+        (target / store.CONTENTS).write_text(list_contents(work))
+        self.tell("disk: file system and boot loader")
+        raw = target / "disk.raw"
+        disk.write_raw(work, raw, self.recipe.epoch, log=self.log)
+        disk.write_qcow2(raw, target / store.DISK, log=self.log)
+        raw.unlink()
+        self.tell("box file for Vagrant")
+        vagrant.write_libvirt_box(target / store.DISK, target / store.LIBVIRT, disk.VIRTUAL_GIB * 1024)
+        self.tell("digests")
+        files = {path.name: store.describe_file(path) for path in sorted(target.iterdir())}
+        return self._place(target, files)
+
+    def _is_whole(self, place: Path) -> bool:
+        try:
+            store.verify(self.home, store.read_box(place))
+        except BoxError:
+            return False
+        return True
+
+    def _place(self, target: Path, files: dict[str, store.BoxFile]) -> Box:
+        digest = files[store.DISK].sha256
+        place = store.folder_of(self.home, self.recipe.box_name, digest)
+        box = Box(
+            name=self.recipe.box_name,
+            digest=digest,
+            inputs=self.inputs,
+            kubernetes=self.recipe.kubernetes.version,
+            recipe=self.recipe.name,
+            created=time.time(),
+            virtual_mib=disk.VIRTUAL_GIB * 1024,
+            folder=place,
+            files=files,
+        )
+        if self._is_whole(place):
+            # The same bytes again: labs may be using the files that lie there.
+            box = replace(box, files=store.read_box(place).files)
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+            target.rename(place)
+        store.write_manifest(box)
+        return box
+
+
+def _code(*modules: ModuleType) -> list[str]:
+    """What stands in for a step's code in its key: another klab may do the step in another way."""
+    return [digest_file(Path(str(module.__file__))) for module in modules]
+
+
+def _first_line(*argv: str) -> str:
+    return process.run(list(argv), timeout=60).stdout.partition("\n")[0]

@@ -1,0 +1,83 @@
+"""Running a script inside a root file system.
+
+The mounts it needs are made in a mount namespace of its own, and everything it starts
+lives in a PID namespace of its own. Both end with the script, or with klab, however it
+ends: there is never a mount or a daemon to clean up, not even after a kill.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lab import process
+from lab.errors import HostError
+
+# /run and /tmp are memory: what a program leaves there does not get into the box.
+_ENTER = """
+set -eu
+root=$1; shift
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+while [ "$1" != -- ]; do
+  mkdir -p "$root/run/host/${1##*/}"
+  mount --bind "$1" "$root/run/host/${1##*/}"
+  shift
+done
+shift
+exec chroot "$root" "$@"
+"""
+
+
+def need_root() -> None:
+    """Refuse to go on as an ordinary user.
+
+    Raises:
+        HostError: klab does not run as root.
+    """
+    if os.geteuid() != 0:
+        raise HostError(
+            "building a box needs root: it unpacks and enters a Debian file system", hint="sudo -E klab box build"
+        )
+
+
+def run_in(
+    root: Path,
+    script: str,
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    bind: Sequence[Path] = (),
+    log: Path | None = None,
+) -> process.Completed:
+    """Run a bash script inside `root`.
+
+    Args:
+        root: a folder with a whole Debian file system.
+        script: text handed to bash on standard input.
+        timeout: seconds; then everything the script started is killed.
+        env: variables for the script.
+        bind: folders of the host to show as /run/host/NAME.
+        log: file that the output is appended to.
+
+    Raises:
+        ProgramError: the script failed or took too long.
+    """
+    variables = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        **(env or {}),
+    }
+    # Dies with klab, even with a klab that was killed outright; its children die with it.
+    enter = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    enter += ["--propagation", "private"]
+    # env -i: nothing of the host's environment gets into the box.
+    inside = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), "/bin/bash", "-s"]
+    argv = [*enter, "bash", "-c", _ENTER, "klab", str(root), *map(str, bind), "--", *inside]
+    return process.run(argv, timeout=timeout, stdin=script, log=log)

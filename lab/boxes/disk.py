@@ -1,0 +1,135 @@
+"""One disk that boots anywhere: partition table, ext4 and boot loader, without loop device or VM.
+
+GRUB's core image lies in the gap before the first partition and carries its whole
+configuration, so that BIOSes of QEMU and VirtualBox, over virtio, SATA or IDE, all load
+/vmlinuz and /initrd.img from the file system labelled "root".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab import process
+from lab.errors import BoxError, HostError
+
+SECTOR = 512
+# The usual 1 MiB gap: room for the core image, and partitions aligned for any disk.
+FIRST_SECTOR = 2048
+VIRTUAL_GIB = 8
+LABEL = "root"
+COMMAND_LINE = "root=LABEL=root rw console=tty0 console=ttyS0,115200n8 net.ifnames=0 mitigations=off quiet"
+GRUB = Path("/usr/lib/grub/i386-pc")
+_MODULES = ["biosdisk", "part_msdos", "ext2", "search", "search_label", "linux", "boot", "echo", "normal"]
+# GRUB 2.06 cannot read file systems with these two features (Debian 13's mke2fs sets them).
+_EXT4_WITHOUT = "^metadata_csum_seed,^orphan_file"
+_EARLY = f"""search.fs_label {LABEL} root
+linux ($root)/vmlinuz {COMMAND_LINE}
+initrd ($root)/initrd.img
+boot
+"""
+# Fixed, so that equal content makes an equal disk.
+_FS_UUID = "6b6c6162-0000-4000-8000-000000000001"
+_HASH_SEED = "6b6c6162-0000-4000-8000-000000000002"
+_DISK_ID = "0x6b6c6162"
+_CID = re.compile(rb"^CID=[0-9a-f]+$", re.MULTILINE)
+
+
+def write_raw(root: Path, target: Path, epoch: int, *, log: Path) -> None:
+    """Write a raw disk, sparse, of VIRTUAL_GIB, with the content of `root`.
+
+    Raises:
+        HostError: a program or GRUB's files are not installed.
+        ProgramError: one of the programs failed, for example because the content does not fit.
+    """
+    size = VIRTUAL_GIB << 30
+    with target.open("wb") as file:
+        file.truncate(size)
+    table = f"label: dos\nlabel-id: {_DISK_ID}\nstart={FIRST_SECTOR}, type=83, bootable\n"
+    process.run(["sfdisk", "-q", target], timeout=60, stdin=table, log=log)
+    _write_file_system(root, target, size, epoch, log)
+    _write_boot_loader(target, log)
+
+
+def write_qcow2(raw: Path, target: Path, *, log: Path) -> None:
+    """Convert a raw disk to qcow2, uncompressed: nodes read it all day long."""
+    process.run(["qemu-img", "convert", "-O", "qcow2", raw, target], timeout=1800, log=log)
+
+
+def write_vmdk(disk: Path, target: Path) -> None:
+    """Convert a disk to a VMDK of the kind that VirtualBox imports (streamOptimized, compressed)."""
+    process.run(["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", disk, target], timeout=3600)
+    _fix_content_id(target)
+
+
+def _write_file_system(root: Path, target: Path, size: int, epoch: int, log: Path) -> None:
+    argv = [*_own_mke2fs(root), "-q", "-F", "-t", "ext4", "-O", _EXT4_WITHOUT, "-L", LABEL, "-U", _FS_UUID]
+    argv += ["-d", str(root), "-E", f"offset={FIRST_SECTOR * SECTOR},hash_seed={_HASH_SEED},root_owner=0:0"]
+    argv += [str(target), f"{size // 1024 - FIRST_SECTOR * SECTOR // 1024}k"]
+    dates = {"SOURCE_DATE_EPOCH": str(epoch), "E2FSPROGS_FAKE_TIME": str(epoch)}
+    config = {"MKE2FS_CONFIG": str(root / "etc/mke2fs.conf")}
+    process.run(argv, timeout=1800, env={**dates, **config}, log=log)
+
+
+def _own_mke2fs(root: Path) -> list[str]:
+    """The box's own mke2fs, run through the box's own loader.
+
+    Older ones copy each file's change time into the disk, which no build can repeat, and
+    every host would have another version.
+    """
+    loader = root / "lib64/ld-linux-x86-64.so.2"
+    libraries = ":".join(str(root / place) for place in ("usr/lib/x86_64-linux-gnu", "usr/lib"))
+    return [str(loader), "--library-path", libraries, str(root / "usr/sbin/mke2fs")]
+
+
+def _write_boot_loader(target: Path, log: Path) -> None:
+    if not (GRUB / "boot.img").is_file():
+        raise HostError("GRUB's files for BIOS machines are not installed", hint="sudo apt-get install grub-pc-bin")
+    early = target.with_suffix(".grub.cfg")
+    core = target.with_suffix(".grub.img")
+    try:
+        early.write_text(_EARLY)
+        process.run(
+            ["grub-mkimage", "-O", "i386-pc", "-o", core, "-c", early, "-p", "/boot/grub", *_MODULES],
+            timeout=60,
+            log=log,
+        )
+        image = core.read_bytes()
+        if len(image) > (FIRST_SECTOR - 1) * SECTOR:
+            raise BoxError("the boot loader does not fit before the first partition")
+        with target.open("r+b") as disk:
+            # The first 440 bytes are code; the partition table behind them stays.
+            disk.write((GRUB / "boot.img").read_bytes()[:440])
+            disk.seek(SECTOR)
+            disk.write(image)
+    finally:
+        early.unlink(missing_ok=True)
+        core.unlink(missing_ok=True)
+
+
+def _fix_content_id(vmdk: Path) -> None:
+    # qemu-img writes a random content id into the descriptor near the start of the file.
+    with vmdk.open("r+b") as file:
+        head = file.read(1 << 16)
+        match = _CID.search(head)
+        if match is None:
+            raise BoxError(f"{vmdk.name} has no content id; is it a VMDK?")
+        file.seek(match.start())
+        file.write(b"CID=" + b"6b6c6162".ljust(len(match[0]) - 4, b"0")[: len(match[0]) - 4])
+
+
+def clamp_dates(root: Path, epoch: int) -> None:
+    """Set every date under `root` that is newer than `epoch` to it; folders after their content."""
+    for path in _bottom_up(root):
+        if os.lstat(path).st_mtime > epoch:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
+
+
+def _bottom_up(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root, topdown=False):
+        # Links to folders stand among the folders, but are not walked into.
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))):  # noqa: PTH114, PTH118
+            yield os.path.join(folder, name)  # noqa: PTH118 - tens of thousands of them
+        yield folder

@@ -1,0 +1,166 @@
+"""Programs from source: Go modules through the machine's module proxy, and C files.
+
+Go's checksum database vouches for the modules: what is built is what everybody else gets
+under that version, wherever it was downloaded from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lab import process
+from lab.boxes.recipe import Program
+from lab.errors import BoxError, HostError, LabError
+
+TIMEOUT = 7200.0
+_STAGING = re.compile(r"^\s*(k8s\.io/[a-z0-9-]+) => \./staging/", re.MULTILINE)
+# The host's own settings must not change what comes out; its proxy and checksum database stay.
+_ENV = {"GOFLAGS": "-mod=mod -buildvcs=false", "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"}
+
+
+def need_go() -> None:
+    """Refuse to go on without a Go compiler.
+
+    Raises:
+        HostError: there is none.
+    """
+    if not process.have("go"):
+        raise HostError(
+            "go is not installed; Kubernetes is built from its Go modules",
+            hint="install Go (any version since 1.21 fetches the right one by itself)",
+        )
+
+
+def toolchain(wanted: str) -> str:
+    """The Go compiler to build with, as a value for GOTOOLCHAIN.
+
+    The recipe's own where it can be had, so that all hosts make the same bytes; else
+    this host's ("auto"), which makes a working box with other digests.
+    """
+    for choice in (f"go{wanted}", "auto"):
+        try:
+            done = process.run(["go", "version"], timeout=600, env={"GOTOOLCHAIN": choice}, cwd=Path("/"), check=False)
+        except LabError:
+            continue
+        if done.code == 0:
+            return choice
+    raise HostError("go does not run", details=done.tail, hint="go version")
+
+
+def compiler(choice: str) -> str:
+    """What `go version` says under that GOTOOLCHAIN: "go version go1.26.8 linux/amd64"."""
+    return process.run(["go", "version"], timeout=600, env={"GOTOOLCHAIN": choice}, cwd=Path("/")).stdout.strip()
+
+
+def build(program: Program, folder: Path, target: Path, *, choice: str, log: Path) -> None:
+    """Compile one program of a recipe.
+
+    Args:
+        program: what to compile.
+        folder: the recipe's folder.
+        target: an empty folder; gets `bin/NAME` for each of `program.build`.
+        choice: the GOTOOLCHAIN to build with.
+        log: file that the output is appended to.
+
+    Raises:
+        HostError: the compiler is not installed.
+        BoxError: it does not compile, or a module cannot be had.
+    """
+    out = target / "bin"
+    out.mkdir()
+    try:
+        if program.c:
+            (name,) = program.build
+            process.run(["gcc", "-static", "-Os", "-s", "-o", out / name, folder / program.c], timeout=300, log=log)
+        else:
+            _build_go(program, folder, target, out, _Go(choice, log))
+    except HostError:
+        raise
+    except LabError as error:
+        raise BoxError(
+            f"{program.name} cannot be built", details=error.details, hint=f"the whole output: {log}"
+        ) from error
+
+
+class _Go:
+    """The go command with klab's settings; `cwd` is the module it works in."""
+
+    def __init__(self, choice: str, log: Path) -> None:
+        self._env = {**_ENV, "GOTOOLCHAIN": choice}
+        self._log = log
+
+    def run(self, cwd: Path, *argv: str) -> str:
+        return process.run(["go", *argv], timeout=TIMEOUT, env=self._env, cwd=cwd, log=self._log).stdout
+
+    def download(self, cwd: Path, module: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.run(cwd, "mod", "download", "-json", module))
+        return answer
+
+
+def _build_go(program: Program, folder: Path, target: Path, out: Path, go: _Go) -> None:
+    work = target / "src"
+    if program.without_imports:
+        package_root = _edited_copy(program, work, go)
+    else:
+        package_root = _own_module(program, folder, work, go)
+    flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in program.variables)])
+    packages = [f"{package_root}/{path}" if path else package_root for path in program.build.values()]
+    # With several packages go names the programs itself, after the last part of the path.
+    place = f"{out}/" if len(packages) > 1 else str(out / next(iter(program.build)))
+    go.run(work, "build", "-trimpath", "-ldflags", flags, "-o", place, *packages)
+    missing = [name for name in program.build if not (out / name).is_file()]
+    if missing:
+        raise BoxError(f"{program.name} was built without {', '.join(missing)}")
+    shutil.rmtree(work)
+
+
+def _own_module(program: Program, folder: Path, work: Path, go: _Go) -> str:
+    """A module that requires the program's; returns the path its packages stand under."""
+    work.mkdir()
+    at = f"{program.module}@{program.version}"
+    go.run(work, "mod", "init", f"klab.local/{program.name}")
+    go.run(work, "mod", "edit", "-require", at)
+    if program.staging:
+        mod = Path(go.download(work, at)["GoMod"]).read_text()
+        for module in _STAGING.findall(mod):
+            go.run(work, "mod", "edit", "-replace", f"{module}={module}@{program.staging}")
+    if program.main:
+        for file in (folder / program.main).glob("*.go"):
+            shutil.copy(file, work)
+        return "."
+    packages = [f"{program.module}/{path}" if path else program.module for path in program.build.values()]
+    go.run(work, "get", *(f"{package}@{program.version}" for package in packages))
+    return program.module
+
+
+def _edited_copy(program: Program, work: Path, go: _Go) -> str:
+    """A copy of the module whose main does without some imports."""
+    work.mkdir()
+    source = Path(go.download(work, f"{program.module}@{program.version}")["Dir"])
+    work.rmdir()
+    # The module cache is read-only, and so would be a plain copy.
+    shutil.copytree(source, work, copy_function=shutil.copyfile)
+    for path in (work, *work.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    main = work / "main.go"
+    main.write_text(without_imports(main.read_text(), program.without_imports))
+    return "."
+
+
+def without_imports(source: str, endings: tuple[str, ...]) -> str:
+    """Go source without the import lines whose path ends so.
+
+    Raises:
+        BoxError: one of them is not imported; the recipe is out of date.
+    """
+    lines = source.splitlines(keepends=True)
+    for ending in endings:
+        kept = [line for line in lines if not line.rstrip().endswith(f'{ending}"')]
+        if len(kept) == len(lines):
+            raise BoxError(f"main.go does not import {ending}")
+        lines = kept
+    return "".join(lines)

@@ -1,0 +1,225 @@
+"""Container images from programs and Debian packages, as one OCI image layout.
+
+Layers stay uncompressed: a node under emulation would spend seconds on each, and the
+same file then serves containerd's store and the node's registry.
+
+Shapes: github.com/opencontainers/image-spec (image-layout.md, manifest.md, config.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lab.boxes.cache import digest_file
+from lab.boxes.recipe import ImageSpec
+from lab.errors import BoxError
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What `ctr images import` names an image by (containerd, pkg/images/annotations).
+NAME_ANNOTATION = "io.containerd.image.name"
+
+_USR_MERGED = ("bin", "lib", "lib64", "sbin")
+_LEFT_OUT = tuple(
+    f"usr/share/{name}/" for name in ("doc", "man", "locale", "info", "lintian", "bash-completion", "bug", "menu")
+)
+_DIRECTORIES = {"etc": 0o755, "root": 0o700, "run": 0o755, "tmp": 0o1777, "var": 0o755, "var/tmp": 0o1777}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One image in a layout: its full reference and the blobs it consists of (hex digests)."""
+
+    ref: str
+    manifest: str
+    config: str
+    layers: tuple[str, ...]
+
+
+class Layout:
+    """An OCI image layout being written: FOLDER/blobs/sha256/HEX, index.json, oci-layout."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self.folder = folder
+        self.epoch = epoch
+        self._blobs = folder / "blobs" / "sha256"
+        self._blobs.mkdir(parents=True)
+        self._index: list[dict[str, Any]] = []
+
+    def add_layer(self, file: Path) -> str:
+        """Move a layer tar into the layout; returns its digest in hex."""
+        digest = digest_file(file)
+        file.replace(self._blobs / digest)
+        return digest
+
+    def add_image(self, spec: ImageSpec, layers: Sequence[str]) -> None:
+        """Write configuration and manifest of an image of layers that are already there."""
+        created = datetime.fromtimestamp(self.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        config = self._add_json(_config(spec, layers, created))
+        manifest = self._add_json(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": self._descriptor(CONFIG, config),
+                "layers": [self._descriptor(LAYER, layer) for layer in layers],
+            }
+        )
+        tag = spec.ref.rpartition(":")[2]
+        annotations = {NAME_ANNOTATION: spec.ref, "org.opencontainers.image.ref.name": tag}
+        self._index.append({**self._descriptor(MANIFEST, manifest), "annotations": annotations})
+
+    def close(self) -> None:
+        """Write what makes the folder a layout."""
+        index = {"schemaVersion": 2, "manifests": self._index}
+        (self.folder / "index.json").write_text(_json(index))
+        (self.folder / "oci-layout").write_text(_json({"imageLayoutVersion": "1.0.0"}))
+
+    def _add_json(self, value: Mapping[str, Any]) -> str:
+        data = _json(value).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (self._blobs / digest).write_bytes(data)
+        return digest
+
+    def _descriptor(self, kind: str, digest: str) -> dict[str, Any]:
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": (self._blobs / digest).stat().st_size}
+
+
+def read_layout(folder: Path) -> list[Stored]:
+    """Every image of a layout.
+
+    Raises:
+        BoxError: it is not a layout, or a blob is missing.
+    """
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        found = []
+        for entry in index["manifests"]:
+            digest = entry["digest"].removeprefix("sha256:")
+            manifest = json.loads((folder / "blobs" / "sha256" / digest).read_text())
+            found.append(
+                Stored(
+                    ref=entry["annotations"][NAME_ANNOTATION],
+                    manifest=digest,
+                    config=manifest["config"]["digest"].removeprefix("sha256:"),
+                    layers=tuple(layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]),
+                )
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise BoxError("the images in the cache are damaged", details=[f"{folder}: {error!r}"]) from error
+    return found
+
+
+def write_base_layer(source: Path, target: Path, epoch: int, applets: Iterable[str] = ()) -> None:
+    """A layer of a tar of unpacked Debian packages.
+
+    Adds the links of a merged /usr, without which no program finds its loader, and a link
+    to busybox for each of `applets` that no package brings.
+    """
+    with tarfile.open(source) as packages, _writer(target) as layer:
+        names = set()
+        for member in sorted(packages.getmembers(), key=lambda m: m.name):
+            member.name = member.name.removeprefix("./").rstrip("/")
+            if member.isdev() or member.name in ("", ".", *_USR_MERGED) or f"{member.name}/".startswith(_LEFT_OUT):
+                continue
+            if member.islnk():
+                member.linkname = member.linkname.removeprefix("./")
+            names.add(member.name)
+            _add(layer, member, packages.extractfile(member) if member.isreg() else None, epoch)
+        for name in _USR_MERGED:
+            _add_link(layer, name, f"usr/{name}", epoch)
+        for name in sorted(set(applets)):
+            if not names & {f"usr/{place}/{name}" for place in ("bin", "sbin")}:
+                _add_link(layer, f"usr/bin/{name}", "busybox", epoch)
+
+
+def write_own_layer(
+    spec: ImageSpec, programs: Mapping[str, Path], overlay: Path | None, target: Path, epoch: int
+) -> None:
+    """A layer of one image's own: its programs, links and the recipe's files."""
+    files = {place.lstrip("/"): (programs[name], 0o755) for place, name in spec.programs}
+    if overlay is not None:
+        files |= {p.relative_to(overlay).as_posix(): (p, 0o644) for p in overlay.rglob("*") if p.is_file()}
+    directories = dict(_DIRECTORIES)
+    for name in (*files, *(place.lstrip("/") for place, _ in spec.links)):
+        for parent in Path(name).parents:
+            if parent.name:
+                directories.setdefault(parent.as_posix(), 0o755)
+    with _writer(target) as layer:
+        for name, mode in sorted(directories.items()):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, mode
+            _add(layer, member, None, epoch)
+        for name, (file, mode) in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.mode, member.size = mode, file.stat().st_size
+            with file.open("rb") as content:
+                _add(layer, member, content, epoch)
+        for place, to in spec.links:
+            _add_link(layer, place.lstrip("/"), to, epoch)
+
+
+def find_in_tar(source: Path, endings: Iterable[str]) -> bytes:
+    """The content of the first file of a tar whose path ends so.
+
+    Raises:
+        BoxError: there is none.
+    """
+    wanted = tuple(endings)
+    with tarfile.open(source) as packages:
+        for member in packages:
+            content = packages.extractfile(member) if member.isreg() and member.name.endswith(wanted) else None
+            if content is not None:
+                return content.read()
+    raise BoxError(f"no package brought {' or '.join(wanted)}")
+
+
+def _config(spec: ImageSpec, layers: Sequence[str], created: str) -> dict[str, Any]:
+    run: dict[str, Any] = {"Env": [PATH]}
+    optional = {
+        "Entrypoint": list(spec.entrypoint),
+        "Cmd": list(spec.command),
+        "User": spec.user,
+        "ExposedPorts": {port: {} for port in spec.ports},
+        "StopSignal": spec.stop_signal,
+    }
+    return {
+        "created": created,
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {**run, **{key: value for key, value in optional.items() if value}},
+        # Uncompressed, a layer's own digest is its diff id.
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}" for layer in layers]},
+        "history": [{"created": created, "created_by": "klab box build"} for _ in layers],
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _writer(target: Path) -> tarfile.TarFile:
+    return tarfile.open(target, "w", format=tarfile.PAX_FORMAT)
+
+
+def _add(layer: tarfile.TarFile, member: tarfile.TarInfo, content: io.IOBase | Any, epoch: int) -> None:
+    member.mtime = min(int(member.mtime) or epoch, epoch)
+    member.uid = member.uid or 0
+    member.uname = member.gname = ""
+    member.pax_headers = {}
+    layer.addfile(member, content)
+
+
+def _add_link(layer: tarfile.TarFile, name: str, to: str, epoch: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.mode = tarfile.SYMTYPE, to, 0o777
+    _add(layer, member, None, epoch)

@@ -1,0 +1,195 @@
+"""A recipe: what goes into a box, with every version filled in.
+
+`lab.catalog` reads the same file for the versions a scenario may name; this module
+reads the rest: Debian packages, programs to compile, images to pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import resources
+from lab.boxes.cache import digest_tree
+from lab.catalog import KubernetesVersion, parse_recipe
+from lab.errors import BoxError, NotFound
+
+# The program that takes dates and chance out of containerd's databases; every recipe has it.
+SETTLE = "bolt-settle"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Something to compile: one Go module or one C file.
+
+    `build` maps the name of each program to its package, a path inside the module
+    ("" for the module itself). `main` is a folder of the recipe with a main package of
+    its own; `without_imports` are import path endings taken out of the module's main.
+    """
+
+    name: str
+    build: Mapping[str, str]
+    module: str = ""
+    version: str = ""
+    staging: str = ""
+    main: str = ""
+    c: str = ""
+    without_imports: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """A container image: an optional base layer of Debian packages and one layer of klab's own.
+
+    `programs` maps paths in the image to program names, `links` paths to link targets.
+    """
+
+    ref: str
+    base: str = ""
+    overlay: str = ""
+    programs: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    user: str = ""
+    stop_signal: str = ""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides what a box holds, apart from the state of Debian's mirror.
+
+    `epoch` is the newest date inside the box, in seconds since 1970. `install` maps a
+    path in the node to a program's name. `folder` holds the recipe's files.
+    """
+
+    name: str
+    folder: Path
+    kubernetes: KubernetesVersion
+    epoch: int
+    suite: str
+    packages: tuple[str, ...]
+    go: str
+    programs: tuple[Program, ...]
+    install: tuple[tuple[str, str], ...]
+    bases: Mapping[str, tuple[str, ...]]
+    images: tuple[ImageSpec, ...]
+
+    @property
+    def box_name(self) -> str:
+        """The name of the box that this recipe makes: debian-13-k8s-1.35.4."""
+        return f"{self.name}-k8s-{self.kubernetes.version}"
+
+    @property
+    def markers(self) -> dict[str, str]:
+        """What replaces @NAME@ in the recipe's *.in files."""
+        return {**asdict(self.kubernetes), **self.kubernetes.images}
+
+    def digest(self) -> str:
+        """SHA-256 over the recipe's whole folder and the Kubernetes version chosen from it."""
+        return digest_tree(self.folder, self.kubernetes.version)
+
+
+def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Recipe:
+    """Read a recipe for one Kubernetes version.
+
+    Args:
+        name: the box's name, a folder of `boxes/`.
+        kubernetes: a full version the recipe pins.
+        root: the folder of recipes; by default the one klab was installed with.
+
+    Raises:
+        NotFound: there is no such box, or it does not know this version.
+        BoxError: the recipe is not readable or contradicts itself.
+    """
+    folder = (root or resources.path("boxes")) / name
+    file = folder / "recipe.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(p.parent.name for p in folder.parent.glob("*/recipe.yaml")))
+        raise NotFound(f"there is no box called {name!r}", hint=f"known are: {known}")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        versions = parse_recipe(data).kubernetes
+        if kubernetes not in versions:
+            raise NotFound(f"the box {name} has no Kubernetes {kubernetes}", hint=f"known are: {', '.join(versions)}")
+        recipe = _recipe(folder, data, versions[kubernetes])
+        _check(recipe)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise BoxError(f"the recipe {name} cannot be used", details=[f"{file}: {error!r}"]) from error
+    return recipe
+
+
+def _recipe(folder: Path, data: dict[str, Any], version: KubernetesVersion) -> Recipe:
+    values = asdict(version)
+    major, minor, patch = version.version.split(".")
+    values |= {
+        "kubernetes": version.version,
+        "kubernetes_major": major,
+        "kubernetes_minor": minor,
+        "kubernetes_staging": f"{minor}.{patch}",
+    }
+    return Recipe(
+        name=data["name"],
+        folder=folder,
+        kubernetes=version,
+        epoch=int(data["epoch"]),
+        suite=data["debian"]["suite"],
+        packages=tuple(data["debian"]["packages"]),
+        go=data["go"],
+        programs=tuple(_program(item, values) for item in data["programs"]),
+        install=tuple(_install(data["install"])),
+        bases={name: tuple(packages) for name, packages in data["bases"].items()},
+        images=tuple(_image(item, version) for item in data["images"]),
+    )
+
+
+def _program(item: dict[str, Any], values: Mapping[str, str]) -> Program:
+    def fill(text: str) -> str:
+        return text.format_map(values)
+
+    item = dict(item)
+    return Program(
+        version=fill(item.pop("version", "")),
+        staging=fill(item.pop("staging", "")),
+        variables=tuple((key, fill(text)) for key, text in sorted(item.pop("variables", {}).items())),
+        without_imports=tuple(item.pop("without_imports", ())),
+        **item,
+    )
+
+
+def _install(data: dict[str, Any]) -> list[tuple[str, str]]:
+    places: list[tuple[str, str]] = []
+    for place, what in data.items():
+        if isinstance(what, list):
+            places += [(f"{place}/{program}", program) for program in what]
+        else:
+            places.append((place, what))
+    return places
+
+
+def _image(item: dict[str, Any], version: KubernetesVersion) -> ImageSpec:
+    item = dict(item)
+    component = item.pop("component", None)
+    if component is not None:
+        item["ref"] = version.image(component)
+    for key in ("programs", "links"):
+        item[key] = tuple(sorted(item.get(key, {}).items()))
+    for key in ("entrypoint", "command", "ports"):
+        item[key] = tuple(item.get(key, ()))
+    return ImageSpec(**item)
+
+
+def _check(recipe: Recipe) -> None:
+    built = {name for program in recipe.programs for name in program.build}
+    wanted = {SETTLE} | {name for _, name in recipe.install} | {name for i in recipe.images for _, name in i.programs}
+    if missing := sorted(wanted - built):
+        raise ValueError(f"no program is called {', '.join(missing)}")
+    if unknown := sorted({i.base for i in recipe.images if i.base} - set(recipe.bases)):
+        raise ValueError(f"no base is called {', '.join(unknown)}")
