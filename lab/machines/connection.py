@@ -1,0 +1,122 @@
+"""The connection to libvirt, and its errors in klab's words.
+
+libvirt-python is imported when it is first needed: it is built from source against
+libvirt's headers, and VirtualBox users cannot be asked to have those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import Conflict, HostError, LabError, MachineError
+
+if TYPE_CHECKING:
+    import libvirt
+
+URI = "qemu:///system"
+# Each message of libvirt's beside what it means to a person. Source: libvirt 11.3,
+# src/util/virerror.c, src/network/bridge_driver.c, src/conf/virnetworkobj.c, virdomainobjlist.c.
+_CONFLICTS = (
+    "already exists",
+    "already in use by",
+    "already defined with uuid",
+    "operation failed: domain '",
+    "operation failed: network '",
+    "bridge name",
+)
+_RIGHTS = ("Permission denied", "authentication unavailable", "access denied", "authentication failed")
+START_HINT = "sudo systemctl enable --now libvirtd; klab doctor says more"
+GROUP_HINT = "sudo usermod -aG libvirt $USER, then log out and in again"
+
+
+def library() -> Any:
+    """The module `libvirt`.
+
+    Raises:
+        HostError: libvirt-python is not installed.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise HostError(
+            "libvirt-python is not installed",
+            hint="pip install 'klab[libvirt]' (needs libvirt-dev, pkg-config and gcc), or --provider virtualbox",
+        ) from error
+    # Without a handler libvirt prints each error to standard error, wanted or not.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    return libvirt
+
+
+def connect(uri: str = URI) -> libvirt.virConnect:
+    """A connection to libvirtd.
+
+    Raises:
+        HostError: libvirt-python is missing, nothing answers, or klab may not.
+    """
+    library_ = library()
+    try:
+        return library_.open(uri)
+    except library_.libvirtError as error:
+        raise _no_connection(str(error)) from error
+
+
+def _no_connection(text: str) -> HostError:
+    if any(word in text for word in _RIGHTS):
+        return HostError("libvirt does not let this user in", details=[text], hint=GROUP_HINT)
+    return HostError(
+        "libvirtd does not answer", details=[text], hint="sudo systemctl enable --now libvirtd; klab doctor"
+    )
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn libvirt's exceptions into klab's.
+
+    Args:
+        what: what was being done, for the message: "network klab-1m2w cannot be made".
+
+    Raises:
+        Conflict: a name, UUID or address belongs to something else.
+        HostError: libvirtd does not answer or klab may not.
+        MachineError: anything else.
+    """
+    library_ = library()
+    try:
+        yield
+    except library_.libvirtError as error:
+        raise explain(what, error) from error
+
+
+def explain(what: str, error: libvirt.libvirtError) -> LabError:
+    """The exception of klab's for one of libvirt's."""
+    text = str(error)
+    library_ = library()
+    lost = {library_.VIR_ERR_NO_CONNECT, library_.VIR_ERR_RPC, library_.VIR_ERR_SYSTEM_ERROR}
+    if any(word in text for word in _RIGHTS) or (error.get_error_code() in lost and "onnect" in text):
+        return _no_connection(text)
+    if "is already in use by interface" in text:
+        return Conflict(
+            what,
+            details=[text],
+            hint="another lab or network here has these addresses: choose another --seat or network.cidr",
+        )
+    if any(word in text for word in _CONFLICTS):
+        return Conflict(
+            what,
+            details=[text],
+            hint="something else here holds that name or UUID: virsh list --all and virsh net-list --all show it",
+        )
+    return MachineError(what, details=[text])
+
+
+def absent(error: libvirt.libvirtError) -> bool:
+    """Whether an error says that the thing is not there (any more)."""
+    library_ = library()
+    return error.get_error_code() in {
+        library_.VIR_ERR_NO_DOMAIN,
+        library_.VIR_ERR_NO_NETWORK,
+        library_.VIR_ERR_NO_STORAGE_POOL,
+        library_.VIR_ERR_NO_STORAGE_VOL,
+    }

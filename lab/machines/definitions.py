@@ -1,0 +1,137 @@
+"""libvirt's XML, both ways: the networks and pools klab defines, and what it reads in a domain.
+
+Source: libvirt.org/formatnetwork.html, formatstorage.html, formatdomain.html.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
+
+from lab.machines.ownership import Owner
+from lab.plan import Networks, Node
+
+FIRST_MANAGEMENT_HOST = 10
+
+
+def lab_network(networks: Networks, owner: Owner) -> str:
+    """The network of nodes and host: no DHCP, no DNS (cloud-init sets addresses), no way out."""
+    return f"""
+<network>
+  <name>{escape(networks.name)}</name>
+  <uuid>{owner.network_uuid("lab")}</uuid>
+  {owner.metadata_element}
+  <bridge stp='off' delay='0'/>
+  <dns enable='no'/>
+  {_address(networks.cidr)}</ip>
+</network>"""
+
+
+def management_network(networks: Networks, nodes: tuple[Node, ...], owner: Owner) -> str:
+    """Vagrant's network: a fixed address for each node by DHCP, and a way out by NAT.
+
+    Leases never end: a guest with a dilated clock would renew an ordinary one too late.
+    """
+    cidr = networks.management_cidr
+    lease = "<lease expiry='0'/>"
+    hosts = "".join(
+        f"\n      <host mac={quoteattr(node.management_mac)} name={quoteattr(node.name)} "
+        f"ip='{cidr[FIRST_MANAGEMENT_HOST + index]}'>{lease}</host>"
+        for index, node in enumerate(nodes)
+    )
+    return f"""
+<network>
+  <name>{escape(networks.management_name)}</name>
+  <uuid>{owner.network_uuid("management")}</uuid>
+  {owner.metadata_element}
+  <forward mode='nat'/>
+  <bridge stp='off' delay='0'/>
+  {_address(cidr)}
+    <dhcp>
+      <range start='{cidr[2]}' end='{cidr[-2]}'>{lease}</range>{hosts}
+    </dhcp>
+  </ip>
+</network>"""
+
+
+def _address(cidr: IPv4Network) -> str:
+    # A netmask, not a prefix: vagrant-libvirt compares it as text.
+    return f"<ip address='{cidr[1]}' netmask='{cidr.netmask}'>"
+
+
+def directory_pool(name: str, uuid: str | None, path: str) -> str:
+    """A storage pool that is a folder; only root may list it, QEMU may walk through."""
+    identity = f"<uuid>{uuid}</uuid>" if uuid else ""
+    return f"""
+<pool type='dir'>
+  <name>{escape(name)}</name>{identity}
+  <target><path>{escape(path)}</path><permissions><mode>0711</mode></permissions></target>
+</pool>"""
+
+
+def raw_volume(name: str, size: int) -> str:
+    """A volume that takes a file's bytes as they are; `size` in bytes."""
+    return f"""
+<volume>
+  <name>{escape(name)}</name>
+  <capacity unit='bytes'>{size}</capacity>
+  <allocation unit='bytes'>0</allocation>
+  <target><format type='raw'/><permissions><mode>0600</mode></permissions></target>
+</volume>"""
+
+
+def pool_path(xml: str) -> str:
+    """The folder of a directory pool."""
+    return _parse(xml).findtext("target/path") or ""
+
+
+def pool_type(xml: str) -> str:
+    return _parse(xml).get("type", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Cdrom:
+    """A cdrom of a domain: its target device and bus, and the image in it."""
+
+    device: str
+    bus: str
+    source: str | None
+
+    @property
+    def ejected(self) -> str:
+        """The definition of the same drive without a medium."""
+        return (
+            f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>"
+            f"<target dev={quoteattr(self.device)} bus={quoteattr(self.bus)}/><readonly/></disk>"
+        )
+
+
+def cdroms(domain_xml: str) -> list[Cdrom]:
+    """The cdroms of a domain."""
+    found = []
+    for disk in _parse(domain_xml).iterfind("devices/disk[@device='cdrom']"):
+        target, source = disk.find("target"), disk.find("source")
+        if target is not None:
+            image = None if source is None else source.get("file") or source.get("volume")
+            found.append(Cdrom(target.get("dev", ""), target.get("bus", ""), image))
+    return found
+
+
+def mac_addresses(domain_xml: str) -> set[str]:
+    """The MAC addresses of a domain's network interfaces."""
+    return {mac.get("address", "").lower() for mac in _parse(domain_xml).iterfind("devices/interface/mac")}
+
+
+def description(domain_xml: str) -> str:
+    return _parse(domain_xml).findtext("description") or ""
+
+
+def machine_type(capabilities_xml: str) -> str:
+    """The versioned machine type behind an alias, from domain capabilities."""
+    return _parse(capabilities_xml).findtext("machine") or "q35"
+
+
+def _parse(xml: str) -> ElementTree.Element:
+    return ElementTree.fromstring(xml)  # noqa: S314  (it comes from libvirt, over its own socket)

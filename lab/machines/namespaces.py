@@ -1,0 +1,100 @@
+"""Linux namespaces: finding a process in them, and walking in.
+
+Source: namespaces(7), setns(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import HostError
+
+PROC = Path("/proc")
+# <sched.h>; os.setns and its constants exist from Python 3.12 on only.
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """A network and a mount namespace, by the identities the kernel shows under /proc/PID/ns."""
+
+    net: str
+    mnt: str
+
+    @classmethod
+    def of(cls, pid: int | str) -> Namespaces | None:
+        """Those of one process; None when it is gone or not ours to look at."""
+        try:
+            folder = PROC / str(pid) / "ns"
+            return cls(net=str((folder / "net").readlink()), mnt=str((folder / "mnt").readlink()))
+        except OSError:
+            return None
+
+    def members(self) -> Iterator[int]:
+        """The processes that are in both, klab itself included when it has walked in."""
+        for entry in PROC.iterdir():
+            if entry.name.isdigit() and Namespaces.of(entry.name) == self:
+                yield int(entry.name)
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is no such process.
+
+    Together with the pid this names one process for good: pids are used again.
+    Source: proc_pid_stat(5), field 22.
+    """
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def command(pid: int) -> str:
+    """The name of the program a process runs; empty when it is gone."""
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def walk_in(pid: int) -> None:
+    """Put the calling process into another's network and mount namespace; the working directory stays.
+
+    The kernel refuses a process that has threads already.
+
+    Raises:
+        HostError: the process is gone, or klab may not.
+    """
+    here = Path.cwd()
+    try:
+        with contextlib.ExitStack() as stack:
+            opened = []
+            # Both are opened before the first step: afterwards /proc may be another's.
+            for kind, flag in (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS)):
+                handle = os.open(PROC / str(pid) / "ns" / kind, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, handle)
+                opened.append((handle, flag))
+            for handle, flag in opened:
+                _setns(handle, flag)
+        os.chdir(here)
+    except OSError as error:
+        raise HostError(
+            "klab cannot walk into its private libvirt",
+            details=[f"process {pid}: {error}"],
+            hint="run klab as root, or start the system's libvirtd: sudo systemctl enable --now libvirtd",
+        ) from error
+
+
+def _setns(handle: int, flag: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(handle, flag) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

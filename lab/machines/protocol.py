@@ -1,0 +1,118 @@
+"""What klab asks of the virtual machines of one lab, whoever provides them.
+
+Three things keep the promise: libvirt and VirtualBox, each through Vagrant, and a fake
+that needs neither. One contract suite (tests/contract) runs against all that can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from lab.process import Completed
+from lab.waiting import Deadline
+
+
+class NodeState(StrEnum):
+    """What a node's machine is doing."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class HostProfile:
+    """How this host runs guests.
+
+    `accelerated`: hardware virtualization runs a guest (seen, not assumed).
+    `factor`: how many times longer a guest takes for the same work; 1.0 when accelerated.
+    `dilation`: the rate at which guests' clocks shall run; 1.0 is real time.
+    """
+
+    accelerated: bool
+    factor: float
+    dilation: float
+
+
+class Machines(Protocol):
+    """The virtual machines of one lab. Every method may be called again after a kill at any moment."""
+
+    def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
+        """Create what is missing, start what is stopped, leave what runs; returns when every node answers ssh.
+
+        Does not wait for Kubernetes. `on_line` receives the provider's output line by line,
+        from another thread.
+
+        Raises:
+            Conflict: something that is not this lab's holds a name, UUID or network it needs.
+            HostError: the host lacks a program, a daemon or a right.
+            MachineError: a machine cannot be made, started or reached; `details` holds
+                the provider's last lines.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Make a running `up` end soon, from another thread; what it has begun stays for the next `up`."""
+        ...
+
+    def states(self) -> dict[str, NodeState]:
+        """The state of each node of the plan, by name.
+
+        Raises:
+            HostError: the provider does not answer.
+        """
+        ...
+
+    def consoles(self) -> dict[str, Path]:
+        """The file that holds each node's serial console output; it may not exist yet."""
+        ...
+
+    def ssh(
+        self,
+        node: str,
+        command: Sequence[str],
+        timeout: float,
+        check: bool = True,
+        stdin: str | None = None,
+    ) -> Completed:
+        """Run a command on a node as user `vagrant`.
+
+        Args:
+            node: the node's name.
+            command: program and arguments; they reach it unchanged, no shell expands them.
+            timeout: seconds it may take.
+            check: raise when it exits with anything but 0.
+            stdin: text handed to it.
+
+        Raises:
+            MachineError: the node does not answer ssh.
+            ProgramError: the command failed and `check` was set.
+            ProgramTimeout: it did not end in time.
+        """
+        ...
+
+    def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
+        """The ssh command line that reaches a node, for a person's own terminal."""
+        ...
+
+    def drop_seeds(self) -> None:
+        """Take the cloud-init seeds out of the machines and delete them everywhere. Idempotent."""
+        ...
+
+    def destroy(self, on_line: Callable[[str], None]) -> None:
+        """Remove every machine, disk, network and seed of this lab, and nothing else. Idempotent.
+
+        Raises:
+            MachineError: something is still there; `details` names it.
+        """
+        ...
+
+    def leftovers(self) -> list[str]:
+        """What still exists of this lab outside its folder, one line each; empty after a complete `destroy`."""
+        ...

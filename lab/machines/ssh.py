@@ -1,0 +1,91 @@
+"""ssh to a lab's nodes: user vagrant, the lab's key, host keys kept in the lab's folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from lab import process
+from lab.errors import MachineError, NotFound, ProgramTimeout
+from lab.plan import Plan
+from lab.process import Completed
+from lab.render.vagrantfile import USER
+from lab.store import LabFolder
+
+CONNECT_SECONDS = 30
+UNREACHABLE = 255  # ssh's own failures; see ssh(1), EXIT STATUS
+
+
+class Ssh:
+    """ssh into one lab."""
+
+    def __init__(self, folder: LabFolder, plan: Plan) -> None:
+        self._folder = folder
+        self._plan = plan
+
+    def argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
+        """The command line that reaches a node.
+
+        Raises:
+            NotFound: the lab has no such node.
+        """
+        return ["ssh", *self._options(node, interactive=True), *_remote(command)]
+
+    def run(
+        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
+    ) -> Completed:
+        """Run a command on a node; see `Machines.ssh`."""
+        done = process.run(
+            ["ssh", *self._options(node, interactive=False), *_remote(command)],
+            timeout=timeout,
+            check=False,
+            stdin=stdin,
+        )
+        if done.code == UNREACHABLE:
+            raise MachineError(
+                f"{node} does not answer ssh",
+                details=done.tail,
+                hint=f"klab logs {node} shows its console, klab status whether it runs",
+            )
+        if check and done.code != 0:
+            raise process.failed(done)
+        return done
+
+    def answers(self, node: str, timeout: float) -> bool:
+        """Whether a node lets klab in."""
+        try:
+            return self.run(node, ["true"], timeout=timeout, check=False).code == 0
+        except (MachineError, ProgramTimeout):
+            return False
+
+    def _options(self, node: str, *, interactive: bool) -> list[str]:
+        found = self._plan.node(node)
+        if found is None:
+            names = ", ".join(n.name for n in self._plan.nodes)
+            raise NotFound(f"lab {self._plan.name!r} has no node called {node!r}", hint=f"it has: {names}")
+        settings = {
+            "IdentitiesOnly": "yes",
+            "StrictHostKeyChecking": "accept-new",
+            "UserKnownHostsFile": _quoted(self._folder.ssh_key.parent / "known_hosts"),
+            # By name, not address: labs take turns at the same addresses.
+            "HostKeyAlias": f"{self._plan.name}-{node}",
+            "ConnectTimeout": str(CONNECT_SECONDS),
+            "LogLevel": "ERROR",
+        }
+        if not interactive:
+            settings["BatchMode"] = "yes"
+        # -F none: a person's own ssh_config (proxies, users) is for other hosts.
+        words = ["-F", "none", "-i", str(self._folder.ssh_key)]
+        for name, value in settings.items():
+            words += ["-o", f"{name}={value}"]
+        return [*words, f"{USER}@{found.address}"]
+
+
+def _quoted(path: object) -> str:
+    # ssh splits this option's value at blanks.
+    return f'"{path}"'
+
+
+def _remote(command: Sequence[str]) -> list[str]:
+    """A command as one word that the login shell takes apart again into just these arguments."""
+    return ["--", shlex.join(command)] if command else []

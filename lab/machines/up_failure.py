@@ -1,0 +1,92 @@
+"""What a failed `vagrant up` means. Vagrant says it in prose; the phrases here are those of
+Vagrant 2.3 (templates/locales/en.yml) and vagrant-libvirt 0.11 (locales/en.yml)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.errors import Conflict, HostError, LabError, MachineError
+from lab.machines.connection import GROUP_HINT
+from lab.process import PACKAGES, Completed
+
+DETAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A phrase in Vagrant's output and what klab says for it."""
+
+    phrases: tuple[str, ...]
+    kind: type[LabError]
+    message: str
+    hint: str
+
+
+_CASES = (
+    _Case(
+        ("Timed out while waiting for the machine to boot", "The specified wait_for timeout", "wait_for timeout"),
+        MachineError,
+        "a machine does not boot, or has no network",
+        "klab logs NODE shows its console; klab create again goes on",
+    ),
+    _Case(
+        ("The provider 'libvirt' could not be found", "Vagrant could not find the provider", "Unknown provider"),
+        HostError,
+        "Vagrant lacks the plugin vagrant-libvirt",
+        f"sudo apt-get install {PACKAGES['vagrant']}",
+    ),
+    _Case(
+        ("Permission denied", "authentication unavailable", "access denied by policy"),
+        HostError,
+        "libvirt does not let this user in",
+        GROUP_HINT,
+    ),
+    _Case(
+        ("Failed to connect socket", "Error while connecting to Libvirt", "unable to connect to server"),
+        HostError,
+        "libvirtd does not answer",
+        "klab doctor",
+    ),
+    _Case(
+        ("Cannot allocate memory", "cannot set up guest memory"),
+        HostError,
+        "the machine's memory does not suffice",
+        "klab plan shows what the lab needs; destroy another lab, or give the nodes less memory",
+    ),
+    _Case(
+        ("No space left on device",),
+        HostError,
+        "the disk is full",
+        "klab doctor shows where klab keeps its disks and what is free",
+    ),
+    _Case(
+        (
+            "Name `",
+            "already defined with uuid",
+            "already taken",
+            "is already in use by interface",
+            "does not match ip address",
+        ),
+        Conflict,
+        "something else on this machine holds a name, UUID or network of this lab",
+        "virsh list --all and virsh net-list --all show what is there; --name gives the lab another name",
+    ),
+)
+
+
+def explain(done: Completed, cancelled: bool) -> LabError:
+    """The error that says why `vagrant up` failed, with Vagrant's last lines."""
+    lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    details = lines[-DETAIL_LINES:]
+    if cancelled:
+        return MachineError("starting the machines was stopped", hint="klab create again goes on")
+    # What went wrong stands on standard error; only there a phrase means what it says.
+    text = done.stderr or done.stdout
+    for case in _CASES:
+        if any(phrase in text for phrase in case.phrases):
+            return case.kind(case.message, details=details, hint=case.hint)
+    return MachineError(
+        f"vagrant up failed with exit code {done.code}",
+        details=details,
+        hint="klab create again goes on; klab vagrant -- status shows what there is",
+    )

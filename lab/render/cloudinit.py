@@ -1,0 +1,148 @@
+"""The cloud-init NoCloud seed of one node.
+
+Source: cloudinit.readthedocs.io, NoCloud datasource, network config version 2, and the
+modules write_files, users, bootcmd. `cloud-init schema` judges the result in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from lab.plan import Node, Plan
+from lab.render.balancer import render_haproxy, render_keepalived
+from lab.render.flannel import CNI_FILE, render_cni, render_manifest
+from lab.render.hosts import render_chrony, render_hosts
+from lab.render.kubeadm import render_init, render_join
+from lab.render.node_script import CNI_SOURCE, CONSOLE, MARK, render_node_script
+from lab.render.secrets import Secrets
+
+USER = "vagrant"
+
+
+def render_seed(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> dict[str, str]:
+    """The files of one node's seed.
+
+    Args:
+        plan: the lab.
+        node: the node that will read it.
+        secrets: the lab's keys; a worker's seed holds no CA key.
+        patient: stretch kubeadm's time limits for a host without hardware virtualization.
+
+    Returns:
+        Content by file name: user-data, meta-data, network-config.
+    """
+    return {
+        "user-data": "#cloud-config\n" + _yaml(_user_data(plan, node, secrets, patient)),
+        "meta-data": _yaml({"instance-id": node.uuid, "local-hostname": node.name}),
+        "network-config": _yaml(_network(plan, node)),
+    }
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes files inside the file as blocks, so that a person (and a diff) can read them."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _text)
+
+
+def _yaml(data: Any) -> str:
+    return yaml.dump(data, Dumper=_Readable, sort_keys=False, width=120)
+
+
+def _user_data(plan: Plan, node: Node, secrets: Secrets, patient: bool) -> dict[str, Any]:
+    return {
+        "hostname": node.name,
+        "preserve_hostname": False,
+        "manage_etc_hosts": False,
+        "ssh_deletekeys": True,
+        "ssh_genkeytypes": ["ed25519"],
+        "ssh_quiet_keygen": True,
+        "no_ssh_fingerprints": True,
+        "users": [
+            {
+                "name": USER,
+                "shell": "/bin/bash",
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
+                "lock_passwd": True,
+                "ssh_authorized_keys": [secrets.ssh_public_key.strip()],
+            }
+        ],
+        "bootcmd": [["sh", "-c", f"echo '{MARK} cloud-init begin' > {CONSOLE}"]],
+        "write_files": [
+            {"path": path, "content": content, "permissions": mode, "owner": "root:root"}
+            for path, content, mode in _files(plan, node, secrets, patient)
+        ],
+    }
+
+
+def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool) -> list[tuple[str, str, str]]:
+    files = [
+        ("/etc/hosts", render_hosts(plan), "0644"),
+        ("/etc/chrony/conf.d/klab.conf", render_chrony(plan, node), "0644"),
+        ("/etc/klab/node.sh", render_node_script(plan, node), "0700"),
+    ]
+    if plan.bootstrap == "none":
+        return files
+    files += _mirrors(plan)
+    if plan.bootstrap == "prepared":
+        if plan.kubernetes.cni == "flannel":
+            files.append((CNI_FILE, render_cni(), "0644"))
+            if node.is_control_plane:
+                files.append(("/opt/klab/kube-flannel.yml", render_manifest(plan), "0644"))
+        return files
+    if plan.kubernetes.cni == "flannel":
+        files.append((CNI_SOURCE, render_cni(), "0644"))
+    if not node.is_control_plane:
+        return [*files, ("/etc/klab/kubeadm.yaml", render_join(plan, node, secrets, patient=patient), "0600")]
+    files.append(("/etc/klab/kubeadm.yaml", render_init(plan, node, secrets, patient=patient), "0600"))
+    files += [(f"/etc/klab/pki/{name}", text, "0600") for name, text in secrets.control_plane_files.items()]
+    if plan.load_balancer is not None and node.name in plan.load_balancer.nodes:
+        files += [
+            ("/etc/haproxy/haproxy.cfg", render_haproxy(plan, plan.load_balancer), "0644"),
+            ("/etc/keepalived/keepalived.conf", render_keepalived(plan, plan.load_balancer, node), "0644"),
+        ]
+    return files
+
+
+def _mirrors(plan: Plan) -> list[tuple[str, str, str]]:
+    """containerd's hosts.toml for each mirrored registry: the lab's own registry, then the mirror, then upstream.
+
+    Source: github.com/containerd/containerd, docs/hosts.md.
+    """
+    files = []
+    for host, mirror in plan.mirrors:
+        upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
+        text = (
+            f'server = "{upstream}"\n\n'
+            f'[host."http://127.0.0.1:5000/v2/{host}"]\n'
+            '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
+            f'[host."{mirror}"]\n  capabilities = ["pull", "resolve"]\n'
+        )
+        files.append((f"/etc/containerd/certs.d/{host}/hosts.toml", text, "0644"))
+    return files
+
+
+def _network(plan: Plan, node: Node) -> dict[str, Any]:
+    return {
+        "version": 2,
+        "ethernets": {
+            "eth0": {
+                "match": {"macaddress": node.management_mac},
+                "set-name": "eth0",
+                "dhcp4": True,
+                # The lab's network is what Kubernetes waits for; Vagrant's may come later.
+                "optional": True,
+            },
+            "eth1": {
+                "match": {"macaddress": node.mac},
+                "set-name": "eth1",
+                "addresses": [f"{node.address}/{plan.networks.cidr.prefixlen}"],
+            },
+        },
+    }

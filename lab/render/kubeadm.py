@@ -1,0 +1,138 @@
+"""kubeadm's configuration for one node.
+
+Source: kubeadm Configuration (v1beta4), kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from lab.plan import Node, Plan
+from lab.render.secrets import Secrets
+
+API_VERSION = "kubeadm.k8s.io/v1beta4"
+ETCD_PEER_PORT = 2380
+# What only the first of several control planes does; all run `kubeadm init` with the same CAs.
+FIRST_ONLY_PHASES = ("upload-config", "upload-certs", "bootstrap-token", "addon", "show-join-command")
+CRI_SOCKET = "unix:///run/containerd/containerd.sock"
+TOKEN_TTL = "24h0m0s"  # noqa: S105  (a duration)
+# Every default below is too short for a node that runs 15 times slower than it should.
+PATIENT = {
+    "controlPlaneComponentHealthCheck": "15m0s",
+    "kubeletHealthCheck": "15m0s",
+    "kubernetesAPICall": "10m0s",
+    "etcdAPICall": "10m0s",
+    "tlsBootstrap": "15m0s",
+    "discovery": "30m0s",
+}
+# Workers start to join before the API server exists; on any host they must outwait its start.
+EAGER = {"discovery": "15m0s"}
+
+
+def render_init(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> str:
+    """The file for `kubeadm init --config` on a control plane.
+
+    Args:
+        plan: the lab.
+        node: the control plane.
+        secrets: for the bootstrap token.
+        patient: stretch the time limits for a host without hardware virtualization.
+    """
+    return _documents(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "InitConfiguration",
+            "bootstrapTokens": [{"token": secrets.token, "ttl": TOKEN_TTL}],
+            "localAPIEndpoint": {"advertiseAddress": str(node.address)},
+            "nodeRegistration": _registration(plan, node),
+            "timeouts": PATIENT if patient else EAGER,
+        },
+        _cluster(plan),
+        *_components(),
+    )
+
+
+def render_join(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> str:
+    """The file for `kubeadm join --config` on a worker; arguments as in `render_init`."""
+    address, port = plan.api_endpoint
+    return _documents(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "JoinConfiguration",
+            "discovery": {
+                "bootstrapToken": {
+                    "apiServerEndpoint": f"{address}:{port}",
+                    "token": secrets.token,
+                    "caCertHashes": [secrets.ca_hash],
+                }
+            },
+            "nodeRegistration": _registration(plan, node),
+            "timeouts": PATIENT if patient else EAGER,
+        }
+    )
+
+
+def _registration(plan: Plan, node: Node) -> dict[str, Any]:
+    registration: dict[str, Any] = {
+        "name": node.name,
+        "criSocket": CRI_SOCKET,
+        # All images are in the box; asking a registry first would only cost time.
+        "imagePullPolicy": "IfNotPresent",
+        # Every node also has Vagrant's NIC; the kubelet must not pick that one.
+        "kubeletExtraArgs": [{"name": "node-ip", "value": str(node.address)}],
+    }
+    if node.is_control_plane and not plan.workers:
+        registration["taints"] = []
+    return registration
+
+
+def _cluster(plan: Plan) -> dict[str, Any]:
+    kubernetes = plan.kubernetes
+    cluster: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": "ClusterConfiguration",
+        "clusterName": plan.name,
+        "kubernetesVersion": f"v{kubernetes.version}",
+        "networking": {
+            "podSubnet": str(kubernetes.pod_cidr),
+            "serviceSubnet": str(kubernetes.service_cidr),
+            "dnsDomain": "cluster.local",
+        },
+        # RSA keys cost seconds each under emulation and buy nothing here.
+        "encryptionAlgorithm": "ECDSA-P256",
+        "apiServer": {"certSANs": api_names(plan)},
+    }
+    if plan.load_balancer is not None:
+        address, port = plan.api_endpoint
+        cluster["controlPlaneEndpoint"] = f"{address}:{port}"
+        cluster["etcd"] = {"local": {"extraArgs": _etcd_members(plan)}}
+    return cluster
+
+
+def _etcd_members(plan: Plan) -> list[dict[str, str]]:
+    """etcd formed from all members at once: no member ever waits alone for a quorum it has announced."""
+    members = ",".join(f"{n.name}=https://{n.address}:{ETCD_PEER_PORT}" for n in plan.control_planes)
+    return [{"name": "initial-cluster", "value": members}, {"name": "initial-cluster-state", "value": "new"}]
+
+
+def api_names(plan: Plan) -> list[str]:
+    """Every name and address at which the API server may be addressed."""
+    names = ["127.0.0.1", "localhost"]
+    if plan.load_balancer is not None:
+        names.append(str(plan.load_balancer.vip))
+    for node in plan.control_planes:
+        names += [node.name, str(node.address)]
+    return names
+
+
+def _components() -> tuple[dict[str, Any], ...]:
+    return (
+        {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "systemd"},
+        {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "nftables"},
+    )
+
+
+def _documents(*documents: dict[str, Any]) -> str:
+    return yaml.safe_dump_all(documents, sort_keys=False, width=120)

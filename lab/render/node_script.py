@@ -1,0 +1,134 @@
+"""The script that each node runs once, by itself, at its first boot (/etc/klab/node.sh).
+
+It reports on the serial console, which the host reads without a network:
+
+    klab: PHASE STATE [text]     PHASE  boot, init, join, network, clean
+                                 STATE  begin, done, retry, failed
+    klab| a line of a log        after `failed`
+
+cloud-init's bootcmd writes the first such line. A node that is cut off half-way runs the
+script again at its next boot: an unfinished kubeadm is reset and tried anew.
+"""
+
+from __future__ import annotations
+
+from lab.plan import Node, Plan
+from lab.render.flannel import CNI_FILE, SUBNET_FILE
+from lab.render.hosts import PTP_REFCLOCK
+from lab.render.kubeadm import FIRST_ONLY_PHASES
+
+CONSOLE = "/dev/ttyS0"
+CNI_SOURCE = "/etc/klab/cni.conflist"
+MARK = "klab:"
+LOG_MARK = "klab|"
+ATTEMPTS = 3
+
+_HEAD = """\
+#!/bin/bash
+# Made by klab. Runs once, as root, when the node has read its seed; gone afterwards.
+set -uo pipefail
+say() { echo "klab: $*" > /dev/ttyS0; }
+fail() {
+    say "$1" failed "$2"
+    tail -n 25 "$3" 2>/dev/null | cut -c -300 | sed 's/^/klab| /' > /dev/ttyS0
+    exit 1
+}
+say boot done
+
+# KVM offers the host's clock as a PTP device: a better source than any server.
+if modprobe -q ptp_kvm && [ -e /dev/ptp0 ]; then
+    printf '%s' '{refclock}' > /etc/chrony/conf.d/klab-ptp.conf
+fi
+systemctl restart chrony
+"""
+
+_PLAIN = """\
+# The lesson starts from an empty machine: nothing of Kubernetes runs or is configured.
+systemctl disable --now containerd docker-registry kubelet > /dev/null 2>&1
+rm -f /etc/modules-load.d/klab.conf /etc/sysctl.d/99-klab.conf
+sysctl -q -w net.ipv4.ip_forward=0
+modprobe -q -r br_netfilter
+"""
+
+_KUBEADM = """\
+log=/var/log/klab-kubeadm.log
+mkdir -p /etc/kubernetes
+for attempt in {attempts}; do
+    say {phase} begin "attempt $attempt"
+    {prepare}
+    if kubeadm {command} >> "$log" 2>&1; then
+        break
+    fi
+    [ "$attempt" = {last} ] && fail {phase} "kubeadm {phase} failed $attempt times" "$log"
+    say {phase} retry "kubeadm {phase} failed"
+    tail -n 5 "$log" | cut -c -300 | sed 's/^/klab| /' > /dev/ttyS0
+    kubeadm reset --force >> "$log" 2>&1
+    sleep 5
+done
+systemctl --quiet enable kubelet
+say {phase} done
+"""
+
+# A node is Ready as soon as it has a CNI configuration. Given before flannel runs, the first
+# pods land there, fail to get a network and are held back; so it is given when flannel is up.
+_CNI = """\
+(
+    until [ -e {subnet} ]; do sleep 0.5; done
+    install -D -m 644 {source} {target}
+) &
+cni=$!
+"""
+
+_CLEAN = """\
+# What the seed held must not stay behind: not the seed's copies, not the files made from it.
+say clean begin
+for _ in $(seq 300); do
+    [ -e /run/cloud-init/result.json ] && break
+    sleep 1
+done
+[ -e /run/cloud-init/result.json ] || fail clean "cloud-init did not finish" /var/log/cloud-init.log
+touch /etc/cloud/cloud-init.disabled
+rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
+rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log
+sync
+say clean done
+"""
+
+
+def render_node_script(plan: Plan, node: Node) -> str:
+    """The script for one node, by role and by how far klab is to go."""
+    parts = [_HEAD.replace("{refclock}", PTP_REFCLOCK.rstrip("\n"))]
+    if plan.bootstrap == "none":
+        parts.append(_PLAIN)
+    if plan.bootstrap == "full":
+        parts.append(_balancer(plan, node))
+        flannel = plan.kubernetes.cni == "flannel"
+        if flannel:
+            parts.append(_CNI.format(subnet=SUBNET_FILE, source=CNI_SOURCE, target=CNI_FILE))
+        parts.append(_kubeadm(plan, node))
+        if flannel:
+            parts.append('say network begin\nwait "$cni"\nsay network done\n')
+    return "\n".join([*(part for part in parts if part), _CLEAN])
+
+
+def _balancer(plan: Plan, node: Node) -> str:
+    if plan.load_balancer is None or node.name not in plan.load_balancer.nodes:
+        return ""
+    return "systemctl enable --now haproxy keepalived > /dev/null 2>&1\n\n"
+
+
+def _kubeadm(plan: Plan, node: Node) -> str:
+    # `kubeadm reset` deletes /etc/kubernetes/pki; each attempt starts from the seed's copy.
+    phase = "init" if node.is_control_plane else "join"
+    command = f"{phase} --config /etc/klab/kubeadm.yaml"
+    if node.is_control_plane:
+        command += " --skip-token-print"
+        if node != plan.control_planes[0]:
+            command += f" --skip-phases={','.join(FIRST_ONLY_PHASES)}"
+    return _KUBEADM.format(
+        attempts=" ".join(str(i + 1) for i in range(ATTEMPTS)),
+        last=ATTEMPTS,
+        phase=phase,
+        prepare="cp -r /etc/klab/pki /etc/kubernetes/" if node.is_control_plane else ":",
+        command=command,
+    )

@@ -1,0 +1,160 @@
+"""The Vagrantfile of a lab, for libvirt or VirtualBox, from the one template Vagrantfile.j2.
+
+Source: developer.hashicorp.com/vagrant/docs/vagrantfile, vagrant-libvirt.github.io
+(0.11, "Configuration") and the VirtualBox manual, chapter VBoxManage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jinja2
+
+from lab import resources
+from lab.plan import Node, Plan
+
+USER = "vagrant"
+BOOT_TIMEOUT = 600  # seconds until ssh answers, with hardware virtualization
+PATIENCE = 3  # times longer without; Vagrant gives the DHCP lease 10 minutes whatever stands here
+# RAM saved under emulation must load again: a named model that QEMU emulates in full enough.
+EMULATED_CPU = "Haswell-noTSX"
+# What VirtualBox calls the AHCI controller of an imported OVF (src/VBox/Main/src-server/ApplianceImplImport.cpp).
+CONTROLLER = "SATA"
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtFacts:
+    """What a Vagrantfile for libvirt says beyond the plan.
+
+    `description` marks each domain as this lab's. `emulator` is the path of the dilating
+    wrapper, None in real time; `epoch` and `rate` are what it is told, as text. `seed_folder`
+    is where the storage pool keeps the seeds.
+    """
+
+    box: str
+    box_version: str
+    description: str
+    box_pool: str
+    lab_pool: str
+    seed_folder: str
+    machine_type: str
+    accelerated: bool
+    emulator: str | None = None
+    epoch: str = ""
+    rate: str = ""
+    epoch_variable: str = "KLAB_EPOCH"
+    rate_variable: str = "KLAB_RATE"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualBoxFacts:
+    """What a Vagrantfile for VirtualBox says beyond the plan; see `LibvirtFacts`."""
+
+    box: str
+    box_version: str
+    description: str
+
+
+def domain_prefix(plan: Plan) -> str:
+    """What the names of the lab's machines begin with; "_" occurs in no lab's name, so two labs never share one."""
+    return f"klab-{plan.name}_"
+
+
+def domain_name(plan: Plan, node: str) -> str:
+    """The name of a node's machine, as virt-manager or VirtualBox shows it."""
+    return domain_prefix(plan) + node
+
+
+def seed_volume(node: str) -> str:
+    """The name of a node's seed in the lab's storage pool."""
+    return f"{node}-seed.iso"
+
+
+def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
+    """The Vagrantfile for vagrant-libvirt."""
+    model = plan.cpu_model or (None if facts.accelerated else EMULATED_CPU)
+    return _render(
+        plan,
+        nodes=[
+            _node(plan, node) | {"seed_volume": f"{facts.seed_folder}/{seed_volume(node.name)}"} for node in plan.nodes
+        ],
+        provider="libvirt",
+        boot_timeout=BOOT_TIMEOUT * (1 if facts.accelerated else PATIENCE),
+        cpu_mode="custom" if model else "host-model",
+        cpu_model=model,
+        # A test host may lose a lab in a power cut; waiting for its disk under emulation costs minutes.
+        cache="writeback" if facts.accelerated else "unsafe",
+        management_name=plan.networks.management_name,
+        management_cidr=str(plan.networks.management_cidr),
+        network_name=plan.networks.name,
+        **asdict(facts),
+    )
+
+
+def render_virtualbox(plan: Plan, facts: VirtualBoxFacts) -> str:
+    """The Vagrantfile for VirtualBox."""
+    return _render(
+        plan,
+        nodes=[_node(plan, node) for node in plan.nodes],
+        provider="virtualbox",
+        boot_timeout=BOOT_TIMEOUT,
+        linked_clone=plan.linked_clone,
+        controller=CONTROLLER,
+        **asdict(facts),
+    )
+
+
+def _node(plan: Plan, node: Node) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "title": f"{plan.name} {node.name}",
+        "domain": domain_name(plan, node.name),
+        "cpus": node.cpus,
+        "memory": node.memory,
+        "disk": node.disk,
+        "uuid": node.uuid,
+        "address": str(node.address),
+        "mac": node.mac,
+        "management_mac": node.management_mac,
+        "console": f"logs/console-{node.name}.log",
+        "seed": f"seeds/{node.name}.iso",
+    }
+
+
+def _render(plan: Plan, **values: Any) -> str:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  (Ruby, not HTML: every value goes through the filter `ruby`)
+    )
+    environment.filters["ruby"] = ruby_literal
+    environment.filters["mac"] = lambda mac: mac.replace(":", "").upper()  # as VBoxManage takes it
+    template = environment.from_string(resources.path("Vagrantfile.j2").read_text(encoding="utf-8"))
+    return template.render(
+        name=plan.name,
+        user=USER,
+        domain_prefix=domain_prefix(plan),
+        netmask=str(plan.networks.cidr.netmask),
+        **values,
+    )
+
+
+def ruby_literal(value: str | int | bool | None) -> str:
+    """A value as Ruby writes it. Strings are single-quoted: Ruby interpolates nothing in them.
+
+    Raises:
+        TypeError: there is no literal for a value of that type.
+    """
+    match value:
+        case None:
+            return "nil"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str():
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    raise TypeError(f"no Ruby literal for {value!r}")
