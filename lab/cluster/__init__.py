@@ -1,0 +1,1 @@
+"""What makes nodes a cluster: secrets, bootstrap, the wait until Ready, and the reasons when it fails."""

@@ -1,0 +1,69 @@
+"""What happened when: the events of a lab's making, kept in its folder and shown as they come.
+
+An event names a node ("" for the lab as a whole), a phase and what became of it. The
+journal (events.jsonl, one JSON object a line) is what `klab timeline` draws.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+State = Literal["begin", "done", "retry", "failed", "note"]
+STATES: tuple[State, ...] = ("begin", "done", "retry", "failed", "note")
+# The phases of a node, in order; what a person sees is their titles.
+NODE_PHASES = ("boot", "cloud-init", "init", "join", "network", "ready", "clean")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `time` is the host's, in seconds since 1970."""
+
+    time: float
+    node: str
+    phase: str
+    state: State
+    text: str = ""
+
+
+class Journal:
+    """Writes events down and tells whoever listens; may be used from several threads."""
+
+    def __init__(self, file: Path, listener: Callable[[Event], None] | None = None) -> None:
+        self._file = file
+        self._listener = listener
+        self._lock = threading.Lock()
+
+    def add(self, node: str, phase: str, state: State, text: str = "") -> Event:
+        """Note an event that happens now."""
+        event = Event(time.time(), node, phase, state, text)
+        with self._lock:
+            with self._file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(asdict(event)) + "\n")
+            if self._listener:
+                self._listener(event)
+        return event
+
+
+def read_events(file: Path) -> list[Event]:
+    """All events of a journal, oldest first; a last line cut off by a kill is passed over."""
+    return list(_parse(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
+
+
+def _parse(lines: list[str]) -> Iterator[Event]:
+    for line in lines:
+        try:
+            yield Event(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def phase_of(events: list[Event], node: str) -> tuple[str, State]:
+    """The phase a node is in, and its state; ("boot", "begin") before its first sign of life."""
+    mine = [e for e in events if e.node == node and e.phase in NODE_PHASES and e.state != "note"]
+    return (mine[-1].phase, mine[-1].state) if mine else ("boot", "begin")

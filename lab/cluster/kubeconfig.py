@@ -1,0 +1,49 @@
+"""The admin's kubeconfig, made on the host from what `secrets` made."""
+
+from __future__ import annotations
+
+import base64
+
+import yaml
+
+from lab.cluster.secrets import admin_files
+from lab.plan import Plan
+from lab.store import LabFolder, write_atomic
+
+
+def server(plan: Plan) -> str:
+    """The URL of the lab's API server."""
+    address, port = plan.api_endpoint
+    return f"https://{address}:{port}"
+
+
+def write_kubeconfig(folder: LabFolder, plan: Plan) -> None:
+    """Write the lab's kubeconfig, readable by the owner alone; everything in it is inline."""
+    files = admin_files(folder)
+    name = f"klab-{plan.name}"
+
+    def inline(data: bytes) -> str:
+        return base64.b64encode(data).decode()
+
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": name,
+                "cluster": {"server": server(plan), "certificate-authority-data": inline(files.ca.read_bytes())},
+            }
+        ],
+        "users": [
+            {
+                "name": name,
+                "user": {
+                    "client-certificate-data": inline(files.certificate.read_bytes()),
+                    "client-key-data": inline(files.key.read_bytes()),
+                },
+            }
+        ],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    write_atomic(folder.kubeconfig, yaml.safe_dump(config, sort_keys=False), mode=0o600)

@@ -1,0 +1,184 @@
+"""What Ready means, as data: a list of requirements, each with a probe and a hint.
+
+The wait asks them in order and passes over those that hold, so that a person sees at any
+moment which one is missing. Source of the idea of proof by the kubelet: a node's Ready
+condition may be as old as its last lease; an answer through the API server is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from lab.cluster.api import Api, UnreachableError
+from lab.errors import LabError
+from lab.machines.protocol import Machines
+from lab.plan import Plan
+
+SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
+DNS_NAME = "kubernetes.default.svc.cluster.local"
+NODE_CHECK_SECONDS = 120.0
+
+Probe = Callable[[], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One thing that must hold. `probe` returns what is still missing, one line each; [] when it holds."""
+
+    name: str
+    probe: Probe
+    hint: str
+
+
+class Readiness:
+    """The requirements of one lab, over one wait.
+
+    `fresh` says that no node existed when the wait began: then a lease that exists at all is
+    younger than that. Otherwise one must be renewed while klab looks.
+    """
+
+    def __init__(self, plan: Plan, api: Api, machines: Machines, *, fresh: bool) -> None:
+        self._plan = plan
+        self._api = api
+        self._machines = machines
+        self._first_leases: dict[str, str] | None = {} if fresh else None
+
+    def requirements(self, *, leases: bool = True) -> list[Requirement]:
+        """All of them, in the order in which they come true; without `leases` none waits for a renewal."""
+        ask_pods = "klab kubectl -- get pods -A -o wide"
+        cni = self._plan.kubernetes.cni != "none"
+        found = [
+            Requirement("the API server answers", self.api_answers, "klab logs NODE shows the node's console"),
+            Requirement(
+                "every node is Ready" if cni else "every node is registered",
+                self.nodes,
+                "klab kubectl -- describe nodes",
+            ),
+        ]
+        if cni:
+            # Without a pod network neither DNS nor any pod can run: that part is the student's.
+            found.append(Requirement("system pods are ready", self.system_pods, ask_pods))
+        found += [
+            Requirement("every kubelet answers", self.kubelets, "klab ssh NODE -- sudo journalctl -u kubelet -n 50")
+        ]
+        if leases:
+            ask_leases = "klab kubectl -- get leases -n kube-node-lease"
+            found.append(Requirement("every node's lease is renewed", self.leases, ask_leases))
+        if self._plan.load_balancer is not None:
+            found.append(Requirement("every etcd member is healthy", self.etcd, ask_pods))
+        if cni:
+            found.append(Requirement("cluster DNS answers on every node", self.dns, ask_pods))
+        return found
+
+    def api_answers(self) -> list[str]:
+        try:
+            self._api.text("/readyz")
+        except UnreachableError as error:
+            return [error.message]
+        return []
+
+    def nodes(self) -> list[str]:
+        conditions = self.node_conditions()
+        missing = [f"{n.name} has not registered" for n in self._plan.nodes if n.name not in conditions]
+        if self._plan.kubernetes.cni != "none":
+            missing += [f"{n.name}: {conditions[n.name]}" for n in self._plan.nodes if conditions.get(n.name)]
+        return missing
+
+    def node_conditions(self) -> dict[str, str]:
+        """By node: "" when Ready, else why not."""
+        found = {}
+        for node in self._api.get("/api/v1/nodes")["items"]:
+            condition = _condition(node, "Ready")
+            ready = condition.get("status") == "True"
+            found[node["metadata"]["name"]] = "" if ready else str(condition.get("message") or "not Ready")[:200]
+        return found
+
+    def system_pods(self) -> list[str]:
+        pods = [p for p in self._api.get("/api/v1/pods")["items"] if p["metadata"]["namespace"] in SYSTEM_NAMESPACES]
+        missing = [_pod_state(p) for p in pods if _condition(p, "Ready").get("status") != "True"]
+        names = [p["metadata"]["name"] for p in pods]
+        missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
+        return missing
+
+    def _expected(self) -> Iterable[str]:
+        for node in self._plan.control_planes:
+            for part in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+                yield f"{part}-{node.name}"
+        yield "coredns"
+        yield "kube-proxy"
+        if self._plan.kubernetes.cni == "flannel":
+            yield "kube-flannel"
+
+    def kubelets(self) -> list[str]:
+        def ask(name: str) -> str:
+            try:
+                answer = self._api.text(f"/api/v1/nodes/{name}/proxy/healthz", seconds=30)
+            except UnreachableError as error:
+                return f"{name}: {error.message}"
+            return "" if answer.strip() == "ok" else f"{name}: kubelet says {answer.strip()[:100]}"
+
+        return [line for line in _side_by_side(ask, [n.name for n in self._plan.nodes]) if line]
+
+    def leases(self) -> list[str]:
+        """Judged by change, not by date: on an emulated host the guests' clocks are not the host's."""
+        items = self._api.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")["items"]
+        now = {item["metadata"]["name"]: str(item["spec"].get("renewTime")) for item in items}
+        if self._first_leases is None:
+            self._first_leases = now
+        first = self._first_leases
+        return [
+            f"{n.name}: not renewed since the wait began"
+            for n in self._plan.nodes
+            if now.get(n.name) is None or now[n.name] == first.get(n.name)
+        ]
+
+    def etcd(self) -> list[str]:
+        missing = []
+        for node in self._plan.control_planes:
+            path = f"/api/v1/namespaces/kube-system/pods/etcd-{node.name}"
+            try:
+                pod = self._api.get(path)
+            except UnreachableError as error:
+                missing.append(f"etcd on {node.name}: {error.message}")
+                continue
+            if _condition(pod, "Ready").get("status") != "True":
+                missing.append(f"etcd on {node.name} is not ready")
+        return missing
+
+    def dns(self) -> list[str]:
+        command = ["busybox", "nslookup", DNS_NAME, str(self._plan.kubernetes.dns_address)]
+
+        def ask(name: str) -> str:
+            try:
+                done = self._machines.ssh(name, command, timeout=NODE_CHECK_SECONDS, check=False)
+            except LabError as error:
+                return f"{name}: {error.message}"
+            last = (done.tail or ["no answer"])[-1]
+            return "" if done.code == 0 else f"{name}: {DNS_NAME} does not resolve ({last})"
+
+        return [line for line in _side_by_side(ask, [n.name for n in self._plan.nodes]) if line]
+
+
+def _side_by_side(ask: Callable[[str], str], names: list[str]) -> list[str]:
+    with ThreadPoolExecutor(max_workers=min(8, len(names))) as pool:
+        return list(pool.map(ask, names))
+
+
+def _condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:
+    conditions = thing.get("status", {}).get("conditions") or []
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def _pod_state(pod: dict[str, Any]) -> str:
+    metadata, status = pod["metadata"], pod.get("status", {})
+    reasons = []
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = container.get("state", {}).get("waiting")
+        if waiting:
+            reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()[:160])
+    why = "; ".join(reasons) or status.get("phase", "unknown")
+    where = pod.get("spec", {}).get("nodeName", "no node")
+    return f"{metadata['namespace']}/{metadata['name']} on {where}: {why}"

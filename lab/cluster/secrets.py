@@ -1,0 +1,197 @@
+"""The cluster's CAs, service-account key, bootstrap token and admin certificate, made on the host.
+
+Made before the first VM boots, so that every node can be handed its part and nobody waits
+for anybody's files. Kept in the lab's folder, readable by the owner alone.
+Source: kubernetes.io, "PKI certificates and requirements"; names as kubeadm gives them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import secrets as random_source
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from lab.render.secrets import KeyPair, Secrets
+from lab.store import LabFolder, write_atomic
+
+CA_YEARS = 10
+ADMIN_YEARS = 1
+# Guests on an emulated host live behind the host's clock; a certificate must not be from their future.
+BACKDATE = datetime.timedelta(days=2)
+TOKEN_ALPHABET = string.ascii_lowercase + string.digits
+
+_PAIRS = {
+    "ca": ("ca.crt", "ca.key", "kubernetes"),
+    "front_proxy_ca": ("front-proxy-ca.crt", "front-proxy-ca.key", "front-proxy-ca"),
+    "etcd_ca": ("etcd-ca.crt", "etcd-ca.key", "etcd-ca"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AdminFiles:
+    """Where the admin's client certificate and the CA lie on the host."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def load_or_make(folder: LabFolder) -> Secrets:
+    """The lab's secrets; made the first time, read from then on.
+
+    A kill half-way leaves whole files only; the next call makes what is missing.
+    """
+    pki = folder.path / "pki"
+    pki.mkdir(parents=True, exist_ok=True)
+    pki.chmod(0o700)
+    pairs = {}
+    for name, (certificate, key, common_name) in _PAIRS.items():
+        if not (pki / certificate).exists():
+            made = _ca(common_name)
+            # The key first: a certificate without its key would be taken for whole.
+            write_atomic(pki / key, made.private, mode=0o600)
+            write_atomic(pki / certificate, made.public, mode=0o600)
+        pairs[name] = KeyPair((pki / certificate).read_text(), (pki / key).read_text())
+    if not (pki / "sa.pub").exists():
+        made = _service_account()
+        write_atomic(pki / "sa.key", made.private, mode=0o600)
+        write_atomic(pki / "sa.pub", made.public, mode=0o600)
+    if not (pki / "token").exists():
+        write_atomic(pki / "token", make_token(), mode=0o600)
+    _admin(pki, pairs["ca"])
+    return Secrets(
+        ssh_public_key=_ssh(folder),
+        service_account=KeyPair((pki / "sa.pub").read_text(), (pki / "sa.key").read_text()),
+        token=(pki / "token").read_text(),
+        ca_hash=ca_hash(pairs["ca"].public),
+        **pairs,
+    )
+
+
+def admin_files(folder: LabFolder) -> AdminFiles:
+    """Where `load_or_make` has put what an API client needs."""
+    pki = folder.path / "pki"
+    return AdminFiles(pki / "ca.crt", pki / "admin.crt", pki / "admin.key")
+
+
+def make_token() -> str:
+    """A bootstrap token: six characters, a dot, sixteen characters of a-z and 0-9."""
+
+    def part(length: int) -> str:
+        return "".join(random_source.choice(TOKEN_ALPHABET) for _ in range(length))
+
+    return f"{part(6)}.{part(16)}"
+
+
+def ca_hash(certificate: str) -> str:
+    """kubeadm's discovery hash of a CA: "sha256:" and the digest of its DER SubjectPublicKeyInfo."""
+    key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return "sha256:" + hashlib.sha256(der).hexdigest()
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    # kubeadm writes and reads EC keys in the traditional SEC 1 form.
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    ).decode()
+
+
+def _name(common_name: str, organization: str | None = None) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, years: int) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + datetime.timedelta(days=365 * years))
+    )
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=True,
+        key_cert_sign=ca,
+        crl_sign=False,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _ca(common_name: str) -> KeyPair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(common_name)
+    certificate = (
+        _builder(name, name, CA_YEARS)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return KeyPair(certificate.public_bytes(serialization.Encoding.PEM).decode(), _private_pem(key))
+
+
+def _service_account() -> KeyPair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return KeyPair(public.decode(), _private_pem(key))
+
+
+def _admin(pki: Path, ca: KeyPair) -> None:
+    """A client certificate of the group system:masters, which holds before RBAC's first binding exists."""
+    if (pki / "admin.crt").exists():
+        return
+    issuer = x509.load_pem_x509_certificate(ca.public.encode())
+    issuer_key = serialization.load_pem_private_key(ca.private.encode(), password=None)
+    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the lab's CA has no elliptic-curve key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder(_name("klab-admin", "system:masters"), issuer.subject, ADMIN_YEARS)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    write_atomic(pki / "admin.key", _private_pem(key), mode=0o600)
+    write_atomic(pki / "admin.crt", certificate.public_bytes(serialization.Encoding.PEM), mode=0o600)
+
+
+def _ssh(folder: LabFolder) -> str:
+    """The public half of the lab's SSH key, made when missing."""
+    file = folder.ssh_key
+    if not file.exists():
+        key = ed25519.Ed25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.chmod(0o700)
+        write_atomic(file, private, mode=0o600)
+    key_pair = serialization.load_ssh_private_key(file.read_bytes(), password=None)
+    public = key_pair.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    line = f"{public.decode()} klab-{folder.name}\n"
+    write_atomic(file.with_suffix(".pub"), line)
+    return line.strip()
