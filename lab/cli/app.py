@@ -1,0 +1,215 @@
+"""The command `klab`: finds the module of a subcommand, runs it, and words what goes wrong.
+
+Each subcommand is a module of this package with an attribute `command` (or one named like
+the module). It is imported when it is invoked and not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.cli.output import note, show_error
+from lab.cli.overview import COMMANDS, HELP
+from lab.errors import HostError, LabError, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+# What a machine may refuse anywhere and at any moment; no defect of klab's.
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EMFILE}
+
+
+@dataclass(slots=True)
+class Settings:
+    """What holds for the whole run."""
+
+    debug: bool = False
+
+
+class Commands(click.Group):
+    """A group that knows its subcommands' names and imports only the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        import importlib
+
+        module = importlib.import_module(f"lab.cli.{cmd_name}")
+        command = getattr(module, "command", None) or getattr(module, cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - a defect of klab's, found by every test
+        command.name = cmd_name
+        return _prepared(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean klab {close[0]}?" if close else "klab --help lists the commands"
+            raise UsageError(f"klab has no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
+        return HELP
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(n, help=text) for n, text in COMMANDS.items() if n.startswith(incomplete)]
+
+
+def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and isinstance(ctx.obj, Settings):
+        ctx.obj.debug = True
+
+
+def _debug_option(*, hidden: bool) -> click.Option:
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_debug,
+        hidden=hidden,
+        help="Show tracebacks (also: KLAB_DEBUG=1).",
+    )
+
+
+def _prepared(command: click.Command) -> click.Command:
+    """What every subcommand has: --debug, which people append at the end, and completion of its names."""
+    for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
+        if not any("--debug" in param.opts for param in each.params):
+            each.params.append(_debug_option(hidden=True))
+        if "_KLAB_COMPLETE" in os.environ:
+            from lab.cli.names import complete_names
+
+            complete_names(each)
+    return command
+
+
+@click.group(
+    cls=Commands,
+    params=[_debug_option(hidden=False)],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="klab", message="klab %(version)s")
+def cli() -> None:
+    """What every command shares; `klab --help` is the text in lab.cli.overview."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run klab and return its exit code; every failure is worded on standard error."""
+    settings = Settings(debug=os.environ.get("KLAB_DEBUG", "0") not in {"", "0"})
+    try:
+        code = cli.main(args=list(arguments), prog_name="klab", standalone_mode=False, obj=settings)
+        _flush()
+    except SystemExit as error:
+        return _exit_code(error)
+    except BaseException as error:
+        return _explain(error, settings, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _exit_code(error: SystemExit) -> int:
+    if isinstance(error.code, str):
+        note(error.code)
+        return 1
+    # Click ends so where the reader of its output has gone; the class is no part of its interface.
+    if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+        return EXIT_BROKEN_PIPE
+    try:
+        _flush()
+    except BrokenPipeError:
+        return _broken_pipe()
+    return error.code or 0
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # klab ... >&-
+        sys.stdout.flush()
+
+
+def _explain(error: BaseException, settings: Settings, arguments: Sequence[str]) -> int:
+    """Word an exception; returns the exit code."""
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        return _broken_pipe()
+    if settings.debug and not isinstance(error, (click.ClickException, click.Abort)):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, LabError):
+        show_error(error)
+        return error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        note(error.format_message())
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        show_error(_from_click(error))
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+        note("stopped")
+        return EXIT_INTERRUPTED
+    if isinstance(error, click.Abort):
+        note("nothing was done")
+        return 1
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        refused = _refused(error)
+        show_error(refused)
+        return refused.exit_code
+    return _bug(error, arguments)
+
+
+def _from_click(error: click.ClickException) -> LabError:
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "klab"
+    message = error.format_message().strip().rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help shows how it is used")
+
+
+def _refused(error: OSError) -> LabError:
+    where = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return HostError(
+        f"this machine refuses: {error.strerror}",
+        details=where,
+        hint="make room or give yourself the right there; KLAB_HOME says where klab keeps its files",
+    )
+
+
+def _reader_is_gone() -> bool:
+    try:
+        _flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _broken_pipe() -> int:
+    """The reader of our output (head, less) has gone: say nothing, not even when Python flushes at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
+
+
+def _bug(error: BaseException, arguments: Sequence[str]) -> int:
+    from lab.cli.crash import write_crash
+
+    file = write_crash(error, arguments)
+    summary = f"{type(error).__name__}: {error}".splitlines()[0]
+    note(f"this is a bug in klab ({summary}); please report it with the file {file}")
+    return EXIT_BUG

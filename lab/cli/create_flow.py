@@ -1,0 +1,116 @@
+"""What klab create does, step by step; apart from the command so that `klab --help` stays quick."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import click
+
+from lab.boxes.store import find_box, vagrant_box
+from lab.catalog import load_catalog
+from lab.cli.output import note, table
+from lab.cli.progress import elapsed, show
+from lab.cluster.create import Created, Request, create
+from lab.cluster.events import read_events
+from lab.cluster.timeline import last_create, spans
+from lab.errors import HostError, UsageError
+from lab.library import load_scenario
+from lab.machines import enter_host_network, open_machines
+from lab.machines.choose import choose_provider
+from lab.machines.hostcheck import check_fits, host_facts
+from lab.machines.probe import probe_host
+from lab.plan import Plan, decide
+from lab.store import Home
+
+_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a duration such as 90, 90s, 20m or 1h30m.
+
+    Raises:
+        UsageError: it is none, or zero.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    seconds = 0
+    if match and text.strip():
+        seconds = sum(int(match[unit] or 0) * factor for unit, factor in (("h", 3600), ("m", 60), ("s", 1)))
+    if seconds <= 0:
+        raise UsageError(f"{text!r} is not a duration", hint="write for example 90s, 20m or 1h30m")
+    return float(seconds)
+
+
+def run_create(
+    scenario: str, *, name: str | None, provider: str, seat: int, timeout: str | None, as_json: bool
+) -> None:
+    """Everything from the words on the command line to the last line printed."""
+    limit = parse_duration(timeout) if timeout else None
+    home = Home.default()
+    catalog = load_catalog()
+    loaded = load_scenario(scenario, catalog)
+    plan = decide(loaded.scenario, catalog, name=name, seat=seat)
+    chosen = choose_provider(provider)
+    # Before the lab's network exists: the routes of the host are what it must not collide with.
+    where = enter_host_network(home) if chosen == "libvirt" else "VirtualBox"
+    profile = probe_host(home)
+    box = find_box(home, plan.box, plan.kubernetes.version)
+    if not home.lab(plan.name).exists:
+        _refuse_what_does_not_fit(home, plan)
+    if not as_json:
+        speed = "hardware virtualization" if profile.accelerated else f"emulation, {profile.factor:.0f} times slower"
+        note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed}")
+    request = Request(
+        plan=plan,
+        scenario_text=loaded.text,
+        provider=chosen,
+        profile=profile,
+        box_name=box.folder.name,
+        box_vagrant=vagrant_box(home, box, chosen),
+        timeout=limit,
+        addons=loaded.addons,
+    )
+    with show(plan, as_json=as_json) as listener:
+        created = create(home, request, open_machines, listener)
+    _report(created, as_json=as_json)
+
+
+def _refuse_what_does_not_fit(home: Home, plan: Plan) -> None:
+    problems = check_fits(plan, host_facts(home))
+    if problems:
+        raise HostError(
+            f"{plan.name} does not fit on this machine",
+            details=problems,
+            hint=f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file",
+        )
+
+
+def _report(created: Created, *, as_json: bool) -> None:
+    folder, plan = created.folder, created.plan
+    phases = [s for s in spans(last_create(read_events(folder.events))) if s.done]
+    if as_json:
+        # One object a line, as the events before it.
+        result = {
+            "lab": plan.name,
+            "nodes": [{"name": n.name, "role": n.role, "address": str(n.address)} for n in plan.nodes],
+            "kubeconfig": str(folder.kubeconfig),
+            "seconds": round(created.seconds, 1),
+            "already": created.already,
+            "phases": [{"row": s.row, "phase": s.phase, "seconds": round(s.seconds, 1)} for s in phases],
+        }
+        click.echo(json.dumps(result))
+        return
+    if created.already:
+        note(f"{plan.name} was there already; checked in {elapsed(created.seconds)}")
+    took = {n.name: "  ".join(f"{s.phase} {elapsed(s.seconds)}" for s in phases if s.row == n.name) for n in plan.nodes}
+    click.echo()
+    click.echo(
+        table(["node", "role", "address", "took"], [[n.name, n.role, str(n.address), took[n.name]] for n in plan.nodes])
+    )
+    word = "Ready" if plan.bootstrap == "full" else "up"
+    first = plan.nodes[0].name
+    click.echo(f"\n{plan.name} is {word} after {elapsed(created.seconds)}.")
+    if plan.bootstrap == "full":
+        click.echo(f"  klab kubectl -- get nodes       kubectl, pointed at this lab (kubeconfig: {folder.kubeconfig})")
+    click.echo(f"  klab ssh {first:<22} a shell on a node")
+    click.echo("  klab timeline                   where the time went")

@@ -1,0 +1,56 @@
+"""klab kubeconfig"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option(
+    "--merge",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Merge it into FILE; without one into the file that kubectl uses (KUBECONFIG, ~/.kube/config).",
+)
+@click.option("--path", is_flag=True, help="Print where the lab's own kubeconfig is.")
+def command(lab: str | None, merge: str | None, path: bool) -> None:
+    """Print a lab's kubeconfig, or merge it into your own as context klab-LAB.
+
+    Merging keeps everything else in the file, keeps a backup, and does not change the current context.
+
+    \b
+    Examples:
+      klab kubeconfig > lab.kubeconfig
+      klab kubeconfig 1m2w --merge
+      export KUBECONFIG=$(klab kubeconfig 1m2w --path)
+    """
+    from pathlib import Path
+
+    from lab.cli.output import note
+    from lab.errors import LabError, UsageError
+    from lab.kubeconfig import merge_file, personal_kubeconfig
+    from lab.store import Home
+
+    home = Home.default()
+    if merge and lab is None and merge in {folder.name for folder in home.existing()}:
+        lab, merge = merge, ""  # klab kubeconfig --merge 1m2w: a lab's name, not a file's
+    if path and merge is not None:
+        raise UsageError("either --path or --merge")
+    folder = home.pick(lab)
+    try:
+        text = folder.kubeconfig.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LabError(
+            f"lab {folder.name!r} has no kubeconfig", details=[str(error)], hint="klab create again makes one"
+        ) from error
+    if path:
+        click.echo(folder.kubeconfig)
+    elif merge is None:
+        click.echo(text, nl=False)
+    else:
+        target = Path(merge).expanduser() if merge else personal_kubeconfig()
+        backup = merge_file(target, text)
+        note(f"merged into {target}" + (f"; what it was before: {backup}" if backup else ""))
+        note(f"kubectl config use-context klab-{folder.name}")

@@ -1,0 +1,95 @@
+"""What most commands begin with: find the lab a person means, and get to where its machines are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError, NotFound
+from lab.machines.protocol import Machines
+from lab.plan import Node, Plan
+from lab.store import Home, LabFolder, Record
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLab:
+    """A lab found on disk, with its plan and record."""
+
+    home: Home
+    folder: LabFolder
+    plan: Plan
+    record: Record
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def machines(self, box: Path | None = None) -> Machines:
+        """The lab's machines; call `enter` first."""
+        from lab.machines import open_machines
+
+        return open_machines(self.home, self.folder, self.plan, self.record, box)
+
+    def enter(self) -> None:
+        """Get to where the lab's network is: into the private libvirt's namespaces, where there is one."""
+        from lab.machines import enter_host_network
+
+        if self.record.provider == "libvirt":
+            enter_host_network(self.home)
+
+    def node(self, name: str) -> Node:
+        """One node of the lab.
+
+        Raises:
+            NotFound: the lab has no such node; the hint lists those it has.
+        """
+        node = self.plan.node(name)
+        if node is None:
+            names = ", ".join(n.name for n in self.plan.nodes)
+            raise NotFound(f"lab {self.name!r} has no node called {name!r}", hint=f"its nodes: {names}")
+        return node
+
+
+def find_lab(name: str | None) -> OpenLab:
+    """The lab a person means: by name, or the only one there is.
+
+    Raises:
+        NotFound, Conflict: as `Home.pick`.
+        LabError: its files are damaged beyond repair.
+    """
+    home = Home.default()
+    folder = home.pick(name)
+    record = folder.record()
+    return OpenLab(home, folder, _plan(folder, record), record)
+
+
+def _plan(folder: LabFolder, record: Record) -> Plan:
+    """The lab's plan; decided anew from its scenario where the file is damaged: the same input gives the same plan."""
+    from lab.planfile import from_json
+
+    try:
+        return from_json((folder.path / "plan.json").read_text())
+    except (OSError, LabError):
+        from lab.catalog import load_catalog
+        from lab.plan import decide
+        from lab.reading import parse_scenario
+
+        try:
+            catalog = load_catalog()
+            scenario = parse_scenario((folder.path / "scenario.yaml").read_text(), catalog)
+            return decide(scenario, catalog, name=record.name, seat=record.seat)
+        except (OSError, LabError) as error:
+            raise LabError(
+                f"neither the plan nor the scenario of lab {folder.name!r} can be read",
+                details=str(error).splitlines(),
+                hint=f"put back {folder.path / 'scenario.yaml'}, then klab destroy {folder.name}",
+            ) from error
+
+
+def lab_then(words: Sequence[str]) -> tuple[OpenLab, list[str]]:
+    """Split `[LAB] REST...`: the first word is the lab's name where a lab has that name."""
+    labs = {folder.name for folder in Home.default().existing()}
+    if words and words[0] in labs:
+        return find_lab(words[0]), list(words[1:])
+    return find_lab(None), list(words)

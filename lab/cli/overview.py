@@ -1,0 +1,42 @@
+"""The commands and the text of `klab --help`; imports nothing, so that help comes at once."""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "create": "Create a lab from a scenario and wait until it is Ready.",
+    "destroy": "Remove a lab: its machines, disks, networks and files.",
+    "list": "List the labs on this machine.",
+    "status": "Show a lab's machines and whether its cluster is Ready.",
+    "ssh": "Open a shell on a node, or run one command there.",
+    "kubeconfig": "Print a lab's kubeconfig, or merge it into your own.",
+    "kubectl": "Run kubectl against a lab.",
+    "logs": "Show what a node printed on its console.",
+    "timeline": "Show where the time of a create went.",
+    "scenarios": "List the shipped scenarios with a picture of each.",
+    "plan": "Show what create would make and whether it fits.",
+    "validate": "Check scenario files.",
+    "schema": "Print the JSON Schema of scenario files.",
+    "box": "Build, list, verify and remove boxes.",
+    "doctor": "Check whether this machine can run labs.",
+    "vagrant": "Run vagrant in a lab's folder.",
+    "completion": "Print the completion script for a shell.",
+}
+_WIDTH = max(len(name) for name in COMMANDS)
+
+HELP = """\
+Usage: klab [OPTIONS] COMMAND [ARGUMENTS]...
+
+  A scenario file becomes a lab of real virtual machines running real Kubernetes.
+
+  Examples:
+    klab create 1m2w             three machines, one cluster
+    klab kubectl -- get nodes    kubectl, pointed at the lab
+    klab destroy -y              everything gone again
+
+Options:
+  --debug     Show tracebacks (also: KLAB_DEBUG=1).
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit; klab COMMAND --help shows a command's.
+
+Commands:
+""" + "\n".join(f"  {name.ljust(_WIDTH)}  {text}" for name, text in COMMANDS.items())

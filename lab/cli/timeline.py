@@ -1,0 +1,39 @@
+"""klab timeline"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the chart to this file as SVG.")
+@click.option("--json", "as_json", is_flag=True, help="The spans as JSON.")
+def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
+    """Show where the time of a create went.
+
+    \b
+    Examples:
+      klab timeline
+      klab timeline 1m2w --svg timeline.svg
+    """
+    from dataclasses import asdict
+
+    from lab.cli.opening import find_lab
+    from lab.cli.output import echo_json, note
+    from lab.cluster.events import read_events
+    from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
+
+    found = find_lab(lab)
+    chart = spans(last_create(read_events(found.folder.events)))
+    if as_json:
+        echo_json([asdict(span) for span in chart])
+        return
+    if svg is not None:
+        svg.write_text(draw_svg(chart, title=f"klab create {found.plan.scenario}"), encoding="utf-8")
+        note(f"written: {svg}")
+        return
+    click.echo(draw_text(chart, width=max(40, min(100, shutil.get_terminal_size().columns - 14))))
