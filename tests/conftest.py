@@ -1,0 +1,14 @@
+"""What every test shares: hypothesis tries the same examples on every machine, and as many as its test says."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "klab",
+    derandomize=True,
+    database=None,
+    deadline=None,  # a busy machine is not a defect
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+settings.load_profile("klab")

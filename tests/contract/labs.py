@@ -1,0 +1,73 @@
+"""Small labs to try machines with: a folder with plan, record, key and seeds, as `klab create` leaves it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract import tinybox
+
+from lab.catalog import load_catalog
+from lab.machines import Machines, open_machines
+from lab.machines.seed import write_iso
+from lab.plan import Plan, decide
+from lab.scenario import Scenario, Topology
+from lab.store import Home, LabFolder, Record
+
+DILATION = 0.5
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab that may or may not have machines yet."""
+
+    home: Home
+    folder: LabFolder
+    plan: Plan
+    box: Path | None
+
+    def open(self) -> Machines:
+        """Its machines, as a new klab process would open them."""
+        return open_machines(self.home, self.folder, self.plan, self.folder.record(), self.box)
+
+
+def make_lab(home: Home, name: str, *, nodes: int, provider: str, box: Path | None, seat: int = 0) -> Lab:
+    """A lab of tiny nodes, made on disk unless it is there."""
+    scenario = Scenario(
+        version=1,
+        name=name,
+        topology=Topology(control_planes=1, workers=nodes - 1),
+        cpus=1,
+        memory=192,
+        disk=1,
+        bootstrap="none",
+    )
+    lab = Lab(home, home.lab(name), decide(scenario, load_catalog(), seat=seat), box)
+    if not lab.folder.exists:
+        lab.folder.logs.mkdir(parents=True)
+        lab.folder.ssh_key.parent.mkdir()
+        keygen = ["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(lab.folder.ssh_key)]
+        subprocess.run(keygen, check=True)
+        lab.folder.write_record(
+            Record(
+                id=str(uuid.uuid4()),
+                name=name,
+                provider=provider,
+                box="tiny",
+                seat=seat,
+                phase="creating",
+                created=time.time(),
+                accelerated=False,
+                dilation=DILATION,
+                epoch=time.time(),
+            )
+        )
+        key = lab.folder.ssh_key.with_suffix(".pub").read_text()
+        for node in lab.plan.nodes:
+            address = f"{node.address}/{lab.plan.networks.cidr.prefixlen}"
+            files = tinybox.seed(node.name, address, node.mac, key)
+            write_iso(files, lab.folder.seeds / f"{node.name}.iso")
+    return lab

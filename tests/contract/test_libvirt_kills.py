@@ -1,0 +1,144 @@
+"""What libvirt's machines must survive: kill -9 in the middle, Vagrant's books gone, libvirtd gone, strangers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.machines.namespaces import Namespaces
+from lab.machines.realm import Realm
+from lab.store import Home
+
+TESTS = Path(__file__).parents[1]
+LIMIT = 400
+
+
+class Driver:
+    """Runs driver.py for one lab."""
+
+    def __init__(self, home: Home, box: Path, lab: str, seat: int) -> None:
+        self.home = home
+        self._words = [sys.executable, "-m", "contract.driver", str(home.root), str(box), lab, str(seat)]
+
+    def run(self, *steps: str) -> str:
+        done = subprocess.run(
+            [*self._words, *steps],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+            cwd=TESTS,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def kill_when(self, phrase: str, *steps: str) -> None:
+        """Kill klab (and nothing that it started) with SIGKILL once a line with that phrase was printed."""
+        with subprocess.Popen([*self._words, *steps], stdout=subprocess.PIPE, text=True, cwd=TESTS) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if phrase in line:
+                    child.kill()
+                    return
+        pytest.fail(f"{phrase!r} was never printed")
+
+    def virsh(self, *words: str) -> str:
+        realm = Realm(self.home)
+        realm.start()
+        pid = (realm.folder / "run" / "libvirtd.pid").read_text()
+        argv = ["/usr/bin/nsenter", "-t", pid, "-n", "-m", "/usr/bin/virsh", "-c", "qemu:///system", *words]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def driver(real_home: Home, tiny_box: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+    driver = Driver(real_home, tiny_box, "kill", 5)
+    yield driver
+    driver.run("destroy")
+    shutil.rmtree(real_home.labs / "kill")
+
+
+@pytest.mark.parametrize("phrase", ["Creating image", "Starting domain", "Waiting for domain"])
+def test_up_goes_on_after_kill(driver: Driver, phrase: str) -> None:
+    driver.kill_when(phrase, "up")
+    output = driver.run("up", "states", "hostname")
+    assert "cp1=running\n" in output
+    assert "\ncp1\n" in output
+
+
+def test_destroy_without_vagrants_books_after_libvirtd_died(driver: Driver) -> None:
+    driver.kill_when("Starting domain", "up")
+    folder = driver.home.labs / "kill"
+    shutil.rmtree(folder / ".vagrant")
+    (folder / ".vagrant" / "machines" / "cp1" / "libvirt").mkdir(parents=True)
+    (folder / ".vagrant" / "machines" / "cp1" / "libvirt" / "id").write_text("half a UU")
+    os.kill(int((driver.home.realm / "run" / "libvirtd.pid").read_text()), signal.SIGKILL)
+    assert "leftovers: []" in driver.run("destroy", "leftovers")
+
+
+def test_a_person_may_use_vagrant_itself(driver: Driver) -> None:
+    """Also once the seed is gone: vagrant-libvirt 0.11 falls over a cdrom without a medium unless told of it."""
+    output = driver.run("up", "drop", "vagrant status", "vagrant halt", "states", "vagrant up", "states")
+    assert "running (libvirt)" in output
+    assert output.index("cp1=stopped") < output.index("cp1=running")
+    assert "cp1=absent" in driver.run("vagrant destroy -f", "states")
+
+
+def test_a_strangers_machine_is_neither_used_nor_removed(driver: Driver, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.xml"
+    stranger.write_text(
+        "<domain type='qemu'><name>klab-kill_cp1</name><memory unit='MiB'>16</memory>"
+        "<os><type arch='x86_64'>hvm</type></os></domain>"
+    )
+    driver.virsh("define", str(stranger))
+    with pytest.raises(AssertionError, match="which is not this lab's"):
+        driver.run("up")
+    driver.run("destroy")
+    assert "klab-kill_cp1" in driver.virsh("list", "--all", "--name")
+    driver.virsh("undefine", "klab-kill_cp1")
+
+
+def test_two_labs_with_the_same_addresses_do_not_meet(driver: Driver, tiny_box: Path) -> None:
+    """The second is refused while the first has its networks, and can be removed without a trace of the first's."""
+    driver.kill_when("Creating image", "up")
+    other = Driver(driver.home, tiny_box, "other", 5)
+    with pytest.raises(AssertionError, match="another --seat"):
+        other.run("up")
+    other.run("destroy", "leftovers")
+    shutil.rmtree(driver.home.labs / "other")
+    assert "klab-kill\n" in driver.virsh("net-list", "--all", "--name")
+
+
+def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home: Home, tiny_box: Path) -> None:
+    driver = Driver(real_home, tiny_box, "traces", 6)
+    before = _host()
+    driver.run("up")
+    during = _host()
+    realm = Realm(real_home)
+    inside = Namespaces.of((real_home.realm / "run" / "libvirtd.pid").read_text().strip())
+    assert realm.running
+    assert inside is not None
+    driver.run("destroy")
+    assert during == before
+    assert _host() == before
+    assert not realm.running
+    assert list(inside.members()) == []
+    shutil.rmtree(real_home.labs / "traces")
+    assert not list(real_home.realm.glob("lib/images/klab-????????-*"))
+
+
+def _host() -> dict[str, object]:
+    """What a leak would show in: interfaces, mounts, firewall rules."""
+    rules = subprocess.run(["/usr/sbin/nft", "list", "ruleset"], capture_output=True, text=True).stdout
+    return {
+        "interfaces": sorted(os.listdir("/sys/class/net")),  # noqa: PTH208
+        "mounts": Path("/proc/self/mounts").read_text(),
+        "rules": rules,
+    }

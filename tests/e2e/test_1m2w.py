@@ -1,0 +1,246 @@
+"""The main promise, on real machines: `klab create 1m2w` is the cluster that lessons describe.
+
+The tests share one lab and run in this order; the last one destroys it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from support.host import look_at_host
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+FACTS = r"""
+set -u
+echo "hostname=$(hostname)"
+echo "swap=$(tail -n +2 /proc/swaps | wc -l)"
+echo "forward=$(cat /proc/sys/net/ipv4/ip_forward)"
+echo "bridge=$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)"
+echo "br_netfilter=$(grep -c '^br_netfilter ' /proc/modules)"
+echo "cpus=$(nproc)"
+echo "memory=$(awk '/MemTotal/{print int($2/1024)}' /proc/meminfo)"
+echo "disk=$(df --output=size -BG / | tail -n 1 | tr -dc 0-9)"
+echo "uuid=$(cat /sys/class/dmi/id/product_uuid)"
+echo "machine_id=$(cat /etc/machine-id)"
+echo "macs=$(cat /sys/class/net/eth0/address /sys/class/net/eth1/address | tr '\n' ' ')"
+echo "address=$(ip -4 -o addr show eth1 | awk '{print $4}')"
+echo "kubelet_restarts=$(systemctl show -p NRestarts --value kubelet)"
+echo "kubelet_enabled=$(systemctl is-enabled kubelet)"
+echo "kubelet=$(kubelet --version)"
+echo "containerd=$(containerd --version)"
+echo "hostkey=$(cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub)"
+"""
+
+
+def facts(lab: Lab, node: str) -> dict[str, str]:
+    lines = lab.on(node, FACTS).splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+@pytest.fixture(scope="module")
+def by_node(lab: Lab) -> dict[str, dict[str, str]]:
+    return {node: facts(lab, node) for node in lab.nodes}
+
+
+def test_three_nodes_are_ready(lab: Lab) -> None:
+    assert lab.created is not None
+    assert [n["name"] for n in lab.created["nodes"]] == lab.nodes
+    items = lab.get("nodes")["items"]
+    ready = {
+        n["metadata"]["name"]: c["status"] for n in items for c in n["status"]["conditions"] if c["type"] == "Ready"
+    }
+    assert ready == {"cp1": "True", "w1": "True", "w2": "True"}
+    status = json.loads(lab.klab("status", "--json").stdout)
+    assert status["ready"] is True
+
+
+def test_versions_are_as_asked(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
+    for node in lab.get("nodes")["items"]:
+        assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.35.4"
+        assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
+    assert json.loads(lab.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"] == "v1.35.4"
+    assert {f["kubelet"] for f in by_node.values()} == {"Kubernetes v1.35.4"}
+
+
+def test_hosts_are_prepared_as_the_lesson_says(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
+    for node, f in by_node.items():
+        assert f["hostname"] == node
+        assert f["swap"] == "0"
+        assert (f["forward"], f["bridge"], f["br_netfilter"]) == ("1", "1", "1")
+        assert f["address"].split("/")[0] == lab.addresses[node]
+        assert f["kubelet_enabled"] == "enabled"
+
+
+def test_sizes_are_as_asked(by_node: dict[str, dict[str, str]]) -> None:
+    for f in by_node.values():
+        assert f["cpus"] == "2"
+        assert 1850 <= int(f["memory"]) <= 2048
+        assert int(f["disk"]) >= 18  # of 20 GiB, what the file system leaves
+
+
+def test_identities_are_unique(by_node: dict[str, dict[str, str]]) -> None:
+    for key in ("hostname", "uuid", "machine_id", "hostkey", "address"):
+        assert len({f[key] for f in by_node.values()}) == 3, key
+    assert len({mac for f in by_node.values() for mac in f["macs"].split()}) == 6
+
+
+def test_identities_are_those_of_the_plan(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
+    plan = json.loads(lab.klab("plan", "1m2w", "--name", "e2e", "--json").stdout)["plan"]
+    for node in plan["nodes"]:
+        f = by_node[node["name"]]
+        assert f["uuid"].lower() == node["uuid"]
+        assert set(f["macs"].split()) == {node["mac"], node["management_mac"]}
+
+
+def test_nothing_was_restarted(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
+    for node, f in by_node.items():
+        assert f["kubelet_restarts"] == "0", node
+    for pod in lab.get("pods", "-n", "kube-system")["items"]:
+        for status in pod["status"]["containerStatuses"]:
+            if pod["metadata"]["name"].startswith(("kube-apiserver", "etcd")):
+                assert status["restartCount"] == 0, pod["metadata"]["name"]
+
+
+def test_no_secret_of_the_seed_is_left(lab: Lab) -> None:
+    folder = lab.home / "labs" / "e2e"
+    token = (folder / "pki" / "token").read_text().split(".")[1]
+    ca_key = (folder / "pki" / "ca.key").read_text().splitlines()[1]
+    for node in lab.nodes:
+        # etcd holds the token as a Secret, and control planes their CA: that is Kubernetes, not the seed.
+        found = lab.on(
+            node,
+            f"grep -rlsF -e {token} -e {ca_key} / --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev "
+            "--exclude-dir=etcd --exclude-dir=containerd --exclude-dir=docker-registry --exclude-dir=lib64 "
+            "--exclude-dir=modules || true",
+        )
+        assert [f for f in found.split() if f != "/etc/kubernetes/pki/ca.key"] == [], node
+        assert lab.on(node, "blkid -t LABEL=cidata -o device || true").strip() == "", node
+        assert lab.on(node, "ls -d /etc/klab /var/lib/cloud/instances/* 2>/dev/null || true").strip() == "", node
+    assert not list(folder.rglob("*.iso"))
+
+
+def test_clocks_agree_and_a_skewed_one_comes_back(lab: Lab) -> None:
+    def apart() -> float:
+        """How far w1 is from cp1, in seconds, as an NTP client that changes nothing measures it (chronyd(8), -Q)."""
+        said = lab.on("w1", f"chronyd -Q -t 30 'server {lab.addresses['cp1']} iburst' 2>&1 || true")
+        match = re.search(r"System clock wrong by (-?[0-9.]+) seconds", said)
+        assert match, said
+        return abs(float(match[1]))
+
+    assert apart() < 1
+    lab.on("w1", "date -s '+30 seconds'")
+    deadline = time.monotonic() + 300
+    while (offset := apart()) >= 1 and time.monotonic() < deadline:
+        time.sleep(2)
+    assert offset < 1
+
+
+NGINX = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: nginx, image: "nginx:latest", ports: [{containerPort: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 80, nodePort: 30080}]
+"""
+
+ASKING_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: ask-{node}}}
+spec:
+  nodeName: {node}
+  restartPolicy: Never
+  containers:
+  - name: ask
+    image: busybox:latest
+    command: [wget, -q, -T, "60", -O, "-", "http://web.default.svc.cluster.local"]
+"""
+
+
+def test_the_nginx_lesson_works_unchanged_and_offline(lab: Lab) -> None:
+    lab.kubectl("apply", "-f", "-", stdin=NGINX)
+    lab.kubectl("rollout", "status", "deployment/web", "--timeout=20m")
+    pods = lab.get("pods", "-l", "app=web")["items"]
+    assert {c["imagePullPolicy"] for p in pods for c in p["spec"]["containers"]} == {"Always"}
+    for node, address in lab.addresses.items():
+        page = lab.inside(
+            "import urllib.request; "
+            f"print(urllib.request.urlopen('http://{address}:30080', timeout=120).read().decode())"
+        )
+        assert "Welcome to nginx!" in page, node
+
+
+def test_services_answer_by_name_from_every_worker(lab: Lab) -> None:
+    for node in ("w1", "w2"):
+        lab.kubectl("apply", "-f", "-", stdin=ASKING_POD.format(node=node))
+    for node in ("w1", "w2"):
+        lab.kubectl("wait", f"pod/ask-{node}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20m")
+        assert "Welcome to nginx!" in lab.kubectl("logs", f"ask-{node}")
+
+
+def test_a_second_create_finds_everything_done(lab: Lab) -> None:
+    boots = lab.on("w1", "cat /proc/sys/kernel/random/boot_id")
+    done = json.loads(lab.klab("create", "1m2w", "--name", "e2e", "--json").stdout.splitlines()[-1])
+    assert done["already"] is True
+    assert lab.on("w1", "cat /proc/sys/kernel/random/boot_id") == boots
+
+
+def test_a_conflicting_create_is_refused(lab: Lab) -> None:
+    done = lab.klab("create", "1m1w", "--name", "e2e", check=False)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "klab destroy e2e" in done.stderr
+
+
+def test_timeline_shows_every_node(lab: Lab) -> None:
+    chart = lab.klab("timeline").stdout
+    for node in lab.nodes:
+        assert node in chart
+    svg = lab.home / "timeline.svg"
+    lab.klab("timeline", "--svg", str(svg))
+    assert "<svg" in svg.read_text()
+
+
+def test_a_reboot_changes_nothing(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = lab.on("w1", boot)
+    lab.on("w1", "systemctl reboot", check=False)
+    deadline = time.monotonic() + 600
+    after = before
+    while time.monotonic() < deadline and after in {"", before}:
+        time.sleep(5)
+        after = lab.on("w1", boot, check=False)
+    assert after not in {"", before}
+    now = facts(lab, "w1")
+    for key in ("hostname", "hostkey", "address", "macs", "uuid", "machine_id", "swap", "forward", "bridge"):
+        assert now[key] == by_node["w1"][key], key
+
+
+def test_destroy_leaves_nothing(lab: Lab) -> None:
+    lab.klab("destroy", "-y", "e2e")
+    assert not (lab.home / "labs" / "e2e").exists()
+    assert look_at_host() == lab.before
+    # The box's own disk stays in the pool, as a link to the box; nothing that carries the lab's name does.
+    assert [str(p) for p in lab.home.rglob("*") if "e2e" in p.relative_to(lab.home).as_posix()] == []
+    volumes = [p.name for p in (lab.home / "realm" / "lib" / "images").glob("*")]
+    assert [v for v in volumes if not v.endswith("_box.img")] == []

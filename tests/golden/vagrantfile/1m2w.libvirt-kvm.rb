@@ -1,0 +1,128 @@
+# -*- mode: ruby -*-
+# The lab 1m2w, as Vagrant sees it. klab made this file from scenario.yaml beside it
+# (template: Vagrantfile.j2) and writes it anew at each `klab create`: change the scenario.
+#
+#   klab vagrant 1m2w -- status        any Vagrant command, with the surroundings it needs
+#   klab ssh 1m2w cp1                  a shell on a node
+#   klab destroy 1m2w                  removes everything
+
+Vagrant.configure("2") do |config|
+  config.vm.box = 'klab/debian-13-k8s-1.35.4-0123456789ab'
+  config.vm.box_version = '1.0.0'
+  config.vm.box_check_update = false
+  config.vm.guest = :linux # told, not found out: each question to an emulated machine takes a second
+  config.vm.boot_timeout = 600
+  config.vm.synced_folder ".", "/vagrant", disabled: true
+
+  # cloud-init gives user `vagrant` this key, and addresses to both network interfaces.
+  config.ssh.username = 'vagrant'
+  config.ssh.private_key_path = File.expand_path("ssh/id_ed25519", __dir__)
+  config.ssh.insert_key = false
+
+  config.vm.provider :libvirt do |libvirt|
+    libvirt.uri = "qemu:///system"
+    libvirt.driver = 'kvm'
+    libvirt.default_prefix = 'klab-1m2w_'
+    libvirt.description = 'klab lab 00000000-0000-4000-8000-000000000000 seat 0 epoch 1.5'
+    libvirt.storage_pool_name = 'default'
+    libvirt.snapshot_pool_name = 'klab-00000000-0000-4000-8000-000000000000'
+
+    # The machine type has a version and the CPU a name: RAM saved today must load tomorrow.
+    libvirt.machine_type = 'pc-q35-10.0'
+    libvirt.machine_arch = "x86_64"
+    libvirt.cpu_mode = 'host-model'
+    libvirt.disk_bus = "virtio"
+    libvirt.disk_driver cache: 'writeback', discard: "unmap"
+    libvirt.nic_model_type = "virtio"
+    libvirt.graphics_type = "none"
+    libvirt.usb_controller model: "none"
+    libvirt.random model: "random"
+    libvirt.channel type: "unix", target_type: "virtio", target_name: "org.qemu.guest_agent.0"
+
+    # klab makes and removes both networks; Vagrant uses them as they are.
+    libvirt.management_network_name = 'klab-1m2w-mgmt'
+    libvirt.management_network_address = '172.29.125.0/24'
+    libvirt.management_network_keep = true
+  end
+
+  config.vm.define 'cp1' do |node|
+    node.vm.network :private_network,
+      ip: '192.168.56.11',
+      mac: '52:54:00:17:b0:df',
+      auto_config: false,
+      libvirt__network_name: 'klab-1m2w',
+      libvirt__netmask: '255.255.255.0',
+      libvirt__dhcp_enabled: false,
+      libvirt__forward_mode: "none",
+      libvirt__always_destroy: false
+
+    node.vm.provider :libvirt do |libvirt|
+      libvirt.title = '1m2w cp1'
+      libvirt.uuid = 'd7a499c4-70a0-5691-9e2a-f0b3471b5407'
+      libvirt.cpus = 2
+      libvirt.cputopology sockets: 2, cores: 1, threads: 1
+      libvirt.memory = 2048
+      libvirt.machine_virtual_size = 20
+      libvirt.management_network_mac = '52:54:00:e3:6c:78'
+      libvirt.serial type: "file", source: { path: File.expand_path('logs/console-cp1.log', __dir__) }
+
+      # The seed, until the first boot is done: klab then ejects and deletes it. The line stays:
+      # with a drive but no line here, `vagrant destroy` fails (vagrant-libvirt 0.11).
+      libvirt.storage :file, device: :cdrom, bus: "sata", dev: "sda", path: '/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/cp1-seed.iso'
+    end
+  end
+
+  config.vm.define 'w1' do |node|
+    node.vm.network :private_network,
+      ip: '192.168.56.21',
+      mac: '52:54:00:00:0f:4e',
+      auto_config: false,
+      libvirt__network_name: 'klab-1m2w',
+      libvirt__netmask: '255.255.255.0',
+      libvirt__dhcp_enabled: false,
+      libvirt__forward_mode: "none",
+      libvirt__always_destroy: false
+
+    node.vm.provider :libvirt do |libvirt|
+      libvirt.title = '1m2w w1'
+      libvirt.uuid = '7511af4b-5092-55e3-8368-be6ecb3acf95'
+      libvirt.cpus = 2
+      libvirt.cputopology sockets: 2, cores: 1, threads: 1
+      libvirt.memory = 2048
+      libvirt.machine_virtual_size = 20
+      libvirt.management_network_mac = '52:54:00:5e:dc:d0'
+      libvirt.serial type: "file", source: { path: File.expand_path('logs/console-w1.log', __dir__) }
+
+      # The seed, until the first boot is done: klab then ejects and deletes it. The line stays:
+      # with a drive but no line here, `vagrant destroy` fails (vagrant-libvirt 0.11).
+      libvirt.storage :file, device: :cdrom, bus: "sata", dev: "sda", path: '/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/w1-seed.iso'
+    end
+  end
+
+  config.vm.define 'w2' do |node|
+    node.vm.network :private_network,
+      ip: '192.168.56.22',
+      mac: '52:54:00:88:2f:aa',
+      auto_config: false,
+      libvirt__network_name: 'klab-1m2w',
+      libvirt__netmask: '255.255.255.0',
+      libvirt__dhcp_enabled: false,
+      libvirt__forward_mode: "none",
+      libvirt__always_destroy: false
+
+    node.vm.provider :libvirt do |libvirt|
+      libvirt.title = '1m2w w2'
+      libvirt.uuid = '4d0168f0-7d32-5908-9655-7579c726b577'
+      libvirt.cpus = 2
+      libvirt.cputopology sockets: 2, cores: 1, threads: 1
+      libvirt.memory = 2048
+      libvirt.machine_virtual_size = 20
+      libvirt.management_network_mac = '52:54:00:f1:6c:da'
+      libvirt.serial type: "file", source: { path: File.expand_path('logs/console-w2.log', __dir__) }
+
+      # The seed, until the first boot is done: klab then ejects and deletes it. The line stays:
+      # with a drive but no line here, `vagrant destroy` fails (vagrant-libvirt 0.11).
+      libvirt.storage :file, device: :cdrom, bus: "sata", dev: "sda", path: '/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/w2-seed.iso'
+    end
+  end
+end

@@ -1,0 +1,140 @@
+"""The built box, as it is: booted over AHCI from the very VMDK that VirtualBox gets, with no network at all.
+
+VirtualBox itself cannot run here. Its BIOS, like QEMU's, reads the boot sector through
+AHCI; what is proven is that disk, boot loader, initramfs and kernel need nothing of virtio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lab import process
+from lab.boxes.registry import repository
+from lab.boxes.store import Box, ensure_vmdk, find_box, verify
+from lab.catalog import load_catalog
+from lab.errors import BoxError
+from lab.store import Home
+
+# Without a network card systemd waits out its two minutes for a network; the rest is emulation.
+BOOT_SECONDS = 600
+USER_DATA = """#cloud-config
+hostname: ahci
+users:
+  - name: vagrant
+    lock_passwd: true
+write_files:
+  - path: /etc/klab/node.sh
+    content: |
+      exec > /dev/ttyS0 2>&1
+      echo "test: root $(findmnt -no SOURCE /)"
+      for image in $(ctr -n k8s.io images ls -q); do echo "test: image $image"; done
+      for repository in $(curl -s http://127.0.0.1:5000/v2/_catalog | tr -c 'a-z0-9./-' ' '); do
+        echo "test: repository $repository"
+      done
+      ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d docker.io/library/nginx:latest > /dev/null 2>&1
+      echo "test: pull $?"
+      ctr -n k8s.io run --rm docker.io/library/busybox:latest one echo "test: container ran"
+      nproc --all > /dev/null && sysctl -n net.ipv4.ip_forward | sed 's/^/test: forward /'
+      swapon --noheadings | sed 's/^/test: swap /'
+      systemctl is-enabled kubelet haproxy keepalived | tr '\\n' ' ' | sed 's/^/test: enabled /'
+      echo
+      echo "test: end"
+"""
+
+
+@pytest.fixture(scope="module")
+def box() -> Box:
+    home, catalog = Home.default(), load_catalog()
+    try:
+        return find_box(home, "debian-13", list(catalog.kubernetes)[-1])
+    except BoxError as error:
+        pytest.skip(f"{error.message}; {error.hint}")
+
+
+@pytest.fixture(scope="module")
+def console(box: Box, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the machine printed until it had done the test's commands and shown a login."""
+    work = tmp_path_factory.mktemp("ahci")
+    disk, seed, log = work / "disk.qcow2", work / "seed.iso", work / "console.log"
+    vmdk = ensure_vmdk(box).vmdk
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "vmdk", "-b", vmdk, disk], timeout=60)
+    (work / "user-data").write_text(USER_DATA)
+    (work / "meta-data").write_text("instance-id: ahci\nlocal-hostname: ahci\n")
+    (work / "network-config").write_text("version: 2\nethernets: {}\n")
+    files = [work / name for name in ("user-data", "meta-data", "network-config")]
+    process.run(["genisoimage", "-quiet", "-V", "cidata", "-J", "-r", "-o", seed, *files], timeout=60)
+    qemu = [process.find("qemu-system-x86_64"), "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]
+    qemu += ["-smp", "2", "-m", "1536", "-nic", "none", "-display", "none", "-monitor", "none"]
+    qemu += ["-drive", f"if=none,id=disk,file={disk},cache=unsafe", "-device", "ide-hd,drive=disk,bus=ide.0"]
+    qemu += ["-drive", f"if=none,id=seed,file={seed},format=raw,readonly=on", "-device", "ide-cd,drive=seed,bus=ide.1"]
+    qemu += ["-serial", f"file:{log}"]
+    machine = subprocess.Popen(qemu, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return _follow(log, machine)
+    finally:
+        machine.kill()
+        machine.wait()
+
+
+def _follow(log: Path, machine: subprocess.Popen[bytes]) -> str:
+    end = time.monotonic() + BOOT_SECONDS
+    text = ""
+    while time.monotonic() < end:
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if "test: end" in text and "login:" in text and "Datasource DataSourceNoCloud" in text:
+            return text
+        assert machine.poll() is None, f"QEMU ended:\n{text[-2000:]}"
+        time.sleep(1)
+    pytest.fail(f"not up within {BOOT_SECONDS} s:\n{text[-2000:]}")
+
+
+def said(console: str, what: str) -> list[str]:
+    """What the node reported under a heading."""
+    # Not at the start of a line: systemd's terminal queries come in between.
+    return re.findall(rf"test: {what} (.*?)\r?$", console, re.MULTILINE)
+
+
+def test_it_boots_from_a_sata_disk_by_its_own_boot_loader(console: str) -> None:
+    assert said(console, "root") == ["/dev/sda1"]
+
+
+def test_every_image_is_there_and_in_the_nodes_own_registry(console: str, box: Box) -> None:
+    version = load_catalog().kubernetes[box.kubernetes]
+    wanted = {*version.images.values(), "docker.io/library/nginx:latest", "docker.io/library/busybox:latest"}
+    assert set(said(console, "image")) == wanted
+    assert {repository(ref)[0] for ref in wanted} <= set(said(console, "repository"))
+
+
+def test_a_pull_that_asks_a_registry_works_without_a_network(console: str) -> None:
+    assert said(console, "pull") == ["0"]
+    assert said(console, "container") == ["ran"]
+
+
+def test_the_node_is_prepared_and_nothing_runs_too_early(console: str) -> None:
+    assert said(console, "forward") == ["1"]
+    assert said(console, "swap") == []
+    assert [line.split() for line in said(console, "enabled")] == [["disabled"] * 3]
+
+
+def test_the_box_holds_no_key_no_identity_and_no_password(box: Box) -> None:
+    lines = dict(line.split(" ", 3)[::3][::-1] for line in box.contents.read_text().splitlines())
+    assert not [path for path in lines if "ssh_host_" in path or path.endswith("authorized_keys")]
+    assert lines["/etc/machine-id"] == hashlib.sha256(b"").hexdigest()
+    held = (
+        "/root/.ssh/",
+        "/home/vagrant/.ssh",
+        "/var/lib/cloud/",
+        "/etc/kubernetes/pki",
+        "/var/lib/systemd/random-seed",
+    )
+    assert not [path for path in lines if path.startswith(held)]
+
+
+def test_every_byte_is_as_it_was_built(box: Box) -> None:
+    verify(Home.default(), box)

@@ -1,0 +1,114 @@
+"""Every rendered file before its own judge: the program that will read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab import process, resources
+from lab.catalog import load_catalog
+from lab.cluster.secrets import load_or_make
+from lab.plan import Plan, decide
+from lab.reading import parse_scenario
+from lab.render.balancer import render_haproxy, render_keepalived
+from lab.render.cloudinit import render_seed
+from lab.render.kubeadm import render_init, render_join
+from lab.render.secrets import Secrets
+from lab.store import LabFolder
+
+SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")
+PLANES = """
+version: 1
+name: planes
+topology: {{control_planes: {planes}, workers: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
+    return load_or_make(LabFolder(tmp_path_factory.mktemp("judged") / "lab"))
+
+
+def plan_of(text: str) -> Plan:
+    catalog = load_catalog()
+    return decide(parse_scenario(text, catalog), catalog)
+
+
+def shipped(name: str) -> Plan:
+    return plan_of((resources.path("scenarios") / f"{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_cloud_init_accepts_every_seed(name: str, secrets: Secrets, tmp_path: Path) -> None:
+    plan = shipped(name)
+    for node in plan.nodes:
+        seed = render_seed(plan, node, secrets)
+        (tmp_path / "user-data").write_text(seed["user-data"])
+        done = process.run(["cloud-init", "schema", "--config-file", tmp_path / "user-data"], timeout=60)
+        assert "Valid" in done.stdout
+        (tmp_path / "network-config").write_text(seed["network-config"])
+        out = tmp_path / f"net-{node.name}"
+        process.run(
+            ["cloud-init", "devel", "net-convert", "--network-data", tmp_path / "network-config", "--kind", "yaml",
+             "--directory", out, "--distro", "debian", "--output-kind", "networkd"],
+            timeout=60,
+        )  # fmt: skip
+        units = "\n".join(p.read_text() for p in out.rglob("*.network"))
+        assert f"Address={node.address}/24" in units
+        assert node.mac in units
+        assert node.management_mac in units
+
+
+def test_a_wrong_seed_is_refused(tmp_path: Path) -> None:
+    """The judge above can say no."""
+    (tmp_path / "user-data").write_text("#cloud-config\nwrite_files: yes please\n")
+    done = process.run(["cloud-init", "schema", "--config-file", tmp_path / "user-data"], timeout=60, check=False)
+    assert done.code != 0
+
+
+@pytest.mark.parametrize("name", ["1m2w", "1m1w", "3m", "ha-3m2w"])
+def test_kubeadm_accepts_every_configuration(name: str, secrets: Secrets, tmp_path: Path, kubeadm: Path) -> None:
+    plan = shipped(name)
+    for node in plan.nodes:
+        render = render_init if node.is_control_plane else render_join
+        for patient in (False, True):
+            file = tmp_path / "kubeadm.yaml"
+            file.write_text(render(plan, node, secrets, patient=patient))
+            done = process.run([kubeadm, "config", "validate", "--config", file], timeout=60)
+            assert "ok" in done.stdout
+
+
+def test_a_wrong_kubeadm_configuration_is_refused(secrets: Secrets, tmp_path: Path, kubeadm: Path) -> None:
+    plan = shipped("1m2w")
+    text = render_init(plan, plan.nodes[0], secrets).replace("podSubnet", "podSubnets")
+    (tmp_path / "kubeadm.yaml").write_text(text)
+    done = process.run([kubeadm, "config", "validate", "--config", tmp_path / "kubeadm.yaml"], timeout=60, check=False)
+    assert done.code != 0
+
+
+@pytest.mark.parametrize("planes", [3, 5])
+def test_haproxy_and_keepalived_accept_theirs(planes: int, tmp_path: Path) -> None:
+    plan = plan_of(PLANES.format(planes=planes))
+    assert plan.load_balancer is not None
+    haproxy = tmp_path / "haproxy.cfg"
+    haproxy.write_text(render_haproxy(plan, plan.load_balancer))
+    process.run(["haproxy", "-c", "-f", haproxy], timeout=60)
+    for node in plan.control_planes:
+        keepalived = tmp_path / "keepalived.conf"
+        keepalived.write_text(render_keepalived(plan, plan.load_balancer, node))
+        # keepalived asks for the interface that the file names; a network namespace of its own has one.
+        script = 'ip link add eth1 type dummy && ip link set eth1 up && exec keepalived --config-test -f "$0"'
+        process.run(["unshare", "--net", "sh", "-c", script, keepalived], timeout=60)
+
+
+def test_one_control_plane_needs_no_balancer() -> None:
+    assert plan_of(PLANES.format(planes=1)).load_balancer is None
+
+
+def test_ip_addresses_of_seed_follow_the_plan(secrets: Secrets) -> None:
+    plan = shipped("ha-3m2w")
+    for node in plan.nodes:
+        network = yaml.safe_load(render_seed(plan, node, secrets)["network-config"])
+        assert network["ethernets"]["eth1"]["addresses"] == [f"{node.address}/24"]

@@ -1,0 +1,153 @@
+"""Builds: what is refused beforehand, what the cache keeps, what a kill leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from lab import process
+from lab.boxes import build, chroot, gomodules
+from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
+from lab.catalog import load_catalog
+from lab.errors import BoxError, Conflict, HostError, NotFound
+from lab.store import Home
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chroot.os, "geteuid", lambda: 0)
+
+
+def test_an_ordinary_user_is_told_about_sudo(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chroot.os, "geteuid", lambda: 1000)
+    with pytest.raises(HostError, match="needs root") as caught:
+        build.build_box(home, load_catalog(), "debian-13", "1.35.4")
+    assert "sudo" in caught.value.hint
+
+
+def test_a_host_without_go_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_root(monkeypatch)
+    monkeypatch.setattr(process, "have", lambda program: program != "go")
+    with pytest.raises(HostError, match="go is not installed"):
+        build.check_host(home)
+
+
+def test_a_missing_program_names_its_package(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_root(monkeypatch)
+    monkeypatch.setattr(gomodules, "need_go", lambda: None)
+    monkeypatch.setattr(process.shutil, "which", lambda name, path=None: None)
+    with pytest.raises(HostError, match="mmdebstrap is not installed") as caught:
+        build.check_host(home)
+    assert caught.value.hint == "sudo apt-get install mmdebstrap"
+
+
+def test_a_full_disk_is_found_in_the_first_second(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_root(monkeypatch)
+    monkeypatch.setattr(gomodules, "need_go", lambda: None)
+    monkeypatch.setattr(process, "find", lambda program: program)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100 << 30, 97 << 30, 3 << 30))
+    with pytest.raises(HostError, match=r"14 GiB of free disk, .* has 3\.0") as caught:
+        build.check_host(home)
+    assert "KLAB_HOME" in caught.value.hint
+
+
+def test_unknown_boxes_name_the_known_ones(home: Home) -> None:
+    with pytest.raises(NotFound) as caught:
+        build.build_box(home, load_catalog(), "debian-13", "1.2.3")
+    assert "1.35.4" in caught.value.hint
+
+
+def test_keys_follow_their_parts() -> None:
+    assert key_of("a", {"x": 1, "y": (1, 2)}) == key_of("a", {"y": [1, 2], "x": 1})
+    assert key_of("a", "b") != key_of("ab")
+
+
+def test_a_tree_digest_sees_names_content_and_the_executable_bit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    seen = {digest_tree(tmp_path)}
+    (tmp_path / "a").write_text("2")
+    seen.add(digest_tree(tmp_path))
+    (tmp_path / "a").chmod(0o755)
+    seen.add(digest_tree(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    seen.add(digest_tree(tmp_path))
+    assert len(seen) == 4
+
+
+def test_a_step_is_made_once(tmp_path: Path) -> None:
+    made = []
+
+    def make(target: Path) -> None:
+        made.append(target)
+        (target / "result").write_text("x")
+
+    cache = Cache(tmp_path)
+    first = cache.step("s", "k", make)
+    assert cache.step("s", "k", make) == first
+    assert (first / "result").read_text() == "x"
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
+    def make(target: Path) -> None:
+        (target / "half").write_text("x")
+        raise failure
+
+    with pytest.raises(failure):
+        Cache(tmp_path).step("s", "k", make)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_what_a_kill_left_is_swept_and_finished_steps_stay(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    done = cache.step("s", "k", lambda target: None)
+    (tmp_path / "s" / f"half{PARTIAL}").mkdir()
+    (tmp_path / f"root{PARTIAL}" / "etc").mkdir(parents=True)
+    cache.sweep()
+    assert done.is_dir()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["k", "s"]
+
+
+def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
+    with Cache(tmp_path).lock(), pytest.raises(Conflict, match="another box build"), Cache(tmp_path).lock():
+        pytest.fail("the second build went on")
+
+
+def test_the_lock_of_a_killed_build_is_free(tmp_path: Path) -> None:
+    code = "import os, sys; from lab.boxes.cache import Cache; from pathlib import Path\n"
+    code += f"with Cache(Path({str(tmp_path)!r})).lock(): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], check=False, timeout=30, cwd=Path(build.__file__).parents[2])
+    with Cache(tmp_path).lock():
+        pass
+
+
+def test_imports_are_taken_out_and_missed_when_gone() -> None:
+    source = 'import (\n\t_ "x/backend/udp"\n\t_ "x/backend/vxlan"\n)\n'
+    assert gomodules.without_imports(source, ("backend/udp",)) == 'import (\n\t_ "x/backend/vxlan"\n)\n'
+    with pytest.raises(BoxError, match="does not import backend/ipsec"):
+        gomodules.without_imports(source, ("backend/ipsec",))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="enters a mount namespace")
+def test_mounts_end_with_the_script_even_when_it_fails(tmp_path: Path) -> None:
+    for name in ("dev", "proc", "sys", "run", "tmp"):
+        (tmp_path / name).mkdir()
+    before = Path("/proc/self/mounts").read_text()
+    # There is no /bin/bash in there: the very last step fails, with every mount made.
+    with pytest.raises(process.ProgramError):
+        chroot.run_in(tmp_path, "true", timeout=30)
+    assert Path("/proc/self/mounts").read_text() == before
+    assert list((tmp_path / "dev").iterdir()) == []

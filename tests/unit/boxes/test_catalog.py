@@ -1,0 +1,83 @@
+"""The catalog: what a scenario may name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.catalog import load_catalog, merge, parse_recipe
+from lab.errors import BoxError
+
+COMPONENTS = {
+    "etcd": "3.6.6",
+    "etcd_image": "3.6.6-0",
+    "coredns": "1.13.1",
+    "pause": "3.10.1",
+    "flannel": "0.28.4",
+    "flannel_cni": "0.9.1",
+}
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    base = {"name": "a", "runtimes": ["containerd"], "cnis": ["none"], "kubernetes": {"1.35.4": COMPONENTS}}
+    return {**base, **changes}
+
+
+def test_the_shipped_recipes_make_a_catalog() -> None:
+    catalog = load_catalog()
+    assert catalog.boxes == ("debian-13",)
+    assert list(catalog.kubernetes) == ["1.35.4"]
+    assert catalog.runtimes == ("containerd",)
+    assert catalog.cnis == ("flannel", "none")
+
+
+def test_image_references_are_the_ones_kubeadm_asks_for() -> None:
+    # kubeadm config images list --kubernetes-version v1.35.4, and flannel's manifest
+    assert sorted(load_catalog().kubernetes["1.35.4"].images.values()) == [
+        "ghcr.io/flannel-io/flannel:v0.28.4",
+        "registry.k8s.io/coredns/coredns:v1.13.1",
+        "registry.k8s.io/etcd:3.6.6-0",
+        "registry.k8s.io/kube-apiserver:v1.35.4",
+        "registry.k8s.io/kube-controller-manager:v1.35.4",
+        "registry.k8s.io/kube-proxy:v1.35.4",
+        "registry.k8s.io/kube-scheduler:v1.35.4",
+        "registry.k8s.io/pause:3.10.1",
+    ]
+
+
+def test_versions_are_sorted_by_number() -> None:
+    catalog = merge([parse_recipe(recipe(kubernetes=dict.fromkeys(("1.35.10", "1.9.0", "1.35.9"), COMPONENTS)))])
+    assert list(catalog.kubernetes) == ["1.9.0", "1.35.9", "1.35.10"]
+    assert catalog.kubernetes["1.35.10"].minor == (1, 35)
+
+
+def test_two_recipes_may_not_disagree_on_a_version() -> None:
+    other = {**COMPONENTS, "etcd": "3.5.0"}
+    with pytest.raises(BoxError, match=r"different components for Kubernetes 1\.35\.4"):
+        merge([parse_recipe(recipe()), parse_recipe(recipe(name="b", kubernetes={"1.35.4": other}))])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([], "mapping"),
+        (recipe(kubernetes={}), "kubernetes"),
+        (recipe(kubernetes={1.35: COMPONENTS}), "not a full version"),
+        (recipe(kubernetes={"1.35.4": {"etcd": "3.6.6"}}), "name exactly these components"),
+        (recipe(kubernetes={"1.35.4": {**COMPONENTS, "pause": 3.1}}), "pause: a text is missing"),
+        (recipe(name=""), "name"),
+        (recipe(cnis="flannel"), "cnis"),
+    ],
+)
+def test_a_recipe_of_another_shape_is_refused(data: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_recipe(data)
+
+
+def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "recipe.yaml").write_text("name: [")
+    with pytest.raises(BoxError, match="recipe broken cannot be read"):
+        load_catalog(tmp_path)

@@ -1,0 +1,119 @@
+"""klab box: what it prints, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from lab.boxes import build, store
+from lab.boxes.store import Box
+from lab.cli.box import box as command
+from lab.errors import BoxError, Conflict, NotFound
+from lab.store import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path))
+    return Home(tmp_path)
+
+
+def make_box(home: Home, content: str, created: float) -> Box:
+    work = home.boxes / "making"
+    work.mkdir(parents=True)
+    (work / store.DISK).write_text(content)
+    (work / store.CONTENTS).write_text(f"{content} 0644 0:0 /etc/file\n")
+    files = {p.name: store.describe_file(p) for p in work.iterdir()}
+    digest = files[store.DISK].sha256
+    made = Box(
+        "debian-13-k8s-1.35.4", digest, "i", "1.35.4", "debian-13", created, 8192,
+        store.folder_of(home, "debian-13-k8s-1.35.4", digest), files,
+    )  # fmt: skip
+    work.rename(made.folder)
+    store.write_manifest(made)
+    return made
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(command, arguments, catch_exceptions=True)
+
+
+def test_list_is_readable_by_people_and_programs(home: Home) -> None:
+    made = make_box(home, "a", 1.0)
+    assert made.short in run("list").stdout
+    assert [b["digest"] for b in json.loads(run("list", "--json").stdout)] == [made.digest]
+
+
+def test_an_empty_list_says_what_to_do(home: Home) -> None:
+    done = run("list")
+    assert done.stdout == ""
+    assert "klab box build" in done.stderr
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+def test_verify_fails_on_a_changed_byte_and_still_prints_its_report(home: Home) -> None:
+    made = make_box(home, "a", 1.0)
+    assert run("verify").exit_code == 0
+    made.disk.write_text("b")
+    done = run("verify", "--json")
+    assert isinstance(done.exception, BoxError)
+    (report,) = json.loads(done.stdout)
+    assert (report["whole"], report["digest"]) == (False, made.digest)
+    assert store.DISK in report["problems"][0]
+
+
+def test_verify_names_all_damaged_boxes(home: Home) -> None:
+    for made in (make_box(home, "a", 1.0), make_box(home, "b", 2.0)):
+        made.disk.unlink()
+    done = run("verify")
+    assert isinstance(done.exception, BoxError)
+    assert done.exception.message == "2 boxes are damaged"
+
+
+def test_rm_takes_a_name_or_the_beginning_of_a_digest(home: Home) -> None:
+    one, two = make_box(home, "a", 1.0), make_box(home, "b", 2.0)
+    assert isinstance(run("rm", one.name).exception, Conflict)
+    assert isinstance(run("rm", "nothing").exception, NotFound)
+    assert run("rm", one.digest[:6]).exit_code == 0
+    assert store.list_boxes(home) == [two]
+
+
+def test_prune_reports_what_it_removed(home: Home) -> None:
+    old = make_box(home, "a", 1.0)
+    make_box(home, "b", 2.0)
+    assert json.loads(run("prune", "--json").stdout) == {"removed": [old.folder.name]}
+    assert "nothing to remove" in run("prune").stderr
+
+
+@pytest.mark.parametrize(("content", "said"), [("a", "the same disk, byte for byte"), ("b", "/etc/file: differs")])
+def test_a_rebuild_is_compared_with_the_box_before(
+    home: Home, monkeypatch: pytest.MonkeyPatch, content: str, said: str
+) -> None:
+    before = make_box(home, "a", 1.0)
+
+    def rebuilt(*_: object, **options: object) -> Box:
+        assert options == {"rebuild": True}
+        return before if content == "a" else make_box(home, content, 2.0)
+
+    monkeypatch.setattr(build, "build_box", rebuilt)
+    assert said in run("build", "--rebuild").stderr
+    report = json.loads(run("build", "--rebuild", "--json").stdout) if content == "a" else {}
+    assert report.get("rebuilt", {"same_disk": True})["same_disk"] is True
+
+
+def test_build_takes_a_version_with_or_without_v(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_box(home, "a", 1.0)
+    asked = []
+
+    def built(_home: object, _catalog: object, name: str, version: str, *_: object, **__: object) -> Box:
+        asked.append((name, version))
+        return made
+
+    monkeypatch.setattr(build, "build_box", built)
+    for arguments in ((), ("--kubernetes", "v1.35.4")):
+        assert run("build", *arguments).exit_code == 0
+    assert asked == [("debian-13", "1.35.4")] * 2

@@ -1,0 +1,105 @@
+"""Recipes: every version filled in, contradictions refused, equal recipes equal digests."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lab import resources
+from lab.boxes.recipe import Recipe, load_recipe
+from lab.boxes.root import copy_files, fill
+from lab.errors import BoxError, NotFound
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    shutil.copytree(resources.path("boxes"), tmp_path / "boxes")
+    return tmp_path / "boxes"
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load_recipe("debian-13", "1.35.4")
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    file = root / "debian-13" / "recipe.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_versions_are_filled_in(recipe: Recipe) -> None:
+    kubernetes = next(p for p in recipe.programs if p.name == "kubernetes")
+    assert kubernetes.version == "v1.35.4"
+    assert kubernetes.staging == "v0.35.4"
+    assert ("k8s.io/component-base/version.gitMinor", "35") in kubernetes.variables
+    assert recipe.box_name == "debian-13-k8s-1.35.4"
+    assert ("/usr/bin/kubeadm", "kubeadm") in recipe.install
+
+
+def test_lesson_images_are_in_the_box(recipe: Recipe) -> None:
+    refs = {image.ref for image in recipe.images}
+    assert {"docker.io/library/nginx:latest", "docker.io/library/busybox:latest"} <= refs
+    assert set(recipe.kubernetes.images.values()) <= refs
+
+
+def test_no_mirror_and_no_secret_is_written_down(recipe: Recipe) -> None:
+    # Upstream's image names are names, not addresses that a build asks.
+    for file in recipe.folder.rglob("*"):
+        text = file.read_text() if file.is_file() else ""
+        assert set(re.findall(r"https?://([^/\s\"']+)", text)) <= {"127.0.0.1:5000", "kubernetes.io"}, file
+        assert "PRIVATE KEY" not in text
+
+
+def test_every_registry_resolves_to_the_node_first(recipe: Recipe, tmp_path: Path) -> None:
+    copy_files(recipe.folder / "files", tmp_path, recipe.markers)
+    for host in ("docker.io", "registry.k8s.io", "ghcr.io", "quay.io"):
+        text = (tmp_path / "etc/containerd/certs.d" / host / "hosts.toml").read_text()
+        assert f'[host."http://127.0.0.1:5000/v2/{host}"]' in text
+        assert "override_path = true" in text
+    config = (tmp_path / "etc/containerd/config.toml").read_text()
+    assert 'sandbox_image = "registry.k8s.io/pause:3.10.1"' in config
+    assert "SystemdCgroup = true" in config
+
+
+def test_markers_without_a_value_are_refused() -> None:
+    assert fill("a @x@ b", {"x": "1"}, "file") == "a 1 b"
+    with pytest.raises(BoxError, match="marker without a value"):
+        fill("a @y@ b", {"x": "1"}, "file")
+
+
+def test_the_digest_follows_every_file(copied: Path) -> None:
+    before = load_recipe("debian-13", "1.35.4", root=copied).digest()
+    assert before == load_recipe("debian-13", "1.35.4", root=copied).digest()
+    script = copied / "debian-13" / "configure.sh"
+    script.write_text(script.read_text() + "\n")
+    assert load_recipe("debian-13", "1.35.4", root=copied).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("/pause: pause}", "/pause: paws}", "no program is called paws"),
+        ("base: shell", "base: shall", "no base is called shall"),
+        ("v{flannel_cni}", "v{unknown}", "unknown"),
+        ("entrypoint: [/pause]", "entrypiont: [/pause]", "entrypiont"),
+    ],
+)
+def test_contradictions_are_refused(copied: Path, old: str, new: str, said: str) -> None:
+    edit(copied, old, new)
+    with pytest.raises(BoxError) as caught:
+        load_recipe("debian-13", "1.35.4", root=copied)
+    assert said in str(caught.value)
+
+
+def test_unknown_boxes_and_versions_name_the_known_ones() -> None:
+    with pytest.raises(NotFound) as caught:
+        load_recipe("debian-12", "1.35.4")
+    assert "debian-13" in caught.value.hint
+    with pytest.raises(NotFound) as caught:
+        load_recipe("debian-13", "1.0.0")
+    assert "1.35.4" in caught.value.hint

@@ -1,0 +1,161 @@
+"""Built boxes: found, checked to the byte, removed only when nobody uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.boxes import store
+from lab.boxes.cache import digest_file
+from lab.boxes.store import Box
+from lab.errors import BoxError, Conflict
+from lab.store import Home, Record
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def make_box(home: Home, *, content: bytes = b"disk", created: float = 1.0) -> Box:
+    work = home.boxes / "making"
+    work.mkdir(parents=True)
+    (work / store.DISK).write_bytes(content * 1000)
+    (work / store.LIBVIRT).write_bytes(b"box")
+    (work / store.CONTENTS).write_text("")
+    digest = digest_file(work / store.DISK)
+    box = Box(
+        name="debian-13-k8s-1.35.4",
+        digest=digest,
+        inputs="i",
+        kubernetes="1.35.4",
+        recipe="debian-13",
+        created=created,
+        virtual_mib=8192,
+        folder=store.folder_of(home, "debian-13-k8s-1.35.4", digest),
+        files={p.name: store.describe_file(p) for p in sorted(work.iterdir())},
+    )
+    work.rename(box.folder)
+    store.write_manifest(box)
+    return box
+
+
+def use(home: Home, lab: str, box: str) -> None:
+    home.lab(lab).write_record(
+        Record(id="x", name=lab, provider="libvirt", box=box, seat=0, phase="ready", created=1.0)
+    )
+
+
+def test_the_newest_box_is_found_as_it_was_written(home: Home) -> None:
+    make_box(home, content=b"old", created=1)
+    new = make_box(home, content=b"new", created=2)
+    assert store.find_box(home, "debian-13", "1.35.4") == new
+
+
+def test_no_box_names_the_command_that_makes_it(home: Home) -> None:
+    with pytest.raises(BoxError) as caught:
+        store.find_box(home, "debian-13", "1.35.4")
+    assert "klab box build debian-13 --kubernetes 1.35.4" in caught.value.hint
+    assert store.list_boxes(home) == []
+
+
+def test_one_changed_byte_is_found_though_size_and_date_are_the_same(home: Home) -> None:
+    box = make_box(home)
+    store.verify(home, box)
+    before = box.disk.stat()
+    data = bytearray(box.disk.read_bytes())
+    data[1234] ^= 1
+    box.disk.write_bytes(data)
+    os.utime(box.disk, ns=(before.st_atime_ns, before.st_mtime_ns))
+    store.check_box(box)  # the quick check cannot see it ...
+    with pytest.raises(BoxError) as caught:
+        store.verify(home, box)
+    assert [line.partition(":")[0] for line in caught.value.details] == [store.DISK]
+
+
+def test_the_quick_check_sees_a_write_a_cut_and_a_loss(home: Home) -> None:
+    box = make_box(home)
+    store.check_box(box)
+    box.disk.write_bytes(box.disk.read_bytes())
+    os.utime(box.disk, (5, 5))
+    os.truncate(box.vagrant_box, 1)
+    box.contents.unlink()
+    with pytest.raises(BoxError) as caught:
+        store.check_box(box)
+    assert len(caught.value.details) == 3
+
+
+def test_a_manifest_changed_together_with_the_disk_is_found(home: Home) -> None:
+    box = make_box(home)
+    box.disk.write_bytes(b"another disk")
+    forged = replace(
+        box,
+        digest=digest_file(box.disk),
+        files={**box.files, store.DISK: store.describe_file(box.disk)},
+    )
+    store.write_manifest(forged)
+    with pytest.raises(BoxError, match="damaged"):
+        store.verify(home, store.read_box(box.folder))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[1]"])
+def test_a_damaged_manifest_is_an_error_that_names_the_file(home: Home, text: str) -> None:
+    box = make_box(home)
+    (box.folder / store.MANIFEST).write_text(text)
+    with pytest.raises(BoxError) as caught:
+        store.list_boxes(home)
+    assert store.MANIFEST in str(caught.value.details)
+
+
+def test_a_box_in_use_stays(home: Home) -> None:
+    box = make_box(home)
+    use(home, "1m2w", box.name)
+    with pytest.raises(Conflict, match="in use"):
+        store.remove(home, box)
+    assert store.list_boxes(home) == [box]
+
+
+def test_removing_leaves_nothing(home: Home) -> None:
+    box = make_box(home)
+    store.remove(home, box)
+    assert list(home.boxes.iterdir()) == []
+
+
+def test_prune_keeps_the_newest_and_what_labs_use(home: Home) -> None:
+    oldest = make_box(home, content=b"1", created=1)
+    used = make_box(home, content=b"2", created=2)
+    newest = make_box(home, content=b"3", created=3)
+    use(home, "old-lab", used.short)
+    (home.boxes / f"half{store.PARTIAL}").mkdir()
+    assert store.prune(home) == [oldest.folder.name, f"half{store.PARTIAL}"]
+    assert store.list_boxes(home) == [newest, used]
+
+
+def test_libvirt_gets_its_box_file_only_while_it_is_whole(home: Home) -> None:
+    box = make_box(home)
+    assert store.vagrant_box(home, box, "libvirt") == box.vagrant_box
+    box.vagrant_box.unlink()
+    with pytest.raises(BoxError, match="damaged"):
+        store.vagrant_box(home, box, "libvirt")
+
+
+def test_a_vmdk_is_made_once_and_belongs_to_the_manifest(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = make_box(home)
+    made: list[Path] = []
+
+    def convert(_disk: Path, target: Path) -> None:
+        made.append(target)
+        target.write_bytes(b"vmdk")
+
+    monkeypatch.setattr(store, "write_vmdk", convert)
+    file = store.vagrant_box(home, box, "virtualbox")
+    again = store.read_box(box.folder)
+    assert store.vagrant_box(home, again, "virtualbox") == file
+    assert len(made) == 1
+    store.verify(home, again)
+    manifest = json.loads((box.folder / store.MANIFEST).read_text())
+    assert {store.VMDK, store.VIRTUALBOX} <= set(manifest["files"])

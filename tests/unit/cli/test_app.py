@@ -1,0 +1,211 @@
+"""The command line as a person meets it: help, mistakes, failures, Ctrl-C, a closed pipe."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from lab import resources
+from lab.cli import app
+from lab.cli.overview import COMMANDS, HELP
+from lab.errors import HostError, Interrupted
+
+KLAB = [sys.executable, "-m", "lab.cli.main"]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """Make `klab list` end in an exception of the test's choosing."""
+
+    def install(error: BaseException) -> None:
+        @click.command()
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr("lab.cli.list.command", command)
+
+    return install
+
+
+def test_help_lists_every_command_there_is() -> None:
+    package = Path(app.__file__).parent
+    modules = {file.stem for file in package.glob("*.py") if "@click." in file.read_text()} - {"app"}
+    assert modules == set(COMMANDS)
+    for name in COMMANDS:
+        assert f"\n  {name} " in HELP
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    commands = app.cli.get_command(click.Context(app.cli), name)
+    if isinstance(commands, click.Group):
+        for each in commands.commands:
+            assert app.run([name, each, "--help"]) == 0
+            assert "Examples:" in capsys.readouterr().out
+    else:
+        assert "Examples:" in text
+
+
+def test_help_is_the_same_by_every_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["--debug", "--help"]) == 0
+    assert capsys.readouterr().out == HELP + "\n"
+    assert subprocess.run([*KLAB, "-h"], capture_output=True, text=True, check=True).stdout == HELP + "\n"
+
+
+def test_help_imports_no_library() -> None:
+    code = "import sys; sys.argv=['klab','--help']; from lab.cli.main import main; main(); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = out.splitlines()[-1].split()
+    assert not {"click", "yaml", "rich", "jinja2", "kubernetes", "cryptography"} & set(loaded)
+
+
+def test_plan_imports_nothing_heavy() -> None:
+    code = "import sys; from lab.cli.app import run; run(['plan', '1m2w']); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = out.splitlines()[-1].split()
+    assert "click" in loaded
+    assert not {"pydantic", "rich", "jinja2", "kubernetes", "cryptography", "libvirt", "tenacity"} & set(loaded)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("crate", "create"), ("distroy", "destroy"), ("kubctl", "kubectl")])
+def test_a_misspelt_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run([word]) == 2
+    assert f"did you mean klab {meant}?" in capsys.readouterr().err
+
+
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run([]) == 2
+    assert HELP in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["plan"], ["plan", "1m2w", "--nope"], ["plan", "1m2w", "--seat", "x"], ["--nope"]]
+)
+def test_wrong_usage_has_a_hint_and_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert "--help shows how it is used" in err
+
+
+def test_a_failure_shows_message_details_and_hint(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(HostError("no memory", details=["needs 6 GiB", "has 1 GiB"], hint="close something"))
+    assert app.run(["list"]) == 5
+    assert capsys.readouterr().err == "error: no memory\n  needs 6 GiB\n  has 1 GiB\nhint: close something\n"
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "list"], ["list", "--debug"]])
+def test_debug_shows_where_it_failed(arguments, failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(HostError("no memory"))
+    assert app.run(arguments) == 5
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_by_environment(failing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(HostError("no memory"))
+    monkeypatch.setenv("KLAB_DEBUG", "0")
+    app.run(["list"])
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("KLAB_DEBUG", "1")
+    app.run(["list"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_leaves_one_line_and_a_file(failing, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(ZeroDivisionError("division\nby zero"))
+    assert app.run(["list"]) == 70
+    err = capsys.readouterr().err
+    assert "this is a bug in klab" in err
+    assert len(err.splitlines()) == 1
+    crash = next((home / "crashes").iterdir())
+    assert str(crash) in err
+    assert "Traceback" in crash.read_text()
+    assert "command: klab list" in crash.read_text()
+
+
+def test_a_bug_where_klabs_home_cannot_be_written(
+    failing, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.write_text("a file where the folder should be")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    failing(ZeroDivisionError())
+    assert app.run(["list"]) == 70
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_full_disk_or_a_missing_right_is_no_bug(number: int, failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(OSError(number, os.strerror(number), "/some/file"))
+    assert app.run(["list"]) == 5
+    err = capsys.readouterr().err
+    assert os.strerror(number) in err
+    assert "/some/file" in err
+
+
+def test_ctrl_c(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(KeyboardInterrupt())
+    assert app.run(["list"]) == 130
+    assert capsys.readouterr().err.strip() == "stopped"
+
+
+def test_ctrl_c_that_a_command_worded_itself(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(Interrupted("stopped half-way", hint="klab create goes on"))
+    assert app.run(["list"]) == 130
+    assert "stopped half-way" in capsys.readouterr().err
+
+
+def test_a_question_answered_with_no(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(click.Abort())
+    assert app.run(["list"]) == 1
+    assert "nothing was done" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["schema", "--help", "scenarios"])
+def test_a_reader_that_went_away(words: str) -> None:
+    script = f"(sleep 0.2; {sys.executable} -m lab.cli.main {words}; echo $? >&2) | true"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "141\n"
+
+
+@pytest.mark.parametrize("words", ["schema", "--help"])
+def test_output_that_cannot_be_written(words: str) -> None:
+    for target, code in ((">/dev/full", 5), (">&-", 0)):
+        script = f"{sys.executable} -m lab.cli.main {words} {target}"
+        done = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lab.cli.output import coloured
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    assert coloured(Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not coloured(Terminal())
+    monkeypatch.delenv("NO_COLOR")
+    assert not coloured(sys.stderr)
+
+
+def test_the_version() -> None:
+    done = subprocess.run([*KLAB, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("klab 0.")
+
+
+def test_the_checkouts_own_files_are_found() -> None:
+    for name in ("Vagrantfile.j2", "boxes", "scenarios"):
+        assert resources.path(name).exists()
+    with pytest.raises(FileNotFoundError, match="missing from this installation"):
+        resources.path("no-such-thing")

@@ -1,0 +1,215 @@
+"""The commands that touch no machine: scenarios, plan, validate, schema, list, kubeconfig, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.cli import app
+from lab.cli.picture import picture
+from lab.library import load_scenario, shipped_names
+from lab.plan import decide
+from lab.planfile import from_json, to_json
+from lab.store import Home, Record
+
+
+@pytest.fixture
+def klab(capsys: pytest.CaptureFixture[str]):
+    def run(*words: str, code: int = 0) -> str:
+        assert app.run(words) == code, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def make_lab(home: Path, catalog):
+    """A lab as it lies on disk."""
+
+    def make(name: str, scenario: str = "1m2w") -> Path:
+        plan = decide(load_scenario(scenario, catalog).scenario, catalog, name=name)
+        folder = Home(home).lab(name)
+        folder.path.mkdir(parents=True)
+        (folder.path / "plan.json").write_text(to_json(plan))
+        folder.kubeconfig.write_text(f"contexts:\n- name: klab-{name}\n  context: {{cluster: a}}\n")
+        folder.write_record(Record("id", name, "libvirt", "box", 0, "ready", 1.7e9))
+        return folder.path
+
+    return make
+
+
+def test_scenarios_shows_each_with_its_picture(klab) -> None:
+    out = klab("scenarios")
+    for name in shipped_names():
+        assert f"{name}: " in out
+    assert "[cp1]  [cp2]  [cp3]   virtual IP 192.168.56.10" in out
+
+
+def test_a_picture_of_many_nodes_stays_narrow(catalog) -> None:
+    from lab.reading import parse_scenario
+
+    plan = decide(parse_scenario("version: 1\nname: x\ntopology: {workers: 50}", catalog), catalog)
+    lines = picture(plan)
+    assert max(map(len, lines)) < 100
+    assert "..." in lines[-1]
+    assert "[w50]" in lines[-1]
+
+
+def test_scenarios_as_json(klab) -> None:
+    found = json.loads(klab("scenarios", "--json"))
+    assert [s["name"] for s in found] == shipped_names()
+    assert all(Path(s["path"]).is_file() for s in found)
+
+
+def test_a_scenarios_file(klab) -> None:
+    assert yaml.safe_load(klab("scenarios", "1m2w"))["name"] == "1m2w"
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_plan_names_every_node_and_what_it_needs(klab, name: str) -> None:
+    out = klab("plan", name)
+    plan = from_json(json.dumps(json.loads(klab("plan", name, "--json"))["plan"]))
+    for node in plan.nodes:
+        for shown in (node.name, str(node.address), node.mac):
+            assert shown in out
+    assert str(plan.networks.cidr) in out
+    assert f"{plan.cpus} CPUs" in out
+    assert "fit on this machine" in out or "It fits" in out
+
+
+def test_plan_takes_name_and_seat(klab) -> None:
+    found = json.loads(klab("plan", "1m2w", "--name", "mine", "--seat", "3", "--json"))["plan"]
+    assert (found["name"], found["seat"]) == ("mine", 3)
+    assert found["networks"]["cidr"] == "192.168.59.0/24"
+
+
+def test_plan_says_what_does_not_fit(klab, tmp_path: Path) -> None:
+    file = tmp_path / "huge.yaml"
+    file.write_text("version: 1\nname: huge\nmemory: 100T\n")
+    found = json.loads(klab("plan", str(file), "--json"))
+    assert found["fits"] is False
+    assert any("GiB" in line or "MiB" in line for line in found["problems"])
+    assert "does not fit" in klab("plan", str(file))
+
+
+def test_plan_touches_nothing(klab, home: Path) -> None:
+    klab("plan", "1m2w")
+    assert not home.exists()
+
+
+def test_validate_reports_each_file(klab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\nname: x\ncpu: 2\nmemory: 1\n")
+    assert app.run(["validate", str(bad), "1m2w", str(tmp_path / "none.yaml")]) == 2
+    out, err = capsys.readouterr()
+    assert "1m2w: good, 3 nodes" in out
+    assert "line 3: cpu: unknown key; did you mean cpus?" in err
+    assert "line 4: memory: " in err
+    assert "there is no file" in err
+
+
+def test_validate_as_json(klab, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\n")
+    found = json.loads(klab("validate", "3m", str(bad), "--json", code=2))
+    assert [each["ok"] for each in found] == [True, False]
+    assert found[1]["problems"] == ["line 1: name: this key is required"]
+
+
+def test_the_schema_describes_every_key(klab) -> None:
+    schema = json.loads(klab("schema"))
+    assert schema["$schema"].endswith("/schema")
+    assert schema["required"] == ["version", "name"]
+
+    def walk(node: dict) -> None:
+        for key, each in node.get("properties", {}).items():
+            assert each["description"], key
+            walk(each)
+            walk(each.get("items", {}))
+
+    walk(schema)
+
+
+def test_list_without_a_lab(klab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert klab("list") == ""
+    assert json.loads(klab("list", "--json")) == []
+
+
+def test_list_shows_labs_and_damaged_ones(klab, make_lab) -> None:
+    make_lab("one")
+    (make_lab("two", "3m") / "plan.json").write_text("{")
+    out = klab("list")
+    assert out.splitlines()[0].split() == ["NAME", "SCENARIO", "PROVIDER", "PHASE", "NODES", "CREATED"]
+    assert "one" in out
+    assert "cp1 w1 w2" in out
+    found = json.loads(klab("list", "--json"))
+    assert [(lab["name"], lab["phase"]) for lab in found] == [("one", "ready"), ("two", "damaged")]
+
+
+def test_kubeconfig_prints_or_says_where(klab, make_lab) -> None:
+    folder = make_lab("one")
+    assert klab("kubeconfig") == (folder / "kubeconfig").read_text()
+    assert klab("kubeconfig", "one", "--path").strip() == str(folder / "kubeconfig")
+
+
+def test_kubeconfig_merges_where_kubectl_looks(klab, make_lab) -> None:
+    make_lab("one")
+    for words in (["one", "--merge"], ["--merge", "one"], ["--merge"]):
+        klab("kubeconfig", *words)
+        file = Path(os.environ["HOME"]) / ".kube" / "config"
+        assert [c["name"] for c in yaml.safe_load(file.read_text())["contexts"]] == ["klab-one"]
+
+
+def test_kubeconfig_merges_into_a_named_file(klab, make_lab, tmp_path: Path) -> None:
+    make_lab("one")
+    klab("kubeconfig", "--merge", str(tmp_path / "k"))
+    assert "klab-one" in (tmp_path / "k").read_text()
+
+
+def test_kubeconfig_of_a_lab_without_one(make_lab, capsys: pytest.CaptureFixture[str]) -> None:
+    (make_lab("one") / "kubeconfig").unlink()
+    assert app.run(["kubeconfig"]) == 1
+    assert "klab create again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_its_shell_accepts(klab, shell: str) -> None:
+    script = klab("completion", shell)
+    assert "_KLAB_COMPLETE" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def complete(home: Path, *words: str) -> list[str]:
+    env = os.environ | {
+        "KLAB_HOME": str(home),
+        "_KLAB_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["klab", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    out = subprocess.run([sys.executable, "-m", "lab.cli.main"], env=env, capture_output=True, text=True).stdout
+    return [line.partition(",")[2] for line in out.splitlines() if line]
+
+
+def test_names_complete(home: Path, make_lab) -> None:
+    make_lab("one")
+    make_lab("other", "3m")
+    assert complete(home, "cre") == ["create"]
+    assert complete(home, "plan", "1m") == ["1m1w", "1m2w"]
+    assert complete(home, "destroy", "o") == ["one", "other"]
+    assert complete(home, "ssh", "w") == ["w1", "w2"]
+    assert complete(home, "box", "b") == ["build"]
+
+
+def test_completion_never_fails(home: Path, make_lab) -> None:
+    (make_lab("one") / "plan.json").write_text("{")
+    make_lab("two")
+    assert complete(home, "ssh", "") == ["one", "two", "cp1", "w1", "w2"]
+    assert complete(home / "none", "ssh", "") == []

@@ -1,0 +1,250 @@
+"""Create over the shipped fake: every way it can end, in milliseconds. Real clusters: tests/e2e."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.catalog import Catalog
+from lab.cluster import create as module
+from lab.cluster.api import UnreachableError
+from lab.cluster.create import Request, create
+from lab.cluster.destroy import destroy
+from lab.cluster.events import Event
+from lab.errors import ClusterError, Conflict, LabError, MachineError, NotReadyInTime
+from lab.machines.fake import FakeMachines
+from lab.machines.protocol import HostProfile, NodeState
+from lab.plan import Plan, decide
+from lab.reading import parse_scenario
+from lab.store import Home, LabFolder, Record
+from lab.waiting import Deadline
+
+PLAIN = "version: 1\nname: plain\ntopology: {workers: 1}\nbootstrap: none\n"
+FULL = "version: 1\nname: full\ntopology: {workers: 1}\n"
+WELL = "klab: cloud-init begin\nklab: boot done\nklab: clean begin\nklab: clean done\n"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
+        monkeypatch.setattr(module, name, 0.01)
+    # These tests send nothing anywhere: the API server of a fake lab is one that is not up yet.
+    monkeypatch.setattr(module, "Api", NoApi)
+
+
+class NoApi:
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def text(self, path: str, **_: object) -> str:
+        raise UnreachableError(f"the API server does not answer: {path}")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+class TimeIsUp:
+    """A deadline that passes when the test says so, whatever the machine is busy with."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def after(self, _seconds: float) -> TimeIsUp:
+        return self
+
+    @property
+    def passed(self) -> bool:
+        return self.event.is_set()
+
+    @property
+    def left(self) -> float:
+        return 0.0 if self.passed else 60.0
+
+    def at_most(self, seconds: float) -> float:
+        return min(self.left, seconds)
+
+
+@pytest.fixture
+def time_is_up(monkeypatch: pytest.MonkeyPatch) -> TimeIsUp:
+    deadline = TimeIsUp()
+    monkeypatch.setattr(module, "Deadline", deadline)
+    return deadline
+
+
+class Scripted(FakeMachines):
+    """Fake machines whose consoles say what the test wants, and that may act during `up`."""
+
+    says = WELL
+    act: Callable[[Scripted], None] | None = None
+
+    def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
+        super().up(deadline, on_line)
+        for file in self.consoles().values():
+            with file.open("a") as out:
+                out.write(self.says)
+        if self.act is not None:
+            type(self).act(self)  # type: ignore[misc]
+
+
+def opener(**attributes: Any) -> Any:
+    kind = type("Machines", (Scripted,), attributes)
+    return lambda home, folder, plan, record, box: kind(home, folder, plan, record, box)
+
+
+def request_for(text: str, catalog: Catalog, **changes: Any) -> Request:
+    plan = decide(parse_scenario(text, catalog), catalog)
+    profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
+    request = Request(plan, text, "fake", profile, "box", None, timeout=20)
+    return replace(request, **changes)
+
+
+def test_plain_machines_come_up_and_the_seeds_are_gone(home: Home, catalog: Catalog) -> None:
+    seen: list[Event] = []
+    created = create(home, request_for(PLAIN, catalog), opener(), seen.append)
+    assert not created.already
+    assert home.lab("plain").record().phase == "ready"
+    assert not list(home.root.rglob("*.iso"))
+    assert {(e.node, e.phase) for e in seen if e.state == "done"} >= {("cp1", "clean"), ("w1", "clean")}
+
+
+def test_a_second_create_finds_it_done(home: Home, catalog: Catalog) -> None:
+    create(home, request_for(PLAIN, catalog), opener())
+    assert create(home, request_for(PLAIN, catalog), opener(says="")).already
+
+
+def test_a_second_create_starts_what_was_stopped(home: Home, catalog: Catalog) -> None:
+    request = request_for(PLAIN, catalog)
+    create(home, request, opener())
+    machines = FakeMachines(home, home.lab("plain"), request.plan, home.lab("plain").record(), None)
+    machines.set_state("w1", NodeState.STOPPED)
+    create(home, request, opener())
+    assert machines.states()["w1"] == NodeState.RUNNING
+
+
+def test_another_scenario_under_the_same_name_is_refused_with_the_difference(home: Home, catalog: Catalog) -> None:
+    create(home, request_for(PLAIN, catalog), opener())
+    with pytest.raises(Conflict) as caught:
+        create(home, request_for(PLAIN.replace("workers: 1", "workers: 2"), catalog), opener())
+    assert any("w2" in line for line in caught.value.details)
+    assert "klab destroy plain" in caught.value.hint
+
+
+def test_a_lab_that_another_klab_works_on_is_left_alone(home: Home, catalog: Catalog) -> None:
+    with home.lab("plain").lock(), pytest.raises(Conflict, match="another klab"):
+        create(home, request_for(PLAIN, catalog), opener())
+
+
+def test_a_half_destroyed_lab_is_not_revived(home: Home, catalog: Catalog) -> None:
+    create(home, request_for(PLAIN, catalog), opener())
+    home.lab("plain").update_record(phase="destroying")
+    with pytest.raises(Conflict, match="half destroyed"):
+        create(home, request_for(PLAIN, catalog), opener())
+
+
+def test_a_failed_init_brings_phase_and_log(home: Home, catalog: Catalog) -> None:
+    says = "klab: boot done\nklab: init failed kubeadm init failed 3 times\nklab| [ERROR Port-6443]: Port is in use\n"
+    with pytest.raises(ClusterError) as caught:
+        create(home, request_for(FULL, catalog), opener(says=says))
+    assert "failed in phase init" in caught.value.message
+    assert any("Port is in use" in line for line in caught.value.details)
+    assert caught.value.hint
+
+
+def test_running_out_of_time_names_node_phase_and_log(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
+    says = "klab: cloud-init begin\nklab: boot done\nklab: init begin attempt 1\nthe last line\n"
+    with pytest.raises(NotReadyInTime) as caught:
+        create(home, request_for(FULL, catalog), opener(says=says, act=lambda _m: time_is_up.event.set()))
+    assert "cp1 is in phase init" in caught.value.message
+    assert any("the last line" in line for line in caught.value.details)
+    assert "--timeout" in caught.value.hint
+
+
+def test_a_machine_whose_console_is_silent_does_not_boot(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
+    class Silent(FakeMachines):
+        def consoles(self) -> dict[str, Path]:
+            return {name: path.with_suffix(".none") for name, path in super().consoles().items()}
+
+        def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
+            time_is_up.event.set()
+
+    with pytest.raises(MachineError, match="does not boot"):
+        create(home, request_for(FULL, catalog), lambda *args: Silent(*args))
+
+
+def test_cloud_init_trouble_is_shown(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
+    trouble = "[  9.1] cloud-init[437]: schema.py[ERROR]: users: 1 is not of type 'array'"
+    says = f"klab: cloud-init begin\n{trouble}\nlogin:\n"
+    with pytest.raises(NotReadyInTime) as caught:
+        create(home, request_for(FULL, catalog), opener(says=says, act=lambda _m: time_is_up.event.set()))
+    assert "phase cloud-init" in caught.value.message
+    assert any("is not of type" in line for line in caught.value.details)
+
+
+def test_a_failing_provider_ends_the_wait_at_once(home: Home, catalog: Catalog) -> None:
+    def fail(_machines: Scripted) -> None:
+        raise MachineError("no more disk", hint="make room")
+
+    with pytest.raises(MachineError, match="no more disk"):
+        create(home, request_for(FULL, catalog), opener(says="", act=fail))
+
+
+def test_a_bug_in_the_provider_is_an_error_not_silence(home: Home, catalog: Catalog) -> None:
+    def fail(_machines: Scripted) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(LabError, match="unexpectedly"):
+        create(home, request_for(FULL, catalog), opener(says="", act=fail))
+
+
+def test_a_machine_that_goes_away_is_noticed(home: Home, catalog: Catalog) -> None:
+    def crash(machines: Scripted) -> None:
+        machines.set_state("w1", NodeState.CRASHED)
+
+    with pytest.raises(MachineError, match="w1 is crashed"):
+        create(home, request_for(FULL, catalog), opener(says="klab: boot done\n", act=crash))
+
+
+def test_ctrl_c_leaves_a_lab_that_create_continues(home: Home, catalog: Catalog) -> None:
+    def interrupt(_machines: Scripted) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        create(home, request_for(FULL, catalog), opener(says="", act=interrupt))
+    assert home.lab("full").record().phase == "creating"
+    with home.lab("full").lock():
+        pass
+
+
+def test_destroy_removes_everything_even_a_half_made_lab(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
+    request = request_for(PLAIN, catalog)
+    machines = opener(says="klab: boot done\n", ssh=_no_ssh, act=lambda _m: time_is_up.event.set())
+    with pytest.raises(NotReadyInTime):
+        create(home, request, machines)
+    folder = home.lab("plain")
+    destroy(home, folder, request.plan, opener(), lambda _line: None)
+    assert not folder.path.exists()
+    assert home.existing() == []
+    assert list(home.labs.iterdir()) == []
+
+
+def _no_ssh(self: FakeMachines, node: str, *_args: Any, **_kwargs: Any) -> Any:
+    raise MachineError(f"{node} does not answer ssh")
+
+
+def test_secrets_of_a_lab_are_its_owners_alone(home: Home, catalog: Catalog) -> None:
+    folder: LabFolder = create(home, request_for(PLAIN, catalog), opener()).folder
+    assert folder.path.stat().st_mode & 0o077 == 0
+
+
+def test_the_record_names_what_the_lab_was_made_of(home: Home, catalog: Catalog) -> None:
+    record: Record = create(home, request_for(PLAIN, catalog), opener()).folder.record()
+    plan: Plan = request_for(PLAIN, catalog).plan
+    assert (record.name, record.provider, record.box, record.seat) == (plan.name, "fake", "box", 0)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.errors import HostError, ProgramTimeout
+from lab.machines import probe
+from lab.process import Completed
+from lab.store import Home
+
+
+class Host:
+    """Stands in for QEMU: which accelerator runs the guest, and how often each was asked."""
+
+    def __init__(self, *, kvm: bool | None) -> None:
+        self.kvm = kvm
+        self.asked: list[str] = []
+
+    def run_guest(self, accelerator: str, rounds: int, limit: float) -> float:
+        self.asked.append(accelerator)
+        if accelerator == "kvm" and not self.kvm:
+            raise ProgramTimeout("did not end")
+        return 0.5 if rounds == 1 else 1.5
+
+
+@pytest.fixture
+def prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+    def make(host: Host, *, device: bool = True) -> Home:
+        kvm = tmp_path / "kvm"
+        if device:
+            kvm.touch()
+        monkeypatch.setattr(probe, "KVM", kvm)
+        monkeypatch.setattr(probe, "_run_guest", host.run_guest)
+        monkeypatch.setattr(probe, "_run_here", lambda _rounds: 0.1)
+        monkeypatch.setattr(probe, "find_library", lambda: Path("/lib"))
+        monkeypatch.delenv("KLAB_DILATION", raising=False)
+        version = Completed(("qemu",), 0, "QEMU emulator version 10\n", "")
+        monkeypatch.setattr(probe.process, "run", lambda *_words, **_options: version)
+        return Home(tmp_path)
+
+    return make
+
+
+def test_kvm_that_runs_a_guest_is_real_time(prepare) -> None:  # type: ignore[no-untyped-def]
+    profile = probe.probe_host(prepare(Host(kvm=True)))
+    assert (profile.accelerated, profile.factor, profile.dilation) == (True, 1.0, 1.0)
+
+
+def test_kvm_that_hangs_is_emulation_with_a_measured_factor(prepare) -> None:  # type: ignore[no-untyped-def]
+    home = prepare(Host(kvm=False))
+    profile = probe.probe_host(home)
+    assert (profile.accelerated, profile.factor, profile.dilation) == (False, 10.0, 0.3)
+    assert "did not run" in probe.why_not_accelerated(home)
+
+
+def test_no_device_is_not_tried(prepare) -> None:  # type: ignore[no-untyped-def]
+    host = Host(kvm=None)
+    assert not probe.probe_host(prepare(host, device=False)).accelerated
+    assert "kvm" not in host.asked
+
+
+def test_the_answer_is_kept_until_the_host_or_qemu_changes(prepare) -> None:  # type: ignore[no-untyped-def]
+    host = Host(kvm=True)
+    home = prepare(host)
+    probe.probe_host(home)
+    probe.probe_host(home)
+    assert host.asked == ["kvm"]
+    file = home.root / "host.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"qemu": "QEMU emulator version 9"}))
+    probe.probe_host(home)
+    assert host.asked == ["kvm", "kvm"]
+    file.write_text("{")
+    probe.probe_host(home)
+    assert host.asked == ["kvm", "kvm", "kvm"]
+
+
+def test_emulation_without_libfaketime_is_refused_unless_real_time_is_asked_for(
+    prepare,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = prepare(Host(kvm=False))
+
+    def missing() -> Path:
+        raise HostError("libfaketime is not installed")
+
+    monkeypatch.setattr(probe, "find_library", missing)
+    with pytest.raises(HostError, match="libfaketime"):
+        probe.probe_host(home)
+    monkeypatch.setenv("KLAB_DILATION", "1")
+    assert probe.probe_host(home).dilation == 1.0
+
+
+def test_the_work_runs_natively() -> None:
+    assert probe._run_here(1000) > 0

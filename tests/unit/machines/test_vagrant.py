@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from lab.errors import HostError
+from lab.machines import vagrant
+from lab.process import Completed
+
+
+def sleeper(**variables: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["/usr/bin/sleep", "60"], env={**os.environ, **variables}, start_new_session=True)
+
+
+def test_only_what_klab_left_at_work_in_this_folder_is_ended(tmp_path: Path) -> None:
+    orphan = sleeper(KLAB_VAGRANT=str(tmp_path))
+    others = [
+        sleeper(KLAB_VAGRANT=f"{tmp_path}2"),
+        sleeper(VAGRANT_CWD=str(tmp_path)),  # a person's own
+    ]
+    try:
+        vagrant.end_orphans(tmp_path)
+        assert orphan.wait(timeout=10) == -9
+        assert [other.poll() for other in others] == [None, None]
+    finally:
+        for child in (orphan, *others):
+            child.kill()
+            child.wait()
+
+
+def test_without_vagrant_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vagrant.shutil, "which", lambda _program: None)
+    with pytest.raises(HostError) as caught:
+        vagrant.Vagrant(tmp_path)
+    assert "apt-get install vagrant" in caught.value.hint
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> vagrant.Vagrant:
+    monkeypatch.setattr(vagrant.shutil, "which", lambda _program: "/usr/bin/vagrant")
+    return vagrant.Vagrant(tmp_path)
+
+
+def test_python_vagrants_commands_go_through_klabs_door(
+    project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def run(argv: list[str], **_options: object) -> Completed:
+        seen.append(argv)
+        return Completed(tuple(argv), 0, "1,,box-name,klab/a\n1,,box-provider,libvirt\n1,,box-version,1.0.0\n", "")
+
+    monkeypatch.setattr(vagrant.process, "run", run)
+    assert project.boxes() == {"klab/a"}
+    assert seen == [["vagrant", "box", "list", "--machine-readable"]]
+
+
+def test_a_box_holds_a_link_instead_of_gigabytes(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    disk.write_bytes(b"x" * 1_000_000)
+    vagrant._write_box(tmp_path / "a.box", [("metadata.json", b"{}"), ("box.img", disk)])
+    with tarfile.open(tmp_path / "a.box") as box:
+        assert box.getmember("box.img").linkname == str(disk)
+    assert (tmp_path / "a.box").stat().st_size < 20_000
