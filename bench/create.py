@@ -1,0 +1,220 @@
+"""`klab create 1m2w` against the classroom recipe, and against what no tool could beat on this machine.
+
+    .venv/bin/python -m bench.create
+
+Both sides run on the same host, under the same hypervisor, from the same disk and the same
+binaries and images, one after the other. Takes the better part of an hour under emulation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.measure import HEADER, Pair
+from lab.boxes.store import find_box
+from lab.catalog import load_catalog
+from lab.cluster.secrets import load_or_make
+from lab.library import load_scenario
+from lab.machines import enter_host_network
+from lab.machines.emulator import write_wrapper
+from lab.machines.probe import probe_host
+from lab.machines.seed import write_iso
+from lab.plan import Plan, decide
+from lab.render.cloudinit import render_seed
+from lab.render.flannel import render_cni, render_manifest
+from lab.render.kubeadm import render_init, render_join
+from lab.store import Home, LabFolder
+
+HERE = Path(__file__).parent / "classroom"
+KLAB = str(Path(sys.executable).parent / "klab")
+NAME = "bench"
+POOL = Path("/var/lib/libvirt/images")
+SOURCE = "http://192.168.56.1:8000"
+
+
+def say(text: str) -> None:
+    print(f"[bench] {text}", file=sys.stderr, flush=True)
+
+
+def bench_home() -> Home:
+    """A home of its own, with the person's boxes."""
+    real = Home.default()
+    home = Home(Path(tempfile.mkdtemp(prefix="klab-bench-")))
+    for shared in ("boxes", "cache"):
+        (home.root / shared).symlink_to(real.root / shared)
+    os.environ["KLAB_HOME"] = str(home.root)
+    return home
+
+
+# --- klab's side ----------------------------------------------------------------------------------
+
+
+def run_klab() -> tuple[float, float, dict[str, Any]]:
+    """Wall seconds to Ready, CPU seconds of the guests until then, and klab's own result."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [KLAB, "create", "1m2w", "--name", NAME, "--json"], check=True, capture_output=True, text=True
+    )
+    wall = time.monotonic() - began
+    cpu = guests_cpu_seconds(f"klab-{NAME}_")
+    subprocess.run([KLAB, "destroy", "-y", NAME], check=True)
+    return wall, cpu, json.loads(done.stdout.splitlines()[-1])
+
+
+def guests_cpu_seconds(prefix: str) -> float:
+    """User and system seconds of the QEMU processes whose guests' names begin so (proc(5), stat)."""
+    total = 0.0
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes()
+            if not entry.name.isdigit() or f"guest={prefix}".encode() not in words:
+                continue
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def critical_path(result: dict[str, Any]) -> float:
+    """One VM's boot, its init, and one join that waited for nothing: from the end of init to its own end."""
+    phases = {(p["row"], p["phase"]): p["seconds"] for p in result["phases"]}
+    control = sum(phases["cp1", phase] for phase in ("boot", "cloud-init", "init"))
+    joins = [sum(phases[w, phase] for phase in ("boot", "cloud-init", "join")) for w in ("w1", "w2")]
+    return float(max(control, min(joins)))
+
+
+# --- the classroom's side -------------------------------------------------------------------------
+
+
+def run_classroom(home: Home) -> float:
+    """Wall seconds until the recipe's three nodes are Ready."""
+    enter_host_network(home)
+    profile = probe_host(home)
+    catalog = load_catalog()
+    loaded = load_scenario("1m2w", catalog)
+    plan = decide(loaded.scenario, catalog, name="classroom")
+    box = find_box(home, plan.box, plan.kubernetes.version)
+    folder = home.lab("classroom")
+    folder.path.mkdir(parents=True)
+    _seeds(plan, folder)
+    room = _room(home, plan, folder)
+    env = {
+        **os.environ,
+        "BENCH_BOX": f"klab/{box.folder.name.replace('@', '-')}",
+        "BENCH_SEEDS": str(POOL),
+        "BENCH_KEY": str(folder.ssh_key),
+        "BENCH_SOURCE": SOURCE,
+        "BENCH_DRIVER": "kvm" if profile.accelerated else "qemu",
+        "BENCH_CPU_MODE": "host-model" if profile.accelerated else "custom",
+        "VAGRANT_CWD": str(folder.path),
+        "VAGRANT_CHECKPOINT_DISABLE": "1",
+        **({} if profile.accelerated else {"BENCH_CPU_MODEL": "Haswell-noTSX"}),
+    }
+    if profile.dilation != 1.0:
+        env |= {
+            "BENCH_EMULATOR": str(write_wrapper(home)),
+            "BENCH_EPOCH": repr(time.time()),
+            "BENCH_RATE": repr(profile.dilation),
+        }
+    for file in HERE.iterdir():
+        shutil.copy(file, folder.path)
+    log = (folder.path / "classroom.log").open("w")
+    try:
+        began = time.monotonic()
+        for node in plan.nodes:
+            subprocess.run(["vagrant", "up", node.name, "--provider", "libvirt", "--no-provision"], env=env, check=True,
+                           stdout=log, stderr=log)  # fmt: skip
+            if node is plan.nodes[0]:
+                _serve(room)  # the room's network exists from the first machine on
+            subprocess.run(["vagrant", "provision", node.name], env=env, check=True, stdout=log, stderr=log)
+            say(f"classroom: {node.name} provisioned after {time.monotonic() - began:.0f} s")
+        ask = "sudo kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes --no-headers"
+        while True:
+            done = subprocess.run(
+                ["vagrant", "ssh", "cp1", "-c", ask], env=env, capture_output=True, text=True, check=False
+            )
+            if done.stdout.count(" Ready") == len(plan.nodes):
+                return time.monotonic() - began
+            time.sleep(2)
+    finally:
+        subprocess.run(["vagrant", "destroy", "-f"], env=env, check=False, stdout=log, stderr=log)
+        log.close()
+
+
+def _seeds(plan: Plan, folder: LabFolder) -> None:
+    """Plain machines: names, addresses and the key, nothing of Kubernetes."""
+    secrets = load_or_make(folder)
+    for last, node in enumerate(plan.nodes, start=2):
+        there = dataclasses.replace(node, mac=f"52:54:00:be:0b:{last:02x}", management_mac=f"52:54:00:be:0a:{last:02x}")
+        nodes = tuple(there if n == node else n for n in plan.nodes)
+        plain = dataclasses.replace(plan, nodes=nodes, bootstrap="prepared")
+        write_iso(render_seed(plain, there, secrets), POOL / f"{node.name}.iso")
+        (POOL / f"{node.name}.iso").chmod(0o644)
+
+
+def _room(home: Home, plan: Plan, folder: LabFolder) -> Path:
+    """What the server in the room holds: binaries, one archive of images, configuration."""
+    room = folder.path / "room"
+    room.mkdir()
+    for program in ("kubeadm", "kubelet", "kubectl"):
+        shutil.copy(next(home.cache.glob(f"programs/*/bin/{program}")), room / program)
+    layout = max(home.cache.glob("images/*/index.json"), key=lambda p: p.stat().st_mtime).parent
+    with tarfile.open(room / "images.tar", "w") as tar:
+        for entry in sorted(layout.iterdir()):
+            tar.add(entry, arcname=entry.name)
+    secrets = load_or_make(folder)
+    with tarfile.open(room / "pki.tar", "w") as tar:
+        for name, text in secrets.control_plane_files.items():
+            file = folder.path / "pki-tar" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            tar.add(file, arcname=f"pki/{name}")
+    (room / "init.yaml").write_text(render_init(plan, plan.nodes[0], secrets, patient=True))
+    for node in plan.workers:
+        (room / f"join-{node.name}.yaml").write_text(render_join(plan, node, secrets, patient=True))
+    (room / "10-flannel.conflist").write_text(render_cni())
+    (room / "kube-flannel.yml").write_text(render_manifest(plan))
+    return room
+
+
+def _serve(room: Path) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("192.168.56.1", 8000), functools.partial(Quiet, directory=str(room)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def main() -> None:
+    home = bench_home()
+    say("klab create 1m2w")
+    wall, cpu, result = run_klab()
+    say(f"klab: Ready after {wall:.0f} s; guests used {cpu:.0f} CPU seconds")
+    cores = os.cpu_count() or 1
+    floor = max(critical_path(result), cpu / cores)
+    say(f"critical path {critical_path(result):.0f} s, CPU seconds / {cores} cores {cpu / cores:.0f} s")
+    say("the classroom recipe")
+    classroom = run_classroom(home)
+    print(HEADER)
+    print(Pair("create 1m2w to Ready / classroom recipe", wall, classroom, 1 / 3).row())
+    print(Pair("create 1m2w to Ready / its own lower bound", wall, floor, 1.2).row())
+    shutil.rmtree(home.root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
