@@ -57,7 +57,7 @@ bench: install ## klab against the classroom recipe
 	bench/run
 
 golden: ## Write the golden files anew; review the difference
-	KLAB_GOLDEN=1 $(PYTEST) -q tests/golden
+	KLAB_GOLDEN=1 $(PYTEST) -q tests/golden tests/integration/test_vagrantfile.py
 
 docs: ## Write docs/reference anew
 	$(BIN)/python docs/generate.py

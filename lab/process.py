@@ -33,7 +33,6 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "mmdebstrap": "mmdebstrap",
-    "genisoimage": "genisoimage",
     "xorriso": "xorriso",
     "dnsmasq": "dnsmasq-base",
     "mke2fs": "e2fsprogs",

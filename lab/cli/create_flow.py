@@ -18,7 +18,7 @@ from lab.errors import HostError, UsageError
 from lab.library import load_scenario
 from lab.machines import enter_host_network, open_machines
 from lab.machines.choose import choose_provider
-from lab.machines.hostcheck import check_fits, host_facts
+from lab.machines.hostcheck import check_fits, host_facts, warnings
 from lab.machines.probe import probe_host
 from lab.plan import Plan, decide
 from lab.store import Home
@@ -76,13 +76,16 @@ def run_create(
 
 
 def _refuse_what_does_not_fit(home: Home, plan: Plan) -> None:
-    problems = check_fits(plan, host_facts(home))
+    facts = host_facts(home)
+    problems = check_fits(plan, facts)
     if problems:
         raise HostError(
             f"{plan.name} does not fit on this machine",
             details=problems,
             hint=f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file",
         )
+    for line in warnings(plan, facts):
+        note(line)
 
 
 def _report(created: Created, *, as_json: bool) -> None:

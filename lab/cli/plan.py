@@ -27,22 +27,23 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
     from lab.catalog import load_catalog
     from lab.cli.output import echo_json
     from lab.library import load_scenario
-    from lab.machines.hostcheck import check_fits, host_facts
+    from lab.machines.hostcheck import check_fits, host_facts, warnings
     from lab.plan import decide
     from lab.planfile import to_data
     from lab.store import Home
 
     catalog = load_catalog()
     plan = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
-    problems = check_fits(plan, host_facts(Home.default()))
+    facts = host_facts(Home.default())
+    problems = check_fits(plan, facts)
     if as_json:
         needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
         echo_json({"plan": to_data(plan), "needs": needs, "fits": not problems, "problems": problems})
         return
     click.echo(_describe(plan))
     click.echo("It fits on this machine." if not problems else "It does not fit on this machine:")
-    for problem in problems:
-        click.echo(f"  {problem}")
+    for line in (*problems, *warnings(plan, facts)):
+        click.echo(f"  {line}")
 
 
 def _describe(plan: Plan) -> str:

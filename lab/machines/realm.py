@@ -151,7 +151,8 @@ class Realm:
     def stop(self) -> bool:
         """End every process of it; the namespaces go with the last of them. Idempotent.
 
-        Its files stay: `klab` finds its base images there again.
+        Where it holds no lab any more its files go, too: a box's disk in it is a hard link, made
+        again in no time. What libvirt found out about QEMU stays in `cache/`.
 
         Returns:
             Whether it is down: False when another klab is in it.
@@ -162,7 +163,8 @@ class Realm:
             state = self._state()
             if state is not None:
                 self._end_members(state)
-            shutil.rmtree(self.folder / "run", ignore_errors=True)
+            for name in ("run",) if self.holds_labs else ("run", "lib", "etc", "log"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
             for name in ("realm.json", "ready"):
                 (self.folder / name).unlink(missing_ok=True)
         return True

@@ -65,7 +65,7 @@ def driver(real_home: Home, tiny_box: Path, request: pytest.FixtureRequest) -> I
     shutil.rmtree(real_home.labs / "kill")
 
 
-@pytest.mark.parametrize("phrase", ["Creating image", "Starting domain", "Waiting for domain"])
+@pytest.mark.parametrize("phrase", ["Creating image", "Starting domain"])
 def test_up_goes_on_after_kill(driver: Driver, phrase: str) -> None:
     driver.kill_when(phrase, "up")
     output = driver.run("up", "states", "hostname")
@@ -131,7 +131,7 @@ def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home
     assert not realm.running
     assert list(inside.members()) == []
     shutil.rmtree(real_home.labs / "traces")
-    assert not list(real_home.realm.glob("lib/images/klab-????????-*"))
+    assert {path.name for path in real_home.realm.iterdir()} == {"cache", "start.log"}
 
 
 def _host() -> dict[str, object]:

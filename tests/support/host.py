@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lab import process
 
-PROGRAMS = ("qemu-system-x86_64", "libvirtd", "virtlogd", "dnsmasq", "vagrant", "sleep")
+PROGRAMS = ("qemu-system-x86_64", "libvirtd", "virtlogd", "dnsmasq", "vagrant")
+ANCHOR = [b"sleep", b"infinity"]  # what holds a private libvirt's namespaces
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,6 @@ def _processes() -> list[str]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words and Path(words[0].decode(errors="replace")).name in PROGRAMS:
+        if words[:2] == ANCHOR or Path(words[0].decode(errors="replace")).name in PROGRAMS:
             found.append(f"{entry.name} {words[0].decode(errors='replace')}")
     return found
