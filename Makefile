@@ -39,6 +39,7 @@ fix: ## Repair what ruff can repair
 
 test: install ## Every test: unit, contract, integration, end to end
 	@$(MAKE) check
+	tools/as-root $(KLAB) box build
 	$(PYTEST) -v --durations=10 tests/contract tests/integration tests/e2e
 
 test-unit: ## Unit and golden tests
