@@ -7,21 +7,22 @@ import re
 
 import click
 
-from lab.boxes.store import find_box, vagrant_box
+from lab.boxes.store import Box, find_box, list_boxes, vagrant_box
 from lab.catalog import load_catalog
 from lab.cli.output import note, table
 from lab.cli.progress import elapsed, show
 from lab.cluster.create import Created, Request, create
 from lab.cluster.events import read_events
 from lab.cluster.timeline import last_create, spans
-from lab.errors import HostError, UsageError
+from lab.errors import Conflict, HostError, UsageError
 from lab.library import load_scenario
 from lab.machines import enter_host_network, open_machines
-from lab.machines.choose import choose_provider
+from lab.machines.choose import choose_provider, leave_no_empty_realm
 from lab.machines.hostcheck import check_fits, host_facts, warnings
 from lab.machines.probe import probe_host
+from lab.machines.protocol import HostProfile
 from lab.plan import Plan, decide
-from lab.store import Home
+from lab.store import Home, Record
 
 _DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
 
@@ -50,29 +51,63 @@ def run_create(
     catalog = load_catalog()
     loaded = load_scenario(scenario, catalog)
     plan = decide(loaded.scenario, catalog, name=name, seat=seat)
-    chosen = choose_provider(provider)
+    folder = home.lab(plan.name)
+    record = folder.record() if folder.exists else None
+    chosen = _provider(provider, record)
+    box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host_network(home) if chosen == "libvirt" else "VirtualBox"
-    profile = probe_host(home)
-    box = find_box(home, plan.box, plan.kubernetes.version)
-    if not home.lab(plan.name).exists:
-        _refuse_what_does_not_fit(home, plan)
-    if not as_json:
-        speed = "hardware virtualization" if profile.accelerated else f"emulation, {profile.factor:.0f} times slower"
-        note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed}")
-    request = Request(
-        plan=plan,
-        scenario_text=loaded.text,
-        provider=chosen,
-        profile=profile,
-        box_name=box.folder.name,
-        box_vagrant=vagrant_box(home, box, chosen),
-        timeout=limit,
-        addons=loaded.addons,
-    )
-    with show(plan, as_json=as_json) as listener:
-        created = create(home, request, open_machines, listener)
+    try:
+        profile = probe_host(home)
+        if record is None:
+            _refuse_what_does_not_fit(home, plan)
+        if not as_json:
+            note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {_speed(profile)}")
+        request = Request(
+            plan=plan,
+            scenario_text=loaded.text,
+            provider=chosen,
+            profile=profile,
+            box_name=box.folder.name,
+            box_vagrant=vagrant_box(home, box, chosen),
+            timeout=limit,
+            addons=loaded.addons,
+        )
+        with show(plan, as_json=as_json) as listener:
+            created = create(home, request, open_machines, listener)
+    except BaseException:
+        leave_no_empty_realm(home)
+        raise
     _report(created, as_json=as_json)
+
+
+def _provider(wanted: str, record: Record | None) -> str:
+    """The provider to use: the lab's own where it exists.
+
+    Raises:
+        Conflict: another one is asked for.
+    """
+    if record is None:
+        return choose_provider(wanted)
+    if wanted not in {"auto", record.provider}:
+        raise Conflict(
+            f"lab {record.name!r} exists on {record.provider}, not on {wanted}",
+            hint=f"klab destroy {record.name} first, or choose another name with --name",
+        )
+    return record.provider
+
+
+def _box(home: Home, plan: Plan, record: Record | None) -> Box:
+    """The box to use: the one the lab was begun with, as long as it is there, else the newest that fits."""
+    boxes = list_boxes(home) if record is not None else []
+    begun = next((box for box in boxes if record is not None and box.folder.name == record.box), None)
+    return begun or find_box(home, plan.box, plan.kubernetes.version)
+
+
+def _speed(profile: HostProfile) -> str:
+    if profile.accelerated:
+        return "hardware virtualization"
+    return f"emulated (no usable KVM), guests' clocks at {profile.dilation:g} of real speed"
 
 
 def _refuse_what_does_not_fit(home: Home, plan: Plan) -> None:

@@ -90,6 +90,13 @@ def enter_host_network(home: Home) -> str:
     return PRIVATE
 
 
+def leave_no_empty_realm(home: Home) -> None:
+    """End the private libvirt that `enter_host_network` has started, if nothing was made in it after all."""
+    realm = Realm(home)
+    if realm.inside and not realm.holds_labs:
+        realm.stop()
+
+
 def _wants_private(realm: Realm) -> bool:
     wanted = os.environ.get("KLAB_LIBVIRT", "auto")
     if wanted not in {"auto", "private", "system"}:
