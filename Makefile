@@ -40,7 +40,9 @@ fix: ## Repair what ruff can repair
 test: install ## Every test: unit, contract, integration, end to end
 	@$(MAKE) check
 	tools/as-root $(KLAB) box build
-	$(PYTEST) -v --durations=10 tests/contract tests/integration tests/e2e
+	$(PYTEST) -v tests/contract
+	$(PYTEST) -v tests/integration
+	$(PYTEST) -v tests/e2e
 
 test-unit: ## Unit and golden tests
 	$(PYTEST) -n 2 tests/unit tests/golden

@@ -129,7 +129,8 @@ class LibvirtMachines:
             raise MachineError(
                 "a machine is to be made, but klab was not told from which box", hint="klab create makes machines"
             )
-        return self._box.parent / "disk.qcow2"
+        # A real path: Vagrant keeps a link to it that must outlive a link on the way.
+        return (self._box.parent / "disk.qcow2").resolve()
 
     @property
     def _box_name(self) -> str:

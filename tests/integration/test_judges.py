@@ -88,6 +88,17 @@ def test_a_wrong_kubeadm_configuration_is_refused(secrets: Secrets, tmp_path: Pa
     assert done.code != 0
 
 
+def keepalived_says(file: Path) -> list[str]:
+    """What keepalived complains of; it asks for the interface, so a network namespace of its own has one.
+
+    Its exit code is of no use: 2.2.7 ends itself with SIGTERM after testing a file with a vrrp_script.
+    """
+    script = 'ip link add eth1 type bridge && ip link set eth1 up && exec keepalived --config-test -f "$0"'
+    done = process.run(["unshare", "--net", "sh", "-c", script, file], timeout=60, check=False)
+    assert done.code in {0, -15} or done.tail
+    return done.tail
+
+
 @pytest.mark.parametrize("planes", [3, 5])
 def test_haproxy_and_keepalived_accept_theirs(planes: int, tmp_path: Path) -> None:
     plan = plan_of(PLANES.format(planes=planes))
@@ -97,10 +108,11 @@ def test_haproxy_and_keepalived_accept_theirs(planes: int, tmp_path: Path) -> No
     process.run(["haproxy", "-c", "-f", haproxy], timeout=60)
     for node in plan.control_planes:
         keepalived = tmp_path / "keepalived.conf"
-        keepalived.write_text(render_keepalived(plan, plan.load_balancer, node))
-        # keepalived asks for the interface that the file names; a network namespace of its own has one.
-        script = 'ip link add eth1 type dummy && ip link set eth1 up && exec keepalived --config-test -f "$0"'
-        process.run(["unshare", "--net", "sh", "-c", script, keepalived], timeout=60)
+        text = render_keepalived(plan, plan.load_balancer, node)
+        keepalived.write_text(text)
+        assert keepalived_says(keepalived) == []
+        keepalived.write_text(text.replace("advert_int", "advert_intt"))
+        assert any("advert_intt" in line for line in keepalived_says(keepalived))
 
 
 def test_one_control_plane_needs_no_balancer() -> None:
