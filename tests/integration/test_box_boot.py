@@ -22,7 +22,6 @@ from lab.errors import BoxError
 from lab.machines.seed import write_iso
 from lab.store import Home
 
-# Without a network card systemd waits out its two minutes for a network; the rest is emulation.
 BOOT_SECONDS = 600
 USER_DATA = """#cloud-config
 hostname: ahci
@@ -32,7 +31,7 @@ users:
 write_files:
   - path: /etc/klab/node.sh
     content: |
-      exec > /dev/ttyS0 2>&1
+      {
       echo "test: root $(findmnt -no SOURCE /)"
       for image in $(ctr -n k8s.io images ls -q); do echo "test: image $image"; done
       for repository in $(curl -s http://127.0.0.1:5000/v2/_catalog | tr -c 'a-z0-9./-' ' '); do
@@ -46,6 +45,8 @@ write_files:
       systemctl is-enabled kubelet haproxy keepalived | tr '\\n' ' ' | sed 's/^/test: enabled /'
       echo
       echo "test: end"
+      # The login on this console hangs up whoever has it open; each line opens it anew.
+      } 2>&1 | while IFS= read -r line; do echo "$line" > /dev/ttyS0; done
 """
 
 
