@@ -60,6 +60,13 @@ def end_orphans(folder: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def _is_whole(name: str, provider: str) -> bool:
+    """Whether what Vagrant's copy of a box links to is still there; a box that was built anew may lie elsewhere."""
+    home = Path(os.environ.get("VAGRANT_HOME", "~/.vagrant.d")).expanduser()
+    folder = home / "boxes" / name.replace("/", "-VAGRANTSLASH-") / BOX_VERSION / provider
+    return all(file.exists() for file in folder.iterdir()) if folder.is_dir() else True
+
+
 class Vagrant:
     """Vagrant in one project folder."""
 
@@ -108,7 +115,7 @@ class Vagrant:
                 gigabytes is neither packed nor copied.
             scratch: where the box file is put together.
         """
-        if name in self.boxes():
+        if name in self.boxes() and _is_whole(name, provider):
             return
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="vagrant-box-") as temporary:

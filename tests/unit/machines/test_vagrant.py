@@ -66,3 +66,13 @@ def test_a_box_holds_a_link_instead_of_gigabytes(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.box") as box:
         assert box.getmember("box.img").linkname == str(disk)
     assert (tmp_path / "a.box").stat().st_size < 20_000
+
+
+def test_a_box_whose_disk_is_gone_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path))
+    folder = tmp_path / "boxes" / "klab-VAGRANTSLASH-x" / vagrant.BOX_VERSION / "libvirt"
+    folder.mkdir(parents=True)
+    (folder / "box.img").symlink_to(tmp_path / "disk.qcow2")
+    assert not vagrant._is_whole("klab/x", "libvirt")
+    (tmp_path / "disk.qcow2").touch()
+    assert vagrant._is_whole("klab/x", "libvirt")
