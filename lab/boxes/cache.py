@@ -19,7 +19,6 @@ from pathlib import Path
 
 from lab.errors import Conflict
 
-CHUNK = 1 << 20
 PARTIAL = ".partial"
 
 

@@ -99,9 +99,11 @@ def _provider(wanted: str, record: Record | None) -> str:
 
 def _box(home: Home, plan: Plan, record: Record | None) -> Box:
     """The box to use: the one the lab was begun with, as long as it is there, else the newest that fits."""
-    boxes = list_boxes(home) if record is not None else []
-    begun = next((box for box in boxes if record is not None and box.folder.name == record.box), None)
-    return begun or find_box(home, plan.box, plan.kubernetes.version)
+    if record is not None:
+        for box in list_boxes(home):
+            if box.folder.name == record.box:
+                return box
+    return find_box(home, plan.box, plan.kubernetes.version)
 
 
 def _speed(profile: HostProfile) -> str:

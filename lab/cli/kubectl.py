@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.store import Home
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -29,19 +32,18 @@ def command(words: tuple[str, ...]) -> None:
     rest = rest[1:] if rest[:1] == ["--"] else rest
     if not rest:
         raise UsageError("kubectl what?", hint="for example: klab kubectl -- get nodes")
-    kubectl = _kubectl(lab.home.root, lab.plan.box, lab.plan.kubernetes.version)
+    kubectl = _kubectl(lab.home, lab.plan.box, lab.plan.kubernetes.version)
     lab.enter()
     sys.exit(attach([kubectl, *rest], env={"KUBECONFIG": str(lab.folder.kubeconfig)}))
 
 
-def _kubectl(root: Path, box: str, version: str) -> str:
+def _kubectl(home: Home, box: str, version: str) -> str:
     """The kubectl that came with the box; the one on the PATH where the box is gone."""
     from lab.boxes.store import find_box
     from lab.errors import BoxError
-    from lab.store import Home
 
     try:
-        beside = find_box(Home(root), box, version).kubectl
+        beside = find_box(home, box, version).kubectl
     except BoxError:
         return "kubectl"
     return str(beside) if beside.exists() else "kubectl"

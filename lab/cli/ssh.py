@@ -23,7 +23,7 @@ def command(words: tuple[str, ...]) -> None:
     from lab.cli.opening import lab_then
     from lab.process import attach
 
-    lab, rest = lab_then([w for w in words if w != "--"] if "--" in words[:2] else list(words))
+    lab, rest = lab_then(words)
     if not rest:
         names = ", ".join(n.name for n in lab.plan.nodes)
         raise UsageError("which node?", hint=f"klab ssh NODE, where NODE is one of: {names}")

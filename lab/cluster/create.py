@@ -229,9 +229,7 @@ class _Creation:
 
     def _note_ready(self, readiness: Readiness) -> None:
         """Note in the journal each node that has become Ready since the last look."""
-        if len(self._ready) == len(self.plan.nodes):
-            return
-        for name, why in readiness.node_conditions().items():
+        for name, why in readiness.conditions.items():
             if not why and name not in self._ready:
                 self._ready.add(name)
                 self.journal.add(name, "ready", "done")

@@ -44,6 +44,8 @@ class Readiness:
         self._plan = plan
         self._api = api
         self._machines = machines
+        # As last seen: by node, "" when Ready, else why not.
+        self.conditions: dict[str, str] = {}
         self._first_leases: dict[str, str] | None = {} if fresh else None
 
     def requirements(self, *, leases: bool = True) -> list[Requirement]:
@@ -94,6 +96,7 @@ class Readiness:
             condition = _condition(node, "Ready")
             ready = condition.get("status") == "True"
             found[node["metadata"]["name"]] = "" if ready else str(condition.get("message") or "not Ready")[:200]
+        self.conditions = found
         return found
 
     def system_pods(self) -> list[str]:

@@ -27,7 +27,6 @@ _CONFLICTS = (
     "bridge name",
 )
 _RIGHTS = ("Permission denied", "authentication unavailable", "access denied", "authentication failed")
-START_HINT = "sudo systemctl enable --now libvirtd; klab doctor says more"
 GROUP_HINT = "sudo usermod -aG libvirt $USER, then log out and in again"
 
 
