@@ -11,7 +11,7 @@ chmod 0440 /etc/sudoers.d/vagrant
 # a pod that mounts /opt/cni/bin must see the files.
 ln -f /usr/lib/cni/* /opt/cni/bin/
 
-systemctl --quiet enable containerd docker-registry ssh systemd-networkd systemd-resolved chrony klab-node
+systemctl --quiet enable containerd docker-registry ssh systemd-networkd systemd-resolved chrony klab-seed klab-node
 # The seed of a node that takes part in the load balancer enables these.
 systemctl --quiet disable haproxy keepalived
 # What a node in a classroom has no use for, and what would run in the middle of a lesson.

@@ -17,6 +17,8 @@ from lab.render.node_script import LOG_MARK, MARK
 TAIL = 25
 _MARK = re.compile(rf"{MARK} (?P<phase>[a-z-]+) (?P<state>[a-z]+) ?(?P<text>.*)")
 _CLOUD_INIT_TROUBLE = re.compile(r"cloud-init.*(warn|error|critical|fail|traceback|invalid)", re.IGNORECASE)
+# cloud-init ended without a seed: this node will never report anything.
+_NO_SEED = re.compile(r"cloud-init.* finished at .*DataSourceNone")
 # Terminal control sequences that a booting system sprinkles over its console (ECMA-48).
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -68,6 +70,8 @@ class Console:
         self._lines.append(line)
         if _CLOUD_INIT_TROUBLE.search(line):
             self._cloud_init.append(line.strip())
+        if _NO_SEED.search(line):
+            self.failed = ("cloud-init", "the node has not found its seed")
         if LOG_MARK in line:
             self._log.append(line.split(LOG_MARK, 1)[1].strip())
             return

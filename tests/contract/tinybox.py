@@ -1,8 +1,9 @@
 """A box of 30 MB that boots in seconds, even under emulation: Debian's kernel, busybox, dropbear.
 
 It reads what it needs (address, MAC, key) from the cloud-init seed's cdrom at its first boot
-and keeps it in the last megabyte of its disk, so that it comes up again without the seed. It
-stands where a real box would: a folder NAME@DIGEST with disk.qcow2 in it.
+and keeps it in the last megabyte of its disk, so that it comes up again without the seed. The
+power button shuts it down. It stands where a real box would: a folder NAME@DIGEST with
+disk.qcow2 in it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = ("busybox-static", "dropbear-bin", "libtomcrypt1", "libtommath1")
-MODULES = ("virtio_blk", "virtio_net", "virtio_rng", "ahci", "sr_mod", "isofs")
-VERSION = 2
+MODULES = ("virtio_blk", "virtio_net", "virtio_rng", "ahci", "sr_mod", "isofs", "button", "evdev")
+VERSION = 3
 
 INIT = """#!/bin/sh
 export PATH=/bin:/sbin
@@ -25,6 +26,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /run /tmp /mnt
 mount -t devpts devpts /dev/pts
 while read module; do insmod /modules/$module; done < /modules/order
+acpid -d -p /run/acpid.pid >/dev/null 2>&1 &
 keep=$(( $(cat /sys/block/vda/size) / 2048 - 1 ))
 for i in 1 2 3 4 5 6 7 8; do [ -b /dev/sr0 ] && break; sleep 0.5; done
 if mount -t iso9660 -o ro /dev/sr0 /mnt 2>/dev/null; then
@@ -60,9 +62,15 @@ SUDO = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
 exec "$@"
 """
+# Where busybox's acpid looks for what to do about its built-in event of the power button (util-linux/acpid.c).
+BUTTON = "etc/acpi/PWRF/00000080"
+POWER_OFF = """#!/bin/sh
+sync
+poweroff -f
+"""
 GRUB = """set timeout=0
 serial --unit=0 --speed=115200
-linux /vmlinuz console=ttyS0 net.ifnames=0 mitigations=off random.trust_cpu=on panic=-1
+linux /vmlinuz console=ttyS0 net.ifnames=0 mitigations=off no_timer_check random.trust_cpu=on panic=-1
 initrd /initrd
 boot
 """
@@ -106,8 +114,10 @@ def _build(work: Path) -> None:
         ("init", INIT),
         ("bin/lease", LEASE),
         ("bin/sudo", SUDO),
+        (BUTTON, POWER_OFF),
         ("bin/bash", '#!/bin/sh\nexec sh "$@"\n'),
     ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
         (root / name).chmod(0o755)
     (root / "bin/shutdown").write_text("#!/bin/sh\nsync\n(sleep 1; poweroff -f) >/dev/null 2>&1 &\n")

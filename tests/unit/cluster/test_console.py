@@ -115,3 +115,14 @@ def test_what_cloud_init_complains_of_is_shown_as_long_as_the_node_hangs_there(t
     console = Console("w1", file)
     console.read(journal_of(tmp_path))
     assert console.tail()[-1] == "last line"
+
+
+def test_a_node_that_found_no_seed_has_failed(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_text(
+        "[   35.9] cloud-init[364]: Cloud-init v. 25.1.4 finished at Sat, 21 Nov 2026 12:40:22 +0000. "
+        "Datasource DataSourceNone.  Up 35.90 seconds\n"
+    )
+    console.read(journal_of(tmp_path))
+    assert console.failed == ("cloud-init", "the node has not found its seed")
