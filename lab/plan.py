@@ -266,10 +266,36 @@ def _addresses(
     for spec in specs:
         if spec.name in chosen:
             continue
-        offset = FIRST_OFFSET[spec.role] if cidr.num_addresses >= SMALL_NETWORK else 2
-        chosen[spec.name] = _free(cidr, offset, taken)
+        chosen[spec.name] = free_address(cidr, spec.role, taken)
         taken.add(chosen[spec.name])
     return chosen
+
+
+def free_address(cidr: IPv4Network, role: Role, taken: set[IPv4Address]) -> IPv4Address:
+    """The next address for a node of that role.
+
+    Raises:
+        UsageError: the network is full.
+    """
+    return _free(cidr, FIRST_OFFSET[role] if cidr.num_addresses >= SMALL_NETWORK else 2, taken)
+
+
+def node_uuid(lab: str, seat: int, node: str) -> str:
+    """A node's UUID: RFC 4122 version 5, from lab name, seat and node name."""
+    return str(uuid.uuid5(NAMESPACE, f"{lab}/{seat}/{node}"))
+
+
+def mac_address(lab: str, seat: int, node: str, network: str, taken: set[str]) -> str:
+    """A node's MAC address in a network (`lab` or `management`), from the digest of its names.
+
+    Three bytes are free: in a large lab two may be equal, and then the second moves on.
+    """
+    for attempt in range(len(taken) + 1):
+        tail = _digest(lab, seat, node, network, *([attempt] if attempt else []))[:3]
+        found = ":".join((MAC_PREFIX, *(f"{byte:02x}" for byte in tail)))
+        if found not in taken:
+            break
+    return found
 
 
 def _free(cidr: IPv4Network, offset: int, taken: set[IPv4Address]) -> IPv4Address:
@@ -298,13 +324,8 @@ def _nodes(
 ) -> tuple[Node, ...]:
     macs: set[str] = set()
 
-    def mac(*owner: str) -> str:
-        # Three free bytes: in a large lab two may be equal, and then the second moves on.
-        for attempt in range(len(macs) + 1):
-            tail = _digest(lab, seat, *owner, *([attempt] if attempt else []))[:3]
-            found = ":".join((MAC_PREFIX, *(f"{byte:02x}" for byte in tail)))
-            if found not in macs:
-                break
+    def mac(node: str, network: str) -> str:
+        found = mac_address(lab, seat, node, network, macs)
         macs.add(found)
         return found
 
@@ -316,7 +337,7 @@ def _nodes(
             memory=spec.memory or scenario.memory,
             disk=spec.disk or scenario.disk,
             address=addresses[spec.name],
-            uuid=str(uuid.uuid5(NAMESPACE, f"{lab}/{seat}/{spec.name}")),
+            uuid=node_uuid(lab, seat, spec.name),
             mac=mac(spec.name, "lab"),
             management_mac=mac(spec.name, "management"),
         )

@@ -18,7 +18,7 @@ from lab.errors import Conflict, HostError, UsageError
 from lab.library import load_scenario
 from lab.machines import enter_host_network, open_machines
 from lab.machines.choose import choose_provider, leave_no_empty_realm
-from lab.machines.hostcheck import check_fits, host_facts, warnings
+from lab.machines.hostcheck import answering, check_fits, host_facts, warnings
 from lab.machines.probe import probe_host
 from lab.machines.protocol import HostProfile
 from lab.plan import Plan, decide
@@ -58,7 +58,7 @@ def run_create(
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host_network(home) if chosen == "libvirt" else "VirtualBox"
     try:
-        profile = probe_host(home)
+        profile = probe_host(home, plan.cpus)
         if record is None:
             _refuse_what_does_not_fit(home, plan)
         if not as_json:
@@ -115,6 +115,8 @@ def _speed(profile: HostProfile) -> str:
 def _refuse_what_does_not_fit(home: Home, plan: Plan) -> None:
     facts = host_facts(home)
     problems = check_fits(plan, facts)
+    if plan.load_balancer is not None and (holder := answering(plan.load_balancer.vip)):
+        problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")
     if problems:
         raise HostError(
             f"{plan.name} does not fit on this machine",

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 
+# What a node is once a phase that may be its last one is done.
+FINISHED = {
+    "ready": "Ready",
+    "shutdown": "off",
+    "start": "up",
+    "drain": "drained",
+    "remove": "gone",
+    "renew": "renewed",
+}
+
+
 class Listener(Protocol):
     """Told each event as it happens."""
 
@@ -28,14 +39,14 @@ class Listener(Protocol):
 
 
 @contextmanager
-def show(plan: Plan, *, as_json: bool) -> Iterator[Listener]:
-    """The listener that fits where the output goes."""
+def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None) -> Iterator[Listener]:
+    """The listener that fits where the output goes; the live table shows the nodes of these names, or all."""
     if as_json:
         yield _json_line
     elif sys.stderr.isatty():
         from rich.console import Console
 
-        with LiveTable(plan, Console(stderr=True)) as table:
+        with LiveTable(plan, Console(stderr=True), nodes) as table:
             yield table
     else:
         yield PlainLines()
@@ -71,13 +82,13 @@ class LiveTable:
 
     REFRESH_PER_SECOND = 4
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, console: Console, nodes: Sequence[str] | None = None) -> None:
+        self._nodes = [n for n in plan.nodes if nodes is None or n.name in nodes]
         self._console = console
         self._zero = time.time()
         self._lock = threading.Lock()
-        self._phase: dict[str, tuple[str, str, float]] = {n.name: ("boot", "begin", self._zero) for n in plan.nodes}
-        self._took: dict[str, dict[str, float]] = {n.name: {} for n in plan.nodes}
+        self._phase: dict[str, tuple[str, str, float]] = {n.name: ("boot", "begin", self._zero) for n in self._nodes}
+        self._took: dict[str, dict[str, float]] = {n.name: {} for n in self._nodes}
         self._waiting = "starting the machines"
         self._live: Live | None = None
 
@@ -115,7 +126,7 @@ class LiveTable:
             table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for heading in ("node", "address", "now", "so far"):
                 table.add_column(heading, header_style="dim", no_wrap=heading != "so far")
-            for node in self._plan.nodes:
+            for node in self._nodes:
                 phase, state, since = self._phase[node.name]
                 table.add_row(
                     Text(node.name, style="bold"),
@@ -131,8 +142,8 @@ class LiveTable:
 def _now(phase: str, state: str, seconds: float) -> RenderableType:
     from rich.text import Text
 
-    if phase == "ready" and state == "done":
-        return Text("Ready", style="green")
+    if state == "done" and phase in FINISHED:
+        return Text(FINISHED[phase], style="green")
     if state == "failed":
         return Text(f"{phase} failed", style="red")
     if state == "retry":

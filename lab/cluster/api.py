@@ -7,7 +7,9 @@ takes most of a second.
 
 from __future__ import annotations
 
+import datetime
 import json
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from lab.cluster.kubeconfig import server
@@ -59,6 +61,12 @@ class Api:
         """GET a path and return its body as text; errors as in `get`."""
         return self._call("GET", path, seconds=seconds)
 
+    def clock(self, *, seconds: float = 15.0) -> datetime.datetime:
+        """The API server's own time, from its answer's Date header (RFC 9110); errors as in `get`."""
+        headers: dict[str, str] = {}
+        self._call("GET", "/version", seconds=seconds, headers=headers)
+        return parsedate_to_datetime(headers["date"])
+
     def delete(self, path: str, *, seconds: float = 60.0) -> None:
         """DELETE a path; errors as in `get`."""
         self._call("DELETE", path, seconds=seconds)
@@ -87,8 +95,16 @@ class Api:
         return self._kinds[version][kind]
 
     def _call(
-        self, method: str, path: str, *, seconds: float, body: str | None = None, content: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        *,
+        seconds: float,
+        body: str | None = None,
+        content: str = "application/json",
+        headers: dict[str, str] | None = None,
     ) -> str:
+        """One call. `headers`, where given, receives those of the answer, by names in lower case."""
         import urllib3
         from kubernetes.client.exceptions import ApiException
 
@@ -100,6 +116,8 @@ class Api:
                 body=body,
                 _request_timeout=(min(CONNECT_SECONDS, seconds), seconds),
             )
+            if headers is not None:
+                headers.update({name.lower(): value for name, value in answer.headers.items()})
             text = (answer.read() or b"").decode("utf-8", "replace")
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             where = self._client.configuration.host

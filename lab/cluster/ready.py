@@ -7,7 +7,7 @@ condition may be as old as its last lease; an answer through the API server is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from lab.cluster.api import Api, UnreachableError
 from lab.errors import LabError
 from lab.machines.protocol import Machines
-from lab.plan import Plan
+from lab.plan import Node, Plan
 
 SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
 DNS_NAME = "kubernetes.default.svc.cluster.local"
@@ -37,42 +37,64 @@ class Readiness:
     """The requirements of one lab, over one wait.
 
     `fresh` says that no node existed when the wait began: then a lease that exists at all is
-    younger than that. Otherwise one must be renewed while klab looks.
+    younger than that. Otherwise one must be renewed while klab looks. `nodes` are the names of
+    those that count, all of the plan when left out: a lab can be used while a node is off.
     """
 
-    def __init__(self, plan: Plan, api: Api, machines: Machines, *, fresh: bool) -> None:
+    def __init__(
+        self, plan: Plan, api: Api, machines: Machines, *, fresh: bool, nodes: Sequence[str] | None = None
+    ) -> None:
         self._plan = plan
+        self._nodes = tuple(n for n in plan.nodes if nodes is None or n.name in nodes)
         self._api = api
         self._machines = machines
         # As last seen: by node, "" when Ready, else why not.
         self.conditions: dict[str, str] = {}
         self._first_leases: dict[str, str] | None = {} if fresh else None
 
-    def requirements(self, *, leases: bool = True) -> list[Requirement]:
-        """All of them, in the order in which they come true; without `leases` none waits for a renewal."""
+    @property
+    def _control_planes(self) -> tuple[Node, ...]:
+        return tuple(n for n in self._nodes if n.is_control_plane)
+
+    def requirements(self, *, leases: bool = True, remembered: bool = False) -> list[Requirement]:
+        """All of them, in the order in which they come true.
+
+        Args:
+            leases: whether each node's lease must be renewed.
+            remembered: the API server may believe what it was told before the machines went off;
+                then the leases come before whatever else is asked.
+        """
         ask_pods = "klab kubectl -- get pods -A -o wide"
         cni = self._plan.kubernetes.cni != "none"
-        found = [
-            Requirement("the API server answers", self.api_answers, "klab logs NODE shows the node's console"),
-            Requirement(
-                "every node is Ready" if cni else "every node is registered",
-                self.nodes,
-                "klab kubectl -- describe nodes",
-            ),
-        ]
+        answers = Requirement(
+            "the API server answers", self.api_answers, "klab logs NODE shows the node's console; klab status"
+        )
+        nodes = Requirement(
+            "every node is Ready" if cni else "every node is registered", self.nodes, "klab kubectl -- describe nodes"
+        )
+        pods = Requirement("system pods are ready", self.system_pods, ask_pods)
+        kubelets = Requirement(
+            "every kubelet answers", self.kubelets, "klab ssh NODE -- sudo journalctl -u kubelet -n 50"
+        )
+        renewed = Requirement(
+            "every node's lease is renewed", self.leases, "klab kubectl -- get leases -n kube-node-lease"
+        )
+        etcd = Requirement("every etcd member is healthy", self.etcd, ask_pods)
+        dns = Requirement("cluster DNS answers on every node", self.dns, ask_pods)
+        found = [answers]
+        if leases and remembered:
+            found.append(renewed)
+        found.append(nodes)
         if cni:
             # Without a pod network neither DNS nor any pod can run: that part is the student's.
-            found.append(Requirement("system pods are ready", self.system_pods, ask_pods))
-        found += [
-            Requirement("every kubelet answers", self.kubelets, "klab ssh NODE -- sudo journalctl -u kubelet -n 50")
-        ]
-        if leases:
-            ask_leases = "klab kubectl -- get leases -n kube-node-lease"
-            found.append(Requirement("every node's lease is renewed", self.leases, ask_leases))
+            found.append(pods)
+        found.append(kubelets)
+        if leases and not remembered:
+            found.append(renewed)
         if self._plan.load_balancer is not None:
-            found.append(Requirement("every etcd member is healthy", self.etcd, ask_pods))
+            found.append(etcd)
         if cni:
-            found.append(Requirement("cluster DNS answers on every node", self.dns, ask_pods))
+            found.append(dns)
         return found
 
     def api_answers(self) -> list[str]:
@@ -84,9 +106,9 @@ class Readiness:
 
     def nodes(self) -> list[str]:
         conditions = self.node_conditions()
-        missing = [f"{n.name} has not registered" for n in self._plan.nodes if n.name not in conditions]
+        missing = [f"{n.name} has not registered" for n in self._nodes if n.name not in conditions]
         if self._plan.kubernetes.cni != "none":
-            missing += [f"{n.name}: {conditions[n.name]}" for n in self._plan.nodes if conditions.get(n.name)]
+            missing += [f"{n.name}: {conditions[n.name]}" for n in self._nodes if conditions.get(n.name)]
         return missing
 
     def node_conditions(self) -> dict[str, str]:
@@ -100,14 +122,19 @@ class Readiness:
         return found
 
     def system_pods(self) -> list[str]:
-        pods = [p for p in self._api.get("/api/v1/pods")["items"] if p["metadata"]["namespace"] in SYSTEM_NAMESPACES]
+        off = {n.name for n in self._plan.nodes} - {n.name for n in self._nodes}
+        pods = [
+            p
+            for p in self._api.get("/api/v1/pods")["items"]
+            if p["metadata"]["namespace"] in SYSTEM_NAMESPACES and p.get("spec", {}).get("nodeName") not in off
+        ]
         missing = [_pod_state(p) for p in pods if _condition(p, "Ready").get("status") != "True"]
         names = [p["metadata"]["name"] for p in pods]
         missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
         return missing
 
     def _expected(self) -> Iterable[str]:
-        for node in self._plan.control_planes:
+        for node in self._control_planes:
             for part in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
                 yield f"{part}-{node.name}"
         yield "coredns"
@@ -123,7 +150,7 @@ class Readiness:
                 return f"{name}: {error.message}"
             return "" if answer.strip() == "ok" else f"{name}: kubelet says {answer.strip()[:100]}"
 
-        return [line for line in _side_by_side(ask, [n.name for n in self._plan.nodes]) if line]
+        return [line for line in _side_by_side(ask, [n.name for n in self._nodes]) if line]
 
     def leases(self) -> list[str]:
         """Judged by change, not by date: on an emulated host the guests' clocks are not the host's."""
@@ -134,13 +161,13 @@ class Readiness:
         first = self._first_leases
         return [
             f"{n.name}: not renewed since the wait began"
-            for n in self._plan.nodes
+            for n in self._nodes
             if now.get(n.name) is None or now[n.name] == first.get(n.name)
         ]
 
     def etcd(self) -> list[str]:
         missing = []
-        for node in self._plan.control_planes:
+        for node in self._control_planes:
             path = f"/api/v1/namespaces/kube-system/pods/etcd-{node.name}"
             try:
                 pod = self._api.get(path)
@@ -162,7 +189,7 @@ class Readiness:
             last = (done.tail or ["no answer"])[-1]
             return "" if done.code == 0 else f"{name}: {DNS_NAME} does not resolve ({last})"
 
-        return [line for line in _side_by_side(ask, [n.name for n in self._plan.nodes]) if line]
+        return [line for line in _side_by_side(ask, [n.name for n in self._nodes]) if line]
 
 
 def _side_by_side(ask: Callable[[str], str], names: list[str]) -> list[str]:

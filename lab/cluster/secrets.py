@@ -1,4 +1,4 @@
-"""The cluster's CAs, service-account key, bootstrap token and admin certificate, made on the host.
+"""The cluster's CAs, service-account key, bootstrap token and klab's own certificates, made on the host.
 
 Made before the first VM boots, so that every node can be handed its part and nobody waits
 for anybody's files. Kept in the lab's folder, readable by the owner alone.
@@ -11,19 +11,22 @@ import datetime
 import hashlib
 import secrets as random_source
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lab.errors import ClusterError
 from lab.render.secrets import KeyPair, Secrets
 from lab.store import LabFolder, write_atomic
 
 CA_YEARS = 10
-ADMIN_YEARS = 1
+CLIENT_YEARS = 1
 # Guests on an emulated host live behind the host's clock; a certificate must not be from their future.
 BACKDATE = datetime.timedelta(days=2)
 TOKEN_ALPHABET = string.ascii_lowercase + string.digits
@@ -36,8 +39,8 @@ _PAIRS = {
 
 
 @dataclass(frozen=True, slots=True)
-class AdminFiles:
-    """Where the admin's client certificate and the CA lie on the host."""
+class ClientFiles:
+    """Where a client certificate, its key and the CA of the server it is for lie on the host."""
 
     ca: Path
     certificate: Path
@@ -66,7 +69,9 @@ def load_or_make(folder: LabFolder) -> Secrets:
         write_atomic(pki / "sa.pub", made.public, mode=0o600)
     if not (pki / "token").exists():
         write_atomic(pki / "token", make_token(), mode=0o600)
-    _admin(pki, pairs["ca"])
+    if not (pki / "admin.crt").exists():
+        _client(pki, "admin", pairs["ca"], _name("klab-admin", "system:masters"))
+    etcd_client_files(folder)
     return Secrets(
         ssh_public_key=_ssh(folder),
         service_account=KeyPair((pki / "sa.pub").read_text(), (pki / "sa.key").read_text()),
@@ -76,10 +81,31 @@ def load_or_make(folder: LabFolder) -> Secrets:
     )
 
 
-def admin_files(folder: LabFolder) -> AdminFiles:
-    """Where `load_or_make` has put what an API client needs."""
+def admin_files(folder: LabFolder) -> ClientFiles:
+    """Where `load_or_make` has put what an API client needs: an admin who holds before RBAC's first binding exists."""
     pki = folder.path / "pki"
-    return AdminFiles(pki / "ca.crt", pki / "admin.crt", pki / "admin.key")
+    return ClientFiles(pki / "ca.crt", pki / "admin.crt", pki / "admin.key")
+
+
+def etcd_client_files(folder: LabFolder) -> ClientFiles:
+    """What a client of the lab's etcd needs; made when it is missing, as in labs of an older klab, or of no more use.
+
+    Raises:
+        ClusterError: the lab's etcd CA is missing or damaged.
+    """
+    pki = folder.path / "pki"
+    files = ClientFiles(pki / "etcd-ca.crt", pki / "etcd-client.crt", pki / "etcd-client.key")
+    try:
+        if not _usable(files):
+            ca = KeyPair(files.ca.read_text(), (pki / "etcd-ca.key").read_text())
+            _client(pki, "etcd-client", ca, _name("klab-etcd-client"))
+    except (OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"the etcd CA of lab {folder.name!r} cannot be used",
+            details=[str(error)],
+            hint=f"put back etcd-ca.crt and etcd-ca.key in {pki}",
+        ) from error
+    return files
 
 
 def make_token() -> str:
@@ -110,14 +136,16 @@ def _name(common_name: str, organization: str | None = None) -> x509.Name:
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, years: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, years: int, since: datetime.datetime | None = None
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
+        .not_valid_before(since or now - BACKDATE)
         .not_valid_after(now + datetime.timedelta(days=365 * years))
     )
 
@@ -157,17 +185,16 @@ def _service_account() -> KeyPair:
     return KeyPair(public.decode(), _private_pem(key))
 
 
-def _admin(pki: Path, ca: KeyPair) -> None:
-    """A client certificate of the group system:masters, which holds before RBAC's first binding exists."""
-    if (pki / "admin.crt").exists():
-        return
+def _client(pki: Path, name: str, ca: KeyPair, subject: x509.Name) -> None:
+    """A client certificate and its key, as NAME.crt and NAME.key, signed by a CA of the lab."""
     issuer = x509.load_pem_x509_certificate(ca.public.encode())
     issuer_key = serialization.load_pem_private_key(ca.private.encode(), password=None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the lab's CA has no elliptic-curve key")
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder(_name("klab-admin", "system:masters"), issuer.subject, ADMIN_YEARS)
+        # As old as its CA: in a lab with slower clocks a later day may still lie before the guests.
+        _builder(subject, issuer.subject, CLIENT_YEARS, issuer.not_valid_before_utc)
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
@@ -175,8 +202,20 @@ def _admin(pki: Path, ca: KeyPair) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    write_atomic(pki / "admin.key", _private_pem(key), mode=0o600)
-    write_atomic(pki / "admin.crt", certificate.public_bytes(serialization.Encoding.PEM), mode=0o600)
+    write_atomic(pki / f"{name}.key", _private_pem(key), mode=0o600)
+    write_atomic(pki / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM), mode=0o600)
+
+
+def _usable(files: ClientFiles) -> bool:
+    """Whether a client's certificate and key are there, belong together, and hold for another day."""
+    try:
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files.ca.read_bytes()))
+        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, InvalidSignature):
+        return False
+    left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    return key.public_key() == certificate.public_key() and left > datetime.timedelta(days=1)
 
 
 def _ssh(folder: LabFolder) -> str:
@@ -195,3 +234,92 @@ def _ssh(folder: LabFolder) -> str:
     line = f"{public.decode()} klab-{folder.name}\n"
     write_atomic(file.with_suffix(".pub"), line)
     return line.strip()
+
+
+# --- certificates that take the place of older ones -------------------------------------------
+
+
+def authorities(folder: LabFolder) -> dict[str, KeyPair]:
+    """The lab's CAs by the names of their files: ca, front-proxy-ca, etcd-ca. None is made.
+
+    Raises:
+        ClusterError: one is missing or damaged.
+    """
+    pki = folder.path / "pki"
+    found = {}
+    for certificate, key, _ in _PAIRS.values():
+        try:
+            pair = KeyPair((pki / certificate).read_text(), (pki / key).read_text())
+            if _key(pair).public_key() != x509.load_pem_x509_certificate(pair.public.encode()).public_key():
+                raise ValueError(f"{key} is not the key of {certificate}")
+        except (OSError, ValueError, TypeError) as error:
+            raise ClusterError(
+                f"a CA of lab {folder.name!r} cannot be used",
+                details=[str(error)],
+                hint=f"put back {certificate} and {key} in {pki}",
+            ) from error
+        found[certificate.removesuffix(".crt")] = pair
+    return found
+
+
+def reissue(ca: KeyPair, old: x509.Certificate, until: datetime.datetime) -> KeyPair:
+    """A certificate for whom and for what an older one was, with a key of its own; validity as in `_signed`."""
+    kept = (x509.SubjectAlternativeName, x509.ExtendedKeyUsage)
+    return _signed(ca, old.subject, [e.value for e in old.extensions if isinstance(e.value, kept)], until)
+
+
+def kubelet_client(ca: KeyPair, node: str, until: datetime.datetime) -> KeyPair:
+    """What a node's kubelet shows the API server (kubernetes.io, "Using Node Authorization"); as in `_signed`."""
+    subject = _name(f"system:node:{node}", "system:nodes")
+    return _signed(ca, subject, [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])], until)
+
+
+def renew_clients(folder: LabFolder, until: datetime.datetime) -> None:
+    """Make klab's own certificates anew; validity as in `_signed`.
+
+    Raises:
+        ClusterError: as `authorities`.
+    """
+    cas = authorities(folder)
+    client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    for name, ca, subject in (
+        ("admin", cas["ca"], _name("klab-admin", "system:masters")),
+        ("etcd-client", cas["etcd-ca"], _name("klab-etcd-client")),
+    ):
+        made = _signed(ca, subject, [client], until)
+        write_atomic(folder.path / "pki" / f"{name}.key", made.private, mode=0o600)
+        write_atomic(folder.path / "pki" / f"{name}.crt", made.public, mode=0o600)
+
+
+def _signed(
+    ca: KeyPair, subject: x509.Name, extensions: Sequence[x509.ExtensionType], until: datetime.datetime
+) -> KeyPair:
+    """A certificate signed by a CA of the lab: valid since the CA is, until a moment, but not longer than the CA.
+
+    Since the CA is: clocks that stand in the future today, the guests' or the host's, may be set back.
+    """
+    issuer, issuer_key = x509.load_pem_x509_certificate(ca.public.encode()), _key(ca)
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(issuer.not_valid_before_utc)
+        .not_valid_after(min(until, issuer.not_valid_after_utc))
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    made = builder.sign(issuer_key, hashes.SHA256())
+    return KeyPair(made.public_bytes(serialization.Encoding.PEM).decode(), _private_pem(key))
+
+
+def _key(pair: KeyPair) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pair.private.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("it is no elliptic-curve key")
+    return key

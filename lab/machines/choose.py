@@ -83,7 +83,7 @@ def enter_host_network(home: Home) -> str:
             private one cannot be had.
     """
     realm = Realm(home)
-    if not _wants_private(realm):
+    if not wants_private(realm):
         return SYSTEM
     realm.start()
     realm.enter()
@@ -97,7 +97,12 @@ def leave_no_empty_realm(home: Home) -> None:
         realm.stop()
 
 
-def _wants_private(realm: Realm) -> bool:
+def wants_private(realm: Realm) -> bool:
+    """Whether the labs' libvirt is the private one; see `enter_host_network`.
+
+    Raises:
+        HostError: KLAB_LIBVIRT is wrong, or the system's libvirtd does not let this user in or does not answer.
+    """
     wanted = os.environ.get("KLAB_LIBVIRT", "auto")
     if wanted not in {"auto", "private", "system"}:
         raise HostError(f"KLAB_LIBVIRT is {wanted!r}; it must be auto, private or system")

@@ -5,8 +5,9 @@ Source: libvirt.org/formatnetwork.html, formatstorage.html, formatdomain.html.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -29,18 +30,47 @@ def lab_network(networks: Networks, owner: Owner) -> str:
 </network>"""
 
 
-def management_network(networks: Networks, nodes: tuple[Node, ...], owner: Owner) -> str:
-    """Vagrant's network: a fixed address for each node by DHCP, and a way out by NAT.
+@dataclass(frozen=True, slots=True)
+class DhcpHost:
+    """A machine to which a network gives always the same address."""
 
-    Leases never end: a guest with a dilated clock would renew an ordinary one too late.
+    mac: str
+    name: str
+    address: IPv4Address
+
+    @property
+    def xml(self) -> str:
+        """The entry. The lease never ends: a guest with a dilated clock would renew an ordinary one too late."""
+        return (
+            f"<host mac={quoteattr(self.mac)} name={quoteattr(self.name)} ip='{self.address}'>"
+            f"<lease expiry='0'/></host>"
+        )
+
+
+def management_hosts(networks: Networks, nodes: Sequence[Node], there: Sequence[DhcpHost] = ()) -> list[DhcpHost]:
+    """The entries that a management network shall have.
+
+    Args:
+        networks: the lab's.
+        nodes: who shall have one.
+        there: the entries it has. They keep their addresses, since machines that run hold them.
     """
+    kept = {host.mac: host for host in there}
+    found = {node.name: kept[node.management_mac] for node in nodes if node.management_mac in kept}
+    free = _unused(networks.management_cidr, {host.address for host in found.values()})
+    return [
+        found.get(node.name) or DhcpHost(mac=node.management_mac, name=node.name, address=next(free)) for node in nodes
+    ]
+
+
+def _unused(cidr: IPv4Network, taken: Collection[IPv4Address]) -> Iterator[IPv4Address]:
+    return (cidr[i] for i in range(FIRST_MANAGEMENT_HOST, cidr.num_addresses - 1) if cidr[i] not in taken)
+
+
+def management_network(networks: Networks, nodes: Sequence[Node], owner: Owner) -> str:
+    """Vagrant's network: a fixed address for each node by DHCP, and a way out by NAT."""
     cidr = networks.management_cidr
-    lease = "<lease expiry='0'/>"
-    hosts = "".join(
-        f"\n      <host mac={quoteattr(node.management_mac)} name={quoteattr(node.name)} "
-        f"ip='{cidr[FIRST_MANAGEMENT_HOST + index]}'>{lease}</host>"
-        for index, node in enumerate(nodes)
-    )
+    hosts = "".join(f"\n      {host.xml}" for host in management_hosts(networks, nodes))
     return f"""
 <network>
   <name>{escape(networks.management_name)}</name>
@@ -50,10 +80,18 @@ def management_network(networks: Networks, nodes: tuple[Node, ...], owner: Owner
   <bridge stp='off' delay='0'/>
   {_address(cidr)}
     <dhcp>
-      <range start='{cidr[2]}' end='{cidr[-2]}'>{lease}</range>{hosts}
+      <range start='{cidr[2]}' end='{cidr[-2]}'><lease expiry='0'/></range>{hosts}
     </dhcp>
   </ip>
 </network>"""
+
+
+def dhcp_hosts(network_xml: str) -> list[DhcpHost]:
+    """The machines to which a network gives fixed addresses."""
+    return [
+        DhcpHost(host.get("mac", "").lower(), host.get("name", ""), IPv4Address(host.get("ip", "")))
+        for host in _parse(network_xml).iterfind("ip/dhcp/host[@mac][@ip]")
+    ]
 
 
 def _address(cidr: IPv4Network) -> str:

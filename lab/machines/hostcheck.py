@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from lab import process
-from lab.plan import Plan
+from lab.plan import Node, Plan
 from lab.store import Home
 
+DISCARD_PORT = 9  # RFC 863
+ARP_SECONDS = 2.0
 MEMINFO = Path("/proc/meminfo")
 # What a node's own QEMU process needs beside the guest's RAM, MiB.
 OVERHEAD = 64
@@ -67,16 +71,7 @@ def check_fits(plan: Plan, facts: HostFacts, own_interfaces: Sequence[str] = ())
         facts: the host.
         own_interfaces: the lab's own bridges, when its networks exist already.
     """
-    problems = []
-    needed = plan.memory + OVERHEAD * len(plan.nodes)
-    if needed > facts.memory:
-        problems.append(f"needs {_gib(needed)} GiB RAM, {_gib(facts.memory)} GiB are free")
-    disk = DISK_PER_NODE * len(plan.nodes)
-    if disk > facts.disk:
-        problems.append(f"needs {disk:.1f} GiB disk to begin with, {facts.disk:.1f} GiB are free in {facts.disk_path}")
-    problems += [
-        f"{node.name} has {node.cpus} CPUs, this host has {facts.cpus}" for node in plan.nodes if node.cpus > facts.cpus
-    ]
+    problems = check_room(plan.nodes, facts)
     for what, network in (("network", plan.networks.cidr), ("management network", plan.networks.management_cidr)):
         problems += [
             f"the lab's {what} {network} overlaps the host's route to {route.network} through {route.interface}; "
@@ -85,6 +80,53 @@ def check_fits(plan: Plan, facts: HostFacts, own_interfaces: Sequence[str] = ())
             if route.interface not in own_interfaces and route.network.overlaps(network)
         ]
     return problems
+
+
+def check_room(nodes: Sequence[Node], facts: HostFacts) -> list[str]:
+    """What keeps these machines from running beside what runs now, one line each."""
+    problems = []
+    needed = sum(node.memory for node in nodes) + OVERHEAD * len(nodes)
+    if needed > facts.memory:
+        problems.append(f"needs {_gib(needed)} GiB RAM, {_gib(facts.memory)} GiB are free")
+    disk = DISK_PER_NODE * len(nodes)
+    if disk > facts.disk:
+        problems.append(f"needs {disk:.1f} GiB disk to begin with, {facts.disk:.1f} GiB are free in {facts.disk_path}")
+    return problems + [
+        f"{node.name} has {node.cpus} CPUs, this host has {facts.cpus}" for node in nodes if node.cpus > facts.cpus
+    ]
+
+
+def answering(address: IPv4Address) -> str | None:
+    """Who answers at an address, seen from here: "this machine", a MAC address, or None for nobody.
+
+    Judged by ARP, which no firewall keeps back: a datagram is sent, and the kernel's neighbour
+    table then says whether anybody claimed the address. Without a route of its own no network
+    of this machine has the address, and nothing is sent.
+    """
+    from lab.waiting import Deadline, poll  # late: tenacity takes a while to import, and `klab plan` needs none of it
+
+    way = json.loads(process.run(["ip", "-json", "route", "get", str(address)], timeout=30, check=False).stdout or "[]")
+    if not way:
+        return None
+    if way[0].get("type") == "local":
+        return "this machine"
+    if "gateway" in way[0]:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        with contextlib.suppress(OSError):
+            probe.sendto(b"", (str(address), DISCARD_PORT))
+    shown = ["ip", "-json", "neigh", "show", str(address)]
+    deadline = Deadline.after(ARP_SECONDS)
+    found: list[str] = []
+
+    def resolved() -> bool:
+        entries = json.loads(process.run(shown, timeout=30, check=False).stdout or "[]")
+        found[:] = [e["lladdr"] for e in entries if "lladdr" in e and "FAILED" not in e.get("state", [])]
+        return bool(found)
+
+    poll(resolved, deadline, every=0.2)
+    return found[0] if found else None
 
 
 def warnings(plan: Plan, facts: HostFacts) -> list[str]:

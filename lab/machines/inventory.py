@@ -1,15 +1,17 @@
-"""What one lab has in libvirt: its machines, networks and disks. Found by mark, made and removed here."""
+"""What one lab has in libvirt: its machines, networks and disks. Found by mark, made, switched and removed here."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lab.errors import Conflict, HostError, MachineError
 from lab.machines import definitions
 from lab.machines.connection import absent, explained, library
 from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_description, owner_in_metadata
-from lab.plan import Plan
+from lab.machines.protocol import NodeState
+from lab.plan import Networks, Node, Plan
 from lab.render.vagrantfile import domain_name
 
 if TYPE_CHECKING:
@@ -102,13 +104,8 @@ class Inventory:
             | library_.VIR_DOMAIN_UNDEFINE_NVRAM
         )
         with explained("a machine cannot be removed"):
-            for step in (domain.destroy, lambda: domain.undefineFlags(flags)):
-                try:
-                    step()
-                except library_.libvirtError as error:
-                    # destroy() of one that is off is as good as done.
-                    if not absent(error) and error.get_error_code() != library_.VIR_ERR_OPERATION_INVALID:
-                        raise
+            unless_done(domain.destroy)
+            unless_done(lambda: domain.undefineFlags(flags))
 
     # --- networks -------------------------------------------------------------------------------
 
@@ -119,7 +116,7 @@ class Inventory:
             return [network for network in self.connection.listAllNetworks() if network.UUIDString() in wanted]
 
     def ensure_networks(self, plan: Plan) -> None:
-        """Define and start both networks.
+        """Define and start both networks; one that was made for other nodes learns those of the plan.
 
         Raises:
             Conflict: another network holds the addresses.
@@ -138,6 +135,38 @@ class Inventory:
                 network = there.get(self.owner.network_uuid(kind)) or self.connection.networkDefineXML(xml)
                 if not network.isActive():
                     network.create()
+        self.ensure_hosts(plan.networks, plan.nodes)
+
+    def ensure_hosts(self, networks: Networks, nodes: Sequence[Node]) -> None:
+        """Let the management network have an entry for each of these nodes and for no other.
+
+        It runs on meanwhile, and entries that are right are not touched. Does nothing without that network.
+        """
+        library_ = library()
+        with explained(f"the network {networks.management_name} cannot be told of its nodes"):
+            for network in self._management():
+                flags = library_.VIR_NETWORK_UPDATE_AFFECT_CONFIG
+                if network.isActive():
+                    flags |= library_.VIR_NETWORK_UPDATE_AFFECT_LIVE
+                there = definitions.dhcp_hosts(network.XMLDesc())
+                wanted = definitions.management_hosts(networks, nodes, there)
+                # What goes goes first: two entries may not have the same address.
+                for command, hosts in (
+                    (library_.VIR_NETWORK_UPDATE_COMMAND_DELETE, [host for host in there if host not in wanted]),
+                    (library_.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, [host for host in wanted if host not in there]),
+                ):
+                    for host in hosts:
+                        network.update(command, library_.VIR_NETWORK_SECTION_IP_DHCP_HOST, -1, host.xml, flags)
+
+    def knows_host(self, mac: str) -> bool:
+        """Whether the management network has an entry for that MAC address."""
+        with explained("a network cannot be looked at"):
+            entries = [entry for network in self._management() for entry in definitions.dhcp_hosts(network.XMLDesc())]
+        return any(entry.mac == mac for entry in entries)
+
+    def _management(self) -> list[libvirt.virNetwork]:
+        uuid = self.owner.network_uuid("management")
+        return [network for network in self.networks() if network.UUIDString() == uuid]
 
     def remove_networks(self) -> None:
         for network in self.networks():
@@ -261,6 +290,48 @@ class Inventory:
             *(f"volume {name}" for name in self.volumes()),
             *([f"storage pool {pool.name()}"] if pool else []),
         ]
+
+
+def state_of(domain: libvirt.virDomain) -> NodeState:
+    """What a domain is doing; one that shuts down runs until it is off."""
+    library_ = library()
+    with explained("a machine's state cannot be read"):
+        state = domain.state()[0]
+    return {
+        library_.VIR_DOMAIN_RUNNING: NodeState.RUNNING,
+        library_.VIR_DOMAIN_BLOCKED: NodeState.RUNNING,
+        library_.VIR_DOMAIN_SHUTDOWN: NodeState.RUNNING,
+        library_.VIR_DOMAIN_PAUSED: NodeState.PAUSED,
+        library_.VIR_DOMAIN_PMSUSPENDED: NodeState.PAUSED,
+        library_.VIR_DOMAIN_CRASHED: NodeState.CRASHED,
+    }.get(state, NodeState.STOPPED)
+
+
+def switch_on(name: str, domain: libvirt.virDomain) -> None:
+    """Let a machine run, whatever it does; one that runs is left alone."""
+    library_ = library()
+    state = state_of(domain)
+    with explained(f"{name} cannot be started"):
+        if state == NodeState.PAUSED:
+            suspended = domain.state()[0] == library_.VIR_DOMAIN_PMSUSPENDED  # the guest has put itself to sleep
+            if suspended:
+                domain.pMWakeup()
+            else:
+                domain.resume()
+        elif state != NodeState.RUNNING:
+            if domain.isActive():  # a crash that libvirt was told to preserve
+                domain.destroy()
+            domain.create()
+
+
+def unless_done(step: Callable[[], object]) -> None:
+    """Switch a machine off or remove it; that it is off or gone by now is as good as done."""
+    library_ = library()
+    try:
+        step()
+    except library_.libvirtError as error:
+        if not absent(error) and error.get_error_code() != library_.VIR_ERR_OPERATION_INVALID:
+            raise
 
 
 def _activate(pool: libvirt.virStoragePool) -> None:

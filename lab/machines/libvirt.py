@@ -11,19 +11,30 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import process
-from lab.errors import LabError, MachineError, ProgramTimeout
+from lab.errors import MachineError
 from lab.machines import definitions, emulator, transfer, up_failure
 from lab.machines.connection import URI, connect, explained, library
-from lab.machines.inventory import Inventory
+from lab.machines.inventory import Inventory, state_of, switch_on, unless_done
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.realm import Realm
 from lab.machines.ssh import Ssh
-from lab.machines.vagrant import BOX_VERSION, Vagrant, end_orphans
+from lab.machines.vagrant import (
+    BOX_VERSION,
+    Vagrant,
+    chosen,
+    clear_books,
+    end_orphans,
+    forget_host_key,
+    machine_folder,
+    press_until_off,
+    refuse_absent,
+)
 from lab.plan import Node, Plan
 from lab.process import Completed
 from lab.render.vagrantfile import LibvirtFacts, domain_name, render_libvirt, seed_volume
@@ -34,7 +45,6 @@ if TYPE_CHECKING:
     import libvirt
 
 SSH_TRY_SECONDS = 60.0
-DESTROY_SECONDS = 300.0
 SSH_POLL_SECONDS = 1.0
 
 
@@ -57,31 +67,45 @@ class LibvirtMachines:
 
     # --- up -------------------------------------------------------------------------------------
 
-    def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        wanted = chosen(self._plan, nodes)
         end_orphans(self._folder.path)
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
         vagrant = self._commands()
-        inventory.ensure_networks(self._plan)
-        box_pool = inventory.box_pool(self._plan.pool)
-        lab_pool = inventory.ensure_pool(box_pool)
-        self._mend(inventory)
-        if any(inventory.domain(node.uuid) is None for node in self._plan.nodes):
+        box_pool, lab_pool = self._prepare_host(inventory, wanted)
+        self._mend(inventory, wanted)
+        missing = [node for node in wanted if inventory.domain(node.uuid) is None]
+        for node in missing:
+            forget_host_key(self._folder, self._plan, node.name)
+        if missing:
             self._prepare_box(vagrant, box_pool)
-        self._upload_seeds(inventory, lab_pool)
-        self._prepare_consoles()
-        self._write_vagrantfile(lab_pool)
-        if any(state != NodeState.RUNNING for state in self.states().values()):
-            self._power_on(vagrant, inventory, deadline, on_line)
+        self._upload_seeds(inventory, lab_pool, wanted)
+        self._write_vagrantfile(lab_pool, self._plan)
+        self._power_on(vagrant, inventory, deadline, on_line, wanted)
         inventory.stamp()
-        self._wait_for_ssh(deadline)
+        self._wait_for_ssh(deadline, wanted)
 
     def cancel(self) -> None:
         self._cancelled = True
         if self._vagrant is not None:
             self._vagrant.cancel()
 
-    def _mend(self, inventory: Inventory) -> bool:
+    def _prepare_host(
+        self, inventory: Inventory, nodes: Sequence[Node]
+    ) -> tuple[libvirt.virStoragePool, libvirt.virStoragePool]:
+        """Bring about what machines need of their host, whatever a restart of it has left.
+
+        Returns:
+            The storage pool of the box, and the lab's own.
+        """
+        inventory.ensure_networks(self._plan)
+        box_pool = inventory.box_pool(self._plan.pool)
+        lab_pool = inventory.ensure_pool(box_pool)
+        self._prepare_consoles(nodes)
+        return box_pool, lab_pool
+
+    def _mend(self, inventory: Inventory, nodes: Sequence[Node]) -> bool:
         """Bring what a kill left half-made to where `vagrant up` can go on.
 
         A domain that lacks a network interface was never started: it goes, and its disk. A
@@ -92,7 +116,7 @@ class LibvirtMachines:
             Whether there was a domain to mend.
         """
         mended = False
-        for node in self._plan.nodes:
+        for node in nodes:
             domain = inventory.domain(node.uuid)
             if domain is not None:
                 with explained(f"{node.name} cannot be looked at"):
@@ -100,9 +124,9 @@ class LibvirtMachines:
                 if not {node.mac, node.management_mac} <= macs:
                     inventory.remove_domain(domain)
                     domain, mended = None, True
-            identity = self._folder.path / ".vagrant" / "machines" / node.name / "libvirt" / "id"
+            identity = machine_folder(self._folder.path, node.name) / "libvirt" / "id"
             if domain is None:
-                inventory.remove_volume(f"{domain_name(self._plan, node.name)}.img")
+                inventory.remove_volume(self._disk(node.name))
                 shutil.rmtree(identity.parent, ignore_errors=True)
             elif not identity.is_file() or identity.read_text() != node.uuid:
                 write_atomic(identity, node.uuid)
@@ -139,8 +163,12 @@ class LibvirtMachines:
             return f"klab/{self._box.parent.name.replace('@', '-')}"
         return f"klab/{self._record.box}"
 
-    def _upload_seeds(self, inventory: Inventory, pool: libvirt.virStoragePool) -> None:
-        for node in self._plan.nodes:
+    def _disk(self, node: str) -> str:
+        """The volume that is a node's disk, as vagrant-libvirt calls it."""
+        return f"{domain_name(self._plan, node)}.img"
+
+    def _upload_seeds(self, inventory: Inventory, pool: libvirt.virStoragePool, nodes: Sequence[Node]) -> None:
+        for node in nodes:
             seed = self._folder.seeds / f"{node.name}.iso"
             domain = inventory.domain(node.uuid)
             if seed.is_file() and (domain is None or not domain.isActive()):
@@ -151,18 +179,23 @@ class LibvirtMachines:
                     hint=f"klab destroy {self._plan.name}, then klab create it anew",
                 )
 
-    def _prepare_consoles(self) -> None:
+    def _prepare_consoles(self, nodes: Sequence[Node]) -> None:
         """Make the console files ours before QEMU or virtlogd, which are root, make them theirs."""
         self._folder.logs.mkdir(parents=True, exist_ok=True)
-        for file in self.consoles().values():
-            file.touch()
+        for node in nodes:
+            self.consoles()[node.name].touch()
 
-    def _write_vagrantfile(self, pool: libvirt.virStoragePool) -> None:
-        record, wrapper = self._record, None
-        if record.dilation != 1.0:
-            wrapper = emulator.write_wrapper(self._home)
-            if not self._realm.inside:
-                emulator.check_reachable(wrapper)
+    def _wrapper(self) -> Path | None:
+        """The emulator with a slower clock, where the lab's machines have one; written if need be."""
+        if self._record.dilation == 1.0:
+            return None
+        wrapper = emulator.write_wrapper(self._home)
+        if not self._realm.inside:
+            emulator.check_reachable(wrapper)
+        return wrapper
+
+    def _write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> None:
+        record, wrapper = self._record, self._wrapper()
         kind = "kvm" if record.accelerated else "qemu"
         with explained("libvirt cannot say which machine types it has"):
             capabilities = self._connect().getDomainCapabilities(arch="x86_64", machine="q35", virttype=kind)
@@ -179,34 +212,35 @@ class LibvirtMachines:
                 epoch=repr(record.epoch),
                 rate=repr(record.dilation),
             )
-        write_atomic(self._folder.path / "Vagrantfile", render_libvirt(self._plan, facts))
+        write_atomic(self._folder.path / "Vagrantfile", render_libvirt(plan, facts))
 
     def _power_on(
-        self, vagrant: Vagrant, inventory: Inventory, deadline: Deadline, on_line: Callable[[str], None]
+        self,
+        vagrant: Vagrant,
+        inventory: Inventory,
+        deadline: Deadline,
+        on_line: Callable[[str], None],
+        nodes: Sequence[Node],
     ) -> None:
         """`vagrant up`; a paused machine is resumed before, since Vagrant would wait for its address first."""
-        for domain in inventory.domains():
-            if _state(domain) == NodeState.PAUSED:
-                with explained("a paused machine cannot be resumed"):
-                    domain.resume()
-        done = self._vagrant_up(vagrant, deadline, on_line)
-        # A Vagrant that was killed may have asked libvirt for a domain which appears only now.
-        if done.code != 0 and not self._cancelled and self._mend(inventory):
-            done = self._vagrant_up(vagrant, deadline, on_line)
-        if done.code != 0:
-            raise up_failure.explain(done, self._cancelled)
+        for name, domain in self._existing(nodes).items():
+            if state_of(domain) == NodeState.PAUSED:
+                switch_on(name, domain)
+        states = self.states()
+        if all(states[node.name] == NodeState.RUNNING for node in nodes):
+            return
+        up_failure.vagrant_up(
+            vagrant,
+            "libvirt",
+            deadline,
+            on_line,
+            names=[node.name for node in nodes],
+            cancelled=lambda: self._cancelled,
+            # A Vagrant that was killed may have asked libvirt for a domain which appears only now.
+            mend=lambda: self._mend(inventory, nodes),
+        )
 
-    def _vagrant_up(self, vagrant: Vagrant, deadline: Deadline, on_line: Callable[[str], None]) -> Completed:
-        try:
-            return vagrant.up("libvirt", max(deadline.left, 1.0), on_line)
-        except ProgramTimeout as error:
-            raise MachineError(
-                "the machines did not answer ssh in time",
-                details=error.details,
-                hint="klab create again goes on; klab logs NODE shows a machine's console",
-            ) from error
-
-    def _wait_for_ssh(self, deadline: Deadline) -> None:
+    def _wait_for_ssh(self, deadline: Deadline, nodes: Sequence[Node]) -> None:
         """Vagrant waits for the machines that it starts; one that was started by a killed `up` is waited for here."""
 
         def answers(node: Node) -> bool:
@@ -217,29 +251,61 @@ class LibvirtMachines:
             )
             return bool(found) and not self._cancelled
 
-        with ThreadPoolExecutor(max_workers=len(self._plan.nodes)) as pool:
-            silent = [
-                node.name
-                for node, ok in zip(self._plan.nodes, pool.map(answers, self._plan.nodes), strict=True)
-                if not ok
-            ]
+        with ThreadPoolExecutor(max_workers=max(len(nodes), 1)) as pool:
+            silent = [node.name for node, ok in zip(nodes, pool.map(answers, nodes), strict=True) if not ok]
         if silent:
             raise MachineError(
                 f"{', '.join(silent)} did not answer ssh in time",
                 hint=f"klab logs {silent[0]} shows its console; klab create again goes on",
             )
 
+    # --- power ----------------------------------------------------------------------------------
+    # Through libvirt itself: Vagrant takes 15 seconds to begin, and goes from machine to machine.
+
+    def start(self, nodes: Sequence[str]) -> None:
+        wanted = chosen(self._plan, nodes)
+        domains = self._existing(wanted)
+        refuse_absent([node.name for node in wanted], domains)
+        self._prepare_host(self._inventory(), wanted)
+        self._wrapper()
+        for name, domain in domains.items():
+            switch_on(name, domain)
+
+    def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
+        domains = self._existing(chosen(self._plan, nodes))
+        for name, domain in domains.items():
+            if state_of(domain) == NodeState.PAUSED:
+                switch_on(name, domain)
+
+        def on() -> list[str]:
+            states = self.states()
+            return [name for name in domains if states[name] in {NodeState.RUNNING, NodeState.PAUSED}]
+
+        def press(name: str) -> None:
+            button = library().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+            with explained(f"{name} cannot be shut down"):
+                unless_done(lambda: domains[name].shutdownFlags(button))
+
+        return press_until_off(on, press, deadline)
+
+    def power_off(self, nodes: Sequence[str]) -> None:
+        for name, domain in self._existing(chosen(self._plan, nodes)).items():
+            with explained(f"{name} cannot be switched off"):
+                unless_done(domain.destroy)
+
+    def _existing(self, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
+        """The domains of these nodes by node, without those that have none."""
+        if self._over:
+            return {}
+        inventory = self._inventory()
+        found = {node.name: inventory.domain(node.uuid) for node in nodes}
+        return {name: domain for name, domain in found.items() if domain is not None}
+
     # --- looking --------------------------------------------------------------------------------
 
     def states(self) -> dict[str, NodeState]:
-        if self._over:
-            return {node.name: NodeState.ABSENT for node in self._plan.nodes}
-        inventory = self._inventory()
-        found = {}
-        for node in self._plan.nodes:
-            domain = inventory.domain(node.uuid)
-            found[node.name] = NodeState.ABSENT if domain is None else _state(domain)
-        return found
+        found = {node.name: NodeState.ABSENT for node in self._plan.nodes}
+        return found | {name: state_of(domain) for name, domain in self._existing(self._plan.nodes).items()}
 
     def consoles(self) -> dict[str, Path]:
         return {node.name: self._folder.logs / f"console-{node.name}.log" for node in self._plan.nodes}
@@ -262,22 +328,47 @@ class LibvirtMachines:
             inventory.remove_volume(seed_volume(node.name))
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
 
-    # --- destroy --------------------------------------------------------------------------------
+    # --- remove and destroy ---------------------------------------------------------------------
+
+    def remove(self, node: str, on_line: Callable[[str], None]) -> None:
+        (gone,) = chosen(self._plan, [node])
+        if self._over:
+            return
+        end_orphans(self._folder.path)
+        inventory = self._inventory()
+        clear_books(self._folder.path, self._commands, on_line, [node])
+        domain = inventory.domain(gone.uuid)
+        if domain is not None:
+            inventory.remove_domain(domain)
+        for volume in (self._disk(node), seed_volume(node)):
+            inventory.remove_volume(volume)
+        others = tuple(other for other in self._plan.nodes if other != gone)
+        inventory.ensure_hosts(self._plan.networks, others)
+        pool = inventory.pool()
+        if others and pool is not None:  # `vagrant up` shall not make it again
+            self._write_vagrantfile(pool, replace(self._plan, nodes=others))
+        shutil.rmtree(machine_folder(self._folder.path, node), ignore_errors=True)
+        for file in (self._folder.seeds / f"{node}.iso", self.consoles()[node]):
+            file.unlink(missing_ok=True)
+        left = self._left_of(gone)
+        if left:
+            raise MachineError(f"something of {node} could not be removed", details=left)
+
+    def _left_of(self, node: Node) -> list[str]:
+        inventory = self._inventory()
+        domain, volumes = inventory.domain(node.uuid), inventory.volumes()
+        return [
+            *([] if domain is None else [f"machine {domain.name()}"]),
+            *(f"volume {name}" for name in (self._disk(node.name), seed_volume(node.name)) if name in volumes),
+            *([f"DHCP entry of {node.management_mac}"] if inventory.knows_host(node.management_mac) else []),
+        ]
 
     def destroy(self, on_line: Callable[[str], None]) -> None:
         if self._over:
             return
         end_orphans(self._folder.path)
         inventory = self._inventory()
-        # Vagrant first: it clears its own books (machine index, .vagrant). It may fail on a lab
-        # that is half-made or half-gone, and klab does not depend on it.
-        if (self._folder.path / "Vagrantfile").is_file() and (self._folder.path / ".vagrant").is_dir():
-            try:
-                done = self._commands().destroy(DESTROY_SECONDS, on_line)
-                if done.code != 0:
-                    on_line(f"vagrant destroy ended with exit code {done.code}; klab removes the rest itself")
-            except LabError as error:
-                on_line(f"{error.message}; klab removes the rest itself")
+        clear_books(self._folder.path, self._commands, on_line, [node.name for node in self._plan.nodes])
         inventory.remove_all()
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
@@ -321,20 +412,6 @@ class LibvirtMachines:
         if self._vagrant is None:
             self._vagrant = Vagrant(self._folder.path)
         return self._vagrant
-
-
-def _state(domain: libvirt.virDomain) -> NodeState:
-    library_ = library()
-    with explained("a machine's state cannot be read"):
-        state = domain.state()[0]
-    return {
-        library_.VIR_DOMAIN_RUNNING: NodeState.RUNNING,
-        library_.VIR_DOMAIN_BLOCKED: NodeState.RUNNING,
-        library_.VIR_DOMAIN_SHUTDOWN: NodeState.RUNNING,
-        library_.VIR_DOMAIN_PAUSED: NodeState.PAUSED,
-        library_.VIR_DOMAIN_PMSUSPENDED: NodeState.PAUSED,
-        library_.VIR_DOMAIN_CRASHED: NodeState.CRASHED,
-    }.get(state, NodeState.STOPPED)
 
 
 def _eject(domain: libvirt.virDomain) -> None:

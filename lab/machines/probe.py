@@ -31,6 +31,8 @@ from lab.store import Home, write_atomic
 # Time dilation 0.3 lets stock kubeadm time-outs hold on a host about 15 times slower; measured,
 # see docs/decisions/0202-time-dilation.md.
 DILATION = 0.3
+# ... for so many virtual CPUs on each core: three nodes of two CPUs on two cores.
+CPUS_PER_CORE = 3
 KVM = Path("/dev/kvm")
 # Hardware takes less than half a second for all of it, BIOS included.
 KVM_SECONDS = 10.0
@@ -63,8 +65,12 @@ class _Kept:
     why: str
 
 
-def probe_host(home: Home) -> HostProfile:
+def probe_host(home: Home, cpus: int = 0) -> HostProfile:
     """How this host runs guests; found out once, then remembered.
+
+    Args:
+        home: klab's home.
+        cpus: virtual CPUs of the lab that is to run; many on few cores get slower clocks still.
 
     Raises:
         HostError: QEMU is missing, or it cannot run a guest in any way; or KVM does not work and
@@ -73,10 +79,18 @@ def probe_host(home: Home) -> HostProfile:
     kept = _kept(home)
     if kept.accelerated:
         return HostProfile(accelerated=True, factor=1.0, dilation=wanted_rate(1.0))
-    rate = wanted_rate(DILATION)
+    rate = wanted_rate(pace(cpus, len(os.sched_getaffinity(0))))
     if rate != 1.0:
         find_library()
     return HostProfile(accelerated=False, factor=kept.factor, dilation=rate)
+
+
+def pace(cpus: int, cores: int) -> float:
+    """The rate of guests' clocks without hardware virtualization, for so many virtual CPUs on so many cores.
+
+    What counts is how long a guest waits for its turn: the more guests, the slower their clocks.
+    """
+    return round(DILATION * min(1.0, CPUS_PER_CORE * cores / max(cpus, 1)), 2)
 
 
 def why_not_accelerated(home: Home) -> str:

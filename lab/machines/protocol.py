@@ -43,11 +43,15 @@ class HostProfile:
 class Machines(Protocol):
     """The virtual machines of one lab. Every method may be called again after a kill at any moment."""
 
-    def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
-        """Create what is missing, start what is stopped, leave what runs; returns when every node answers ssh.
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        """Create what is missing, start what is stopped, leave what runs; returns when each of them answers ssh.
 
-        Does not wait for Kubernetes. `on_line` receives the provider's output line by line,
-        from another thread.
+        Does not wait for Kubernetes.
+
+        Args:
+            deadline: until when they must answer.
+            on_line: receives the provider's output line by line, from another thread.
+            nodes: the nodes it is about; all of the plan when left out.
 
         Raises:
             Conflict: something that is not this lab's holds a name, UUID or network it needs.
@@ -59,6 +63,36 @@ class Machines(Protocol):
 
     def cancel(self) -> None:
         """Make a running `up` end soon, from another thread; what it has begun stays for the next `up`."""
+        ...
+
+    def start(self, nodes: Sequence[str]) -> None:
+        """Power on machines that exist: a paused one is resumed, a running one left. Does not wait for the guests.
+
+        Works after the host was restarted, too: networks and storage that went with it come back first.
+
+        Raises:
+            MachineError: one does not exist, or cannot be started.
+        """
+        ...
+
+    def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
+        """Ask the guests to shut down, side by side, and wait for it; a paused one is resumed for that.
+
+        Returns:
+            The names of those that still run when the deadline has passed.
+        """
+        ...
+
+    def power_off(self, nodes: Sequence[str]) -> None:
+        """Cut the machines' power, as a power failure does; one that is off or absent is left. Idempotent."""
+        ...
+
+    def remove(self, node: str, on_line: Callable[[str], None]) -> None:
+        """Remove one machine of the plan, its disk and seed; the rest of the lab stays. Idempotent.
+
+        Raises:
+            MachineError: something of it is still there.
+        """
         ...
 
     def states(self) -> dict[str, NodeState]:

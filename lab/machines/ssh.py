@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lab import process
 from lab.errors import MachineError, NotFound, ProgramTimeout
-from lab.plan import Plan
+from lab.plan import Node, Plan
 from lab.process import Completed
 from lab.render.vagrantfile import USER
 from lab.store import LabFolder
@@ -58,12 +58,16 @@ class Ssh:
         except (MachineError, ProgramTimeout):
             return False
 
-    def _options(self, node: str, *, interactive: bool) -> list[str]:
-        found = self._plan.node(node)
-        if found is None:
-            names = ", ".join(n.name for n in self._plan.nodes)
-            raise NotFound(f"lab {self._plan.name!r} has no node called {node!r}", hint=f"it has: {names}")
-        settings = {
+    def settings(self, node: str) -> dict[str, str]:
+        """What ssh must know to reach a node: the names of ssh_config(5), the values quoted as it wants them.
+
+        Raises:
+            NotFound: the lab has no such node.
+        """
+        return {
+            "HostName": str(self._node(node).address),
+            "User": USER,
+            "IdentityFile": _quoted(self._folder.ssh_key),
             "IdentitiesOnly": "yes",
             "StrictHostKeyChecking": "accept-new",
             "UserKnownHostsFile": _quoted(self._folder.ssh_key.parent / "known_hosts"),
@@ -72,18 +76,29 @@ class Ssh:
             "ConnectTimeout": str(CONNECT_SECONDS),
             "LogLevel": "ERROR",
         }
+
+    def _options(self, node: str, *, interactive: bool) -> list[str]:
+        settings = self.settings(node)
+        target = f"{settings.pop('User')}@{settings.pop('HostName')}"
         if not interactive:
             settings["BatchMode"] = "yes"
         # -F none: a person's own ssh_config (proxies, users) is for other hosts.
-        words = ["-F", "none", "-i", str(self._folder.ssh_key)]
+        words = ["-F", "none"]
         for name, value in settings.items():
             words += ["-o", f"{name}={value}"]
-        return [*words, f"{USER}@{found.address}"]
+        return [*words, target]
+
+    def _node(self, name: str) -> Node:
+        found = self._plan.node(name)
+        if found is None:
+            names = ", ".join(n.name for n in self._plan.nodes)
+            raise NotFound(f"lab {self._plan.name!r} has no node called {name!r}", hint=f"it has: {names}")
+        return found
 
 
 def _quoted(path: object) -> str:
-    # ssh splits this option's value at blanks.
-    return f'"{path}"'
+    # ssh splits a path at blanks and expands what follows a percent sign.
+    return '"{}"'.format(str(path).replace("%", "%%"))
 
 
 def _remote(command: Sequence[str]) -> list[str]:

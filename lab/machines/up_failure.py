@@ -1,13 +1,16 @@
-"""What a failed `vagrant up` means. Vagrant says it in prose; the phrases here are those of
+"""`vagrant up`, and what its failure means. Vagrant says it in prose; the phrases here are those of
 Vagrant 2.3 (templates/locales/en.yml) and vagrant-libvirt 0.11 (locales/en.yml)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lab.errors import Conflict, HostError, LabError, MachineError
+from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
 from lab.machines.connection import GROUP_HINT
+from lab.machines.vagrant import Vagrant
 from lab.process import PACKAGES, Completed
+from lab.waiting import Deadline
 
 DETAIL_LINES = 15
 
@@ -72,6 +75,48 @@ _CASES = (
         "virsh list --all and virsh net-list --all show what is there; --name gives the lab another name",
     ),
 )
+
+
+def vagrant_up(
+    vagrant: Vagrant,
+    provider: str,
+    deadline: Deadline,
+    on_line: Callable[[str], None],
+    *,
+    names: Sequence[str] = (),
+    cancelled: Callable[[], bool],
+    mend: Callable[[], bool] = lambda: False,
+) -> None:
+    """`vagrant up`, and once more where its failure could be mended.
+
+    Args:
+        vagrant: the lab's Vagrant.
+        provider: libvirt or virtualbox.
+        deadline: until when the machines must answer ssh.
+        on_line: receives Vagrant's output line by line.
+        names: the machines it is about; all of the Vagrantfile without any.
+        cancelled: whether somebody has stopped it; then a failure is none of Vagrant's.
+        mend: called after a failure; says whether it has put something right.
+
+    Raises:
+        LabError: it failed, or the machines did not answer in time; see `explain`.
+    """
+
+    def once() -> Completed:
+        try:
+            return vagrant.up(provider, max(deadline.left, 1.0), on_line, names)
+        except ProgramTimeout as error:
+            raise MachineError(
+                "the machines did not answer ssh in time",
+                details=error.details,
+                hint="klab create again goes on; klab logs NODE shows a machine's console",
+            ) from error
+
+    done = once()
+    if done.code != 0 and not cancelled() and mend():
+        done = once()
+    if done.code != 0:
+        raise explain(done, cancelled())
 
 
 def explain(done: Completed, cancelled: bool) -> LabError:

@@ -11,18 +11,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import process
-from lab.errors import HostError
+from lab.errors import HostError, LabError, MachineError, NotFound
+from lab.plan import Node, Plan
 from lab.process import Completed
+from lab.store import LabFolder, write_atomic
+from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,6 +35,10 @@ BOX_VERSION = "1.0.0"
 QUICK_SECONDS = 120.0
 MARK = "KLAB_VAGRANT"
 BOX_SECONDS = 600.0
+DESTROY_SECONDS = 300.0
+PRESS_SECONDS = 30.0
+OFF_POLL_SECONDS = 1.0
+_ID = re.compile(r"[0-9a-f]+")
 # Vagrant asks its maker for news of itself and of boxes unless told not to.
 ENVIRONMENT = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_BOX_UPDATE_CHECK_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
 
@@ -76,18 +84,20 @@ class Vagrant:
         self._cancelled = False
         self._commands = _make(self)
 
-    def up(self, provider: str, timeout: float, on_line: Callable[[str], None]) -> Completed:
-        """`vagrant up`, parallel where the provider can; the caller judges the exit code.
+    def up(self, provider: str, timeout: float, on_line: Callable[[str], None], names: Sequence[str] = ()) -> Completed:
+        """`vagrant up` of these machines (of all without names), parallel where the provider can.
+
+        The caller judges the exit code.
 
         A machine that fails is left as it is: what its console says is wanted, and the next
         `up` goes on with it.
         """
-        words = ["up", "--provider", provider, "--no-provision", "--no-destroy-on-error"]
+        words = ["up", *names, "--provider", provider, "--no-provision", "--no-destroy-on-error"]
         return self.run(words, timeout=timeout, on_line=on_line, check=False)
 
-    def destroy(self, timeout: float, on_line: Callable[[str], None]) -> Completed:
-        """`vagrant destroy -f`; the caller judges the exit code."""
-        return self.run(["destroy", "-f"], timeout=timeout, on_line=on_line, check=False)
+    def destroy(self, timeout: float, on_line: Callable[[str], None], names: Sequence[str]) -> Completed:
+        """`vagrant destroy -f` of these machines; the caller judges the exit code."""
+        return self.run(["destroy", "-f", *names], timeout=timeout, on_line=on_line, check=False)
 
     def status(self) -> dict[str, str]:
         """The state Vagrant reports for each machine."""
@@ -189,3 +199,95 @@ def _write_box(target: Path, files: Iterable[tuple[str, bytes | Path]]) -> None:
             else:
                 member.size = len(content)
                 box.addfile(member, BytesIO(content))
+
+
+# --- what the providers that go through Vagrant share ------------------------------------------------
+
+
+def chosen(plan: Plan, names: Sequence[str] | None) -> tuple[Node, ...]:
+    """The nodes of these names, in the plan's order; all of them for None.
+
+    Raises:
+        NotFound: the lab has no node of such a name.
+    """
+    for name in names or ():
+        if plan.node(name) is None:
+            there = ", ".join(node.name for node in plan.nodes)
+            raise NotFound(f"lab {plan.name!r} has no node called {name!r}", hint=f"it has: {there}")
+    return tuple(node for node in plan.nodes if names is None or node.name in names)
+
+
+def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:
+    """Make sure that each of these nodes has a machine.
+
+    Raises:
+        MachineError: one has none.
+    """
+    absent = [name for name in nodes if name not in there]
+    if absent:
+        raise MachineError(
+            f"there is no machine to start for {', '.join(absent)}", hint="klab create again makes what is missing"
+        )
+
+
+def press_until_off(on: Callable[[], list[str]], press: Callable[[str], None], deadline: Deadline) -> list[str]:
+    """Press the power button of each machine until it is off, or the deadline has passed.
+
+    Again and again: a guest that is still booting does not hear it.
+
+    Args:
+        on: the names of those that are still on.
+        press: presses the button of one; it may have gone off in that moment.
+        deadline: when to give up.
+
+    Returns:
+        The names of those that are still on at the end.
+    """
+    again = Deadline.after(0)
+
+    def all_off() -> bool:
+        nonlocal again
+        names = on()
+        if again.passed:
+            again = Deadline.after(PRESS_SECONDS)
+            for name in names:
+                press(name)
+        return not names
+
+    poll(all_off, deadline, every=OFF_POLL_SECONDS)
+    return on()
+
+
+def forget_host_key(folder: LabFolder, plan: Plan, node: str) -> None:
+    """Forget by which key ssh knows a node: a machine that is made anew makes keys of its own."""
+    file = folder.ssh_key.parent / "known_hosts"
+    if file.is_file():
+        lines = file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(f"{plan.name}-{node} ")]
+        if kept != lines:
+            write_atomic(file, "".join(kept), mode=0o600)
+
+
+def clear_books(
+    folder: Path, vagrant: Callable[[], Vagrant], on_line: Callable[[str], None], names: Sequence[str]
+) -> None:
+    """`vagrant destroy -f` of these machines, as far as it gets: it clears Vagrant's index of machines.
+
+    It may fail on a lab that is half-made or half-gone; klab removes everything itself afterwards.
+    """
+    # Vagrant takes a name for the beginning of an id in its index, which holds every project's
+    # machines (lib/vagrant/machine_index.rb, find_by_prefix): "db1" may be somebody else's.
+    known = [name for name in names if machine_folder(folder, name).is_dir() and _ID.fullmatch(name) is None]
+    if not known or not (folder / "Vagrantfile").is_file():
+        return
+    try:
+        done = vagrant().destroy(DESTROY_SECONDS, on_line, known)
+        if done.code != 0:
+            on_line(f"vagrant destroy ended with exit code {done.code}; klab removes the rest itself")
+    except LabError as error:
+        on_line(f"{error.message}; klab removes the rest itself")
+
+
+def machine_folder(folder: Path, node: str) -> Path:
+    """Where Vagrant keeps what it knows of one machine of the project in `folder`."""
+    return folder / ".vagrant" / "machines" / node

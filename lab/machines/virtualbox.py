@@ -10,15 +10,24 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lab import process
-from lab.errors import Conflict, LabError, MachineError, ProgramTimeout
+from lab.errors import Conflict, MachineError, ProgramError
 from lab.machines import up_failure
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
-from lab.machines.vagrant import Vagrant
+from lab.machines.vagrant import (
+    Vagrant,
+    chosen,
+    clear_books,
+    forget_host_key,
+    machine_folder,
+    press_until_off,
+    refuse_absent,
+)
 from lab.plan import Plan
 from lab.process import Completed
 from lab.render.vagrantfile import VirtualBoxFacts, domain_name, render_virtualbox
@@ -26,7 +35,6 @@ from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline
 
 QUICK_SECONDS = 60.0
-DESTROY_SECONDS = 300.0
 _VM = re.compile(r'^"(?P<name>.*)" \{(?P<uuid>[0-9a-f-]{36})\}$')
 _PAIR = re.compile(r'^(?:"(?P<quoted>[^"]*)"|(?P<key>[^=]+))=(?:"(?P<text>.*)"|(?P<bare>.*))$')
 _STATES = {
@@ -39,6 +47,8 @@ _STATES = {
     "aborted-saved": NodeState.CRASHED,
     "gurumeditation": NodeState.CRASHED,
 }
+# Neither running nor off: there is a process, or a saved state, to get rid of.
+_HALFWAY = {"paused", "saved", "aborted-saved", "gurumeditation"}
 
 
 def parse_machines(text: str) -> dict[str, str]:
@@ -90,24 +100,86 @@ class VirtualBoxMachines:
         self._vagrant = Vagrant(folder.path)
         self._cancelled = False
 
-    def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        wanted = [node.name for node in chosen(self._plan, nodes)]
         self._refuse_foreign()
+        for name, state in self.states().items():
+            if name in wanted and state == NodeState.ABSENT:
+                forget_host_key(self._folder, self._plan, name)
         if self._box is not None and self._box_name not in self._vagrant.boxes():
             self._vagrant.run(["box", "add", "--name", self._box_name, str(self._box)], timeout=deadline.left)
         self._folder.logs.mkdir(parents=True, exist_ok=True)
+        self._write_vagrantfile(self._plan)
+        if wanted:
+            up_failure.vagrant_up(
+                self._vagrant, "virtualbox", deadline, on_line, names=wanted, cancelled=lambda: self._cancelled
+            )
+
+    def _write_vagrantfile(self, plan: Plan) -> None:
         # A box that is added as a file has no version.
         facts = VirtualBoxFacts(box=self._box_name, box_version="", description=self._owner.description)
-        write_atomic(self._folder.path / "Vagrantfile", render_virtualbox(self._plan, facts))
-        try:
-            done = self._vagrant.up("virtualbox", max(deadline.left, 1.0), on_line)
-        except ProgramTimeout as error:
-            raise MachineError("the machines did not answer ssh in time", details=error.details) from error
-        if done.code != 0:
-            raise up_failure.explain(done, self._cancelled)
+        write_atomic(self._folder.path / "Vagrantfile", render_virtualbox(plan, facts))
 
     def cancel(self) -> None:
         self._cancelled = True
         self._vagrant.cancel()
+
+    def start(self, nodes: Sequence[str]) -> None:
+        wanted, infos = [node.name for node in chosen(self._plan, nodes)], self._infos()
+        refuse_absent(wanted, infos)
+        for name in wanted:
+            self._switch_on(name, infos[name])
+
+    def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
+        wanted, infos = [node.name for node in chosen(self._plan, nodes)], self._infos()
+        for name in wanted:
+            if name in infos and state_of(infos[name]) == NodeState.PAUSED:
+                self._switch_on(name, infos[name])
+
+        def on() -> list[str]:
+            states = self.states()
+            return [name for name in wanted if states[name] in {NodeState.RUNNING, NodeState.PAUSED}]
+
+        def press(name: str) -> None:
+            # What it answers does not matter: whether the machine is off is looked up.
+            _manage("controlvm", domain_name(self._plan, name), "acpipowerbutton", check=False)
+
+        return press_until_off(on, press, deadline)
+
+    def power_off(self, nodes: Sequence[str]) -> None:
+        infos = self._infos()
+        for node in chosen(self._plan, nodes):
+            if node.name in infos:
+                self._switch_off(node.name, infos[node.name])
+
+    def _switch_on(self, node: str, info: dict[str, str]) -> None:
+        """Let a machine run, whatever it does; one that runs is left alone."""
+        name = domain_name(self._plan, node)
+        if state_of(info) == NodeState.RUNNING:
+            return
+        if info.get("VMState") == "gurumeditation":  # its process is still there
+            self._switch_off(node, info)
+        try:
+            if info.get("VMState") == "paused":
+                _manage("controlvm", name, "resume")
+            else:
+                _manage("startvm", name, "--type", "headless")
+        except ProgramError as error:
+            raise MachineError(
+                f"{node} cannot be started",
+                details=error.details,
+                hint="klab create again goes on through Vagrant, which makes the host-only network anew",
+            ) from error
+
+    def _switch_off(self, node: str, info: dict[str, str]) -> None:
+        """Cut a machine's power; for one whose state was saved: forget that state."""
+        name, word = domain_name(self._plan, node), info.get("VMState", "")
+        if word not in _HALFWAY and state_of(info) != NodeState.RUNNING:
+            return
+        done = _manage(*(["discardstate", name] if "saved" in word else ["controlvm", name, "poweroff"]), check=False)
+        # It may have gone off by itself in that moment.
+        if done.code != 0 and self.states()[node] in {NodeState.RUNNING, NodeState.PAUSED}:
+            raise process.failed(done)
 
     def states(self) -> dict[str, NodeState]:
         infos = self._infos()
@@ -134,21 +206,39 @@ class VirtualBoxMachines:
                 )
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
 
+    def remove(self, node: str, on_line: Callable[[str], None]) -> None:
+        names = [found.name for found in chosen(self._plan, [node])]
+        clear_books(self._folder.path, lambda: self._vagrant, on_line, names)
+        try:
+            self._unregister(names)
+        except ProgramError as error:
+            raise MachineError(f"something of {node} could not be removed", details=error.details) from error
+        others = tuple(other for other in self._plan.nodes if other.name != node)
+        if others:  # `vagrant up` shall not make it again
+            self._write_vagrantfile(replace(self._plan, nodes=others))
+        shutil.rmtree(machine_folder(self._folder.path, node), ignore_errors=True)
+        for file in (self._folder.seeds / f"{node}.iso", self.consoles()[node]):
+            file.unlink(missing_ok=True)
+        if node in self._infos():
+            raise MachineError(
+                f"something of {node} could not be removed", details=[f"machine {domain_name(self._plan, node)}"]
+            )
+
     def destroy(self, on_line: Callable[[str], None]) -> None:
-        if (self._folder.path / "Vagrantfile").is_file():
-            try:
-                self._vagrant.destroy(DESTROY_SECONDS, on_line)
-            except LabError as error:
-                on_line(f"{error.message}; klab removes the rest itself")
-        for node, info in self._infos().items():
-            name = domain_name(self._plan, node)
-            if state_of(info) in {NodeState.RUNNING, NodeState.PAUSED}:
-                _manage("controlvm", name, "poweroff", check=False)
-            _manage("unregistervm", name, "--delete")
+        names = [node.name for node in self._plan.nodes]
+        clear_books(self._folder.path, lambda: self._vagrant, on_line, names)
+        self._unregister(names)
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
         if left := self.leftovers():
             raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left)
+
+    def _unregister(self, nodes: Sequence[str]) -> None:
+        """Remove what is there of these machines, their disks included."""
+        for node, info in self._infos().items():
+            if node in nodes:
+                self._switch_off(node, info)
+                _manage("unregistervm", domain_name(self._plan, node), "--delete")
 
     def leftovers(self) -> list[str]:
         machines = [f"machine {domain_name(self._plan, node)}" for node in self._infos()]

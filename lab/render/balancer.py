@@ -12,6 +12,8 @@ from __future__ import annotations
 from lab.plan import API_PORT, LoadBalancer, Node, Plan
 from lab.render.flannel import LAB_INTERFACE
 
+HAPROXY_FILE = "/etc/haproxy/haproxy.cfg"
+KEEPALIVED_FILE = "/etc/keepalived/keepalived.conf"
 FIRST_PRIORITY = 150
 PRIORITY_STEP = 10
 # Above (nodes - 1) * PRIORITY_STEP for seven nodes: a failed check always loses the VIP to a healthy node.
@@ -31,7 +33,10 @@ defaults
     log global
     option tcplog
     option dontlognull
-    timeout connect 10s
+    # A server that has lost its power does not refuse, it is silent: give up on it soon, and ask another.
+    option redispatch 1
+    retries 3
+    timeout connect 1s
     timeout client 1h
     timeout server 1h
     timeout check 10s
@@ -51,7 +56,8 @@ backend kube-apiservers
     balance roundrobin
     option httpchk GET /readyz
     http-check expect status 200
-    default-server check check-ssl verify none inter 3s fall 3 rise 2
+    default-server check check-ssl verify none inter 3s fastinter 1s fall 3 rise 2
+    default-server observe layer4 error-limit 2 on-error sudden-death
 {servers}
 """
 

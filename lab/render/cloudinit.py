@@ -11,17 +11,20 @@ from typing import Any
 import yaml
 
 from lab.plan import Node, Plan
-from lab.render.balancer import render_haproxy, render_keepalived
+from lab.render.balancer import HAPROXY_FILE, KEEPALIVED_FILE, render_haproxy, render_keepalived
 from lab.render.flannel import CNI_FILE, render_cni, render_manifest
-from lab.render.hosts import render_chrony, render_hosts
-from lab.render.kubeadm import render_init, render_join
+from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
+from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
 from lab.render.node_script import CNI_SOURCE, CONSOLE, MARK, render_node_script
 from lab.render.secrets import Secrets
 
 USER = "vagrant"
+KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
 
 
-def render_seed(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> dict[str, str]:
+def render_seed(
+    plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False, joining: bool = False
+) -> dict[str, str]:
     """The files of one node's seed.
 
     Args:
@@ -29,12 +32,14 @@ def render_seed(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = Fal
         node: the node that will read it.
         secrets: the lab's keys; a worker's seed holds no CA key.
         patient: stretch kubeadm's time limits for a host without hardware virtualization.
+        joining: the cluster is there already; a control plane joins it, too.
 
     Returns:
         Content by file name: user-data, meta-data, network-config.
     """
     return {
-        "user-data": "#cloud-config\n" + _yaml(_user_data(plan, node, secrets, patient)),
+        "user-data": "#cloud-config\n"
+        + _yaml(_user_data(node, _files(plan, node, secrets, patient, joining), secrets)),
         "meta-data": _yaml({"instance-id": node.uuid, "local-hostname": node.name}),
         "network-config": _yaml(_network(plan, node)),
     }
@@ -55,7 +60,7 @@ def _yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Readable, sort_keys=False, width=120)
 
 
-def _user_data(plan: Plan, node: Node, secrets: Secrets, patient: bool) -> dict[str, Any]:
+def _user_data(node: Node, files: list[tuple[str, str, str]], secrets: Secrets) -> dict[str, Any]:
     return {
         "hostname": node.name,
         "preserve_hostname": False,
@@ -76,16 +81,16 @@ def _user_data(plan: Plan, node: Node, secrets: Secrets, patient: bool) -> dict[
         "bootcmd": [["sh", "-c", f"echo '{MARK} cloud-init begin' > {CONSOLE}"]],
         "write_files": [
             {"path": path, "content": content, "permissions": mode, "owner": "root:root"}
-            for path, content, mode in _files(plan, node, secrets, patient)
+            for path, content, mode in files
         ],
     }
 
 
-def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool) -> list[tuple[str, str, str]]:
+def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool, joining: bool) -> list[tuple[str, str, str]]:
     files = [
-        ("/etc/hosts", render_hosts(plan), "0644"),
-        ("/etc/chrony/conf.d/klab.conf", render_chrony(plan, node), "0644"),
-        ("/etc/klab/node.sh", render_node_script(plan, node), "0700"),
+        (HOSTS_FILE, render_hosts(plan), "0644"),
+        (CHRONY_FILE, render_chrony(plan, node), "0644"),
+        ("/etc/klab/node.sh", render_node_script(plan, node, patient=patient, joining=joining), "0700"),
     ]
     if plan.bootstrap == "none":
         return files
@@ -98,14 +103,20 @@ def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool) -> list[tupl
         return files
     if plan.kubernetes.cni == "flannel":
         files.append((CNI_SOURCE, render_cni(), "0644"))
+    if patient:
+        files.append((KUBELET_DROP_IN, f"[Service]\nEnvironment=GOGC={PATIENT_GOGC}\n", "0644"))
+    render = render_join if joining or not node.is_control_plane else render_init
+    files.append(("/etc/klab/kubeadm.yaml", render(plan, node, secrets, patient=patient), "0600"))
     if not node.is_control_plane:
-        return [*files, ("/etc/klab/kubeadm.yaml", render_join(plan, node, secrets, patient=patient), "0600")]
-    files.append(("/etc/klab/kubeadm.yaml", render_init(plan, node, secrets, patient=patient), "0600"))
+        return files
+    if not joining:
+        patches = render_patches(plan, patient=patient)
+        files += [(f"{PATCHES_FOLDER}/{name}", text, "0600") for name, text in patches.items()]
     files += [(f"/etc/klab/pki/{name}", text, "0600") for name, text in secrets.control_plane_files.items()]
     if plan.load_balancer is not None and node.name in plan.load_balancer.nodes:
         files += [
-            ("/etc/haproxy/haproxy.cfg", render_haproxy(plan, plan.load_balancer), "0644"),
-            ("/etc/keepalived/keepalived.conf", render_keepalived(plan, plan.load_balancer, node), "0644"),
+            (HAPROXY_FILE, render_haproxy(plan, plan.load_balancer), "0644"),
+            (KEEPALIVED_FILE, render_keepalived(plan, plan.load_balancer, node), "0644"),
         ]
     return files
 

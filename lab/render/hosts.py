@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lab.plan import Node, Plan
 
+HOSTS_FILE = "/etc/hosts"
+CHRONY_FILE = "/etc/chrony/conf.d/klab.conf"
 # Stratum of a node that serves the lab's time without a better source of its own (chrony.conf(5), local).
 LOCAL_STRATUM = 8
 

@@ -14,6 +14,10 @@ from lab.render.secrets import Secrets
 
 API_VERSION = "kubeadm.k8s.io/v1beta4"
 ETCD_PEER_PORT = 2380
+DNS_PROBE_SECONDS = 2
+# Go's garbage collector runs when the heap has grown by so many per cent; 100 by default (pkg.go.dev/runtime).
+PATIENT_GOGC = "400"
+PATCHES_FOLDER = "/etc/klab/patches"
 # What only the first of several control planes does; all run `kubeadm init` with the same CAs.
 FIRST_ONLY_PHASES = ("upload-config", "upload-certs", "bootstrap-token", "addon", "show-join-command")
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
@@ -48,6 +52,7 @@ def render_init(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = Fal
             "localAPIEndpoint": {"advertiseAddress": str(node.address)},
             "nodeRegistration": _registration(plan, node),
             "timeouts": PATIENT if patient else EAGER,
+            "patches": {"directory": PATCHES_FOLDER},
         },
         _cluster(plan),
         *_components(),
@@ -55,10 +60,15 @@ def render_init(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = Fal
 
 
 def render_join(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> str:
-    """The file for `kubeadm join --config` on a worker; arguments as in `render_init`."""
+    """The file for `kubeadm join --config`; arguments as in `render_init`.
+
+    A control plane that joins finds the cluster's CAs on its disk: no certificate key is needed.
+    """
     address, port = plan.api_endpoint
+    control = {"controlPlane": {"localAPIEndpoint": {"advertiseAddress": str(node.address)}}}
     return _documents(
         {
+            **(control if node.is_control_plane else {}),
             "apiVersion": API_VERSION,
             "kind": "JoinConfiguration",
             "discovery": {
@@ -107,14 +117,42 @@ def _cluster(plan: Plan) -> dict[str, Any]:
     if plan.load_balancer is not None:
         address, port = plan.api_endpoint
         cluster["controlPlaneEndpoint"] = f"{address}:{port}"
-        cluster["etcd"] = {"local": {"extraArgs": _etcd_members(plan)}}
     return cluster
 
 
-def _etcd_members(plan: Plan) -> list[dict[str, str]]:
-    """etcd formed from all members at once: no member ever waits alone for a quorum it has announced."""
-    members = ",".join(f"{n.name}=https://{n.address}:{ETCD_PEER_PORT}" for n in plan.control_planes)
-    return [{"name": "initial-cluster", "value": members}, {"name": "initial-cluster-state", "value": "new"}]
+def render_patches(plan: Plan, *, patient: bool = False) -> dict[str, str]:
+    """kubeadm's patches for `kubeadm init`, by file name in PATCHES_FOLDER.
+
+    CoreDNS is asked every two seconds whether it is ready, instead of every ten: the first
+    question comes before it listens, and a lab is not Ready without DNS.
+
+    Several control planes form etcd from all members at once: no member ever waits alone for a
+    quorum it has announced. A patch, not `extraArgs`: those would stand in the cluster's
+    configuration, and give a control plane that joins later the members of the first day. Of a
+    flag given twice etcd takes the second.
+
+    On a `patient` host, where guests are slow, the components collect garbage less often: memory
+    that they would not need for processor time that they do.
+
+    Source: kubernetes.io, "Customizing components with the kubeadm API"; targets in
+    cmd/kubeadm/app/util/patches.
+    """
+    readiness = {"name": "coredns", "readinessProbe": {"periodSeconds": DNS_PROBE_SECONDS}}
+    patches = {
+        "corednsdeployment+strategic.yaml": _documents(
+            {"spec": {"template": {"spec": {"containers": [readiness]}}}},
+        )
+    }
+    if patient:
+        for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+            container = {"name": component, "env": [{"name": "GOGC", "value": PATIENT_GOGC}]}
+            patches[f"{component}+strategic.yaml"] = _documents({"spec": {"containers": [container]}})
+    if plan.load_balancer is not None:
+        members = ",".join(f"{n.name}=https://{n.address}:{ETCD_PEER_PORT}" for n in plan.control_planes)
+        flags = (f"--initial-cluster={members}", "--initial-cluster-state=new")
+        added = [{"op": "add", "path": "/spec/containers/0/command/-", "value": flag} for flag in flags]
+        patches["etcd+json.yaml"] = yaml.safe_dump(added, sort_keys=False, width=200)
+    return patches
 
 
 def api_names(plan: Plan) -> list[str]:

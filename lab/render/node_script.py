@@ -15,7 +15,7 @@ from __future__ import annotations
 from lab.plan import Node, Plan
 from lab.render.flannel import CNI_FILE, SUBNET_FILE
 from lab.render.hosts import PTP_REFCLOCK
-from lab.render.kubeadm import FIRST_ONLY_PHASES
+from lab.render.kubeadm import FIRST_ONLY_PHASES, PATIENT_GOGC
 
 CONSOLE = "/dev/ttyS0"
 CNI_SOURCE = "/etc/klab/cni.conflist"
@@ -95,8 +95,15 @@ say clean done
 """
 
 
-def render_node_script(plan: Plan, node: Node) -> str:
-    """The script for one node, by role and by how far klab is to go."""
+def render_node_script(plan: Plan, node: Node, *, patient: bool = False, joining: bool = False) -> str:
+    """The script for one node, by role and by how far klab is to go.
+
+    Args:
+        plan: the lab.
+        node: the node that will run it.
+        patient: the host is slow; see `lab.render.kubeadm.render_patches`.
+        joining: the cluster is there already; a control plane joins it, too.
+    """
     parts = [_HEAD.replace("{refclock}", PTP_REFCLOCK.rstrip("\n"))]
     if plan.bootstrap == "none":
         parts.append(_PLAIN)
@@ -105,7 +112,9 @@ def render_node_script(plan: Plan, node: Node) -> str:
         flannel = plan.kubernetes.cni == "flannel"
         if flannel:
             parts.append(_CNI.format(subnet=SUBNET_FILE, source=CNI_SOURCE, target=CNI_FILE))
-        parts.append(_kubeadm(plan, node))
+        if patient:
+            parts.append(f"export GOGC={PATIENT_GOGC}\n")
+        parts.append(_kubeadm(plan, node, joining=joining))
         if flannel:
             parts.append('say network begin\nwait "$cni"\nsay network done\n')
     return "\n".join([*(part for part in parts if part), _CLEAN])
@@ -117,11 +126,11 @@ def _balancer(plan: Plan, node: Node) -> str:
     return "systemctl enable --now haproxy keepalived > /dev/null 2>&1\n\n"
 
 
-def _kubeadm(plan: Plan, node: Node) -> str:
+def _kubeadm(plan: Plan, node: Node, *, joining: bool) -> str:
     # `kubeadm reset` deletes /etc/kubernetes/pki; each attempt starts from the seed's copy.
-    phase = "init" if node.is_control_plane else "join"
+    phase = "init" if node.is_control_plane and not joining else "join"
     command = f"{phase} --config /etc/klab/kubeadm.yaml"
-    if node.is_control_plane:
+    if phase == "init":
         command += " --skip-token-print"
         if node != plan.control_planes[0]:
             command += f" --skip-phases={','.join(FIRST_ONLY_PHASES)}"

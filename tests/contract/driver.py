@@ -5,21 +5,29 @@ python -m contract.driver HOME BOX LAB SEAT STEP...
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
 from contract.labs import make_lab
 
-from lab.machines import enter_host_network
+from lab.errors import MachineError, ProgramTimeout
+from lab.machines import Machines, enter_host_network
 from lab.machines.vagrant import Vagrant
 from lab.store import Home
-from lab.waiting import Deadline
+from lab.waiting import Deadline, poll
 
 SECONDS = 240
 
 
 def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201  (its parent reads this)
+
+
+def answers(machines: Machines) -> bool:
+    with contextlib.suppress(MachineError, ProgramTimeout):
+        return machines.ssh("cp1", ["true"], timeout=60).code == 0
+    return False
 
 
 def main() -> None:
@@ -36,6 +44,11 @@ def main() -> None:
                 say(" ".join(f"{node}={state.value}" for node, state in machines.states().items()))
             case "hostname":
                 say(machines.ssh("cp1", ["hostname"], timeout=60).stdout.strip())
+            case "start":
+                machines.start(["cp1"])
+                poll(lambda: answers(machines), Deadline.after(SECONDS))
+            case "remove":
+                machines.remove("cp1", say)
             case "drop":
                 machines.drop_seeds()
             case "vagrant status" | "vagrant halt" | "vagrant up" | "vagrant destroy -f":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contract import tinybox
@@ -13,7 +13,7 @@ from contract import tinybox
 from lab.catalog import load_catalog
 from lab.machines import Machines, open_machines
 from lab.machines.seed import write_iso
-from lab.plan import Plan, decide
+from lab.plan import Node, Plan, decide
 from lab.scenario import Scenario, Topology
 from lab.store import Home, LabFolder, Record
 
@@ -36,16 +36,7 @@ class Lab:
 
 def make_lab(home: Home, name: str, *, nodes: int, provider: str, box: Path | None, seat: int = 0) -> Lab:
     """A lab of tiny nodes, made on disk unless it is there."""
-    scenario = Scenario(
-        version=1,
-        name=name,
-        topology=Topology(control_planes=1, workers=nodes - 1),
-        cpus=1,
-        memory=192,
-        disk=1,
-        bootstrap="none",
-    )
-    lab = Lab(home, home.lab(name), decide(scenario, load_catalog(), seat=seat), box)
+    lab = Lab(home, home.lab(name), decide(_scenario(name, nodes), load_catalog(), seat=seat), box)
     if not lab.folder.exists:
         lab.folder.logs.mkdir(parents=True)
         lab.folder.ssh_key.parent.mkdir()
@@ -65,9 +56,38 @@ def make_lab(home: Home, name: str, *, nodes: int, provider: str, box: Path | No
                 epoch=time.time(),
             )
         )
-        key = lab.folder.ssh_key.with_suffix(".pub").read_text()
         for node in lab.plan.nodes:
-            address = f"{node.address}/{lab.plan.networks.cidr.prefixlen}"
-            files = tinybox.seed(node.name, address, node.mac, key)
-            write_iso(files, lab.folder.seeds / f"{node.name}.iso")
+            _write_seed(lab, node)
     return lab
+
+
+def with_another_worker(lab: Lab) -> Lab:
+    """The same lab with a worker more, which has its seed but no machine yet.
+
+    It stands before the others, as a control plane that is added stands before the workers.
+    """
+    name = f"w{len(lab.plan.workers) + 1}"
+    more = decide(_scenario(lab.plan.name, len(lab.plan.nodes) + 1), load_catalog(), seat=lab.plan.seat)
+    node = more.node(name)
+    assert node is not None
+    grown = replace(lab, plan=replace(lab.plan, nodes=(node, *lab.plan.nodes)))
+    _write_seed(grown, node)
+    return grown
+
+
+def _scenario(name: str, nodes: int) -> Scenario:
+    return Scenario(
+        version=1,
+        name=name,
+        topology=Topology(control_planes=1, workers=nodes - 1),
+        cpus=1,
+        memory=192,
+        disk=1,
+        bootstrap="none",
+    )
+
+
+def _write_seed(lab: Lab, node: Node) -> None:
+    key = lab.folder.ssh_key.with_suffix(".pub").read_text()
+    address = f"{node.address}/{lab.plan.networks.cidr.prefixlen}"
+    write_iso(tinybox.seed(node.name, address, node.mac, key), lab.folder.seeds / f"{node.name}.iso")

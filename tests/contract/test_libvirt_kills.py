@@ -83,6 +83,25 @@ def test_destroy_without_vagrants_books_after_libvirtd_died(driver: Driver) -> N
     assert "leftovers: []" in driver.run("destroy", "leftovers")
 
 
+def test_start_after_the_host_was_restarted(driver: Driver) -> None:
+    """Stopping the realm leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
+    driver.run("up", "drop")
+    assert Realm(driver.home).stop()
+    output = driver.run("states", "start", "states", "hostname")
+    assert output.index("cp1=stopped") < output.index("cp1=running")
+    assert "\ncp1\n" in output
+
+
+def test_remove_goes_on_after_kill(driver: Driver) -> None:
+    driver.run("up")
+    driver.kill_when("Removing domain", "remove")
+    output = driver.run("remove", "states", "leftovers")
+    assert "cp1=absent\n" in output
+    assert "machine" not in output.split("leftovers: ")[1]
+    assert "volume" not in output.split("leftovers: ")[1]
+    assert "seed" not in output.split("leftovers: ")[1]
+
+
 def test_a_person_may_use_vagrant_itself(driver: Driver) -> None:
     """Also once the seed is gone: vagrant-libvirt 0.11 falls over a cdrom without a medium unless told of it."""
     output = driver.run("up", "drop", "vagrant status", "vagrant halt", "states", "vagrant up", "states")

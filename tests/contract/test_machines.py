@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import pytest
-from contract.labs import Lab
+from contract.labs import Lab, with_another_worker
 
-from lab.errors import MachineError, NotFound, ProgramError
-from lab.machines.fake import FakeMachines
+from lab.errors import MachineError, NotFound, ProgramError, ProgramTimeout
+from lab.machines.definitions import DhcpHost, dhcp_hosts
+from lab.machines.fake import BOOT_ID, FakeMachines
 from lab.machines.protocol import Machines, NodeState
 from lab.waiting import Deadline, poll
 
@@ -37,12 +39,41 @@ def pause(lab: Lab, node: str) -> None:
     _domain(lab, node).suspend()
 
 
+def deafen(lab: Lab, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a node's guest not hear the power button."""
+    machines = lab.open()
+    if isinstance(machines, FakeMachines):
+        monkeypatch.setattr(FakeMachines, "stubborn", frozenset({node}))
+        return
+    machines.ssh(node, ["killall", "acpid"], timeout=60)
+
+
+def boots(machines: Machines, *nodes: str) -> dict[str, str]:
+    """What tells the present boot of each of these machines from any other; waits until it answers."""
+
+    def ask(node: str) -> str | None:
+        with contextlib.suppress(MachineError, ProgramTimeout):
+            return machines.ssh(node, ["cat", BOOT_ID], timeout=60).stdout
+        return None
+
+    deadline = Deadline.after(LIMIT)
+    found = {node: poll(lambda n=node: ask(n), deadline) for node in nodes}
+    assert all(found.values()), found
+    return {node: boot for node, boot in found.items() if boot}
+
+
 def _domain(lab: Lab, node: str):  # type: ignore[no-untyped-def]
     from lab.machines.connection import connect
 
     found = lab.plan.node(node)
     assert found is not None
     return connect().lookupByUUIDString(found.uuid)
+
+
+def _management_hosts(lab: Lab) -> list[DhcpHost]:
+    from lab.machines.connection import connect
+
+    return dhcp_hosts(connect().networkLookupByName(lab.plan.networks.management_name).XMLDesc())
 
 
 def test_nothing_is_there_before_up(lab: Lab) -> None:
@@ -118,6 +149,95 @@ def test_a_machine_without_power_or_paused_comes_back_without_its_seed(lab: Lab)
     machines.up(Deadline.after(LIMIT), print)
     assert all_in(machines, NodeState.RUNNING)
     assert machines.ssh("w1", ["hostname"], timeout=60).stdout == "w1\n"
+
+
+def test_stop_and_start(lab: Lab) -> None:
+    machines = lab.open()
+    before = boots(machines, "cp1", "w1")
+    assert machines.stop(["w1"], Deadline.after(LIMIT)) == []
+    assert machines.states() == {"cp1": NodeState.RUNNING, "w1": NodeState.STOPPED}
+    assert machines.stop(["w1"], Deadline.after(LIMIT)) == [], "one that is off is no late one"
+    machines.start(["cp1", "w1"])
+    assert all_in(machines, NodeState.RUNNING)
+    after = boots(machines, "cp1", "w1")
+    assert after["cp1"] == before["cp1"]
+    assert after["w1"] != before["w1"]
+
+
+def test_start_of_a_paused_machine_resumes_it(lab: Lab) -> None:
+    machines = lab.open()
+    before = boots(machines, "cp1")
+    pause(lab, "cp1")
+    machines.start(["cp1"])
+    assert all_in(machines, NodeState.RUNNING)
+    assert boots(machines, "cp1") == before
+
+
+def test_a_guest_that_does_not_shut_down_is_named_until_its_power_is_cut(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = lab.open()
+    before = boots(machines, "cp1", "w1")
+    deafen(lab, "w1", monkeypatch)
+    assert machines.stop(["w1"], Deadline.after(5)) == ["w1"]
+    assert all_in(machines, NodeState.RUNNING)
+    machines.power_off(["w1"])
+    machines.power_off(["w1"])
+    assert machines.states() == {"cp1": NodeState.RUNNING, "w1": NodeState.STOPPED}
+    machines.start(["w1"])
+    after = boots(machines, "cp1", "w1")
+    assert after["cp1"] == before["cp1"]
+    assert after["w1"] != before["w1"]
+
+
+def test_a_paused_machine_is_shut_down_too(lab: Lab) -> None:
+    machines = lab.open()
+    pause(lab, "w1")
+    assert machines.stop(["w1"], Deadline.after(LIMIT)) == []
+    assert machines.states()["w1"] == NodeState.STOPPED
+    machines.start(["w1"])
+    boots(machines, "w1")
+
+
+def test_a_node_comes_and_goes_without_the_others_taking_notice(lab: Lab) -> None:
+    before = boots(lab.open(), "cp1", "w1")
+    grown = with_another_worker(lab)
+    machines = grown.open()
+    with pytest.raises(MachineError) as caught:
+        machines.start(["w2"])
+    assert "klab create" in caught.value.hint
+    machines.up(Deadline.after(LIMIT), print, nodes=["w2"])
+    assert all_in(machines, NodeState.RUNNING)
+    assert machines.ssh("w2", ["hostname"], timeout=60).stdout == "w2\n"
+    if not isinstance(machines, FakeMachines):
+        # The network was made for two nodes and has run since; its third has its fixed address all the same.
+        given = {host.name: f"inet {host.address}/" for host in _management_hosts(lab)}
+        assert given["w2"] in machines.ssh("w2", ["ip", "-4", "addr"], timeout=60).stdout
+        assert given["cp1"] in machines.ssh("cp1", ["ip", "-4", "addr"], timeout=60).stdout
+    machines.remove("w2", print)
+    machines.remove("w2", print)
+    assert machines.states() == {"w2": NodeState.ABSENT, "cp1": NodeState.RUNNING, "w1": NodeState.RUNNING}
+    assert not [line for line in machines.leftovers() if "w2" in line]
+    assert not machines.consoles()["w2"].exists()
+    assert boots(lab.open(), "cp1", "w1") == before
+    if not isinstance(machines, FakeMachines):
+        assert {host.name for host in _management_hosts(lab)} == {"cp1", "w1"}
+        assert not (lab.folder.path / ".vagrant" / "machines" / "w2").exists()
+        assert "w2" not in (lab.folder.path / "Vagrantfile").read_text()
+
+
+def test_a_node_that_the_lab_does_not_have(lab: Lab) -> None:
+    machines = lab.open()
+    for act in (
+        lambda: machines.up(Deadline.after(LIMIT), print, nodes=["w9"]),
+        lambda: machines.start(["w9"]),
+        lambda: machines.stop(["w9"], Deadline.after(LIMIT)),
+        lambda: machines.power_off(["w9"]),
+        lambda: machines.remove("w9", print),
+    ):
+        with pytest.raises(NotFound) as caught:
+            act()
+        assert "w1" in caught.value.hint
 
 
 def test_guests_share_one_slowed_clock(lab: Lab) -> None:

@@ -15,7 +15,7 @@ import pytest
 from support.host import look_at_host
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from support.real_lab import Lab
 
 FACTS = r"""
 set -u
@@ -109,7 +109,7 @@ def test_nothing_was_restarted(lab: Lab, by_node: dict[str, dict[str, str]]) -> 
 
 
 def test_no_secret_of_the_seed_is_left(lab: Lab) -> None:
-    folder = lab.home / "labs" / "e2e"
+    folder = lab.folder
     token = (folder / "pki" / "token").read_text().split(".")[1]
     ca_key = (folder / "pki" / "ca.key").read_text().splitlines()[1]
     for node in lab.nodes:
@@ -241,9 +241,37 @@ def test_a_reboot_changes_nothing(lab: Lab, by_node: dict[str, dict[str, str]]) 
         assert now[key] == by_node["w1"][key], key
 
 
+def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
+    machine = lab.on("w2", "cat /etc/machine-id")
+    gone = lab.result("scale", "e2e", "--workers", "1")
+    assert gone["left"] == ["w2"]
+    assert lab.nodes == ["cp1", "w1"]
+    assert {n["metadata"]["name"] for n in lab.get("nodes")["items"]} == {"cp1", "w1"}
+    assert "w2" not in lab.on("w1", "cat /etc/hosts")
+    assert lab.result("scale", "e2e", "--workers", "1")["left"] == []
+    back = lab.result("scale", "e2e", "--workers", "2")
+    assert back["joined"] == ["w2"]
+    assert lab.on("w2", "cat /etc/machine-id") != machine
+    assert "w2" in lab.on("w1", "cat /etc/hosts")
+    assert lab.result("status", "e2e")["ready"] is True
+    assert not list(lab.folder.rglob("*.iso"))
+
+
+def test_power_loss_of_all_then_start(lab: Lab) -> None:
+    lab.kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    before = lab.addresses
+    lab.klab("stop", "e2e", "--force")
+    off = lab.result("status", "e2e", check=False)
+    assert {n["machine"] for n in off["nodes"]} == {"stopped"}
+    lab.klab("start", "e2e")
+    assert lab.get("configmap", "kept")["data"] == {"a": "b"}
+    assert lab.result("status", "e2e")["ready"] is True
+    assert lab.addresses == before
+
+
 def test_destroy_leaves_nothing(lab: Lab) -> None:
     lab.klab("destroy", "-y", "e2e")
-    assert not (lab.home / "labs" / "e2e").exists()
+    assert not lab.folder.exists()
     assert look_at_host() == lab.before
     # The box's own disk stays in the pool, as a link to the box; nothing that carries the lab's name does.
     assert [str(p) for p in lab.home.rglob("*") if "e2e" in p.relative_to(lab.home).as_posix()] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from lab.catalog import Catalog
 from lab.cluster import create as module
+from lab.cluster import watch
 from lab.cluster.api import UnreachableError
 from lab.cluster.create import Request, create
 from lab.cluster.destroy import destroy
@@ -33,7 +34,7 @@ WELL = "klab: cloud-init begin\nklab: boot done\nklab: clean begin\nklab: clean 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
-        monkeypatch.setattr(module, name, 0.01)
+        monkeypatch.setattr(watch, name, 0.01)
     # These tests send nothing anywhere: the API server of a fake lab is one that is not up yet.
     monkeypatch.setattr(module, "Api", NoApi)
 
@@ -85,8 +86,8 @@ class Scripted(FakeMachines):
     says = WELL
     act: Callable[[Scripted], None] | None = None
 
-    def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
-        super().up(deadline, on_line)
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        super().up(deadline, on_line, nodes)
         for file in self.consoles().values():
             with file.open("a") as out:
                 out.write(self.says)
@@ -172,7 +173,7 @@ def test_a_machine_whose_console_is_silent_does_not_boot(home: Home, catalog: Ca
         def consoles(self) -> dict[str, Path]:
             return {name: path.with_suffix(".none") for name, path in super().consoles().items()}
 
-        def up(self, deadline: Deadline, on_line: Callable[[str], None]) -> None:
+        def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
             time_is_up.event.set()
 
     with pytest.raises(MachineError, match="does not boot"):

@@ -73,6 +73,27 @@ def test_management_network_gives_each_node_its_address_for_good(plan: Plan) -> 
     assert {lease.get("expiry") for lease in xml.iter("lease")} == {"0"}
 
 
+def test_a_networks_hosts_are_read_back(plan: Plan) -> None:
+    there = definitions.dhcp_hosts(definitions.management_network(plan.networks, plan.nodes, OWNER))
+    assert there == definitions.management_hosts(plan.networks, plan.nodes)
+
+
+def test_a_new_node_gets_an_address_that_no_other_has_wherever_it_stands(plan: Plan) -> None:
+    first, second, third = plan.nodes
+    there = definitions.management_hosts(plan.networks, [second, third])
+    wanted = definitions.management_hosts(plan.networks, [first, second, third], there)
+    assert wanted[1:] == there
+    assert wanted[0].address not in {host.address for host in there}
+    assert definitions.management_hosts(plan.networks, [first, second, third], wanted) == wanted
+
+
+def test_the_address_of_a_node_that_is_gone_is_given_out_again(plan: Plan) -> None:
+    first, second, third = plan.nodes
+    there = definitions.management_hosts(plan.networks, [first, second])
+    wanted = definitions.management_hosts(plan.networks, [second, third], there)
+    assert [host.address for host in wanted] == [there[1].address, there[0].address]
+
+
 def test_only_drives_with_a_medium_have_a_source() -> None:
     full, empty = definitions.cdroms(DOMAIN)
     assert (full.device, full.bus, full.source) == ("sda", "sata", "/cp1-seed.iso")

@@ -94,3 +94,10 @@ def test_emulation_without_libfaketime_is_refused_unless_real_time_is_asked_for(
 
 def test_the_work_runs_natively() -> None:
     assert probe._run_here(1000) > 0
+
+
+def test_many_guests_on_few_cores_get_slower_clocks() -> None:
+    assert probe.pace(6, 2) == 0.3
+    assert probe.pace(10, 2) == 0.18
+    assert probe.pace(10, 16) == 0.3
+    assert probe.pace(0, 2) == 0.3

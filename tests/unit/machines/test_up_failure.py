@@ -3,11 +3,14 @@ templates/locales/en.yml and vagrant-libvirt 0.11.2's locales/en.yml; those mark
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
-from lab.errors import Conflict, HostError, LabError, MachineError
-from lab.machines.up_failure import explain
+from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
+from lab.machines.up_failure import explain, vagrant_up
 from lab.process import Completed
+from lab.waiting import Deadline
 
 CASES = [
     (
@@ -78,3 +81,59 @@ def test_what_was_printed_before_is_no_cause() -> None:
 def test_a_stop_that_was_asked_for_is_no_failure_of_vagrants() -> None:
     error = explain(Completed(("vagrant",), -15, "", "terminated"), cancelled=True)
     assert "stopped" in error.message
+
+
+class Scripted:
+    """A Vagrant whose `up` ends each time with the next of the given exit codes; None: it does not end."""
+
+    def __init__(self, *codes: int | None) -> None:
+        self.codes = list(codes)
+        self.names: list[Sequence[str]] = []
+
+    def up(self, provider: str, timeout: float, on_line: Callable[[str], None], names: Sequence[str]) -> Completed:
+        assert timeout > 0
+        self.names.append(names)
+        code = self.codes.pop(0)
+        if code is None:
+            raise ProgramTimeout("vagrant did not end", details=["==> w1: Waiting for machine to boot"])
+        return Completed(("vagrant", "up"), code, "", "something")
+
+
+def up(vagrant: Scripted, *, cancelled: bool = False, mends: bool = False) -> None:
+    vagrant_up(
+        vagrant,  # type: ignore[arg-type]
+        "libvirt",
+        Deadline.after(0),
+        print,
+        names=["w1"],
+        cancelled=lambda: cancelled,
+        mend=lambda: mends,
+    )
+
+
+def test_what_can_be_mended_is_tried_once_more() -> None:
+    vagrant = Scripted(1, 0)
+    up(vagrant, mends=True)
+    assert vagrant.names == [["w1"], ["w1"]]
+
+
+@pytest.mark.parametrize(("mends", "tries"), [(False, 1), (True, 2)])
+def test_what_fails_for_good_is_explained(mends: bool, tries: int) -> None:
+    vagrant = Scripted(1, 1)
+    with pytest.raises(MachineError, match="exit code 1"):
+        up(vagrant, mends=mends)
+    assert len(vagrant.names) == tries
+
+
+def test_what_was_stopped_is_not_tried_again() -> None:
+    vagrant = Scripted(-15, 0)
+    with pytest.raises(MachineError, match="stopped"):
+        up(vagrant, cancelled=True, mends=True)
+    assert len(vagrant.names) == 1
+
+
+def test_machines_that_stay_silent_are_a_matter_of_their_consoles() -> None:
+    with pytest.raises(MachineError, match="did not answer ssh in time") as caught:
+        up(Scripted(None))
+    assert "klab logs" in caught.value.hint
+    assert "Waiting for machine to boot" in caught.value.details[0]

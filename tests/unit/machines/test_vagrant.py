@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import HostError
+from lab.errors import HostError, LabError
 from lab.machines import vagrant
 from lab.process import Completed
 
@@ -76,3 +76,47 @@ def test_a_box_whose_disk_is_gone_is_not_whole(tmp_path: Path, monkeypatch: pyte
     assert not vagrant._is_whole("klab/x", "libvirt")
     (tmp_path / "disk.qcow2").touch()
     assert vagrant._is_whole("klab/x", "libvirt")
+
+
+@pytest.fixture
+def books(project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A project with machines cp1 and db1. Returns the commands that Vagrant is given; each fails."""
+    given: list[list[str]] = []
+
+    def run(argv: list[str], **_options: object) -> Completed:
+        given.append(argv)
+        return Completed(tuple(argv), 1, "", "")
+
+    monkeypatch.setattr(vagrant.process, "run", run)
+    (project.folder / "Vagrantfile").touch()
+    for name in ("cp1", "db1"):
+        (project.folder / ".vagrant" / "machines" / name).mkdir(parents=True)
+    return given
+
+
+def test_vagrant_forgets_the_machines_it_knows(project: vagrant.Vagrant, books: list[list[str]]) -> None:
+    lines: list[str] = []
+    vagrant.clear_books(project.folder, lambda: project, lines.append, ["cp1", "w1"])
+    assert books == [["vagrant", "destroy", "-f", "cp1"]]
+    assert lines == ["vagrant destroy ended with exit code 1; klab removes the rest itself"]
+
+
+def test_vagrant_is_not_given_a_name_that_may_be_anothers_id(project: vagrant.Vagrant, books: list[list[str]]) -> None:
+    """Vagrant 2.3.4 looks a name up among the ids of all projects' machines first, by their beginnings."""
+    vagrant.clear_books(project.folder, lambda: project, print, ["db1"])
+    assert books == []
+
+
+def test_without_vagrant_klab_removes_everything_itself(project: vagrant.Vagrant, books: list[list[str]]) -> None:
+    def missing() -> vagrant.Vagrant:
+        raise LabError("vagrant is not installed")
+
+    lines: list[str] = []
+    vagrant.clear_books(project.folder, missing, lines.append, ["cp1"])
+    assert lines == ["vagrant is not installed; klab removes the rest itself"]
+
+
+def test_without_a_project_vagrant_has_no_books(project: vagrant.Vagrant, books: list[list[str]]) -> None:
+    (project.folder / "Vagrantfile").unlink()
+    vagrant.clear_books(project.folder, lambda: project, print, ["cp1"])
+    assert books == []

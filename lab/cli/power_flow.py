@@ -1,0 +1,54 @@
+"""What klab start, stop and reboot do; apart from the commands so that `klab --help` stays quick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import click
+
+from lab.changes import quorum
+from lab.cli.create_flow import parse_duration
+from lab.cli.opening import OpenLab, lab_then
+from lab.cli.output import note
+from lab.cli.progress import elapsed, show
+from lab.cluster.power import Power, Switch
+from lab.errors import Interrupted
+from lab.machines import open_machines
+
+
+def run_power(words: tuple[str, ...], act: Callable[[Switch], Power], *, timeout: str | None, as_json: bool) -> None:
+    """Everything from the words on the command line ([LAB] [NODE...]) to the last line printed."""
+    limit = parse_duration(timeout) if timeout else None
+    lab, names = lab_then(words)
+    for name in names:
+        lab.node(name)
+    lab.enter()
+    try:
+        with show(lab.plan, as_json=as_json, nodes=names or None) as listener:
+            power = act(Switch(lab.home, lab.folder, lab.plan, open_machines, tuple(names), limit, listener))
+    except KeyboardInterrupt:
+        raise Interrupted("stopped half-way", hint="klab status shows what runs; the same command goes on") from None
+    if as_json:
+        click.echo(json.dumps({"lab": lab.name, **asdict(power)}))
+    else:
+        _report(lab, power)
+
+
+def _report(lab: OpenLab, power: Power) -> None:
+    running, planes = set(power.running), [n.name for n in lab.plan.control_planes]
+    if not running:
+        note(f"{lab.name} is off after {elapsed(power.seconds)}; klab start {lab.name} brings it back")
+    elif power.lost_quorum:
+        answer = sum(name in running for name in planes)
+        off = next(name for name in planes if name not in running)
+        note(
+            f"{answer} of {len(planes)} control planes run, {quorum(len(planes))} are needed: etcd has lost its "
+            f"quorum, and the API server cannot answer; klab start {lab.name} {off} brings one back"
+        )
+    elif running >= set(power.nodes):
+        word = "Ready" if lab.plan.bootstrap == "full" else "up"
+        note(f"{lab.name if len(power.nodes) > 1 else power.nodes[0]} is {word} after {elapsed(power.seconds)}")
+    else:
+        note(f"{', '.join(n for n in power.nodes if n not in running)} off after {elapsed(power.seconds)}")

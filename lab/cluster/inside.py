@@ -1,0 +1,224 @@
+"""What only a node itself can tell: one small script over ssh, which prints KEY=VALUE.
+
+A slow guest pays for each program that starts there, so the script does with the shell's own
+means what it can; containerd's client is the one Go program in it. It reads and changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lab.errors import LabError
+from lab.machines.emulator import dilated_time
+from lab.machines.protocol import Machines
+from lab.render.flannel import LAB_INTERFACE, SUBNET_FILE
+from lab.store import Record
+
+ASK_SECONDS = 60.0
+UNITS = ("kubelet", "containerd", "chrony", "docker-registry", "haproxy", "keepalived")
+STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+LAST_KEY = "now="
+UPTIME_STEP = 0.01  # seconds: proc_uptime(5) has two digits
+COMM_LENGTH = 15  # the kernel cuts a process's name there: proc_pid_comm(5)
+
+SCRIPT = f"""\
+export LC_ALL=C
+read -r up _ < /proc/uptime; echo "begin=$up"
+for file in /proc/[0-9]*/comm; do
+    read -r name < "$file" || continue
+    case $name in {"|".join(name[:COMM_LENGTH] for name in STATIC_PODS)}) echo "process=$name" ;; esac
+done 2> /dev/null
+systemctl show --property=Id,LoadState,ActiveState,SubState,UnitFileState,Result {" ".join(UNITS)} |
+    sed -e 's/^$/unit=/' -e t -e 's/^/unit./'
+systemctl -q is-active kubelet || echo "kubelet=$(journalctl -q -n 1 -o cat _SYSTEMD_UNIT=kubelet.service)"
+df -P / | awk 'NR == 2 {{ sub("%", "", $5); print "disk=" $5; print "free=" $4 }}'
+df -Pi / | awk 'NR == 2 {{ sub("%", "", $5); print "inodes=" $5 }}'
+awk 'NR > 1 {{ print "swap=" $1 }}' /proc/swaps
+ip -4 -o addr show dev {LAB_INTERFACE} | awk '{{ print "address=" $4 }}'
+[ -s {SUBNET_FILE} ] && echo subnet=yes
+for file in /etc/cni/net.d/*.conf*; do [ -s "$file" ] && echo "cni=$file"; done
+for file in /etc/kubernetes/manifests/*.yaml; do [ -s "$file" ] && echo "manifest=${{file##*/}}"; done
+for file in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt /etc/kubernetes/*.conf \\
+    /var/lib/kubelet/pki/kubelet-client-current.pem; do
+    [ -s "$file" ] && set -- "$@" "$file"
+done
+[ $# -gt 0 ] && awk '
+    /-BEGIN CERTIFICATE-/ {{ on = 1; pem = ""; next }}
+    /-END CERTIFICATE-/ {{ if (on) print "certificate=" FILENAME " " pem; on = 0; next }}
+    on {{ pem = pem $0 }}
+    $1 == "client-certificate-data:" {{ print "certificate=" FILENAME " " $2 }}' "$@"
+if images=$(timeout 30 ctr --connect-timeout 5s -n k8s.io images ls -q 2> /dev/null); then
+    echo images=seen
+    printf '%s\\n' "$images" | sed 's/^/image=/'
+fi
+read -r up _ < /proc/uptime; echo "end=$up"
+date +{LAST_KEY}%s.%N
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A systemd unit, in systemd's words: load (loaded, masked, not-found), active, sub, enabled, result."""
+
+    load: str = "not-found"
+    active: str = "unknown"
+    sub: str = ""
+    enabled: str = ""
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How far a node's clock is from the lab's timeline, in seconds: `offset` is at most `uncertainty` wrong.
+
+    The timeline is where the guests' clocks should be by the host's; it only serves to set
+    nodes that were asked at different moments against each other.
+    """
+
+    offset: float
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What one node said of itself.
+
+    `disk` and `inodes` are percent used of the root file system, `free` its free KiB; None
+    where it said nothing. `certificates` are those in files, with the days left by the guests'
+    clocks. `images` is None where containerd does not tell. `kubelet` is the last thing the
+    kubelet said when it does not run.
+    """
+
+    units: Mapping[str, Unit]
+    clock: Clock | None = None
+    disk: int | None = None
+    free: int | None = None
+    inodes: int | None = None
+    swap: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    subnet: bool = False
+    cni: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
+    processes: tuple[str, ...] = ()
+    certificates: tuple[tuple[str, float], ...] = ()
+    images: tuple[str, ...] | None = None
+    kubelet: str = ""
+
+    def unit(self, name: str) -> Unit:
+        return self.units.get(name, Unit())
+
+
+def ask_nodes(machines: Machines, record: Record, nodes: Sequence[str]) -> dict[str, NodeReport | str]:
+    """Ask nodes about themselves, side by side; one that does not answer is a text that says why."""
+    if not nodes:
+        return {}
+    with ThreadPoolExecutor(max_workers=min(16, len(nodes))) as pool:
+        return dict(zip(nodes, pool.map(lambda name: _ask(machines, record, name), nodes), strict=True))
+
+
+def _ask(machines: Machines, record: Record, name: str) -> NodeReport | str:
+    began = time.time()
+    try:
+        done = machines.ssh(name, ["sudo", "sh", "-s"], timeout=ASK_SECONDS, check=False, stdin=SCRIPT)
+    except LabError as error:
+        return "; ".join((error.message, *error.details[-1:]))
+    if LAST_KEY not in done.stdout:
+        return f"it did not tell all it was asked: exit code {done.code}; {'; '.join(done.tail[-1:])}"
+    return parse(done.stdout, record, began, time.time())
+
+
+def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
+    """Read what the script printed.
+
+    Args:
+        text: its output.
+        record: for the guests' clocks.
+        began: the host's clock before the node was asked, in seconds since 1970.
+        ended: the same when the answer was there.
+    """
+    said: dict[str, list[str]] = {}
+    units: dict[str, Unit] = {}
+    block: dict[str, str] = {}
+    for line in [*text.splitlines(), "unit="]:
+        key, _, value = line.partition("=")
+        if key.startswith("unit."):
+            block[key.removeprefix("unit.")] = value
+        elif key == "unit":
+            if "Id" in block:
+                units[block["Id"].removesuffix(".service")] = _unit(block)
+            block = {}
+        else:
+            said.setdefault(key, []).append(value)
+    # A guest's certificates are good or not by its own clock, wherever that stands.
+    try:
+        now = float(said["now"][0])
+    except (KeyError, ValueError):
+        now = dilated_time(ended, record.epoch, record.dilation)
+
+    def all_of(key: str) -> tuple[str, ...]:
+        return tuple(value for value in said.get(key, ()) if value)
+
+    return NodeReport(
+        units=units,
+        clock=_clock(said, record, began, ended),
+        disk=_number(said, "disk"),
+        free=_number(said, "free"),
+        inodes=_number(said, "inodes"),
+        swap=all_of("swap"),
+        addresses=tuple(address.partition("/")[0] for address in all_of("address")),
+        subnet="subnet" in said,
+        cni=all_of("cni"),
+        manifests=tuple(name.removesuffix(".yaml") for name in all_of("manifest")),
+        processes=tuple(p for p in STATIC_PODS if p[:COMM_LENGTH] in said.get("process", ())),
+        certificates=tuple(_certificates(all_of("certificate"), now)),
+        images=all_of("image") if "images" in said else None,
+        kubelet=" ".join(" ".join(all_of("kubelet")).split())[:300],
+    )
+
+
+def _unit(block: Mapping[str, str]) -> Unit:
+    keys = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result")
+    return Unit(*(block.get(key, "") for key in keys))
+
+
+def _number(said: Mapping[str, Sequence[str]], key: str) -> int | None:
+    try:
+        return int(said[key][0])
+    except (KeyError, ValueError):
+        return None
+
+
+def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ended: float) -> Clock | None:
+    """The node's clock against the lab's timeline.
+
+    The script ran somewhere between question and answer. Its own length, by the node's uptime,
+    is no part of the doubt: what is left is the way there and back.
+    """
+    try:
+        now, length = float(said["now"][0]), float(said["end"][0]) - float(said["begin"][0])
+    except (KeyError, ValueError):
+        return None
+    earliest = dilated_time(began, record.epoch, record.dilation) + length
+    latest = dilated_time(ended, record.epoch, record.dilation)
+    return Clock(now - (earliest + latest) / 2, max(0.0, (latest - earliest) / 2) + UPTIME_STEP)
+
+
+def _certificates(lines: Sequence[str], now: float) -> Iterator[tuple[str, float]]:
+    """The files and the days left; DER in base64 as in a .crt, or a whole PEM in base64 as in a kubeconfig."""
+    from cryptography import x509
+
+    for line in lines:
+        file, _, text = line.partition(" ")
+        try:
+            raw = base64.b64decode(text)
+            read = x509.load_pem_x509_certificate if raw.startswith(b"-----") else x509.load_der_x509_certificate
+            expires: datetime.datetime = read(raw).not_valid_after_utc
+        except (binascii.Error, ValueError):
+            continue
+        yield file, (expires.timestamp() - now) / 86400

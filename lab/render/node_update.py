@@ -1,0 +1,44 @@
+"""What a node that runs must learn when the lab has grown or shrunk: a script for root's shell on it."""
+
+from __future__ import annotations
+
+from lab.plan import Node, Plan
+from lab.render.balancer import HAPROXY_FILE, KEEPALIVED_FILE, render_haproxy, render_keepalived
+from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
+
+# Ends each file in the script; no file that klab renders has such a line.
+_END = "KLAB_END_OF_FILE"
+
+_HEAD = """\
+set -eu
+# Writes a file only where it differs, and says so by its exit code.
+put() {
+    cat > "$1.klab"
+    if cmp -s "$1" "$1.klab"; then rm -f "$1.klab"; return 1; fi
+    chmod 644 "$1.klab" && mv "$1.klab" "$1"
+}
+"""
+
+
+def render_update(plan: Plan, node: Node) -> str:
+    """The script that brings one node's names, time sources and load balancer to the plan. Idempotent."""
+    parts = [_HEAD, _put(HOSTS_FILE, render_hosts(plan), ":")]
+    parts.append(_put(CHRONY_FILE, render_chrony(plan, node), "systemctl restart chrony"))
+    balancer = plan.load_balancer
+    if balancer is not None and node.name in balancer.nodes:
+        parts.append(_put(HAPROXY_FILE, render_haproxy(plan, balancer), "systemctl -q try-reload-or-restart haproxy"))
+        parts.append(
+            _put(
+                KEEPALIVED_FILE,
+                render_keepalived(plan, balancer, node),
+                "systemctl -q try-reload-or-restart keepalived",
+            )
+        )
+        parts.append("systemctl -q enable --now haproxy keepalived\n")
+    elif balancer is not None:
+        parts.append("systemctl -q disable --now haproxy keepalived\n")
+    return "".join(parts)
+
+
+def _put(path: str, content: str, then: str) -> str:
+    return f"if put {path} <<'{_END}'\n{content}{_END}\nthen {then}; fi\n"

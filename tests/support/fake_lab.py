@@ -1,0 +1,106 @@
+"""A lab on disk with fake machines, and a cluster that answers what the requirements ask."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import time
+import uuid
+from typing import Any
+
+from lab.catalog import load_catalog
+from lab.cluster.api import UnreachableError
+from lab.machines.fake import FakeMachines
+from lab.machines.protocol import NodeState
+from lab.plan import Plan, decide
+from lab.planfile import to_json
+from lab.scenario import Bootstrap, Scenario, Topology
+from lab.store import Home, LabFolder, Record
+
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+OFF = {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}]}
+
+
+def opener(base: type[FakeMachines] = FakeMachines, **attributes: Any) -> Any:
+    """What opens fake machines with these attributes."""
+    kind = type("Machines", (base,), attributes)
+    return lambda *args: kind(*args)
+
+
+def lab_on_disk(
+    home: Home, *, control_planes: int, workers: int, bootstrap: Bootstrap, name: str = "demo"
+) -> tuple[LabFolder, Plan]:
+    """A lab that is Ready, its fake machines running."""
+    topology = Topology(control_planes=control_planes, workers=workers)
+    plan = decide(Scenario(version=1, name=name, topology=topology, bootstrap=bootstrap), load_catalog())
+    folder = home.lab(name)
+    folder.logs.mkdir(parents=True)
+    (folder.path / "plan.json").write_text(to_json(plan))
+    now = time.time()
+    record = Record(str(uuid.uuid4()), name, "fake", "box", 0, "ready", now, True, 1.0, now)
+    folder.write_record(record)
+    machines = FakeMachines(home, folder, plan, record, None)
+    (folder.path / "fake").mkdir()
+    for node in plan.nodes:
+        machines.set_state(node.name, NodeState.STOPPED)
+    machines.start([n.name for n in plan.nodes])
+    return folder, plan
+
+
+class FakeCluster:
+    """Stands in for `lab.cluster.api.Api`: a healthy cluster of `nodes`, but for those in `not_ready`.
+
+    Remembers the paths it was asked for. Each look at the leases finds them renewed.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[str] = []
+        self.not_ready: set[str] = set()
+        self.asked: list[str] = []
+        self.applied: list[dict[str, Any]] = []
+        self.deleted: list[str] = []
+        self.unreachable = False
+        self._counter = itertools.count()
+
+    def text(self, path: str, **_: object) -> str:
+        self._note(path)
+        return "ok"
+
+    def get(self, path: str, **_: object) -> Any:
+        self._note(path)
+        if path == "/api/v1/nodes":
+            return {"items": [{"metadata": {"name": n}, "status": self._status(n)} for n in self.nodes]}
+        if "leases" in path:
+            renewed = str(next(self._counter))
+            return {"items": [{"metadata": {"name": n}, "spec": {"renewTime": renewed}} for n in self.nodes]}
+        if "/pods/" in path:
+            return {"status": READY}
+        parts = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+        names = [f"{part}-{n}" for n in self.nodes for part in parts]
+        pods = [self._pod(name) for name in [*names, "coredns-1", "kube-proxy-1", "kube-flannel-1"]]
+        return {"items": pods}
+
+    def apply(self, manifest: dict[str, Any], **_: object) -> None:
+        self._note(f"apply {manifest['kind']}")
+        self.applied.append(manifest)
+
+    def delete(self, path: str, **_: object) -> None:
+        self._note(f"delete {path}")
+        self.deleted.append(path)
+        if path.startswith("/api/v1/nodes/"):
+            self.nodes.remove(path.rsplit("/", 1)[1])
+
+    def clock(self, **_: object) -> datetime.datetime:
+        return datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+
+    def _note(self, path: str) -> None:
+        self.asked.append(path)
+        if self.unreachable:
+            raise UnreachableError("the API server does not answer")
+
+    def _status(self, node: str) -> dict[str, Any]:
+        return OFF if node in self.not_ready else READY
+
+    @staticmethod
+    def _pod(name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {}, "status": READY}

@@ -1,0 +1,160 @@
+"""A real lab for end-to-end tests: klab as a person runs it, with a KLAB_HOME of its own.
+
+Hence a private libvirt and a network of its own; boxes and the build cache are those of the
+person's home, so that a second run builds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.store import Home
+from support.host import HostView, look_at_host
+
+KLAB = [sys.executable, "-m", "lab.cli.main"]
+CREATE_SECONDS = 60 * 60
+COMMAND_SECONDS = 40 * 60
+
+
+def say(text: str) -> None:
+    """Progress for whoever watches a long run."""
+    sys.stderr.write(f"[lab] {text}\n")
+    sys.stderr.flush()
+
+
+@dataclass
+class Lab:
+    """klab, pointed at the lab under test."""
+
+    home: Path
+    scenario: str
+    name: str
+    before: HostView
+    created: dict[str, Any] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "KLAB_HOME": str(self.home), "NO_COLOR": "1"}
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "labs" / self.name
+
+    def klab(self, *words: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        began = time.monotonic()
+        done = subprocess.run(
+            [*KLAB, *words], env=self.env, input=stdin, capture_output=True, text=True, timeout=COMMAND_SECONDS
+        )
+        if time.monotonic() - began > 20:
+            say(f"klab {' '.join(words)}: {time.monotonic() - began:.0f} s")
+        if check:
+            assert done.returncode == 0, f"klab {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def result(self, *words: str, check: bool = True) -> Any:
+        """The result of a command with `--json`: all of its output, or the last line after its events."""
+        text = self.klab(*words, "--json", check=check).stdout
+        try:
+            return json.loads(text)
+        except ValueError:
+            return json.loads(text.splitlines()[-1])
+
+    def kubectl(self, *words: str, check: bool = True, stdin: str | None = None) -> str:
+        return self.klab("kubectl", self.name, "--", *words, check=check, stdin=stdin).stdout
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def on(self, node: str, script: str, *, check: bool = True) -> str:
+        """Run a shell script as root on a node."""
+        return self.klab("ssh", self.name, node, "--", "sudo", "bash", "-s", stdin=script, check=check).stdout
+
+    def inside(self, code: str, *, seconds: float = 300) -> str:
+        """Run Python where the host meets the lab's network."""
+        done = subprocess.run(
+            [sys.executable, "-c", ENTER + code],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+        return found
+
+    @property
+    def nodes(self) -> list[str]:
+        return [n["name"] for n in self.plan["nodes"]]
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        return {n["name"]: n["address"] for n in self.plan["nodes"]}
+
+    def create(self) -> int:
+        """`klab create`, its events passed on as progress."""
+        argv = [*KLAB, "create", self.scenario, "--name", self.name, "--json"]
+        began = time.monotonic()
+        with subprocess.Popen(argv, env=self.env, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                data = json.loads(line)
+                if "event" in data:
+                    event = data["event"]
+                    words = (event["node"] or "lab", event["phase"], event["state"], event["text"])
+                    say(f"{time.monotonic() - began:6.0f}s {' '.join(words)}")
+                else:
+                    self.created = data
+            return child.wait(CREATE_SECONDS)
+
+    def create_cut_off(self, sign: signal.Signals, after: float) -> subprocess.CompletedProcess[str]:
+        """`klab create`, sent a signal after some seconds."""
+        argv = [*KLAB, "create", self.scenario, "--name", self.name]
+        with subprocess.Popen(argv, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(after)
+            child.send_signal(sign)
+            out, err = child.communicate(timeout=120)
+        return subprocess.CompletedProcess(argv, child.returncode, out, err)
+
+    def destroy(self) -> None:
+        say("destroy")
+        self.klab("destroy", "-y", self.name, check=False)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+# What Python code begins with that is to run inside the lab's network.
+ENTER = "from lab.machines import enter_host_network; from lab.store import Home\nenter_host_network(Home.default())\n"
+
+
+def prepare(folder: Path, scenario: str, name: str) -> Lab:
+    """A home for a lab, with a box to make it from; nothing runs yet."""
+    real = Home.default().root
+    home = folder / "home"
+    home.mkdir()
+    for shared in ("boxes", "cache"):
+        (real / shared).mkdir(parents=True, exist_ok=True)
+        (home / shared).symlink_to(real / shared)
+    lab = Lab(home, scenario, name, look_at_host())
+    say("building the box, unless it is there")
+    subprocess.run([*KLAB, "box", "build"], env=lab.env, check=True, timeout=CREATE_SECONDS)
+    return lab
+
+
+def adopt(home: Path, scenario: str, name: str) -> Lab:
+    """A lab that was created before, in a KLAB_HOME that is there."""
+    return Lab(home, scenario, name, look_at_host())

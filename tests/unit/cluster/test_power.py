@@ -1,0 +1,132 @@
+"""Stop, start and reboot over the shipped fake. Real machines: tests/contract, tests/e2e."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_lab import FakeCluster, lab_on_disk, opener
+
+from lab.cluster import power, watch
+from lab.cluster.power import Switch, reboot, start, stop
+from lab.errors import Conflict, MachineError
+from lab.machines.fake import FakeMachines
+from lab.machines.protocol import NodeState
+from lab.plan import Plan
+from lab.store import Home, LabFolder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
+        monkeypatch.setattr(watch, name, 0.01)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    made = FakeCluster()
+    monkeypatch.setattr(power, "Api", lambda *_: made)
+    return made
+
+
+class Lab:
+    def __init__(self, home: Home, folder: LabFolder, plan: Plan) -> None:
+        self.switch = Switch(home, folder, plan, opener())
+        self.machines = FakeMachines(home, folder, plan, folder.record(), None)
+
+    def names(self, state: NodeState) -> set[str]:
+        return {name for name, now in self.machines.states().items() if now == state}
+
+    def of(self, *nodes: str, **attributes: Any) -> Switch:
+        return replace(self.switch, nodes=nodes, open_machines=opener(**attributes))
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Lab:
+    home = Home(tmp_path)
+    return Lab(home, *lab_on_disk(home, control_planes=1, workers=1, bootstrap="none"))
+
+
+@pytest.fixture
+def ha(tmp_path: Path, cluster: FakeCluster) -> Lab:
+    home = Home(tmp_path)
+    folder, plan = lab_on_disk(home, control_planes=3, workers=1, bootstrap="full")
+    cluster.nodes = [n.name for n in plan.nodes]
+    return Lab(home, folder, plan)
+
+
+def test_a_lab_stops_and_starts(plain: Lab) -> None:
+    done = stop(plain.switch)
+    assert plain.names(NodeState.STOPPED) == {"cp1", "w1"}
+    assert (done.nodes, done.running) == (("cp1", "w1"), ())
+    done = start(plain.switch)
+    assert plain.names(NodeState.RUNNING) == {"cp1", "w1"}
+    assert done.running == ("cp1", "w1")
+
+
+def test_one_node_stops_and_starts(plain: Lab) -> None:
+    assert stop(plain.of("w1")).running == ("cp1",)
+    assert start(plain.of("w1")).running == ("cp1", "w1")
+
+
+def test_stopping_twice_and_starting_twice_changes_nothing(plain: Lab) -> None:
+    stop(plain.switch)
+    assert stop(plain.switch).running == ()
+    start(plain.switch)
+    boots = [plain.machines.ssh(n, ["cat", "/proc/sys/kernel/random/boot_id"], 5).stdout for n in ("cp1", "w1")]
+    start(plain.switch)
+    assert boots == [plain.machines.ssh(n, ["cat", "/proc/sys/kernel/random/boot_id"], 5).stdout for n in ("cp1", "w1")]
+
+
+def test_a_reboot_is_a_new_boot(plain: Lab) -> None:
+    command = ["cat", "/proc/sys/kernel/random/boot_id"]
+    before = plain.machines.ssh("w1", command, 5).stdout
+    reboot(plain.of("w1"))
+    assert plain.machines.ssh("w1", command, 5).stdout != before
+    assert plain.names(NodeState.RUNNING) == {"cp1", "w1"}
+
+
+def test_a_guest_that_does_not_shut_down_is_named_with_the_way_out(plain: Lab) -> None:
+    stubborn = replace(plain.of(stubborn=frozenset({"w1"})), timeout=0.05)
+    with pytest.raises(MachineError, match="w1 did not shut down") as caught:
+        stop(stubborn)
+    assert "klab stop --force w1" in caught.value.hint
+    assert plain.names(NodeState.STOPPED) == {"cp1"}
+    stop(stubborn, force=True)
+    assert plain.names(NodeState.STOPPED) == {"cp1", "w1"}
+
+
+def test_a_half_made_lab_is_refused_with_what_to_do(plain: Lab) -> None:
+    plain.switch.folder.update_record(phase="creating")
+    with pytest.raises(Conflict, match="half made") as caught:
+        start(plain.switch)
+    assert "klab create" in caught.value.hint
+
+
+def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: FakeCluster) -> None:
+    stop(ha.switch)
+    cluster.asked.clear()
+    done = start(ha.switch)
+    assert not done.lost_quorum
+    leases = next(i for i, path in enumerate(cluster.asked) if "leases" in path)
+    nodes = next(i for i, path in enumerate(cluster.asked) if path == "/api/v1/nodes")
+    assert leases < nodes
+
+
+def test_without_a_quorum_nobody_waits_for_the_cluster(ha: Lab, cluster: FakeCluster) -> None:
+    stop(ha.switch)
+    cluster.asked.clear()
+    done = start(ha.of("cp1", "w1"))
+    assert done.lost_quorum
+    assert cluster.asked == []
+    assert not start(ha.of("cp2")).lost_quorum
+    assert cluster.asked
+
+
+def test_what_is_off_is_not_waited_for(ha: Lab, cluster: FakeCluster) -> None:
+    stop(ha.of("cp3"))
+    cluster.not_ready = {"cp3"}
+    stop(ha.of("w1"))
+    assert start(ha.of("w1")).running == ("cp1", "cp2", "w1")

@@ -1,0 +1,281 @@
+"""Grow and shrink over the shipped fake. Real clusters: tests/e2e."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_lab import FakeCluster, lab_on_disk, opener
+
+from lab.changes import quorum
+from lab.cluster import power, scale, watch
+from lab.cluster.scale import Change, add_node, remove_node, replace_node
+from lab.errors import ClusterError, Conflict, HostError, LabError, NotFound, UsageError
+from lab.machines.fake import FakeMachines
+from lab.machines.protocol import NodeState
+from lab.plan import Node, Plan
+from lab.planfile import from_json
+from lab.store import Home, LabFolder
+from lab.waiting import Deadline
+
+WELL = "klab: cloud-init begin\nklab: boot done\nklab: join done\nklab: clean done\n"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
+        monkeypatch.setattr(watch, name, 0.01)
+
+
+@dataclass(frozen=True)
+class FakeMember:
+    name: str
+    healthy: bool = True
+
+
+class FakeEtcd:
+    def __init__(self, names: Sequence[str]) -> None:
+        self.found = [FakeMember(name) for name in names]
+        self.removed: list[str] = []
+
+    def members(self) -> tuple[FakeMember, ...]:
+        return tuple(self.found)
+
+    def refuse_loss(self, name: str) -> None:
+        well = sum(m.healthy for m in self.found if m.name != name)
+        if well < quorum(len(self.found) - 1):
+            raise ClusterError(f"without {name} etcd would lose its quorum")
+
+    def remove_member(self, name: str) -> bool:
+        if name not in {m.name for m in self.found}:
+            return False
+        self.removed.append(name)
+        self.found = [m for m in self.found if m.name != name]
+        return True
+
+
+class Joining(FakeMachines):
+    """Fake machines that join the fake cluster as soon as they run, unless told not to."""
+
+    cluster: FakeCluster
+    says = WELL
+    joins = True
+
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        super().up(deadline, on_line, nodes)
+        for name in nodes or ():
+            with self.consoles()[name].open("a") as out:
+                out.write(self.says)
+            if self.joins and name not in self.cluster.nodes:
+                self.cluster.nodes.append(name)
+
+
+class Lab:
+    """A lab to change, and what can be seen of it afterwards."""
+
+    def __init__(self, home: Home, folder: LabFolder, plan: Plan, cluster: FakeCluster, etcd: FakeEtcd) -> None:
+        self.home, self.folder, self.cluster, self.etcd = home, folder, cluster, etcd
+        cluster.nodes = [n.name for n in plan.nodes]
+
+    def change(self, **attributes: Any) -> Change:
+        return Change(
+            self.home,
+            self.folder,
+            self.plan,
+            opener(Joining, cluster=self.cluster, **attributes),
+            None,
+            "true",  # in kubectl's place
+            lambda _plan, _nodes: None,
+            timeout=20,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        return from_json((self.folder.path / "plan.json").read_text())
+
+    @property
+    def names(self) -> list[str]:
+        return [n.name for n in self.plan.nodes]
+
+    @property
+    def machines(self) -> FakeMachines:
+        return FakeMachines(self.home, self.folder, self.plan, self.folder.record(), None)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    made = FakeCluster()
+    for module in (power, scale):
+        monkeypatch.setattr(module, "Api", lambda *_: made)
+    return made
+
+
+def lab_of(planes: int, workers: int, tmp_path: Path, cluster: FakeCluster, patch: pytest.MonkeyPatch) -> Lab:
+    home = Home(tmp_path)
+    folder, plan = lab_on_disk(home, control_planes=planes, workers=workers, bootstrap="full")
+    etcd = FakeEtcd([n.name for n in plan.control_planes])
+    patch.setattr(scale, "Etcd", lambda *_: etcd)
+    return Lab(home, folder, plan, cluster, etcd)
+
+
+@pytest.fixture
+def small(tmp_path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return lab_of(1, 1, tmp_path, cluster, monkeypatch)
+
+
+@pytest.fixture
+def ha(tmp_path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return lab_of(3, 2, tmp_path, cluster, monkeypatch)
+
+
+def test_a_worker_joins_with_a_fresh_token_that_is_gone_afterwards(small: Lab) -> None:
+    changed = scale.scale(small.change(), workers=2)
+    assert changed.joined == ("w2",)
+    assert small.names == ["cp1", "w1", "w2"]
+    assert small.machines.states()["w2"] == NodeState.RUNNING
+    (secret,) = [m for m in small.cluster.applied if m["kind"] == "Secret"]
+    assert secret["stringData"]["expiration"] == "2030-01-02T00:00:00Z", "by the cluster's clock"
+    assert small.cluster.deleted == [f"/api/v1/namespaces/kube-system/secrets/{secret['metadata']['name']}"]
+    assert not list(small.folder.path.rglob("*.iso"))
+
+
+def test_a_worker_leaves_the_cluster_and_the_plan(small: Lab) -> None:
+    scale.scale(small.change(), workers=2)
+    changed = scale.scale(small.change(), workers=1)
+    assert changed.left == ("w2",)
+    assert small.names == ["cp1", "w1"]
+    assert "/api/v1/nodes/w2" in small.cluster.deleted
+    assert not [line for line in small.machines.leftovers() if "w2" in line]
+
+
+def test_scaling_to_what_is_there_does_nothing(small: Lab) -> None:
+    changed = scale.scale(small.change(), workers=1, control_planes=1)
+    assert (changed.joined, changed.left) == ((), ())
+    assert small.cluster.applied == []
+
+
+def test_a_join_that_was_cut_off_is_begun_anew_by_the_same_command(small: Lab) -> None:
+    failing = small.change(says="klab: join failed kubeadm join failed 3 times\n", joins=False)
+    with pytest.raises(ClusterError, match="w2 failed in phase join"):
+        scale.scale(failing, workers=2)
+    assert small.names == ["cp1", "w1", "w2"], "the plan knows of it, so that nothing is lost"
+    assert scale.scale(small.change(), workers=2).joined == ("w2",)
+    assert small.cluster.nodes == ["cp1", "w1", "w2"]
+
+
+def test_so_does_node_add_by_name(small: Lab) -> None:
+    with pytest.raises(ClusterError):
+        add_node(small.change(says="klab: join failed x\n", joins=False), "worker", "gpu")
+    assert add_node(small.change(), "worker", "gpu").joined == ("gpu",)
+    with pytest.raises(Conflict, match="'gpu' already"):
+        add_node(small.change(), "worker", "gpu")
+
+
+def test_control_planes_join_one_by_one_and_the_others_learn_of_them(ha: Lab) -> None:
+    told: list[tuple[str, str]] = []
+
+    def ssh(self: FakeMachines, node: str, command: Sequence[str], *args: Any, **more: Any) -> Any:
+        if more.get("stdin"):
+            told.append((node, more["stdin"]))
+        return FakeMachines.ssh(self, node, command, *args, **more)
+
+    changed = scale.scale(ha.change(ssh=ssh), control_planes=5)
+    assert changed.joined == ("cp4", "cp5")
+    assert [node for node, _ in told] == ["cp1", "cp2", "cp3", "w1", "w2", "cp1", "cp2", "cp3", "cp4", "w1", "w2"]
+    assert all("server cp5 192.168.56.15:6443" in script for node, script in told if node == "cp1")
+    assert not any("haproxy.cfg" in script for node, script in told if node == "w1")
+
+
+def test_a_control_plane_leaves_etcd_too(ha: Lab) -> None:
+    changed = replace_node(ha.change(), "cp2")
+    assert (changed.left, changed.joined) == (("cp2",), ("cp2",))
+    assert ha.etcd.removed == ["cp2"]
+    assert ha.names == ["cp1", "cp2", "cp3", "w1", "w2"]
+
+
+def test_what_would_lose_the_quorum_is_refused_before_anything_happens(ha: Lab) -> None:
+    ha.etcd.found = [FakeMember("cp1"), FakeMember("cp2"), FakeMember("cp3", healthy=False)]
+    with pytest.raises(ClusterError, match="without cp2 etcd would lose its quorum"):
+        replace_node(ha.change(), "cp2")
+    assert ha.machines.states()["cp2"] == NodeState.RUNNING
+    assert ha.etcd.removed == []
+    assert replace_node(ha.change(), "cp3").joined == ("cp3",)
+
+
+def test_the_only_control_plane_cannot_be_replaced(small: Lab) -> None:
+    with pytest.raises(UsageError, match="needs a control plane"):
+        replace_node(small.change(), "cp1")
+    with pytest.raises(UsageError, match="needs a control plane"):
+        remove_node(small.change(), "cp1")
+
+
+def test_a_lab_without_a_virtual_ip_gets_no_second_control_plane(small: Lab) -> None:
+    with pytest.raises(UsageError, match="no virtual IP"):
+        scale.scale(small.change(), control_planes=3)
+    assert small.cluster.applied == []
+
+
+def test_numbers_that_make_no_sense_are_refused_before_anything_happens(ha: Lab) -> None:
+    with pytest.raises(UsageError, match="2 control planes need 2"):
+        scale.scale(ha.change(), control_planes=2)
+    with pytest.raises(UsageError, match="4 control planes need 3"):
+        add_node(ha.change(), "control-plane")
+    with pytest.raises(NotFound, match="no node called 'w9'"):
+        remove_node(ha.change(), "w9")
+    assert ha.cluster.applied == []
+
+
+def test_a_host_without_room_is_said_before_anything_happens(small: Lab) -> None:
+    def full(_plan: Plan, _nodes: Sequence[Node]) -> None:
+        raise HostError("no room")
+
+    with pytest.raises(HostError):
+        scale.scale(replace(small.change(), fits=full), workers=2)
+    assert small.names == ["cp1", "w1"]
+
+
+def test_a_cluster_that_does_not_answer_is_left_alone(small: Lab) -> None:
+    small.cluster.unreachable = True
+    acts: list[Callable[[Change], object]] = [
+        lambda change: scale.scale(change, workers=2),
+        lambda change: remove_node(change, "w1"),
+    ]
+    for act in acts:
+        with pytest.raises(ClusterError, match="must answer before"):
+            act(small.change())
+    assert small.names == ["cp1", "w1"]
+
+
+def test_a_lab_that_is_not_ready_is_refused(small: Lab) -> None:
+    small.folder.update_record(phase="creating")
+    with pytest.raises(Conflict, match="not ready"):
+        scale.scale(small.change(), workers=2)
+
+
+def test_a_node_that_is_off_leaves_without_being_drained(small: Lab) -> None:
+    small.machines.power_off(["w1"])
+    events: list[str] = []
+    change = replace(small.change(), listener=lambda e: events.append(e.phase))
+    assert remove_node(change, "w1").left == ("w1",)
+    assert "drain" not in events
+
+
+def test_a_drain_that_fails_is_noted_and_does_not_keep_the_node(small: Lab) -> None:
+    notes: list[str] = []
+    change = replace(
+        small.change(), kubectl="false", listener=lambda e: notes.append(e.text) if e.state == "note" else None
+    )
+    assert remove_node(change, "w1").left == ("w1",)
+    assert notes
+
+
+def test_errors_of_a_node_that_cannot_be_told_name_it(small: Lab) -> None:
+    def ssh(_self: FakeMachines, *_: Any, **more: Any) -> Any:
+        if more.get("stdin"):
+            raise LabError("no route")
+
+    with pytest.raises(ClusterError, match="cp1 cannot be told"):
+        scale.scale(small.change(ssh=ssh), workers=2)
