@@ -35,7 +35,7 @@ Vagrant.configure("2") do |config|
     libvirt.emulator_path = '/srv/klab/bin/qemu-dilated'
     libvirt.qemuenv('KLAB_EPOCH' => '1.5', 'KLAB_RATE' => '0.3')
     libvirt.disk_bus = "virtio"
-    libvirt.disk_driver cache: 'unsafe', discard: "unmap"
+    libvirt.disk_driver cache: 'writeback', discard: "unmap"
     libvirt.nic_model_type = "virtio"
     libvirt.graphics_type = "none"
     libvirt.usb_controller model: "none"
