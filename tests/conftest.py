@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -12,3 +14,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 settings.load_profile("klab")
+
+# A shell starts what runs in the background deaf to Ctrl-C, and its children with it; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
