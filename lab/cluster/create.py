@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +123,16 @@ def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     if record.phase == "destroying":
         raise Conflict(f"lab {folder.name!r} is half destroyed", hint=f"klab destroy -y {folder.name} finishes that")
     there = from_json((folder.path / "plan.json").read_text())
-    if there != plan:
-        raise Conflict(
-            f"a lab called {folder.name!r} exists, made from another scenario or seat",
-            details=_differences(there, plan),
-            hint=f"choose another name with --name, or klab destroy {folder.name} first",
-        )
+    if there == plan:
+        return
+    way = f"choose another name with --name, or klab destroy {folder.name} first"
+    if replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer, scenario=plan.scenario) == plan:
+        way = f"klab scale {folder.name} changes its size; else {way}"
+    raise Conflict(
+        f"a lab called {folder.name!r} exists, made from another scenario or seat, or scaled since",
+        details=_differences(there, plan),
+        hint=way,
+    )
 
 
 def _differences(there: Plan, wanted: Plan) -> list[str]:

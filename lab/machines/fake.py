@@ -89,7 +89,8 @@ class FakeMachines:
         absent = [node for node in wanted if self._read(node) == NodeState.ABSENT]
         if absent:
             raise MachineError(
-                f"there is no machine to start for {', '.join(absent)}", hint="klab create again makes what is missing"
+                f"there is no machine to start for {', '.join(absent)}",
+                hint=f"klab node replace {absent[0]} makes it anew",
             )
         for node in wanted:
             self._switch_on(node)

@@ -226,7 +226,7 @@ def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:
     absent = [name for name in nodes if name not in there]
     if absent:
         raise MachineError(
-            f"there is no machine to start for {', '.join(absent)}", hint="klab create again makes what is missing"
+            f"there is no machine to start for {', '.join(absent)}", hint=f"klab node replace {absent[0]} makes it anew"
         )
 
 

@@ -135,7 +135,11 @@ def test_another_scenario_under_the_same_name_is_refused_with_the_difference(hom
     with pytest.raises(Conflict) as caught:
         create(home, request_for(PLAIN.replace("workers: 1", "workers: 2"), catalog), opener())
     assert any("w2" in line for line in caught.value.details)
+    assert "klab scale plain" in caught.value.hint
     assert "klab destroy plain" in caught.value.hint
+    with pytest.raises(Conflict) as caught:
+        create(home, request_for(PLAIN + "cpus: 3\nnetwork: {cidr: 192.168.60.0/24}\n", catalog), opener())
+    assert "klab scale" not in caught.value.hint
 
 
 def test_a_lab_that_another_klab_works_on_is_left_alone(home: Home, catalog: Catalog) -> None:

@@ -221,7 +221,7 @@ def test_start_of_a_machine_that_does_not_exist_starts_none(make_host: Callable[
     host = make_host(cp1="off")
     with pytest.raises(MachineError, match="no machine to start for w1, w2") as caught:
         host.machines().start(["cp1", "w1", "w2"])
-    assert "klab create" in caught.value.hint
+    assert "klab node replace" in caught.value.hint
     assert host.machines().states()["cp1"] == NodeState.STOPPED
 
 

@@ -201,7 +201,7 @@ def test_start_of_a_machine_that_does_not_exist_starts_none(open_machines: Open)
     machines, manage = open_machines(cp1="poweroff")
     with pytest.raises(MachineError, match="no machine to start for w1") as caught:
         machines.start(["cp1", "w1"])
-    assert "klab create" in caught.value.hint
+    assert "klab node replace" in caught.value.hint
     assert manage.states["klab-demo_cp1"] == "poweroff"
 
 
