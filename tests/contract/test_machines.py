@@ -205,7 +205,7 @@ def test_a_node_comes_and_goes_without_the_others_taking_notice(lab: Lab) -> Non
     machines = grown.open()
     with pytest.raises(MachineError) as caught:
         machines.start(["w2"])
-    assert "klab create" in caught.value.hint
+    assert "klab node replace" in caught.value.hint
     machines.up(Deadline.after(LIMIT), print, nodes=["w2"])
     assert all_in(machines, NodeState.RUNNING)
     assert machines.ssh("w2", ["hostname"], timeout=60).stdout == "w2\n"
