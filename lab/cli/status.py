@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lab.cluster.facts import ClusterFacts, NodeFacts
 
 INTERVAL = 2.0
+# A kubelet explains itself at length; --json and klab doctor have all of it.
+WHY_WIDTH = 60
 
 
 @click.command()
@@ -113,7 +116,7 @@ def _row(node: NodeFacts, facts: ClusterFacts) -> list[str]:
         api,
         _member(node, facts),
         node.kubelet or "-",
-        _kubernetes(node),
+        shorten(_kubernetes(node), width=WHY_WIDTH, placeholder="..."),
     ]
 
 

@@ -7,6 +7,7 @@ What it means that something is so, and what to do about it, is the business of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import shorten
 
 from lab.changes import quorum
 from lab.cluster.etcd import Alarm, MemberStatus
@@ -263,4 +264,6 @@ def pod_line(facts: ClusterFacts) -> str:
     waiting = [p for p in facts.pods if p.system and not p.ready and p.node not in off]
     if not waiting:
         return "all ready"
-    return f"{len(waiting)} not ready: " + "; ".join(f"{p.name} ({p.why})" for p in waiting[:3])
+    return f"{len(waiting)} not ready: " + "; ".join(
+        f"{p.name} ({shorten(p.why, width=40, placeholder='...')})" for p in waiting[:3]
+    )
