@@ -123,13 +123,10 @@ class Readiness:
 
     def system_pods(self) -> list[str]:
         off = {n.name for n in self._plan.nodes} - {n.name for n in self._nodes}
-        pods = [
-            p
-            for p in self._api.get("/api/v1/pods")["items"]
-            if p["metadata"]["namespace"] in SYSTEM_NAMESPACES and p.get("spec", {}).get("nodeName") not in off
-        ]
-        missing = [_pod_state(p) for p in pods if _condition(p, "Ready").get("status") != "True"]
+        pods = [p for p in self._api.get("/api/v1/pods")["items"] if p["metadata"]["namespace"] in SYSTEM_NAMESPACES]
         names = [p["metadata"]["name"] for p in pods]
+        counting = [p for p in pods if p.get("spec", {}).get("nodeName") not in off]
+        missing = [_pod_state(p) for p in counting if _condition(p, "Ready").get("status") != "True"]
         missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
         return missing
 

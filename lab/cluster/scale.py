@@ -222,7 +222,7 @@ class _Run:
             raise
         machines.drop_seeds()
         revoke_token(self.api, token)
-        await_ready(watch, names)
+        await_ready(watch, [name for name, state in machines.states().items() if state == NodeState.RUNNING])
         self._joined += names
 
     def _take_back_member(self, node: Node) -> None:

@@ -76,9 +76,14 @@ class FakeCluster:
         if "/pods/" in path:
             return {"status": READY}
         parts = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-        names = [f"{part}-{n}" for n in self.nodes for part in parts]
-        pods = [self._pod(name) for name in [*names, "coredns-1", "kube-proxy-1", "kube-flannel-1"]]
-        return {"items": pods}
+        pods = [self._pod(f"{part}-{n}", n) for n in self.nodes for part in parts]
+        # All of DNS stands on the first node, as kubeadm leaves it.
+        return {
+            "items": [
+                *pods,
+                *(self._pod(name, self.nodes[0]) for name in ("coredns-1", "kube-proxy-1", "kube-flannel-1")),
+            ]
+        }
 
     def apply(self, manifest: dict[str, Any], **_: object) -> None:
         self._note(f"apply {manifest['kind']}")
@@ -102,5 +107,5 @@ class FakeCluster:
         return OFF if node in self.not_ready else READY
 
     @staticmethod
-    def _pod(name: str) -> dict[str, Any]:
-        return {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {}, "status": READY}
+    def _pod(name: str, node: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {"nodeName": node}, "status": READY}
