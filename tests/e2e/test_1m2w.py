@@ -242,7 +242,8 @@ def test_a_reboot_changes_nothing(lab: Lab, by_node: dict[str, dict[str, str]]) 
 
 
 def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
-    machine = lab.on("w2", "cat /etc/machine-id")
+    key = "cat /etc/ssh/ssh_host_ed25519_key.pub"  # made anew with the disk; the machine's id comes from its UUID
+    before = lab.on("w2", key)
     gone = lab.result("scale", "e2e", "--workers", "1")
     assert gone["left"] == ["w2"]
     assert lab.nodes == ["cp1", "w1"]
@@ -251,7 +252,7 @@ def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
     assert lab.result("scale", "e2e", "--workers", "1")["left"] == []
     back = lab.result("scale", "e2e", "--workers", "2")
     assert back["joined"] == ["w2"]
-    assert lab.on("w2", "cat /etc/machine-id") != machine
+    assert lab.on("w2", key) != before
     assert "w2" in lab.on("w1", "cat /etc/hosts")
     assert lab.result("status", "e2e")["ready"] is True
     assert not list(lab.folder.rglob("*.iso"))
