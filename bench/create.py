@@ -114,16 +114,19 @@ def critical_path(result: dict[str, Any]) -> float:
 
 def run_classroom(home: Home) -> float:
     """Wall seconds until the recipe's three nodes are Ready."""
-    enter_host_network(home)
     catalog = load_catalog()
     loaded = load_scenario("1m2w", catalog)
     plan = decide(loaded.scenario, catalog, name="classroom")
-    profile = probe_host(home, plan.cpus)
     box = find_box(home, plan.box, plan.kubernetes.version)
     folder = home.lab("classroom")
-    folder.path.mkdir(parents=True)
+    room = folder.path / "room"
+    room.mkdir(parents=True)
+    # From here on the machines' network is all there is: what comes from a mirror comes before.
+    _packages(room, load_recipe(plan.box, plan.kubernetes.version).suite)
+    enter_host_network(home)
+    profile = probe_host(home, plan.cpus)
     _seeds(plan, folder)
-    room = _room(home, plan, folder)
+    _fill(room, home, plan, folder)
     env = {
         **os.environ,
         "BENCH_BOX": f"klab/{box.folder.name.replace('@', '-')}",
@@ -178,13 +181,10 @@ def _seeds(plan: Plan, folder: LabFolder) -> None:
         (POOL / f"{node.name}.iso").chmod(0o644)
 
 
-def _room(home: Home, plan: Plan, folder: LabFolder) -> Path:
-    """What the server in the room holds: binaries, one archive of images, configuration."""
-    room = folder.path / "room"
-    room.mkdir()
+def _fill(room: Path, home: Home, plan: Plan, folder: LabFolder) -> None:
+    """What the server in the room holds beside packages: binaries, one archive of images, configuration."""
     for program in ("kubeadm", "kubelet", "kubectl"):
         shutil.copy(next(home.cache.glob(f"programs/*/bin/{program}")), room / program)
-    _packages(room, load_recipe(plan.box, plan.kubernetes.version).suite)
     layout = max(home.cache.glob("images/*/index.json"), key=lambda p: p.stat().st_mtime).parent
     with tarfile.open(room / "images.tar", "w") as tar:
         for entry in sorted(layout.iterdir()):
@@ -203,7 +203,6 @@ def _room(home: Home, plan: Plan, folder: LabFolder) -> Path:
         (room / f"join-{node.name}.yaml").write_text(render_join(plan, node, secrets, patient=True))
     (room / "10-flannel.conflist").write_text(render_cni())
     (room / "kube-flannel.yml").write_text(render_manifest(plan))
-    return room
 
 
 def _packages(room: Path, suite: str) -> None:
