@@ -11,26 +11,18 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from lab.errors import Conflict, NotFound, UsageError
-from lab.plan import Node, Plan, free_address, mac_address, node_uuid
+from lab.plan import NAME_PREFIX, Node, Plan, free_address, mac_address, node_uuid
+from lab.rules import MOST_CONTROL_PLANES, no_better, too_many
 from lab.scenario import Role, check_name
 
-PREFIX: dict[Role, str] = {"control-plane": "cp", "worker": "w"}
-MAX_CONTROL_PLANES = 7
 
-
-def quorum(members: int) -> int:
-    """How many of so many etcd members must answer."""
-    return members // 2 + 1
-
-
-def with_node(plan: Plan, role: Role, name: str | None = None, *, like: Node | None = None) -> Plan:
+def with_node(plan: Plan, role: Role, name: str | None = None) -> Plan:
     """The plan with one node more.
 
     Args:
         plan: the lab.
-        role: the new node's role.
+        role: the new node's role; it gets the size of the last of that role.
         name: its name; the first free one of its role (w3) when left out.
-        like: the node whose size it gets; the last of its role when left out.
 
     Raises:
         Conflict: the lab has a node of that name.
@@ -39,7 +31,7 @@ def with_node(plan: Plan, role: Role, name: str | None = None, *, like: Node | N
     """
     taken = {node.name for node in plan.nodes}
     if name is None:
-        name = next(found for i in range(1, len(taken) + 2) if (found := f"{PREFIX[role]}{i}") not in taken)
+        name = next(found for i in range(1, len(taken) + 2) if (found := f"{NAME_PREFIX[role]}{i}") not in taken)
     try:
         check_name(name)
     except ValueError as error:
@@ -49,7 +41,7 @@ def with_node(plan: Plan, role: Role, name: str | None = None, *, like: Node | N
     if role == "control-plane":
         _refuse_control_plane(plan)
     same = [node for node in plan.nodes if node.role == role] or list(plan.nodes)
-    size = like or same[-1]
+    size = same[-1]
     node = Node(
         name=name,
         role=role,
@@ -97,11 +89,7 @@ def refuse_even(count: int, *, allow: bool) -> None:
         UsageError: it is even, and `allow` is not set.
     """
     if count > 0 and count % 2 == 0 and not allow:
-        raise UsageError(
-            f"{count} control planes need {quorum(count)} of them for a quorum and survive the loss of "
-            f"{count - quorum(count)}, no more than {count - 1} would",
-            hint=f"use {count - 1} or {count + 1}, or say --allow-even",
-        )
+        raise UsageError(no_better(count), hint=f"use {count - 1} or {count + 1}, or say --allow-even")
 
 
 def _refuse_control_plane(plan: Plan) -> None:
@@ -111,8 +99,8 @@ def _refuse_control_plane(plan: Plan) -> None:
             "kubeconfigs lead to that one control plane",
             hint="make a lab that has one: klab create ha-3m2w, or topology.control_planes: 3 in the scenario",
         )
-    if len(plan.control_planes) >= MAX_CONTROL_PLANES:
-        raise UsageError(f"{len(plan.control_planes) + 1} control planes; etcd advises at most {MAX_CONTROL_PLANES}")
+    if len(plan.control_planes) >= MOST_CONTROL_PLANES:
+        raise UsageError(too_many(len(plan.control_planes) + 1))
 
 
 def _everywhere(plan: Plan) -> bool:

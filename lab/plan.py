@@ -24,6 +24,7 @@ from lab.scenario import SEAT_RANGE, Bootstrap, NodeSpec, Role, Scenario, check_
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "klab")
 MAC_PREFIX = "52:54:00"  # locally administered, by custom QEMU's and KVM's
 VIP_OFFSET = 10
+NAME_PREFIX: dict[Role, str] = {"control-plane": "cp", "worker": "w"}
 FIRST_OFFSET: dict[Role, int] = {"control-plane": 11, "worker": 21}
 SMALL_NETWORK = 64  # below this many addresses the friendly offsets above do not fit
 API_PORT = 6443
@@ -237,12 +238,11 @@ def _seat_network(scenario: Scenario, seat: int) -> IPv4Network:
 def _specs(scenario: Scenario) -> tuple[NodeSpec, ...]:
     if scenario.topology.nodes is not None:
         return scenario.topology.nodes
-    prefix: dict[Role, str] = {"control-plane": "cp", "worker": "w"}
     count: dict[Role, int] = {"control-plane": 0, "worker": 0}
     specs = []
     for role in scenario.topology.roles:
         count[role] += 1
-        specs.append(NodeSpec(name=f"{prefix[role]}{count[role]}", role=role))
+        specs.append(NodeSpec(name=f"{NAME_PREFIX[role]}{count[role]}", role=role))
     return tuple(specs)
 
 

@@ -25,10 +25,29 @@ MANAGEMENT_RANGE = IPv4Network("172.28.0.0/14")
 KUBEADM_MIN_MIB = 1700
 KUBEADM_MIN_CPUS = 2
 NODE_MIN_MIB = 512
+MOST_CONTROL_PLANES = 7
 DISK_MIN_GIB = 6
 DISK_MAX_GIB = 2047  # the box's partition table (DOS) ends at 2 TiB
 
 Finding = tuple[tuple[Loc, ...], str]
+
+
+def quorum(members: int) -> int:
+    """How many of so many etcd members must answer."""
+    return members // 2 + 1
+
+
+def no_better(planes: int) -> str:
+    """Why an even number of control planes is no better than one fewer."""
+    return (
+        f"{planes} control planes need {quorum(planes)} of them for a quorum and survive the loss of "
+        f"{planes - quorum(planes)}, no more than {planes - 1} would"
+    )
+
+
+def too_many(planes: int) -> str:
+    """Why so many control planes are refused."""
+    return f"{planes} control planes; etcd advises at most {MOST_CONTROL_PLANES}"
 
 
 def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
@@ -60,14 +79,12 @@ def _topology(s: Scenario) -> Iterator[Finding]:
     at: Loc = ("topology", "control_planes" if s.topology.nodes is None else "nodes")
     if planes == 0:
         yield (at,), "no node has the role control-plane; a cluster needs at least one"
-    if planes > 7:
-        yield (at,), f"{planes} control planes; etcd advises at most 7"
+    if planes > MOST_CONTROL_PLANES:
+        yield (at,), too_many(planes)
     if planes and planes % 2 == 0 and not s.topology.allow_even:
         yield (
             (at, ("topology", "allow_even")),
-            f"{planes} control planes need {planes // 2 + 1} of them for a quorum and survive the loss of "
-            f"{(planes - 1) // 2}, no more than {planes - 1} would; use {planes - 1} or {planes + 1}, "
-            "or say allow_even: true",
+            f"{no_better(planes)}; use {planes - 1} or {planes + 1}, or say allow_even: true",
         )
     if s.topology.vip is not None and planes == 1:
         yield (("topology", "vip"), at), "a virtual IP needs several control planes; there is one"

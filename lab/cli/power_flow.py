@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 import click
 
-from lab.changes import quorum
 from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab, lab_then
 from lab.cli.output import note
@@ -16,6 +15,7 @@ from lab.cli.progress import elapsed, show
 from lab.cluster.power import Power, Switch
 from lab.errors import Interrupted
 from lab.machines import open_machines
+from lab.rules import quorum
 
 
 def run_power(words: tuple[str, ...], act: Callable[[Switch], Power], *, timeout: str | None, as_json: bool) -> None:

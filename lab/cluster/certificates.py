@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from lab.changes import quorum
 from lab.cluster.create import OpenMachines, deadline
 from lab.cluster.events import Event, Journal
 from lab.cluster.https import Https, NoAnswer, Reach, direct
@@ -34,6 +33,7 @@ from lab.machines.protocol import NodeState
 from lab.plan import API_PORT, Node, Plan
 from lab.render.renewal import CONTROL_PLANE, KUBELET, PERHAPS, RESTART, Held, Replacement, render_renewal
 from lab.render.secrets import KeyPair
+from lab.rules import quorum
 from lab.store import Home, LabFolder
 
 YEAR = datetime.timedelta(days=365)

@@ -16,11 +16,11 @@ from ipaddress import IPv4Address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from lab.changes import quorum
 from lab.cluster.https import ASK_SECONDS, Https, NoAnswer, Reach, direct
 from lab.cluster.secrets import etcd_client_files
 from lab.errors import ClusterError
 from lab.plan import Node, Plan
+from lab.rules import quorum
 from lab.store import LabFolder
 from lab.waiting import Deadline
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from textwrap import shorten
 
-from lab.changes import quorum
 from lab.cluster.etcd import Alarm, MemberStatus
 from lab.cluster.ready import SYSTEM_NAMESPACES
 from lab.machines.protocol import NodeState
+from lab.rules import quorum
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from lab.errors import LabError
 from lab.machines.emulator import dilated_time
 from lab.machines.protocol import Machines
 from lab.render.flannel import LAB_INTERFACE, SUBNET_FILE
+from lab.render.renewal import TELL_CERTIFICATES
 from lab.store import Record
 
 ASK_SECONDS = 60.0
@@ -44,16 +45,7 @@ ip -4 -o addr show dev {LAB_INTERFACE} | awk '{{ print "address=" $4 }}'
 [ -s {SUBNET_FILE} ] && echo subnet=yes
 for file in /etc/cni/net.d/*.conf*; do [ -s "$file" ] && echo "cni=$file"; done
 for file in /etc/kubernetes/manifests/*.yaml; do [ -s "$file" ] && echo "manifest=${{file##*/}}"; done
-for file in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt /etc/kubernetes/*.conf \\
-    /var/lib/kubelet/pki/kubelet-client-current.pem; do
-    [ -s "$file" ] && set -- "$@" "$file"
-done
-[ $# -gt 0 ] && awk '
-    /-BEGIN CERTIFICATE-/ {{ on = 1; pem = ""; next }}
-    /-END CERTIFICATE-/ {{ if (on) print "certificate=" FILENAME " " pem; on = 0; next }}
-    on {{ pem = pem $0 }}
-    $1 == "client-certificate-data:" {{ print "certificate=" FILENAME " " $2 }}' "$@"
-if images=$(timeout 30 ctr --connect-timeout 5s -n k8s.io images ls -q 2> /dev/null); then
+{TELL_CERTIFICATES}if images=$(timeout 30 ctr --connect-timeout 5s -n k8s.io images ls -q 2> /dev/null); then
     echo images=seen
     printf '%s\\n' "$images" | sed 's/^/image=/'
 fi

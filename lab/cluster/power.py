@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lab.changes import quorum
 from lab.cluster.api import Api
 from lab.cluster.create import OpenMachines, deadline
 from lab.cluster.events import Event, Journal
@@ -16,6 +15,7 @@ from lab.cluster.watch import Watch
 from lab.errors import Conflict, LabError, MachineError
 from lab.machines.protocol import Machines, NodeState
 from lab.plan import Plan
+from lab.rules import quorum
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 

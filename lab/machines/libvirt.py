@@ -30,7 +30,6 @@ from lab.machines.vagrant import (
     chosen,
     clear_books,
     end_orphans,
-    forget_host_key,
     machine_folder,
     press_until_off,
     refuse_absent,
@@ -77,7 +76,7 @@ class LibvirtMachines:
         self._mend(inventory, wanted)
         missing = [node for node in wanted if inventory.domain(node.uuid) is None]
         for node in missing:
-            forget_host_key(self._folder, self._plan, node.name)
+            self._ssh.forget_host_key(node.name)
         if missing:
             self._prepare_box(vagrant, box_pool)
         self._upload_seeds(inventory, lab_pool, wanted)

@@ -10,7 +10,7 @@ from lab.errors import MachineError, NotFound, ProgramTimeout
 from lab.plan import Node, Plan
 from lab.process import Completed
 from lab.render.vagrantfile import USER
-from lab.store import LabFolder
+from lab.store import LabFolder, write_atomic
 
 CONNECT_SECONDS = 30
 UNREACHABLE = 255  # ssh's own failures; see ssh(1), EXIT STATUS
@@ -51,6 +51,18 @@ class Ssh:
             raise process.failed(done)
         return done
 
+    def forget_host_key(self, node: str) -> None:
+        """Forget by which key a node is known: a machine that is made anew makes keys of its own."""
+        file = self._folder.ssh_key.parent / "known_hosts"
+        if file.is_file():
+            lines = file.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if not line.startswith(f"{self._alias(node)} ")]
+            if kept != lines:
+                write_atomic(file, "".join(kept), mode=0o600)
+
+    def _alias(self, node: str) -> str:
+        return f"{self._plan.name}-{node}"
+
     def answers(self, node: str, timeout: float) -> bool:
         """Whether a node lets klab in."""
         try:
@@ -72,7 +84,7 @@ class Ssh:
             "StrictHostKeyChecking": "accept-new",
             "UserKnownHostsFile": _quoted(self._folder.ssh_key.parent / "known_hosts"),
             # By name, not address: labs take turns at the same addresses.
-            "HostKeyAlias": f"{self._plan.name}-{node}",
+            "HostKeyAlias": self._alias(node),
             "ConnectTimeout": str(CONNECT_SECONDS),
             "LogLevel": "ERROR",
         }

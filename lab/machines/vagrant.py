@@ -25,7 +25,6 @@ from lab import process
 from lab.errors import HostError, LabError, MachineError, NotFound
 from lab.plan import Node, Plan
 from lab.process import Completed
-from lab.store import LabFolder, write_atomic
 from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
@@ -256,16 +255,6 @@ def press_until_off(on: Callable[[], list[str]], press: Callable[[str], None], d
 
     poll(all_off, deadline, every=OFF_POLL_SECONDS)
     return on()
-
-
-def forget_host_key(folder: LabFolder, plan: Plan, node: str) -> None:
-    """Forget by which key ssh knows a node: a machine that is made anew makes keys of its own."""
-    file = folder.ssh_key.parent / "known_hosts"
-    if file.is_file():
-        lines = file.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if not line.startswith(f"{plan.name}-{node} ")]
-        if kept != lines:
-            write_atomic(file, "".join(kept), mode=0o600)
 
 
 def clear_books(

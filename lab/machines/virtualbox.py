@@ -23,7 +23,6 @@ from lab.machines.vagrant import (
     Vagrant,
     chosen,
     clear_books,
-    forget_host_key,
     machine_folder,
     press_until_off,
     refuse_absent,
@@ -105,7 +104,7 @@ class VirtualBoxMachines:
         self._refuse_foreign()
         for name, state in self.states().items():
             if name in wanted and state == NodeState.ABSENT:
-                forget_host_key(self._folder, self._plan, name)
+                self._ssh.forget_host_key(name)
         if self._box is not None and self._box_name not in self._vagrant.boxes():
             self._vagrant.run(["box", "add", "--name", self._box_name, str(self._box)], timeout=deadline.left)
         self._folder.logs.mkdir(parents=True, exist_ok=True)

@@ -72,8 +72,7 @@ USES = {held.file: held.use for held in (*CONTROL_PLANE, *PERHAPS, KUBELET)} | A
 
 # A line "certificate=FILE BASE64" for each: a DER certificate, or a whole PEM one where it came
 # from a kubeconfig. awk passes over keys, which some of the files hold, too.
-TELL = f"""\
-export LC_ALL=C
+TELL_CERTIFICATES = f"""\
 set --
 for file in {PKI}/*.crt {PKI}/etcd/*.crt {KUBERNETES}/*.conf {KUBELET_CLIENT}; do
     [ -s "$file" ] && set -- "$@" "$file"
@@ -83,7 +82,10 @@ done
     /-END CERTIFICATE-/ {{ if (on) print "certificate=" FILENAME " " pem; on = 0; next }}
     on {{ pem = pem $0 }}
     $1 == "client-certificate-data:" {{ print "certificate=" FILENAME " " $2 }}' "$@"
-date +now=%s
+"""
+TELL = f"""\
+export LC_ALL=C
+{TELL_CERTIFICATES}date +now=%s
 """
 
 # Ends each text in a script; no certificate, key or awk program has such a line.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lab.catalog import load_catalog
-from lab.changes import quorum, refuse_even, surplus, with_node, without_nodes
+from lab.changes import refuse_even, surplus, with_node, without_nodes
 from lab.errors import Conflict, NotFound, UsageError
 from lab.plan import Plan, decide
+from lab.rules import quorum
 from lab.scenario import Scenario, Topology
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
-from lab.changes import quorum
 from lab.cluster import power, scale, watch
 from lab.cluster.scale import Change, add_node, remove_node, replace_node
 from lab.errors import ClusterError, Conflict, HostError, LabError, NotFound, UsageError
@@ -18,6 +17,7 @@ from lab.machines.fake import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.plan import Node, Plan
 from lab.planfile import from_json
+from lab.rules import quorum
 from lab.store import Home, LabFolder
 from lab.waiting import Deadline
 
