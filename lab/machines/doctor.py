@@ -12,7 +12,7 @@ from lab import process
 from lab.errors import LabError
 from lab.machines import choose
 from lab.machines.connection import GROUP_HINT, library
-from lab.machines.emulator import find_library
+from lab.machines.emulator import find_compiler
 from lab.machines.hostcheck import HostFacts, host_facts
 from lab.machines.probe import probe_host, why_not_accelerated
 from lab.machines.realm import Realm
@@ -63,7 +63,7 @@ def _checks(home: Home) -> list[Check]:
         Check("libvirt-python", lambda: str(library().getVersion())),
         Check("libvirtd", lambda: _libvirtd(home)),
         Check("hardware virtualization", lambda: _virtualization(home), fatal=False),
-        Check("slower clocks for emulation", lambda: _faketime(home)),
+        Check("slower clocks for emulation", lambda: _slow_clock(home)),
         Check("memory", lambda: _memory(host_facts(home)), fatal=False),
         Check("disk", lambda: _disk(host_facts(home)), fatal=False),
         Check("boxes", lambda: _boxes(home), fatal=False),
@@ -100,10 +100,10 @@ def _virtualization(home: Home) -> str:
     return "KVM runs a guest"
 
 
-def _faketime(home: Home) -> str:
+def _slow_clock(home: Home) -> str:
     if not why_not_accelerated(home):
         return "not needed"
-    return str(find_library())
+    return find_compiler()
 
 
 def _memory(facts: HostFacts) -> str:

@@ -1,23 +1,22 @@
 """QEMU with a slower clock, for hosts without hardware virtualization.
 
 A guest that runs many times slower with its clocks at full speed spends itself on periodic
-work and misses every time-out. Under libfaketime QEMU's clocks, and with them the guest's,
-run at `rate`; see docs/decisions/0202-time-dilation.md.
+work and misses every time-out. A small library (slow_clock.c), preloaded into QEMU, makes
+its clocks, and with them the guest's, run at `rate`; see docs/decisions/0202-time-dilation.md.
 
 All machines of a lab share one timeline, whenever each is started:
 
     guest time = epoch + (real time - epoch) * rate
 
-libfaketime (0.9.10) takes an offset and a rate, counted from the start of the process, so
-the wrapper computes the offset anew at each start. libvirt hands epoch and rate over in the
-environment (`qemu:env`); without them, as when libvirt asks QEMU for its capabilities, the
-wrapper is plain QEMU.
+libvirt hands epoch and rate over in the environment (`qemu:env`); without them, as when
+libvirt asks QEMU for its capabilities, the wrapper is plain QEMU.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import platform
+import shlex
 from pathlib import Path
 
 from lab import process
@@ -25,17 +24,17 @@ from lab.errors import HostError
 from lab.store import Home, write_atomic
 
 QEMU = "qemu-system-x86_64"
-LIBRARY = "libfaketimeMT.so.1"
+COMPILER = "gcc"
+LIBRARY = Path(__file__).with_name("slow_clock.c")
+COMPILE_SECONDS = 120.0
 EPOCH_VARIABLE = "KLAB_EPOCH"
 RATE_VARIABLE = "KLAB_RATE"
 
 _WRAPPER = """#!/bin/sh
-# Made by klab: QEMU under libfaketime, for hosts without hardware virtualization.
+# Made by klab: QEMU with slower clocks, for hosts without hardware virtualization.
 # {version}
 if [ -n "${rate_variable}" ]; then
-  offset=$(LC_ALL=C awk -v now="$(date +%s.%N)" -v epoch="${epoch_variable}" -v rate="${rate_variable}" \\
-    'BEGIN {{ printf "%+.6f", (epoch - now) * (1 - rate) }}')
-  export LD_PRELOAD={library} FAKETIME="$offset x${rate_variable}" NO_FAKE_STAT=1
+  export LD_PRELOAD={library}
 fi
 exec {qemu} "$@"
 """
@@ -46,41 +45,62 @@ def dilated_time(now: float, epoch: float, rate: float) -> float:
     return epoch + (now - epoch) * rate
 
 
-def find_library() -> Path:
-    """libfaketime's library for programs with threads.
+def find_compiler() -> str:
+    """The C compiler that makes the slow clock.
 
     Raises:
         HostError: it is not installed.
     """
-    triplet = f"{platform.machine()}-linux-gnu"
-    for folder in (
-        f"/usr/lib/{triplet}/faketime",
-        "/usr/lib/faketime",
-        "/usr/lib64/faketime",
-        "/usr/local/lib/faketime",
-    ):
-        file = Path(folder) / LIBRARY
-        if file.is_file():
-            return file
-    raise HostError(
-        "libfaketime is not installed; without hardware virtualization klab runs guests with slower clocks",
-        hint="sudo apt-get install faketime, or KLAB_DILATION=1 to do without",
-    )
+    try:
+        return process.find(COMPILER)
+    except HostError as error:
+        raise HostError(
+            f"{error.message}; without hardware virtualization klab compiles a slower clock for guests",
+            hint=f"{error.hint}, or KLAB_DILATION=1 to do without",
+        ) from error
+
+
+def write_library(home: Home) -> Path:
+    """Compile the slow clock, unless it has been, and return the library's path.
+
+    Raises:
+        HostError: there is no compiler, or the library cannot be preloaded from klab's home.
+        ProgramError: it does not compile.
+    """
+    digest = hashlib.sha256(LIBRARY.read_bytes()).hexdigest()[:12]
+    file = home.root / "bin" / f"slow_clock-{digest}.so"
+    if any(character in str(file) for character in " :"):
+        raise HostError(
+            f"the dynamic loader cannot preload a library from {str(file.parent)!r}: it takes blank and colon for an end",
+            hint="set KLAB_HOME to a folder without them, or KLAB_DILATION=1 to do without slower clocks",
+        )
+    if not file.is_file():
+        compiler = find_compiler()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}")
+        try:
+            process.run(
+                [compiler, "-O2", "-shared", "-fPIC", "-o", draft, "-x", "c", LIBRARY, "-lm"], timeout=COMPILE_SECONDS
+            )
+            draft.chmod(0o755)
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+    return file
 
 
 def write_wrapper(home: Home) -> Path:
     """Write the wrapper, unless it stands there already, and return its path.
 
     Raises:
-        HostError: QEMU or libfaketime is missing, or libvirt's QEMU user cannot reach the file.
+        HostError: QEMU or the compiler is missing, or klab's home cannot hold the library.
     """
     qemu = process.find(QEMU)
     version = process.run([qemu, "--version"], timeout=30).stdout.splitlines()[0]
     text = _WRAPPER.format(
         version=version,  # a new QEMU changes the file: libvirt then asks for its capabilities again
-        library=find_library(),
-        qemu=qemu,
-        epoch_variable=EPOCH_VARIABLE,
+        library=write_library(home),
+        qemu=shlex.quote(qemu),
         rate_variable=RATE_VARIABLE,
     )
     file = home.root / "bin" / "qemu-dilated"

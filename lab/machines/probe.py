@@ -24,7 +24,7 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import HostError, MachineError, ProgramTimeout
-from lab.machines.emulator import QEMU, find_library, wanted_rate
+from lab.machines.emulator import QEMU, find_compiler, wanted_rate
 from lab.machines.protocol import HostProfile
 from lab.store import Home, write_atomic
 
@@ -74,14 +74,14 @@ def probe_host(home: Home, cpus: int = 0) -> HostProfile:
 
     Raises:
         HostError: QEMU is missing, or it cannot run a guest in any way; or KVM does not work and
-            libfaketime, which klab then uses, is missing.
+            the compiler, which klab then uses, is missing.
     """
     kept = _kept(home)
     if kept.accelerated:
         return HostProfile(accelerated=True, factor=1.0, dilation=wanted_rate(1.0))
     rate = wanted_rate(pace(cpus, len(os.sched_getaffinity(0))))
     if rate != 1.0:
-        find_library()
+        find_compiler()
     return HostProfile(accelerated=False, factor=kept.factor, dilation=rate)
 
 

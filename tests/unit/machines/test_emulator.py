@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,38 +11,95 @@ from lab.machines import emulator
 from lab.store import Home
 
 
+# Asks the kernel itself, past what is preloaded: vDSO functions are no system calls.
+KERNEL = """
+import ctypes, select, threading, time
+libc = ctypes.CDLL(None)
+def kernel(clock):
+    parts = (ctypes.c_long * 2)()
+    libc.syscall(228, clock, parts)  # clock_gettime on x86-64
+    return parts[0] + parts[1] / 1e9
+"""
+
+
 @pytest.fixture
 def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The wrapper around a QEMU that prints what it was given."""
-    qemu = tmp_path / "qemu"
-    qemu.write_text('#!/bin/sh\necho "FAKETIME=$FAKETIME PRELOAD=${LD_PRELOAD:+set} $@"\n')
-    qemu.chmod(0o755)
-    monkeypatch.setattr(emulator.process, "find", lambda _program: str(qemu))
-    monkeypatch.setattr(emulator, "find_library", lambda: Path("/dev/null"))
+    """The wrapper around a Python in QEMU's place."""
+    find = emulator.process.find
+    monkeypatch.setattr(emulator.process, "find", lambda name: sys.executable if name == emulator.QEMU else find(name))
     return emulator.write_wrapper(Home(tmp_path))
 
 
-def run(wrapper: Path, **variables: str) -> str:
-    return subprocess.run(
-        [wrapper, "-version"], env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True, check=True
-    ).stdout
+def run(wrapper: Path, code: str, **variables: str) -> list[float]:
+    done = subprocess.run(
+        [wrapper, "-c", KERNEL + code],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [float(word) for word in done.stdout.split()]
 
 
 def test_without_a_rate_it_is_plain_qemu(wrapper: Path) -> None:
-    assert run(wrapper) == "FAKETIME= PRELOAD= -version\n"
+    assert run(wrapper, "import os; print(float('LD_PRELOAD' in os.environ))") == [0.0]
 
 
-def test_the_offset_puts_every_start_on_one_timeline(wrapper: Path) -> None:
-    out = run(wrapper, KLAB_EPOCH="1000000000.5", KLAB_RATE="0.25")
-    offset, rate = out.split("FAKETIME=")[1].split(" PRELOAD")[0].split()
-    assert rate == "x0.25"
-    now = float(subprocess.run(["/usr/bin/date", "+%s.%N"], capture_output=True, text=True).stdout)
-    assert now + float(offset) == pytest.approx(emulator.dilated_time(now, 1000000000.5, 0.25), abs=30)
-    assert "PRELOAD=set" in out
+@pytest.mark.parametrize("epoch", [1000000000.5, 4000000000.0])
+def test_every_start_is_on_one_timeline(wrapper: Path, epoch: float) -> None:
+    for _ in range(2):
+        code = "print(kernel(0), time.time(), kernel(0))"
+        before, shown, after = run(wrapper, code, KLAB_EPOCH=repr(epoch), KLAB_RATE="0.25")
+        first, last = (emulator.dilated_time(now, epoch, 0.25) for now in (before, after))
+        assert first - 1e-3 <= shown <= last + 1e-3
 
 
-def test_an_epoch_in_the_future_gives_an_offset_with_a_sign(wrapper: Path) -> None:
-    assert "FAKETIME=+" in run(wrapper, KLAB_EPOCH="99999999999", KLAB_RATE="0.5")
+def test_the_clock_that_counts_runs_at_the_rate(wrapper: Path) -> None:
+    code = "print(kernel(1), time.monotonic(), kernel(1))"
+    before, shown, after = run(wrapper, code, KLAB_EPOCH="1000000000", KLAB_RATE="0.25")
+    assert before * 0.25 - 1e-3 <= shown <= after * 0.25 + 1e-3
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "select.poll().poll(20)",
+        "select.epoll().poll(0.02)",
+        # What QEMU's main loop calls; libfaketime 0.9.10 lets time-outs below a second pass as they are.
+        "libc.ppoll(None, 0, (ctypes.c_long * 2)(0, 20_000_000), None)",
+        "mutex, condition = (ctypes.c_long * 8)(), (ctypes.c_long * 8)(); at = time.time() + 0.02; "
+        "libc.pthread_mutex_lock(mutex); "
+        "libc.pthread_cond_timedwait(condition, mutex, (ctypes.c_long * 2)(int(at), int(at % 1 * 1e9)))",
+    ],
+    ids=["poll", "epoll_wait", "ppoll", "pthread_cond_timedwait"],
+)
+def test_waits_take_as_much_longer(wrapper: Path, wait: str) -> None:
+    code = f"began = kernel(1); {wait}; print(kernel(1) - began)"
+    (seconds,) = run(wrapper, code, KLAB_EPOCH="1000000000", KLAB_RATE="0.25")
+    assert seconds >= 0.079
+
+
+def test_the_library_is_compiled_once(wrapper: Path, tmp_path: Path) -> None:
+    library = emulator.write_library(Home(tmp_path))
+    before = library.stat().st_mtime_ns
+    assert emulator.write_library(Home(tmp_path)).stat().st_mtime_ns == before
+    assert [file.name for file in library.parent.glob("slow_clock*")] == [library.name]
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(emulator, "COMPILER", "gcc-that-is-not-there")
+    with pytest.raises(HostError, match="gcc-that-is-not-there") as caught:
+        emulator.write_library(Home(tmp_path))
+    assert "KLAB_DILATION=1" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["with blank", "with:colon"])
+def test_a_home_that_the_loader_cannot_read_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HostError, match="preload") as caught:
+        emulator.write_library(Home(tmp_path / name))
+    assert "KLAB_HOME" in caught.value.hint
 
 
 def test_time_never_runs_backwards() -> None:

@@ -34,7 +34,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no
         monkeypatch.setattr(probe, "KVM", kvm)
         monkeypatch.setattr(probe, "_run_guest", host.run_guest)
         monkeypatch.setattr(probe, "_run_here", lambda _rounds: 0.1)
-        monkeypatch.setattr(probe, "find_library", lambda: Path("/lib"))
+        monkeypatch.setattr(probe, "find_compiler", lambda: "gcc")
         monkeypatch.delenv("KLAB_DILATION", raising=False)
         version = Completed(("qemu",), 0, "QEMU emulator version 10\n", "")
         monkeypatch.setattr(probe.process, "run", lambda *_words, **_options: version)
@@ -76,17 +76,17 @@ def test_the_answer_is_kept_until_the_host_or_qemu_changes(prepare) -> None:  # 
     assert host.asked == ["kvm", "kvm", "kvm"]
 
 
-def test_emulation_without_libfaketime_is_refused_unless_real_time_is_asked_for(
+def test_emulation_without_a_compiler_is_refused_unless_real_time_is_asked_for(
     prepare,  # type: ignore[no-untyped-def]
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     home = prepare(Host(kvm=False))
 
-    def missing() -> Path:
-        raise HostError("libfaketime is not installed")
+    def missing() -> str:
+        raise HostError("gcc is not installed")
 
-    monkeypatch.setattr(probe, "find_library", missing)
-    with pytest.raises(HostError, match="libfaketime"):
+    monkeypatch.setattr(probe, "find_compiler", missing)
+    with pytest.raises(HostError, match="gcc"):
         probe.probe_host(home)
     monkeypatch.setenv("KLAB_DILATION", "1")
     assert probe.probe_host(home).dilation == 1.0
