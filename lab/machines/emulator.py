@@ -71,7 +71,7 @@ def write_library(home: Home) -> Path:
     file = home.root / "bin" / f"slow_clock-{digest}.so"
     if any(character in str(file) for character in " :"):
         raise HostError(
-            f"the dynamic loader cannot preload a library from {str(file.parent)!r}: it takes blank and colon for an end",
+            f"the dynamic loader cannot preload a library from {str(file.parent)!r}: blank and colon end a name",
             hint="set KLAB_HOME to a folder without them, or KLAB_DILATION=1 to do without slower clocks",
         )
     if not file.is_file():

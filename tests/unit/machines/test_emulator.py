@@ -10,7 +10,6 @@ from lab.errors import HostError
 from lab.machines import emulator
 from lab.store import Home
 
-
 # Asks the kernel itself, past what is preloaded: vDSO functions are no system calls.
 KERNEL = """
 import ctypes, select, threading, time
