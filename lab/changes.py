@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from lab.errors import Conflict, NotFound, UsageError
+from lab.errors import Conflict, UsageError
 from lab.plan import NAME_PREFIX, Node, Plan, free_address, mac_address, node_uuid
 from lab.rules import MOST_CONTROL_PLANES, no_better, too_many
 from lab.scenario import Role, check_name
@@ -67,9 +67,7 @@ def without_nodes(plan: Plan, names: Sequence[str]) -> Plan:
         UsageError: no control plane would be left.
     """
     for name in names:
-        if plan.node(name) is None:
-            there = ", ".join(n.name for n in plan.nodes)
-            raise NotFound(f"lab {plan.name!r} has no node called {name!r}", hint=f"its nodes: {there}")
+        plan.known(name)
     left = tuple(node for node in plan.nodes if node.name not in names)
     if not any(node.is_control_plane for node in left):
         raise UsageError("a cluster needs a control plane", hint=f"klab destroy {plan.name} removes the whole lab")

@@ -1,7 +1,8 @@
 """Merging a lab's kubeconfig into a person's own, which must never lose anything.
 
 The file is edited as a tree of YAML nodes, so that every other entry keeps its keys, their
-order and the very text of its values (comments go: YAML trees have none; the backup keeps them).
+order and the very text of its values. Comments go, since YAML trees have none, as they go whenever
+kubectl changes the file (kubectl config use-context does); the backup keeps them.
 """
 
 from __future__ import annotations

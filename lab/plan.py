@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.catalog import Catalog, KubernetesVersion
-from lab.errors import UsageError
+from lab.errors import NotFound, UsageError
 from lab.rules import MANAGEMENT_RANGE
 from lab.scenario import SEAT_RANGE, Bootstrap, NodeSpec, Role, Scenario, check_name
 
@@ -143,6 +143,18 @@ class Plan:
 
     def node(self, name: str) -> Node | None:
         return next((n for n in self.nodes if n.name == name), None)
+
+    def known(self, name: str) -> Node:
+        """The node that a person names.
+
+        Raises:
+            NotFound: the lab has no such node; the hint lists those it has.
+        """
+        node = self.node(name)
+        if node is None:
+            names = ", ".join(n.name for n in self.nodes)
+            raise NotFound(f"lab {self.name!r} has no node called {name!r}", hint=f"its nodes: {names}")
+        return node
 
 
 def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, seat: int = 0) -> Plan:

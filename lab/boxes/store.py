@@ -29,6 +29,7 @@ from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
 from lab.boxes.vagrant import write_virtualbox_box
 from lab.errors import BoxError, Conflict
+from lab.machines.vagrant_home import forget_box
 from lab.store import Home, write_atomic
 
 MANIFEST = "manifest.json"
@@ -258,10 +259,11 @@ def verify(home: Home, box: Box) -> None:
 
 
 def remove(home: Home, box: Box) -> None:
-    """Delete a box.
+    """Delete a box, and what Vagrant has of it.
 
     Raises:
         Conflict: a lab was made from it.
+        HostError: Vagrant's part cannot be deleted; the box is still there then.
     """
     if users := _labs_of(home, box):
         raise Conflict(
@@ -269,6 +271,7 @@ def remove(home: Home, box: Box) -> None:
             details=[f"lab {name}" for name in users],
             hint=f"klab destroy {users[0]}",
         )
+    forget_box(box.folder.name)
     # The manifest first: what is left after a kill is no box any more, and prune takes it.
     (box.folder / MANIFEST).unlink()
     shutil.rmtree(box.folder)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
@@ -113,27 +114,27 @@ def write_libvirt_box(disk: Path, target: Path, virtual_mib: int) -> None:
         virtual_mib: the disk's size as the guest sees it, whole GiB.
     """
     metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": virtual_mib // 1024}
-    _write(target, {"metadata.json": json.dumps(metadata) + "\n", "Vagrantfile": _LIBVIRT}, "box.img", disk)
+    _write(target, {"metadata.json": json.dumps(metadata) + "\n", "Vagrantfile": _LIBVIRT, "box.img": disk})
 
 
 def write_virtualbox_box(vmdk: Path, target: Path, virtual_mib: int) -> None:
     """Write the box file for VirtualBox; arguments as `write_libvirt_box`, with a VMDK."""
-    texts = {
+    members: dict[str, str | Path] = {
         "metadata.json": json.dumps({"provider": "virtualbox"}) + "\n",
         "Vagrantfile": _VIRTUALBOX,
         "box.ovf": _OVF.substitute(disk=vmdk.name, bytes=virtual_mib << 20),
+        vmdk.name: vmdk,
     }
-    _write(target, texts, vmdk.name, vmdk)
+    _write(target, members)
 
 
-def _write(target: Path, texts: dict[str, str], name: str, file: Path) -> None:
+def _write(target: Path, members: Mapping[str, str | Path]) -> None:
+    """Write a tar of these members, in their order: texts, and what files hold."""
     # No dates: equal content makes an equal file.
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as box:
-        for place, text in texts.items():
-            member = tarfile.TarInfo(place)
-            member.size = len(text.encode())
-            box.addfile(member, io.BytesIO(text.encode()))
-        member = tarfile.TarInfo(name)
-        member.size = file.stat().st_size
-        with file.open("rb") as content:
-            box.addfile(member, content)
+        for name, source in members.items():
+            with io.BytesIO(source.encode()) if isinstance(source, str) else source.open("rb") as content:
+                member = tarfile.TarInfo(name)
+                member.size = content.seek(0, io.SEEK_END)
+                content.seek(0)
+                box.addfile(member, content)

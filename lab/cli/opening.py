@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.errors import LabError, NotFound
+from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.plan import Node, Plan
 from lab.store import Home, LabFolder, Record
@@ -39,16 +39,8 @@ class OpenLab:
             enter_host_network(self.home)
 
     def node(self, name: str) -> Node:
-        """One node of the lab.
-
-        Raises:
-            NotFound: the lab has no such node; the hint lists those it has.
-        """
-        node = self.plan.node(name)
-        if node is None:
-            names = ", ".join(n.name for n in self.plan.nodes)
-            raise NotFound(f"lab {self.name!r} has no node called {name!r}", hint=f"its nodes: {names}")
-        return node
+        """One node of the lab; errors as `Plan.known`."""
+        return self.plan.known(name)
 
 
 def find_lab(name: str | None) -> OpenLab:

@@ -59,12 +59,11 @@ class Api:
 
     def text(self, path: str, *, seconds: float = 15.0) -> str:
         """GET a path and return its body as text; errors as in `get`."""
-        return self._call("GET", path, seconds=seconds)
+        return self._call("GET", path, seconds=seconds)[0]
 
     def clock(self, *, seconds: float = 15.0) -> datetime.datetime:
         """The API server's own time, from its answer's Date header (RFC 9110); errors as in `get`."""
-        headers: dict[str, str] = {}
-        self._call("GET", "/version", seconds=seconds, headers=headers)
+        _, headers = self._call("GET", "/version", seconds=seconds)
         return parsedate_to_datetime(headers["date"])
 
     def delete(self, path: str, *, seconds: float = 60.0) -> None:
@@ -95,16 +94,9 @@ class Api:
         return self._kinds[version][kind]
 
     def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        seconds: float,
-        body: str | None = None,
-        content: str = "application/json",
-        headers: dict[str, str] | None = None,
-    ) -> str:
-        """One call. `headers`, where given, receives those of the answer, by names in lower case."""
+        self, method: str, path: str, *, seconds: float, body: str | None = None, content: str = "application/json"
+    ) -> tuple[str, dict[str, str]]:
+        """One call: the answer's body as text, and its headers by their names in lower case."""
         import urllib3
         from kubernetes.client.exceptions import ApiException
 
@@ -116,15 +108,13 @@ class Api:
                 body=body,
                 _request_timeout=(min(CONNECT_SECONDS, seconds), seconds),
             )
-            if headers is not None:
-                headers.update({name.lower(): value for name, value in answer.headers.items()})
             text = (answer.read() or b"").decode("utf-8", "replace")
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             where = self._client.configuration.host
             raise UnreachableError(f"the API server at {where} does not answer: {_cause(error)}") from error
         if answer.status >= 300:
             raise UnreachableError(f"{method} {path}: {answer.status} {_reason(text)}", status=answer.status)
-        return text
+        return text, {name.lower(): value for name, value in answer.headers.items()}
 
 
 def _cause(error: BaseException) -> str:

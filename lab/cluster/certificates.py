@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from lab.cluster.create import OpenMachines, deadline
+from lab.cluster.create import OpenMachines, deadline, finished
 from lab.cluster.events import Event, Journal
 from lab.cluster.https import Https, NoAnswer, Reach, direct
 from lab.cluster.kubeconfig import write_kubeconfig
@@ -76,7 +76,7 @@ def renew(renewal: Renewal) -> Renewed:
     """Renew the certificates of every node that runs, and klab's own, and wait until those nodes are Ready.
 
     Raises:
-        Conflict: another klab works on the lab, it is half made, not klab's to bootstrap, or off.
+        Conflict: another klab works on the lab, it is half made or destroyed, not klab's to bootstrap, or off.
         MachineError: a node does not answer; nothing has been changed then.
         ClusterError, NotReadyInTime: a CA has expired; a node fails; the lab does not become Ready.
     """
@@ -89,12 +89,7 @@ class _Run:
 
     def __init__(self, renewal: Renewal) -> None:
         folder, plan = renewal.folder, renewal.plan
-        record = folder.record()
-        if record.phase != "ready":
-            raise Conflict(
-                f"lab {folder.name!r} is not ready ({record.phase})",
-                hint=f"klab create {plan.scenario} goes on with it, klab destroy removes it",
-            )
+        record = finished(folder, plan)
         if plan.bootstrap != "full":
             raise Conflict(
                 f"lab {folder.name!r} has no cluster of klab's making",
@@ -112,7 +107,7 @@ class _Run:
         if not self.nodes:
             raise Conflict(
                 f"no machine of lab {folder.name!r} runs",
-                hint=f"klab start {folder.name}; should it wait in vain for Ready, its machines run all the same",
+                hint=f"klab start {folder.name}; its machines run then, though it ends with their having expired",
             )
 
     def renew(self) -> Renewed:

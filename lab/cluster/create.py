@@ -44,6 +44,27 @@ def deadline(record: Record, timeout: float | None) -> Deadline:
     return Deadline.after(timeout or (TIMEOUT_ACCELERATED if record.accelerated else TIMEOUT_EMULATED))
 
 
+def finished(folder: LabFolder, plan: Plan) -> Record:
+    """The record of a lab that was made to its end: one whose machines may be switched, changed, renewed.
+
+    Raises:
+        Conflict: it is half made or half destroyed.
+    """
+    record = folder.record()
+    _refuse_half_destroyed(folder, record)
+    if record.phase != "ready":
+        raise Conflict(
+            f"lab {folder.name!r} is half made",
+            hint=f"klab create {plan.scenario} goes on with it, klab destroy {folder.name} removes it",
+        )
+    return record
+
+
+def _refuse_half_destroyed(folder: LabFolder, record: Record) -> None:
+    if record.phase == "destroying":
+        raise Conflict(f"lab {folder.name!r} is half destroyed", hint=f"klab destroy -y {folder.name} finishes that")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What `create` is asked for. `addons` are the manifests' objects in order; `timeout` is seconds."""
@@ -120,8 +141,7 @@ def _prepare(folder: LabFolder, request: Request) -> tuple[Record, bool]:
 
 
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
-    if record.phase == "destroying":
-        raise Conflict(f"lab {folder.name!r} is half destroyed", hint=f"klab destroy -y {folder.name} finishes that")
+    _refuse_half_destroyed(folder, record)
     there = from_json((folder.path / "plan.json").read_text())
     if there == plan:
         return

@@ -150,9 +150,9 @@ class ClusterFacts:
     """One look at a lab.
 
     `unseen` says what could not be seen though something runs that should tell, one line each.
-    `guest_time` is what the guests' clocks show, in seconds since 1970. Without Kubernetes
-    (bootstrap prepared or none) `endpoint` and `etcd` are None. `tokens` and `pods` are None
-    where they cannot be seen.
+    `guest_time` is what the guests' clocks show, in seconds since 1970: as an API server tells,
+    or as the lab's timeline has it where none does. Without Kubernetes (bootstrap prepared or
+    none) `endpoint` and `etcd` are None. `tokens` and `pods` are None where they cannot be seen.
     """
 
     lab: str

@@ -6,6 +6,7 @@ uses takes most of a second to import and knows one address. Here klab asks many
 
 from __future__ import annotations
 
+import datetime
 import errno
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +45,14 @@ class NoAnswer(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered: HTTP status and body."""
+    """What a server answered: HTTP status, body, and what its clock shows (RFC 9110, Date), None where it does not say.
+
+    A server in a guest has the guest's clock.
+    """
 
     status: int
     text: str
+    clock: datetime.datetime | None = None
 
 
 class Https:
@@ -122,7 +128,7 @@ class Https:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise NoAnswer(_reason(error, seconds)) from error
-        return Answer(answer.status, answer.data.decode("utf-8", "replace"))
+        return Answer(answer.status, answer.data.decode("utf-8", "replace"), _clock(answer.headers.get("Date")))
 
     def _connections(self) -> urllib3.PoolManager:
         """Made at the first question: loading the certificate may fail, and belongs to that question."""
@@ -134,6 +140,13 @@ class Https:
             # Room for every server and every question at once: what does not fit is logged as a warning.
             self._manager = urllib3.PoolManager(num_pools=64, maxsize=16, ssl_context=context)
         return self._manager
+
+
+def _clock(date: str | None) -> datetime.datetime | None:
+    try:
+        return parsedate_to_datetime(date) if date else None
+    except ValueError:
+        return None
 
 
 def _json(answer: Answer) -> Any:

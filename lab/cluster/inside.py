@@ -6,14 +6,12 @@ means what it can; containerd's client is the one Go program in it. It reads and
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from lab.cluster.validity import DAY, parsed
 from lab.errors import LabError
 from lab.machines.emulator import dilated_time
 from lab.machines.protocol import Machines
@@ -202,15 +200,9 @@ def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ende
 
 
 def _certificates(lines: Sequence[str], now: float) -> Iterator[tuple[str, float]]:
-    """The files and the days left; DER in base64 as in a .crt, or a whole PEM in base64 as in a kubeconfig."""
-    from cryptography import x509
-
+    """The files and the days left; what is damaged is left out."""
     for line in lines:
         file, _, text = line.partition(" ")
-        try:
-            raw = base64.b64decode(text)
-            read = x509.load_pem_x509_certificate if raw.startswith(b"-----") else x509.load_der_x509_certificate
-            expires: datetime.datetime = read(raw).not_valid_after_utc
-        except (binascii.Error, ValueError):
-            continue
-        yield file, (expires.timestamp() - now) / 86400
+        certificate = parsed(text)
+        if certificate is not None:
+            yield file, (certificate.not_valid_after_utc.timestamp() - now) / DAY

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -51,7 +51,7 @@ def gather(
     Args:
         folder: the lab's folder.
         plan: the lab's plan.
-        record: for the guests' clocks.
+        record: for the guests' clocks, where no API server tells.
         machines: asked for their states only.
         seconds: how long one probe may take.
         reach: where a node's port is reached from here.
@@ -69,6 +69,7 @@ class _Look:
         self.plan = plan
         self.seconds = seconds
         self.reach = reach
+        # What it should be, until an API server has told what it is.
         self.guest_time = dilated_time(time.time(), record.epoch, record.dilation)
         self.unseen: list[str] = []
         self.states = self._states(machines)
@@ -86,12 +87,14 @@ class _Look:
             statuses = self._statuses(pool)
             certificates = self._certificates(pool)
             endpoint = waiting.result()
-            api = {name: each.result() for name, each in apis.items()}
+            heard = {name: each.result() for name, each in apis.items()}
+            api = {name: each.error for name, each in heard.items()}
+            self.guest_time = next((h.clock for h in heard.values() if h.clock is not None), self.guest_time)
             door = self._door(endpoint, api)
             asked = [pool.submit(_items, https, door, path) for path in ("/api/v1/nodes", "/api/v1/pods", TOKENS)]
             etcd = self._etcd({name: each.result() for name, each in statuses.items()})
             registered, pods, tokens = (each.result() for each in asked)
-            shown = tuple(each.result() for each in certificates)
+            shown = tuple(self._certificate(*each.result()) for each in certificates)
         for what, found in (("nodes", registered), ("pods", pods), ("bootstrap tokens", tokens)):
             if isinstance(found, str) and self.planes:
                 self.unseen.append(f"{what}: {found}")
@@ -157,7 +160,7 @@ class _Look:
             return Endpoint(
                 url, "no control plane runs" if not self.planes else "no node runs that may hold it", vip, ""
             )
-        error = _api(https, address, port)
+        error = _api(https, address, port).error
         return Endpoint(url, error, vip, self._holder(vip, answered=not error) if vip else "")
 
     def _holder(self, vip: str, *, answered: bool) -> str:
@@ -239,7 +242,7 @@ class _Look:
 
     # --- certificates and tokens --------------------------------------------------------------
 
-    def _certificates(self, pool: ThreadPoolExecutor) -> list[Future[Certificate]]:
+    def _certificates(self, pool: ThreadPoolExecutor) -> list[Future[_Shown]]:
         admin = Https(admin_files(self.folder), self.reach, self.seconds)
         try:
             etcd = Https(etcd_client_files(self.folder), self.reach, self.seconds)
@@ -252,13 +255,11 @@ class _Look:
                 if etcd is not None:
                     asked.append((node, "etcd", etcd, CLIENT_PORT))
             asked.append((node, "kubelet", admin, KUBELET_PORT))
-        return [pool.submit(self._shown, *each) for each in asked]
+        return [pool.submit(_shown, *each) for each in asked]
 
-    def _shown(self, node: Node, what: str, https: Https, port: int) -> Certificate:
-        try:
-            return Certificate(node.name, what, self._days(_parse(https.peer_certificate(node.address, port))))
-        except (NoAnswer, ValueError) as error:
-            return Certificate(node.name, what, None, str(getattr(error, "message", error)))
+    def _certificate(self, node: str, what: str, expires: datetime.datetime | None, error: str) -> Certificate:
+        days = None if expires is None else (expires.timestamp() - self.guest_time) / DAY
+        return Certificate(node, what, days, error)
 
     def _own(self) -> Certificate:
         from cryptography import x509
@@ -267,11 +268,8 @@ class _Look:
         try:
             expires = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
         except (OSError, ValueError) as error:
-            return Certificate("", "klab's admin", None, f"{file} cannot be read: {error}")
-        return Certificate("", "klab's admin", self._days(expires))
-
-    def _days(self, expires: datetime.datetime) -> float:
-        return (expires.timestamp() - self.guest_time) / DAY
+            return self._certificate("", "klab's admin", None, f"{file} cannot be read: {error}")
+        return self._certificate("", "klab's admin", expires, "")
 
     def _tokens(self, items: Sequence[dict[str, Any]]) -> tuple[Token, ...]:
         """The tokens that a node could join with; a Secret that is none of those counts for nothing."""
@@ -291,17 +289,36 @@ class _Look:
         return tuple(found)
 
 
-def _api(https: Https, address: IPv4Address, port: int) -> str:
-    """Why an API server is not ready; empty when it is."""
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """An API server: why it is not ready, empty when it is; and its clock, in seconds since 1970, None when unheard."""
+
+    error: str
+    clock: float | None = None
+
+
+def _api(https: Https, address: IPv4Address, port: int) -> _Heard:
     try:
         answer = https.get(address, port, "/readyz")
     except NoAnswer as error:
-        return error.message
+        return _Heard(error.message)
+    clock = answer.clock.timestamp() if answer.clock else None
     if answer.status == 200:
-        return ""
+        return _Heard("", clock)
     # /readyz lists its checks, one a line: "[-]etcd failed: reason withheld".
     failed = [line[3:] for line in answer.text.splitlines() if line.startswith("[-]")]
-    return f"not ready: {'; '.join(failed) or answer.status}"[:300]
+    return _Heard(f"not ready: {'; '.join(failed) or answer.status}"[:300], clock)
+
+
+# What a server shows: its node, what it is, when its certificate expires, else why that is not seen.
+_Shown = tuple[str, str, datetime.datetime | None, str]
+
+
+def _shown(node: Node, what: str, https: Https, port: int) -> _Shown:
+    try:
+        return node.name, what, _parse(https.peer_certificate(node.address, port)), ""
+    except (NoAnswer, ValueError) as error:
+        return node.name, what, None, str(getattr(error, "message", error))
 
 
 def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list[dict[str, Any]] | str:

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lab.cluster.api import Api
-from lab.cluster.create import OpenMachines, deadline
+from lab.cluster.create import OpenMachines, deadline, finished
 from lab.cluster.events import Event, Journal
+from lab.cluster.expiry import refuse_expired
 from lab.cluster.ready import Readiness
 from lab.cluster.watch import Watch
-from lab.errors import Conflict, LabError, MachineError
+from lab.errors import LabError, MachineError
 from lab.machines.protocol import Machines, NodeState
 from lab.plan import Plan
 from lab.rules import quorum
@@ -79,7 +80,7 @@ def start(switch: Switch) -> Power:
 
     Raises:
         Conflict: as `stop`.
-        MachineError, ClusterError, NotReadyInTime: with node, log and hint.
+        MachineError, ClusterError, NotReadyInTime: with node, log and hint; at once where certificates have expired.
     """
     began = time.monotonic()
     with switch.folder.lock():
@@ -99,13 +100,7 @@ def reboot(switch: Switch, *, force: bool = False) -> Power:
 
 
 def _open(switch: Switch) -> tuple[Record, Machines, Journal]:
-    record = switch.folder.record()
-    if record.phase != "ready":
-        done, again = {
-            "creating": ("half made", f"klab create {switch.plan.scenario} goes on with it"),
-            "destroying": ("half destroyed", f"klab destroy -y {switch.folder.name} finishes that"),
-        }.get(record.phase, (record.phase, "klab status"))
-        raise Conflict(f"lab {switch.folder.name!r} is {done}", hint=again)
+    record = finished(switch.folder, switch.plan)
     machines = switch.open_machines(switch.home, switch.folder, switch.plan, record, None)
     return record, machines, Journal(switch.folder.events, switch.listener)
 
@@ -140,6 +135,7 @@ def _bring_up(switch: Switch, record: Record, machines: Machines, journal: Journ
     watch = Watch(switch.folder, switch.plan, machines, journal, limit, running)
     _await_ssh(watch, machines, journal, off)
     if switch.plan.bootstrap == "full" and not _quorum_lost(switch.plan, running):
+        refuse_expired(switch.folder, switch.plan, record, machines, running, limit)
         await_ready(watch, running)
 
 

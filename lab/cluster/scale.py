@@ -17,7 +17,7 @@ from pathlib import Path
 from lab import process
 from lab.changes import refuse_even, surplus, with_node, without_nodes
 from lab.cluster.api import Api, UnreachableError
-from lab.cluster.create import OpenMachines, deadline
+from lab.cluster.create import OpenMachines, deadline, finished
 from lab.cluster.etcd import Etcd
 from lab.cluster.events import Event, Journal
 from lab.cluster.power import await_ready
@@ -78,7 +78,7 @@ def scale(change: Change, *, workers: int | None = None, control_planes: int | N
 
     Raises:
         UsageError: no cluster can have that many control planes, or this one has no virtual IP.
-        Conflict: another klab works on the lab, or it is not Ready.
+        Conflict: another klab works on the lab, it is half made or half destroyed, or not klab's to bootstrap.
         HostError: the host has no room for the new machines.
         ClusterError: the quorum would be lost; a node does not join.
     """
@@ -118,9 +118,8 @@ def remove_node(change: Change, name: str) -> Changed:
     """Take one node out; errors as in `scale`."""
     with change.folder.lock():
         run = _Run(change)
-        node = change.plan.node(name)
         plan = without_nodes(change.plan, [name])
-        if node is not None and node.is_control_plane:
+        if change.plan.known(name).is_control_plane:
             refuse_even(len(plan.control_planes), allow=change.allow_even)
         run.leave([name])
         return run.changed()
@@ -140,12 +139,7 @@ class _Run:
     """One change of one lab."""
 
     def __init__(self, change: Change) -> None:
-        record = change.folder.record()
-        if record.phase != "ready":
-            raise Conflict(
-                f"lab {change.folder.name!r} is not ready ({record.phase})",
-                hint=f"klab create {change.plan.scenario} goes on with it, klab destroy removes it",
-            )
+        record = finished(change.folder, change.plan)
         if change.plan.bootstrap != "full":
             raise Conflict(
                 f"lab {change.folder.name!r} has no cluster of klab's making that a node could join or leave",
@@ -234,9 +228,7 @@ class _Run:
     def leave(self, names: Sequence[str], *, for_good: bool = True) -> None:
         """Take nodes out one by one; the plan forgets those that leave for good."""
         for name in names:
-            node = self.plan.node(name)
-            assert node is not None  # noqa: S101 - the caller took the name from the plan
-            self._leave(node, for_good=for_good)
+            self._leave(self.plan.known(name), for_good=for_good)
             self._left.append(name)
 
     def _leave(self, node: Node, *, for_good: bool) -> None:

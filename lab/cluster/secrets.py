@@ -25,8 +25,8 @@ from lab.errors import ClusterError
 from lab.render.secrets import KeyPair, Secrets
 from lab.store import LabFolder, write_atomic
 
-CA_YEARS = 10
-CLIENT_YEARS = 1
+CA_VALIDITY = datetime.timedelta(days=3650)
+CLIENT_VALIDITY = datetime.timedelta(days=365)
 # Guests on an emulated host live behind the host's clock; a certificate must not be from their future.
 BACKDATE = datetime.timedelta(days=2)
 TOKEN_ALPHABET = string.ascii_lowercase + string.digits
@@ -136,20 +136,6 @@ def _name(common_name: str, organization: str | None = None) -> x509.Name:
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, years: int, since: datetime.datetime | None = None
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(since or now - BACKDATE)
-        .not_valid_after(now + datetime.timedelta(days=365 * years))
-    )
-
-
 def _usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
@@ -167,8 +153,14 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 def _ca(common_name: str) -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(common_name)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
-        _builder(name, name, CA_YEARS)
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + CA_VALIDITY)
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_usage(ca=True), critical=True)
@@ -185,25 +177,12 @@ def _service_account() -> KeyPair:
     return KeyPair(public.decode(), _private_pem(key))
 
 
-def _client(pki: Path, name: str, ca: KeyPair, subject: x509.Name) -> None:
-    """A client certificate and its key, as NAME.crt and NAME.key, signed by a CA of the lab."""
-    issuer = x509.load_pem_x509_certificate(ca.public.encode())
-    issuer_key = serialization.load_pem_private_key(ca.private.encode(), password=None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise TypeError("the lab's CA has no elliptic-curve key")
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        # As old as its CA: in a lab with slower clocks a later day may still lie before the guests.
-        _builder(subject, issuer.subject, CLIENT_YEARS, issuer.not_valid_before_utc)
-        .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        .sign(issuer_key, hashes.SHA256())
-    )
-    write_atomic(pki / f"{name}.key", _private_pem(key), mode=0o600)
-    write_atomic(pki / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM), mode=0o600)
+def _client(pki: Path, name: str, ca: KeyPair, subject: x509.Name, until: datetime.datetime | None = None) -> None:
+    """A client certificate and its key, as NAME.crt and NAME.key; validity as in `_signed`, a year when left out."""
+    until = until or datetime.datetime.now(datetime.UTC) + CLIENT_VALIDITY
+    made = _signed(ca, subject, [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])], until)
+    write_atomic(pki / f"{name}.key", made.private, mode=0o600)
+    write_atomic(pki / f"{name}.crt", made.public, mode=0o600)
 
 
 def _usable(files: ClientFiles) -> bool:
@@ -281,14 +260,11 @@ def renew_clients(folder: LabFolder, until: datetime.datetime) -> None:
         ClusterError: as `authorities`.
     """
     cas = authorities(folder)
-    client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     for name, ca, subject in (
         ("admin", cas["ca"], _name("klab-admin", "system:masters")),
         ("etcd-client", cas["etcd-ca"], _name("klab-etcd-client")),
     ):
-        made = _signed(ca, subject, [client], until)
-        write_atomic(folder.path / "pki" / f"{name}.key", made.private, mode=0o600)
-        write_atomic(folder.path / "pki" / f"{name}.crt", made.public, mode=0o600)
+        _client(folder.path / "pki", name, ca, subject, until)
 
 
 def _signed(

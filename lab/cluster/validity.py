@@ -80,7 +80,7 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
             clock = value
         elif key == "certificate":
             file, _, text = value.partition(" ")
-            found.append(Found(file, text, _parsed(text)))
+            found.append(Found(file, text, parsed(text)))
     if not clock.isdigit():
         raise MachineError(
             f"{name} does not tell which certificates it has",
@@ -90,8 +90,8 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
     return Told(datetime.datetime.fromtimestamp(int(clock), datetime.UTC), tuple(found))
 
 
-def _parsed(text: str) -> x509.Certificate | None:
-    """DER in base64 as in a .crt, or a whole PEM in base64 as in a kubeconfig."""
+def parsed(text: str) -> x509.Certificate | None:
+    """DER in base64 as in a .crt, or a whole PEM in base64 as in a kubeconfig; None where that is damaged."""
     try:
         raw = base64.b64decode(text)
         return x509.load_pem_x509_certificate(raw) if raw.startswith(b"-----") else x509.load_der_x509_certificate(raw)
@@ -158,15 +158,15 @@ def survey(folder: LabFolder, plan: Plan, record: Record, machines: Machines, *,
     answers = side_by_side(lambda name: ask(machines, name), running)
     told = {name: answer for name, answer in answers.items() if isinstance(answer, Told)}
     facts = gather(folder, plan, record, machines, reach=reach)
-    # Where a node tells its clock, that is right; the lab's timeline only says what it should be.
-    expected = datetime.datetime.fromtimestamp(facts.guest_time, datetime.UTC)
-    lab_clock = next((answer.clock for answer in told.values()), expected)
+    # A node judges by the clock that it tells itself; the look has counted days by one for all.
+    counted = datetime.datetime.fromtimestamp(facts.guest_time, datetime.UTC)
+    lab_clock = next((answer.clock for answer in told.values()), counted)
     entries = []
     for name in running:
         clock = told[name].clock if name in told else lab_clock
         for shown in (c for c in facts.certificates if c.node == name):
             port, use = SHOWN[shown.what]
-            expires = None if shown.days is None else expected + datetime.timedelta(days=shown.days)
+            expires = None if shown.days is None else counted + datetime.timedelta(days=shown.days)
             entries.append(_entry(name, f"port {port}", use, expires, clock, shown.error))
         for found in told[name].found if name in told else ():
             expires = found.certificate.not_valid_after_utc if found.certificate else None

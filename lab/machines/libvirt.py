@@ -22,18 +22,11 @@ from lab.machines.connection import URI, connect, explained, library
 from lab.machines.inventory import Inventory, state_of, switch_on, unless_done
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
+from lab.machines.provider_steps import chosen, clear_books, end_orphans, machine_folder, press_until_off, refuse_absent
 from lab.machines.realm import Realm
 from lab.machines.ssh import Ssh
-from lab.machines.vagrant import (
-    BOX_VERSION,
-    Vagrant,
-    chosen,
-    clear_books,
-    end_orphans,
-    machine_folder,
-    press_until_off,
-    refuse_absent,
-)
+from lab.machines.vagrant import BOX_VERSION, Vagrant
+from lab.machines.vagrant_home import box_name
 from lab.plan import Node, Plan
 from lab.process import Completed
 from lab.render.vagrantfile import LibvirtFacts, domain_name, render_libvirt, seed_volume
@@ -158,9 +151,7 @@ class LibvirtMachines:
     @property
     def _box_name(self) -> str:
         """The box's name for Vagrant. A box's folder carries its digest, so a name is one content for good."""
-        if self._box is not None:
-            return f"klab/{self._box.parent.name.replace('@', '-')}"
-        return f"klab/{self._record.box}"
+        return box_name(self._box.parent.name if self._box else self._record.box, "libvirt")
 
     def _disk(self, node: str) -> str:
         """The volume that is a node's disk, as vagrant-libvirt calls it."""

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Sequence
 
 from lab import process
-from lab.errors import MachineError, NotFound, ProgramTimeout
-from lab.plan import Node, Plan
+from lab.errors import MachineError, ProgramTimeout
+from lab.plan import Plan
 from lab.process import Completed
 from lab.render.vagrantfile import USER
 from lab.store import LabFolder, write_atomic
@@ -77,7 +77,7 @@ class Ssh:
             NotFound: the lab has no such node.
         """
         return {
-            "HostName": str(self._node(node).address),
+            "HostName": str(self._plan.known(node).address),
             "User": USER,
             "IdentityFile": _quoted(self._folder.ssh_key),
             "IdentitiesOnly": "yes",
@@ -99,13 +99,6 @@ class Ssh:
         for name, value in settings.items():
             words += ["-o", f"{name}={value}"]
         return [*words, target]
-
-    def _node(self, name: str) -> Node:
-        found = self._plan.node(name)
-        if found is None:
-            names = ", ".join(n.name for n in self._plan.nodes)
-            raise NotFound(f"lab {self._plan.name!r} has no node called {name!r}", hint=f"it has: {names}")
-        return found
 
 
 def _quoted(path: object) -> str:

@@ -83,7 +83,7 @@ def vagrant_up(
     deadline: Deadline,
     on_line: Callable[[str], None],
     *,
-    names: Sequence[str] = (),
+    names: Sequence[str],
     cancelled: Callable[[], bool],
     mend: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -94,7 +94,7 @@ def vagrant_up(
         provider: libvirt or virtualbox.
         deadline: until when the machines must answer ssh.
         on_line: receives Vagrant's output line by line.
-        names: the machines it is about; all of the Vagrantfile without any.
+        names: the machines it is about.
         cancelled: whether somebody has stopped it; then a failure is none of Vagrant's.
         mend: called after a failure; says whether it has put something right.
 

@@ -8,24 +8,20 @@ own knows no `--no-destroy-on-error`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shutil
-import signal
 import tarfile
 import tempfile
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import process
-from lab.errors import HostError, LabError, MachineError, NotFound
-from lab.plan import Node, Plan
+from lab.errors import HostError
+from lab.machines import vagrant_home
 from lab.process import Completed
-from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,10 +30,6 @@ BOX_VERSION = "1.0.0"
 QUICK_SECONDS = 120.0
 MARK = "KLAB_VAGRANT"
 BOX_SECONDS = 600.0
-DESTROY_SECONDS = 300.0
-PRESS_SECONDS = 30.0
-OFF_POLL_SECONDS = 1.0
-_ID = re.compile(r"[0-9a-f]+")
 # Vagrant asks its maker for news of itself and of boxes unless told not to.
 ENVIRONMENT = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_BOX_UPDATE_CHECK_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
 
@@ -53,27 +45,6 @@ def environment(folder: Path) -> dict[str, str]:
     return {**ENVIRONMENT, "VAGRANT_CWD": str(folder)}
 
 
-def end_orphans(folder: Path) -> None:
-    """End Vagrants that a killed klab left at work on this project; the caller holds the lab's lock.
-
-    They are known by the variables klab starts them with, which a person's own Vagrant
-    in that folder does not have.
-    """
-    marks = {f"{MARK}={folder}".encode()}
-    for process_folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            pid = int(process_folder.name)
-            if pid != os.getpid() and marks & set((process_folder / "environ").read_bytes().split(b"\0")):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _is_whole(name: str, provider: str) -> bool:
-    """Whether what Vagrant's copy of a box links to is still there; a box that was built anew may lie elsewhere."""
-    home = Path(os.environ.get("VAGRANT_HOME", "~/.vagrant.d")).expanduser()
-    folder = home / "boxes" / name.replace("/", "-VAGRANTSLASH-") / BOX_VERSION / provider
-    return all(file.exists() for file in folder.iterdir()) if folder.is_dir() else True
-
-
 class Vagrant:
     """Vagrant in one project folder."""
 
@@ -83,10 +54,8 @@ class Vagrant:
         self._cancelled = False
         self._commands = _make(self)
 
-    def up(self, provider: str, timeout: float, on_line: Callable[[str], None], names: Sequence[str] = ()) -> Completed:
-        """`vagrant up` of these machines (of all without names), parallel where the provider can.
-
-        The caller judges the exit code.
+    def up(self, provider: str, timeout: float, on_line: Callable[[str], None], names: Sequence[str]) -> Completed:
+        """`vagrant up` of these machines, parallel where the provider can; the caller judges the exit code.
 
         A machine that fails is left as it is: what its console says is wanted, and the next
         `up` goes on with it.
@@ -124,7 +93,7 @@ class Vagrant:
                 gigabytes is neither packed nor copied.
             scratch: where the box file is put together.
         """
-        if name in self.boxes() and _is_whole(name, provider):
+        if name in self.boxes() and vagrant_home.is_whole(name, BOX_VERSION, provider):
             return
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="vagrant-box-") as temporary:
@@ -198,85 +167,3 @@ def _write_box(target: Path, files: Iterable[tuple[str, bytes | Path]]) -> None:
             else:
                 member.size = len(content)
                 box.addfile(member, BytesIO(content))
-
-
-# --- what the providers that go through Vagrant share ------------------------------------------------
-
-
-def chosen(plan: Plan, names: Sequence[str] | None) -> tuple[Node, ...]:
-    """The nodes of these names, in the plan's order; all of them for None.
-
-    Raises:
-        NotFound: the lab has no node of such a name.
-    """
-    for name in names or ():
-        if plan.node(name) is None:
-            there = ", ".join(node.name for node in plan.nodes)
-            raise NotFound(f"lab {plan.name!r} has no node called {name!r}", hint=f"it has: {there}")
-    return tuple(node for node in plan.nodes if names is None or node.name in names)
-
-
-def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:
-    """Make sure that each of these nodes has a machine.
-
-    Raises:
-        MachineError: one has none.
-    """
-    absent = [name for name in nodes if name not in there]
-    if absent:
-        raise MachineError(
-            f"there is no machine to start for {', '.join(absent)}", hint=f"klab node replace {absent[0]} makes it anew"
-        )
-
-
-def press_until_off(on: Callable[[], list[str]], press: Callable[[str], None], deadline: Deadline) -> list[str]:
-    """Press the power button of each machine until it is off, or the deadline has passed.
-
-    Again and again: a guest that is still booting does not hear it.
-
-    Args:
-        on: the names of those that are still on.
-        press: presses the button of one; it may have gone off in that moment.
-        deadline: when to give up.
-
-    Returns:
-        The names of those that are still on at the end.
-    """
-    again = Deadline.after(0)
-
-    def all_off() -> bool:
-        nonlocal again
-        names = on()
-        if again.passed:
-            again = Deadline.after(PRESS_SECONDS)
-            for name in names:
-                press(name)
-        return not names
-
-    poll(all_off, deadline, every=OFF_POLL_SECONDS)
-    return on()
-
-
-def clear_books(
-    folder: Path, vagrant: Callable[[], Vagrant], on_line: Callable[[str], None], names: Sequence[str]
-) -> None:
-    """`vagrant destroy -f` of these machines, as far as it gets: it clears Vagrant's index of machines.
-
-    It may fail on a lab that is half-made or half-gone; klab removes everything itself afterwards.
-    """
-    # Vagrant takes a name for the beginning of an id in its index, which holds every project's
-    # machines (lib/vagrant/machine_index.rb, find_by_prefix): "db1" may be somebody else's.
-    known = [name for name in names if machine_folder(folder, name).is_dir() and _ID.fullmatch(name) is None]
-    if not known or not (folder / "Vagrantfile").is_file():
-        return
-    try:
-        done = vagrant().destroy(DESTROY_SECONDS, on_line, known)
-        if done.code != 0:
-            on_line(f"vagrant destroy ended with exit code {done.code}; klab removes the rest itself")
-    except LabError as error:
-        on_line(f"{error.message}; klab removes the rest itself")
-
-
-def machine_folder(folder: Path, node: str) -> Path:
-    """Where Vagrant keeps what it knows of one machine of the project in `folder`."""
-    return folder / ".vagrant" / "machines" / node

@@ -18,15 +18,10 @@ from lab.errors import Conflict, MachineError, ProgramError
 from lab.machines import up_failure
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
+from lab.machines.provider_steps import chosen, clear_books, machine_folder, press_until_off, refuse_absent
 from lab.machines.ssh import Ssh
-from lab.machines.vagrant import (
-    Vagrant,
-    chosen,
-    clear_books,
-    machine_folder,
-    press_until_off,
-    refuse_absent,
-)
+from lab.machines.vagrant import Vagrant
+from lab.machines.vagrant_home import box_name
 from lab.plan import Plan
 from lab.process import Completed
 from lab.render.vagrantfile import VirtualBoxFacts, domain_name, render_virtualbox
@@ -93,7 +88,7 @@ class VirtualBoxMachines:
         self._folder = folder
         self._plan = plan
         self._box = box
-        self._box_name = f"klab/{(box.parent.name if box else record.box).replace('@', '-')}-virtualbox"
+        self._box_name = box_name(box.parent.name if box else record.box, "virtualbox")
         self._owner = Owner(record.id, record.seat, record.epoch)
         self._ssh = Ssh(folder, plan)
         self._vagrant = Vagrant(folder.path)

@@ -6,6 +6,7 @@ Source: developer.hashicorp.com/vagrant/docs/vagrantfile, vagrant-libvirt.github
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,10 @@ PATIENCE = 3  # times longer without; Vagrant gives the DHCP lease 10 minutes wh
 EMULATED_CPU = "Haswell-noTSX"
 # What VirtualBox calls the AHCI controller of an imported OVF (src/VBox/Main/src-server/ApplianceImplImport.cpp).
 CONTROLLER = "SATA"
+# A name that may be the beginning of a machine's id in Vagrant's index, and the method of Vagrant's
+# that the Vagrantfile of a lab with such a name keeps from taking it for one.
+ID_BEGINNING = re.compile(r"[0-9a-f]+")
+GUARD = "find_by_prefix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,7 @@ def _render(plan: Plan, **values: Any) -> str:
         user=USER,
         domain_prefix=domain_prefix(plan),
         netmask=str(plan.networks.cidr.netmask),
+        misread=[node.name for node in plan.nodes if ID_BEGINNING.fullmatch(node.name)],
         **values,
     )
 

@@ -1,6 +1,6 @@
 """The main promise, on real machines: `klab create 1m2w` is the cluster that lessons describe.
 
-The tests share one lab and run in this order; the last one destroys it.
+All end-to-end tests share one lab, file after file in the order of their names; the last file destroys it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support.host import look_at_host
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
@@ -239,42 +238,3 @@ def test_a_reboot_changes_nothing(lab: Lab, by_node: dict[str, dict[str, str]]) 
     now = facts(lab, "w1")
     for key in ("hostname", "hostkey", "address", "macs", "uuid", "machine_id", "swap", "forward", "bridge"):
         assert now[key] == by_node["w1"][key], key
-
-
-def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
-    key = "cat /etc/ssh/ssh_host_ed25519_key.pub"  # made anew with the disk; the machine's id comes from its UUID
-    before = lab.on("w2", key)
-    gone = lab.result("scale", "e2e", "--workers", "1")
-    assert gone["left"] == ["w2"]
-    assert lab.nodes == ["cp1", "w1"]
-    assert {n["metadata"]["name"] for n in lab.get("nodes")["items"]} == {"cp1", "w1"}
-    assert "w2" not in lab.on("w1", "cat /etc/hosts")
-    assert lab.result("scale", "e2e", "--workers", "1")["left"] == []
-    back = lab.result("scale", "e2e", "--workers", "2")
-    assert back["joined"] == ["w2"]
-    assert lab.on("w2", key) != before
-    assert "w2" in lab.on("w1", "cat /etc/hosts")
-    assert lab.result("status", "e2e")["ready"] is True
-    assert not list(lab.folder.rglob("*.iso"))
-
-
-def test_power_loss_of_all_then_start(lab: Lab) -> None:
-    lab.kubectl("create", "configmap", "kept", "--from-literal=a=b")
-    before = lab.addresses
-    lab.klab("stop", "e2e", "--force")
-    off = lab.result("status", "e2e", check=False)
-    assert {n["machine"] for n in off["nodes"]} == {"stopped"}
-    lab.klab("start", "e2e")
-    assert lab.get("configmap", "kept")["data"] == {"a": "b"}
-    assert lab.result("status", "e2e")["ready"] is True
-    assert lab.addresses == before
-
-
-def test_destroy_leaves_nothing(lab: Lab) -> None:
-    lab.klab("destroy", "-y", "e2e")
-    assert not lab.folder.exists()
-    assert look_at_host() == lab.before
-    # The box's own disk stays in the pool, as a link to the box; nothing that carries the lab's name does.
-    assert [str(p) for p in lab.home.rglob("*") if "e2e" in p.relative_to(lab.home).as_posix()] == []
-    volumes = [p.name for p in (lab.home / "realm" / "lib" / "images").glob("*")]
-    assert [v for v in volumes if not v.endswith("_box.img")] == []

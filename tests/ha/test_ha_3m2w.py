@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.host import look_at_host
 from support.real_lab import say
+from support.trouble import await_findings, heal
 from support.witness import Witness
 
 if TYPE_CHECKING:
@@ -201,6 +202,18 @@ def test_power_loss_of_all(lab: Lab, witness: Witness) -> None:
     lab.klab("start", lab.name)
     witness.check_nothing_lost()
     assert status(lab)["ready"] is True
+
+
+def test_a_lost_virtual_ip_and_a_lost_member_are_found_and_repaired(lab: Lab) -> None:
+    for node in PLANES:
+        lab.on(node, "systemctl stop keepalived")
+    lab.on("cp2", "mv /etc/kubernetes/manifests/etcd.yaml /root/")
+    keepers = [("keepalived", node) for node in PLANES]
+    found = await_findings(lab, ("virtual IP", ""), ("etcd", "cp2"), ("static pods", "cp2"), *keepers)
+    assert "lost" in found["etcd", "cp2"]["what"]
+    heal(lab)
+    assert healthy_members(lab) == set(PLANES)
+    lab.on("cp2", "rm /root/etcd.yaml")
 
 
 def test_a_control_plane_is_replaced(lab: Lab) -> None:

@@ -26,7 +26,13 @@ Answers = dict[str, tuple[int, Any]]
 
 
 class Server:
-    """One HTTPS server on a free port of the loopback. `answers` is by path without its query; JSON or text."""
+    """One HTTPS server on a free port of the loopback.
+
+    `answers` is by path without its query; JSON or text. `clock` is what it says of the time, in
+    seconds since 1970: the host's when left out.
+    """
+
+    clock: float | None = None
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path, answers: Answers) -> None:
         self.answers = answers
@@ -47,6 +53,9 @@ class Server:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(server.clock if timestamp is None else timestamp)
 
             do_POST = do_GET  # noqa: N815 - http.server's name
 
@@ -128,6 +137,11 @@ class LabServers:
         for (_, port), server in self.doors.items():
             if port not in {CLIENT_PORT, KUBELET_PORT}:
                 server.answers[path] = (status, body)
+
+    def set_clock(self, now: float) -> None:
+        """What the guests' clocks show from now on, in seconds since 1970."""
+        for server in self.doors.values():
+            server.clock = now
 
     def close(self) -> None:
         for server in self.doors.values():

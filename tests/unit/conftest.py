@@ -7,18 +7,31 @@ from pathlib import Path
 import pytest
 
 from lab.catalog import Catalog, load_catalog
+from lab.cluster import watch
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A KLAB_HOME and a HOME of the test's own."""
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KLAB_HOME and a HOME of the test's own, whatever the test calls its fixtures."""
     monkeypatch.setenv("KLAB_HOME", str(tmp_path / "klab-home"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("KUBECONFIG", "KLAB_DEBUG", "NO_COLOR", "XDG_DATA_HOME"):
+    for name in ("KUBECONFIG", "KLAB_DEBUG", "NO_COLOR", "VAGRANT_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The KLAB_HOME of the test."""
     return tmp_path / "klab-home"
 
 
 @pytest.fixture(scope="session")
 def catalog() -> Catalog:
     return load_catalog()
+
+
+@pytest.fixture
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait for a lab that asks again at once, and gives a lost machine no time to come back."""
+    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
+        monkeypatch.setattr(watch, name, 0.01)

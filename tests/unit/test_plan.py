@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, NotFound, UsageError
 from lab.plan import Plan, decide
 from lab.planfile import FORMAT, from_json, to_data, to_json
 from lab.reading import parse_scenario
@@ -33,6 +33,14 @@ def test_names_and_addresses_by_role(plan_of) -> None:
     }
     assert plan.api_endpoint == (IPv4Address("192.168.56.10"), 8443)
     assert plan.load_balancer.nodes == ("cp1", "cp2", "cp3")
+
+
+def test_a_node_that_a_person_names_is_found_or_the_others_are_told(plan_of) -> None:
+    plan = plan_of("topology: {workers: 1}")
+    assert plan.known("w1") is plan.nodes[1]
+    with pytest.raises(NotFound, match="lab 'test' has no node called 'w9'") as caught:
+        plan.known("w9")
+    assert caught.value.hint == "its nodes: cp1, w1"
 
 
 def test_one_control_plane_needs_no_virtual_ip(plan_of) -> None:

@@ -121,7 +121,7 @@ def _disk(case: Case, _before: Before) -> Iterator[Finding]:
         free = (report.free or 0) // 1024
         seen = f"{used} % of the disk and {inodes} % of its inodes are used, {free} MiB are free"
         # Only a person can say what may go: the command shows what takes most.
-        repair = case.ssh(node.name, "sudo du -xh --max-depth=3 / | sort -h | tail -n 20")
+        repair = case.ssh(node.name, "sudo du -axh / | sort -h | tail -n 20")
         yield Finding("disk", node.name, what, seen, repair, causes=True)
 
 

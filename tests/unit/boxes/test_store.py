@@ -12,7 +12,8 @@ import pytest
 from lab.boxes import store
 from lab.boxes.cache import digest_file
 from lab.boxes.store import Box
-from lab.errors import BoxError, Conflict
+from lab.errors import BoxError, Conflict, HostError
+from lab.machines.vagrant_home import vagrant_home
 from lab.store import Home, Record
 
 
@@ -123,6 +124,38 @@ def test_removing_leaves_nothing(home: Home) -> None:
     box = make_box(home)
     store.remove(home, box)
     assert list(home.boxes.iterdir()) == []
+
+
+def vagrant_entry(box: Box, tail: str = "") -> Path:
+    """Vagrant's entry of a box, as `vagrant box add` leaves it: a link to the disk."""
+    entry = vagrant_home() / "boxes" / f"klab-VAGRANTSLASH-{box.folder.name.replace('@', '-')}{tail}"
+    (entry / "1.0.0" / "libvirt").mkdir(parents=True)
+    (entry / "1.0.0" / "libvirt" / "box.img").symlink_to(box.disk)
+    return entry
+
+
+def test_a_box_that_goes_is_gone_for_vagrant_too(home: Home) -> None:
+    gone, stays = make_box(home, content=b"1"), make_box(home, content=b"2")
+    entries = [vagrant_entry(gone), vagrant_entry(gone, "-virtualbox"), vagrant_entry(stays)]
+    (vagrant_home() / "boxes" / "debian-VAGRANTSLASH-trixie64").mkdir()
+    store.remove(home, gone)
+    assert [entry.exists() for entry in entries] == [False, False, True]
+    assert (vagrant_home() / "boxes" / "debian-VAGRANTSLASH-trixie64").exists()
+    assert stays.disk.exists()
+
+
+def test_a_box_that_vagrant_cannot_forget_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = make_box(home)
+    entry = vagrant_entry(box)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store.shutil, "rmtree", refuse)
+    with pytest.raises(HostError, match="cannot be removed") as caught:
+        store.remove(home, box)
+    assert str(entry) in caught.value.hint
+    assert store.list_boxes(home) == [box]
 
 
 def test_prune_keeps_the_newest_and_what_labs_use(home: Home) -> None:

@@ -10,14 +10,10 @@ import pytest
 from support.fake_lab import FakeCluster, lab_on_disk
 
 from lab.cli import app
-from lab.cluster import api, power, scale, watch
+from lab.cluster import api, power, scale
 from lab.store import Home
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
-        monkeypatch.setattr(watch, name, 0.01)
+pytestmark = pytest.mark.usefixtures("quick_watch")
 
 
 @pytest.fixture

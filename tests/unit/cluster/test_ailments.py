@@ -264,7 +264,7 @@ def test_the_kubelets_last_words_and_the_cause_of_its_end(plan: Plan) -> None:
 def test_a_disk_that_fills_up(plan: Plan, changes: dict[str, int], what: str) -> None:
     finding = only(told(healthy(plan), "w1", **changes))
     assert what in finding.what
-    assert finding.repair == "klab ssh ha w1 -- 'sudo du -xh --max-depth=3 / | sort -h | tail -n 20'"
+    assert finding.repair == "klab ssh ha w1 -- 'sudo du -axh / | sort -h | tail -n 20'"
 
 
 def test_a_disk_at_its_limits(plan: Plan) -> None:

@@ -17,7 +17,7 @@ from support.fake_lab import FakeCluster, lab_on_disk, opener
 from support.guests import NOW, PKI, Guest, GuestMachines, inline, kubeconfig, signed
 from support.lab_servers import LabServers, Server
 
-from lab.cluster import certificates, power, watch
+from lab.cluster import certificates, power
 from lab.cluster import secrets as lab_secrets
 from lab.cluster.certificates import Renewal, Renewed, renew
 from lab.cluster.events import Event, Journal, read_events
@@ -37,10 +37,7 @@ ADMIN = "/etc/kubernetes/admin.conf"
 CRT = "/etc/kubernetes/pki/apiserver.crt"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
-        monkeypatch.setattr(watch, name, 0.01)
+pytestmark = pytest.mark.usefixtures("quick_watch")
 
 
 class FakeHttps:
@@ -476,7 +473,7 @@ def test_where_no_machine_runs_there_is_nothing_to_renew(make: Callable[..., Lab
 def test_a_half_made_lab_and_a_students_cluster_are_refused(make: Callable[..., Lab], tmp_path: Path) -> None:
     lab = make(1, 0)
     lab.folder.update_record(phase="creating")
-    with pytest.raises(Conflict, match="not ready") as caught:
+    with pytest.raises(Conflict, match="half made") as caught:
         renew(lab.renewal())
     assert "klab create" in caught.value.hint
     student = Lab(tmp_path / "student", 1, 0, "prepared")

@@ -13,7 +13,6 @@ import pytest
 
 from lab.catalog import Catalog
 from lab.cluster import create as module
-from lab.cluster import watch
 from lab.cluster.api import UnreachableError
 from lab.cluster.create import Request, create
 from lab.cluster.destroy import destroy
@@ -31,11 +30,12 @@ FULL = "version: 1\nname: full\ntopology: {workers: 1}\n"
 WELL = "klab: cloud-init begin\nklab: boot done\nklab: clean begin\nklab: clean done\n"
 
 
+pytestmark = pytest.mark.usefixtures("quick_watch")
+
+
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
-        monkeypatch.setattr(watch, name, 0.01)
-    # These tests send nothing anywhere: the API server of a fake lab is one that is not up yet.
+def _no_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests send nothing anywhere: the API server of a fake lab is one that is not up yet."""
     monkeypatch.setattr(module, "Api", NoApi)
 
 

@@ -13,7 +13,7 @@ import pytest
 from support.lab_servers import LabServers, etcd_answers, members_of, node, pod, token
 
 from lab.catalog import Catalog
-from lab.cluster import look
+from lab.cluster import https, look
 from lab.cluster.etcd import CLIENT_PORT
 from lab.cluster.facts import (
     ClusterFacts,
@@ -25,7 +25,7 @@ from lab.cluster.facts import (
     pod_line,
     token_line,
 )
-from lab.cluster.look import KUBELET_PORT, gather
+from lab.cluster.look import DAY, KUBELET_PORT, gather
 from lab.cluster.secrets import load_or_make
 from lab.errors import HostError
 from lab.machines.protocol import NodeState
@@ -395,14 +395,38 @@ def test_an_expired_certificate_is_seen_all_the_same(tmp_path: Path, plan: Plan,
 def test_certificates_and_tokens_are_judged_by_the_guests_clocks(
     see: Callable[..., ClusterFacts], servers: LabServers
 ) -> None:
-    now = time.time()
-    record = replace(RECORD, dilation=0.5, epoch=now - 20 * 24 * 3600)
-    behind = now - 10 * 24 * 3600
+    behind = time.time() - 10 * DAY
+    servers.set_clock(behind)
     servers.answer("/api/v1/namespaces/kube-system/secrets", 200, {"items": [token("abcdef", hours=5, now=behind)]})
-    facts = see(record=record)
-    assert facts.guest_time == pytest.approx(behind, abs=60)
+    facts = see()
+    assert facts.guest_time == pytest.approx(behind, abs=1)
     assert facts.token is not None
     assert facts.token.hours == pytest.approx(5, abs=0.1)
+    assert facts.soonest is not None
+    assert facts.soonest.days == pytest.approx(375, abs=1)
+
+
+def test_an_api_server_that_is_not_ready_tells_the_time_all_the_same(
+    see: Callable[..., ClusterFacts], servers: LabServers
+) -> None:
+    servers.set_clock(time.time() - 10 * DAY)
+    servers.answer("/readyz", 500, "[-]etcd failed: reason withheld")
+    assert see().guest_time == pytest.approx(time.time() - 10 * DAY, abs=60)
+
+
+@pytest.mark.parametrize("date", [None, "", "soon"])
+def test_a_server_that_tells_no_time(date: str | None) -> None:
+    assert https._clock(date) is None
+
+
+def test_where_no_api_server_tells_the_time_the_labs_timeline_does(
+    see: Callable[..., ClusterFacts], servers: LabServers, plan: Plan
+) -> None:
+    now = time.time()
+    for each in plan.control_planes:
+        servers.shut(each.address, API_PORT)
+    facts = see(record=replace(RECORD, dilation=0.5, epoch=now - 20 * DAY))
+    assert facts.guest_time == pytest.approx(now - 10 * DAY, abs=60)
     assert facts.soonest is not None
     assert facts.soonest.days == pytest.approx(375, abs=1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
-from lab.cluster import power, watch
+from lab.cluster import power
 from lab.cluster.power import Switch, reboot, start, stop
 from lab.errors import Conflict, MachineError
 from lab.machines.fake import FakeMachines
@@ -17,11 +17,7 @@ from lab.machines.protocol import NodeState
 from lab.plan import Plan
 from lab.store import Home, LabFolder
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
-        monkeypatch.setattr(watch, name, 0.01)
+pytestmark = pytest.mark.usefixtures("quick_watch")
 
 
 @pytest.fixture
@@ -98,11 +94,18 @@ def test_a_guest_that_does_not_shut_down_is_named_with_the_way_out(plain: Lab) -
     assert plain.names(NodeState.STOPPED) == {"cp1", "w1"}
 
 
-def test_a_half_made_lab_is_refused_with_what_to_do(plain: Lab) -> None:
-    plain.switch.folder.update_record(phase="creating")
-    with pytest.raises(Conflict, match="half made") as caught:
+@pytest.mark.parametrize(
+    ("phase", "said", "way"),
+    [
+        ("creating", "half made", "klab create demo goes on with it"),
+        ("destroying", "half destroyed", "klab destroy -y demo finishes"),
+    ],
+)
+def test_a_lab_that_is_half_there_is_refused_with_what_to_do(plain: Lab, phase: str, said: str, way: str) -> None:
+    plain.switch.folder.update_record(phase=phase)
+    with pytest.raises(Conflict, match=said) as caught:
         start(plain.switch)
-    assert "klab create" in caught.value.hint
+    assert way in caught.value.hint
 
 
 def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: FakeCluster) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
-from lab.cluster import power, scale, watch
+from lab.cluster import power, scale
 from lab.cluster.scale import Change, add_node, remove_node, replace_node
 from lab.errors import ClusterError, Conflict, HostError, LabError, NotFound, UsageError
 from lab.machines.fake import FakeMachines
@@ -24,10 +24,7 @@ from lab.waiting import Deadline
 WELL = "klab: cloud-init begin\nklab: boot done\nklab: join done\nklab: clean done\n"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
-        monkeypatch.setattr(watch, name, 0.01)
+pytestmark = pytest.mark.usefixtures("quick_watch")
 
 
 @dataclass(frozen=True)
@@ -251,7 +248,7 @@ def test_a_cluster_that_does_not_answer_is_left_alone(small: Lab) -> None:
 
 def test_a_lab_that_is_not_ready_is_refused(small: Lab) -> None:
     small.folder.update_record(phase="creating")
-    with pytest.raises(Conflict, match="not ready"):
+    with pytest.raises(Conflict, match="half made"):
         scale.scale(small.change(), workers=2)
 
 

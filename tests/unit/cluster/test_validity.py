@@ -130,7 +130,7 @@ def test_nodes_that_are_off_or_silent_are_named(lab: Lab) -> None:
     lab.machines().set_state("w1", NodeState.PAUSED)
     seen = lab.look(lab.machines(Silent))
     assert seen.unseen == ("w1: its machine is paused", "cp1: cp1 does not answer ssh (No route to host)")
-    # By the lab's timeline, then.
+    # By the API server's clock, then.
     assert at(seen, "cp1", f"port {API_PORT}").days == pytest.approx(365, abs=0.1)
     assert not [e for e in seen.entries if e.node == "w1"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from lab.catalog import Catalog
 from lab.errors import HostError, MachineError, NotFound
-from lab.machines import definitions, vagrant
+from lab.machines import definitions, provider_steps
 from lab.machines import libvirt as module
 from lab.machines.connection import library
 from lab.machines.inventory import Inventory
@@ -133,8 +133,8 @@ def make_host(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
         open_.append(connection)
         host = Host(Home(tmp_path), plan, connection)
         monkeypatch.setattr(module, "connect", lambda _uri: connection)
-        monkeypatch.setattr(vagrant, "OFF_POLL_SECONDS", 0.01)
-        monkeypatch.setattr(vagrant, "PRESS_SECONDS", 0.0)
+        monkeypatch.setattr(provider_steps, "OFF_POLL_SECONDS", 0.01)
+        monkeypatch.setattr(provider_steps, "PRESS_SECONDS", 0.0)
 
         def press(domain: libvirt.virDomain, flags: int) -> None:
             assert flags == libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN

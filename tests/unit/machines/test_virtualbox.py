@@ -13,7 +13,7 @@ import pytest
 from lab import process
 from lab.catalog import Catalog
 from lab.errors import MachineError, NotFound, ProgramError
-from lab.machines import vagrant, virtualbox
+from lab.machines import provider_steps, vagrant, virtualbox
 from lab.machines.protocol import NodeState
 from lab.plan import decide
 from lab.process import Completed
@@ -178,8 +178,8 @@ def open_machines(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPa
         manage = VBoxManage(states)
         monkeypatch.setattr(process, "run", manage.run)
         monkeypatch.setattr(vagrant.shutil, "which", lambda _program: "/usr/bin/vagrant")
-        monkeypatch.setattr(vagrant, "OFF_POLL_SECONDS", 0.01)
-        monkeypatch.setattr(vagrant, "PRESS_SECONDS", 0.0)
+        monkeypatch.setattr(provider_steps, "OFF_POLL_SECONDS", 0.01)
+        monkeypatch.setattr(provider_steps, "PRESS_SECONDS", 0.0)
         home = Home(tmp_path)
         home.lab("demo").logs.mkdir(parents=True)
         plan = decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=1)), catalog)

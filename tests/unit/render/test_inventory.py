@@ -191,4 +191,4 @@ def test_a_percent_sign_in_a_path_is_doubled_for_ssh(catalog) -> None:
 def test_there_are_no_settings_for_a_node_that_is_not_there(catalog) -> None:
     with pytest.raises(NotFound, match="w9") as caught:
         Ssh(FOLDER, plan_of("1m1w", catalog)).settings("w9")
-    assert caught.value.hint == "it has: cp1, w1"
+    assert caught.value.hint == "its nodes: cp1, w1"

@@ -1,0 +1,54 @@
+"""What Vagrant keeps for one person, of all their projects: its boxes.
+
+klab looks into them by itself, because a Vagrant takes seconds to begin. Source: Vagrant 2.3.4,
+lib/vagrant/box_collection.rb.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lab.errors import HostError
+
+PROVIDERS = ("libvirt", "virtualbox")
+
+
+def vagrant_home() -> Path:
+    """Vagrant's folder: VAGRANT_HOME where it is set, else ~/.vagrant.d."""
+    return Path(os.environ.get("VAGRANT_HOME") or "~/.vagrant.d").expanduser()
+
+
+def box_name(folder: str, provider: str) -> str:
+    """What Vagrant calls the box of klab's in this folder. The folder carries a digest: a name is one content."""
+    return f"klab/{folder.replace('@', '-')}" + ("" if provider == "libvirt" else f"-{provider}")
+
+
+def is_whole(name: str, version: str, provider: str) -> bool:
+    """Whether what Vagrant's copy of a box links to is still there; a box that was built anew may lie elsewhere."""
+    folder = _box_folder(name) / version / provider
+    return all(file.exists() for file in folder.iterdir()) if folder.is_dir() else True
+
+
+def forget_box(folder: str) -> None:
+    """Delete what Vagrant has of the box of klab's in this folder, for any provider: links, or a copy. Idempotent.
+
+    Raises:
+        HostError: it cannot be deleted.
+    """
+    for provider in PROVIDERS:
+        entry = _box_folder(box_name(folder, provider))
+        try:
+            if entry.is_dir():
+                shutil.rmtree(entry)
+        except OSError as error:
+            raise HostError(
+                f"Vagrant's entry of the box {folder} cannot be removed",
+                details=[str(error)],
+                hint=f"remove {entry}, as the user it belongs to, and try again",
+            ) from error
+
+
+def _box_folder(name: str) -> Path:
+    return vagrant_home() / "boxes" / name.replace("/", "-VAGRANTSLASH-")

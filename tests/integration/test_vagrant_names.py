@@ -1,0 +1,97 @@
+"""Vagrant itself, on names that could be the beginning of a machine's id: no machine is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.catalog import load_catalog
+from lab.plan import Plan, decide
+from lab.reading import parse_scenario
+from lab.render.vagrantfile import GUARD, LibvirtFacts, render_libvirt
+
+FACTS = LibvirtFacts(
+    box="none",
+    box_version="",
+    description="a lab of the test's",
+    box_pool="default",
+    lab_pool="klab-test",
+    seed_folder="/nowhere",
+    machine_type="pc-q35-10.0",
+    accelerated=True,
+)
+OTHER = 'Vagrant.configure("2") { |config| config.vm.define "other" }\n'
+
+
+def plan_of(*names: str) -> Plan:
+    nodes = ", ".join(f"{{name: {name}, role: {'worker' if i else 'control-plane'}}}" for i, name in enumerate(names))
+    catalog = load_catalog()
+    return decide(parse_scenario(f"version: 1\nname: a\ntopology: {{nodes: [{nodes}]}}\n", catalog), catalog)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lab with the nodes db1 and w1, beside a project whose only machine has an id that begins with db1."""
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path / "home"))
+    lab, other, index = tmp_path / "a", tmp_path / "b", tmp_path / "home" / "data" / "machine-index" / "index"
+    for folder in (lab / "ssh", other / ".vagrant", index.parent):
+        folder.mkdir(parents=True)
+    (lab / "ssh" / "id_ed25519").touch()
+    (lab / "Vagrantfile").write_text(render_libvirt(plan_of("db1", "w1"), FACTS))
+    (other / "Vagrantfile").write_text(OTHER)
+    machine = {
+        "name": "other",
+        "provider": "libvirt",
+        "state": "running",
+        "local_data_path": str(other / ".vagrant"),
+        "vagrantfile_path": str(other),
+        "vagrantfile_name": None,
+        "updated_at": None,
+        "extra_data": {},
+    }
+    index.write_text(json.dumps({"version": 1, "machines": {f"db1{'0' * 29}": machine}}))
+    return lab
+
+
+def status(project: Path, *names: str) -> list[str]:
+    """The machines that Vagrant takes these names for; without names, those of the whole project."""
+    environment = {
+        **os.environ,
+        "VAGRANT_CWD": str(project),
+        "VAGRANT_CHECKPOINT_DISABLE": "1",
+        "VAGRANT_DEFAULT_PROVIDER": "libvirt",
+    }
+    done = subprocess.run(
+        ["/usr/bin/vagrant", "status", *names, "--machine-readable"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    fields = (line.split(",") for line in done.stdout.splitlines())
+    return [field[1] for field in fields if field[2] == "state"]
+
+
+def test_a_node_is_itself_whatever_ids_begin_with(project: Path) -> None:
+    assert status(project, "db1") == ["db1"]
+    assert status(project) == ["db1", "w1"]
+
+
+def test_an_id_still_leads_to_its_machine(project: Path) -> None:
+    assert status(project, "db10") == ["other"]
+
+
+def test_without_the_guard_vagrant_takes_the_name_for_an_id(project: Path) -> None:
+    file = project / "Vagrantfile"
+    file.write_text(file.read_text().replace(GUARD, "nothing_of_vagrants"))
+    assert status(project, "db1") == ["other"]
+    assert status(project, "/^db1$/") == ["other"]
+
+
+def test_a_lab_without_such_names_has_an_ordinary_vagrantfile() -> None:
+    assert GUARD not in render_libvirt(plan_of("cp1", "w1"), FACTS)

@@ -1,0 +1,65 @@
+"""Break a lab on purpose, and let `klab doctor LAB` name what is wrong and how to repair it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from support.real_lab import COMMAND_SECONDS, say
+
+if TYPE_CHECKING:
+    from support.real_lab import Lab
+
+HEAL_SECONDS = 30 * 60
+
+Findings = dict[tuple[str, str], dict[str, Any]]
+
+
+def findings(lab: Lab) -> Findings:
+    """What doctor finds now, by check and node."""
+    seen = lab.result("doctor", lab.name, check=False)
+    return {(f["check"], f["node"]): f for check in seen["checks"] for f in check["findings"]}
+
+
+def await_findings(lab: Lab, *wanted: tuple[str, str], seconds: float = 600) -> Findings:
+    """Ask doctor until it names all of these."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = findings(lab)
+        missing = [f"{check} on {node or 'the lab'}" for check, node in wanted if (check, node) not in found]
+        if not missing:
+            return found
+        assert time.monotonic() < deadline, f"doctor does not see: {missing}; it sees {list(found.values())}"
+        time.sleep(5)
+
+
+def repair(lab: Lab, finding: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Run the command that doctor names, as a person does who copies the line."""
+    say(f"repair: {finding['repair'][:150]}")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", finding["repair"]],
+        env={**lab.env, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+
+
+def heal(lab: Lab) -> None:
+    """Do what doctor says, ask it again, until it finds the lab healthy."""
+    deadline = time.monotonic() + HEAL_SECONDS
+    while True:
+        seen = lab.result("doctor", lab.name, check=False)
+        if seen["healthy"]:
+            return
+        found = [finding for check in seen["checks"] for finding in check["findings"]]
+        assert time.monotonic() < deadline, f"not healthy: {found}"
+        for finding in {finding["repair"]: finding for finding in found}.values():
+            repair(lab, finding)
+        time.sleep(5)
