@@ -81,7 +81,12 @@ def renew(renewal: Renewal) -> Renewed:
         ClusterError, NotReadyInTime: a CA has expired; a node fails; the lab does not become Ready.
     """
     with renewal.folder.lock():
-        return _Run(renewal).renew()
+        return renew_held(renewal)
+
+
+def renew_held(renewal: Renewal) -> Renewed:
+    """As `renew`, for a caller that holds the lab's lock."""
+    return _Run(renewal).renew()
 
 
 class _Run:

@@ -65,7 +65,7 @@ for attempt in {attempts}; do
     kubeadm reset --force >> "$log" 2>&1
     sleep 5
 done
-systemctl --quiet --no-reload enable kubelet
+systemctl --quiet enable kubelet
 say {phase} done
 """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.real_lab import Lab, prepare, say
+from support.real_lab import Lab, adopt, prepare, say
 
 # Somewhere in the middle of making the machines, each time.
 INTERRUPT_AFTER_SECONDS = 15
@@ -20,6 +21,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -
     # Half an hour without a word would look like a hang: what is said here goes past pytest's capture.
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        if kept := os.environ.get("KLAB_TEST_HOME"):
+            # A lab that is there already, in the KLAB_HOME that it names, and stays: for whoever works on these tests.
+            yield adopt(Path(kept), "1m2w", "e2e")
+            return
         found = _make(Path(tmp_path_factory.mktemp("klab", numbered=False)))
     yield found
     found.destroy()

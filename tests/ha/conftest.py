@@ -16,7 +16,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
         if kept := os.environ.get("KLAB_TEST_HOME"):
-            # A lab that is there already, in the folder `home` below, and stays: for whoever works on these tests.
+            # A lab that is there already, in the KLAB_HOME that it names, and stays: for whoever works on these tests.
             yield adopt(Path(kept), "ha-3m2w", "ha")
             return
         found = prepare(Path(tmp_path_factory.mktemp("klab", numbered=False)), "ha-3m2w", "ha")

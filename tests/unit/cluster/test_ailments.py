@@ -400,7 +400,7 @@ def test_the_quorum_lost_while_all_machines_run(plan: Plan) -> None:
     case = healthy(plan)
     for name in ("cp2", "cp3"):
         case = told(member(case, name, status=None, error="connection refused"), name, processes=())
-    assert found(case, "etcd")[0].repair.startswith("klab ssh ha cp2 -- 'sudo systemctl restart kubelet")
+    assert found(case, "etcd")[0].repair.startswith("klab ssh ha cp2 -- 'sudo pkill -x kube-apiserver; sudo systemctl")
 
 
 def test_the_quorum_lost_for_good(plan: Plan) -> None:
