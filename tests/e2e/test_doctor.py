@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from support.trouble import await_findings, heal, repair
+from support.trouble import await_findings, await_health, heal, repair
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
@@ -79,4 +79,4 @@ def test_a_broken_control_plane_is_found_and_repaired(lab: Lab) -> None:
     heal(lab)
     lab.kubectl("create", "configmap", "full")
     lab.on("cp1", RESTORED)
-    heal(lab)
+    await_health(lab)

@@ -53,18 +53,32 @@ def repair(lab: Lab, finding: dict[str, Any]) -> subprocess.CompletedProcess[str
     )
 
 
+def await_health(lab: Lab) -> None:
+    """Ask doctor until it finds the lab healthy; nothing is done for it."""
+    deadline = time.monotonic() + HEAL_SECONDS
+    while not (seen := lab.result("doctor", lab.name, check=False))["healthy"]:
+        found = [finding for check in seen["checks"] for finding in check["findings"]]
+        assert time.monotonic() < deadline, f"not healthy: {found}"
+        time.sleep(10)
+
+
 def heal(lab: Lab) -> None:
-    """Do what doctor says, ask it again, until it finds the lab healthy."""
+    """Do what doctor says, ask it again, until it finds the lab healthy.
+
+    What it says once only may be the lab on its way back, as after a repair: that is not acted upon.
+    """
     deadline = time.monotonic() + HEAL_SECONDS
     done: dict[str, float] = {}
+    before: set[str] = set()
     while True:
         seen = lab.result("doctor", lab.name, check=False)
         if seen["healthy"]:
             return
-        found = [finding for check in seen["checks"] for finding in check["findings"]]
-        assert time.monotonic() < deadline, f"not healthy: {found}"
-        for finding in found:
-            if time.monotonic() - done.get(finding["repair"], -REPEAT_SECONDS) >= REPEAT_SECONDS:
-                repair(lab, finding)
-                done[finding["repair"]] = time.monotonic()
-        time.sleep(5)
+        found = {f["repair"]: f for check in seen["checks"] for f in check["findings"]}
+        assert time.monotonic() < deadline, f"not healthy: {list(found.values())}"
+        for command in found:  # causes first
+            if command in before and time.monotonic() - done.get(command, -REPEAT_SECONDS) >= REPEAT_SECONDS:
+                repair(lab, found[command])
+                done[command] = time.monotonic()
+        before = set(found)
+        time.sleep(10)
