@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ _FS_UUID = "6b6c6162-0000-4000-8000-000000000001"
 _HASH_SEED = "6b6c6162-0000-4000-8000-000000000002"
 _DISK_ID = "0x6b6c6162"
 _CID = re.compile(rb"^CID=[0-9a-f]+$", re.MULTILINE)
+_CONTENT_ID = b"6b6c6162"
+# Where the header of a sparse VMDK says that its descriptor is, in sectors: offset and size.
+_VMDK_DESCRIPTOR = struct.Struct("<28x2Q")
 
 
 def write_raw(root: Path, target: Path, epoch: int, *, log: Path) -> None:
@@ -117,14 +121,16 @@ def _write_boot_loader(target: Path, log: Path) -> None:
 
 
 def _fix_content_id(vmdk: Path) -> None:
-    # qemu-img writes a random content id into the descriptor near the start of the file.
+    # qemu-img writes a random content id into the descriptor, without leading zeros: what follows it moves by as much.
     with vmdk.open("r+b") as file:
-        head = file.read(1 << 16)
-        match = _CID.search(head)
-        if match is None:
+        header = file.read(_VMDK_DESCRIPTOR.size).ljust(_VMDK_DESCRIPTOR.size, b"\0")
+        offset, size = (sectors * SECTOR for sectors in _VMDK_DESCRIPTOR.unpack(header))
+        file.seek(offset)
+        descriptor, count = _CID.subn(b"CID=" + _CONTENT_ID, file.read(size).rstrip(b"\0"))
+        if count != 1:
             raise BoxError(f"{vmdk.name} has no content id; is it a VMDK?")
-        file.seek(match.start())
-        file.write(b"CID=" + b"6b6c6162".ljust(len(match[0]) - 4, b"0")[: len(match[0]) - 4])
+        file.seek(offset)
+        file.write(descriptor.ljust(size, b"\0"))
 
 
 def clamp_dates(root: Path, epoch: int) -> None:
