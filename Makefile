@@ -8,7 +8,7 @@ BIN := .venv/bin
 KLAB := $(CURDIR)/$(BIN)/klab
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha bench golden docs lock clean
+.PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,10 @@ test-e2e: ## A real lab; builds the box if there is none
 test-ha: install ## Three control planes: power loss, quorum, reboot, replacement; over an hour when emulated
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v tests/ha
+
+soak: install ## Fifty rounds of snapshot and restore of a lab at work; hours when emulated
+	tools/as-root $(KLAB) box build
+	$(PYTEST) -v tests/soak
 
 bench: install ## klab against the classroom recipe
 	bench/run

@@ -117,6 +117,8 @@ class LabFolder:
     events.jsonl   when each phase began       kubeconfig  admin access
     ssh/ pki/      keys, for the owner alone   logs/       vagrant, consoles
     seeds/         cloud-init seeds; gone once the nodes have read them
+    snapshots/     a manifest for each snapshot
+    captures/      which files hold what of a snapshot, one entry each
     """
 
     path: Path
@@ -144,6 +146,19 @@ class LabFolder:
     @property
     def seeds(self) -> Path:
         return self.path / "seeds"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def attempt(self) -> Path:
+        """The snapshot or restore that klab is in the middle of, or was when it was killed."""
+        return self.snapshots / "attempt.json"
+
+    @property
+    def captures(self) -> Path:
+        return self.path / "captures"
 
     @property
     def events(self) -> Path:
@@ -218,8 +233,11 @@ class LabFolder:
         shutil.rmtree(self.path)
 
 
-def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new, never half."""
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new, never half.
+
+    `durable` says that the same holds for a power failure of the host; that waits for the disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = data.encode() if isinstance(data, str) else data
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -227,7 +245,8 @@ def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
         with os.fdopen(handle, "wb") as out:
             out.write(raw)
             out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                os.fsync(out.fileno())
         Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab.cli.groups import DefaultGroup
 from lab.errors import ClusterError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -15,18 +16,7 @@ if TYPE_CHECKING:
     from lab.cluster.validity import Entry, Survey
 
 
-class _ShowFirst(click.Group):
-    """A group whose first subcommand may be left out: klab certs LAB."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        named = bool(args) and args[0] in {*self.commands, *ctx.help_option_names}
-        # Whoever presses Tab after `klab certs ` is shown the subcommands.
-        if not named and not (ctx.resilient_parsing and not args):
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_ShowFirst)
+@click.group(cls=DefaultGroup, default="show")
 def command() -> None:
     """Show the certificates of a lab, or renew them all. Without a subcommand they are shown.
 
@@ -96,7 +86,7 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
     from lab.machines import open_machines
 
     limit = parse_duration(timeout) if timeout else None
-    found = _open(lab, "on the student's control plane: kubeadm certs renew all")
+    found = _open(lab, "on the student's control plane: kubeadm certs renew all", changes=True)
     try:
         with progress(found.plan, as_json=as_json) as listener:
             done = renew_all(Renewal(found.home, found.folder, found.plan, open_machines, limit, listener))
@@ -111,13 +101,13 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
             note(line)
 
 
-def _open(lab: str | None, hint: str) -> OpenLab:
+def _open(lab: str | None, hint: str, *, changes: bool = False) -> OpenLab:
     from lab.cli.opening import find_lab
 
     found = find_lab(lab)
     if found.plan.bootstrap != "full":
         raise UsageError(f"lab {found.name!r} has no cluster of klab's making", hint=hint)
-    found.enter()
+    found.enter(changes=changes)
     return found
 
 

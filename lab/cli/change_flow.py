@@ -29,7 +29,7 @@ def run_change(
 ) -> None:
     """From the lab and what is to be done with it to the last line printed."""
     limit = parse_duration(timeout) if timeout else None
-    lab.enter()
+    lab.enter(changes=True)
     box = _box(lab)
     with show(lab.plan, as_json=as_json) as listener:
         change = Change(

@@ -9,6 +9,7 @@ import click
 
 from lab.boxes.store import Box, find_box, list_boxes, vagrant_box
 from lab.catalog import load_catalog
+from lab.cli.opening import open_lab
 from lab.cli.output import note, table
 from lab.cli.progress import elapsed, show
 from lab.cluster.create import Created, Request, create
@@ -57,6 +58,8 @@ def run_create(
     box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host_network(home) if chosen == "libvirt" else "VirtualBox"
+    if record is not None:
+        open_lab(home, folder).enter(changes=True)
     try:
         profile = probe_host(home, plan.cpus)
         if record is None:

@@ -1,13 +1,14 @@
 """Completion of the names that only this machine knows: labs, nodes, scenarios.
 
 A convention instead of a line in each command: an argument called `lab` or `scenario`
-completes to those, `words` (of [LAB] NODE ...) to labs and nodes.
+completes to those, `words` (of [LAB] NODE ...) to labs and nodes, `snapshots` (of
+[LAB] NAME ...) to labs and snapshots, `lab_and_name` to labs: the name is a new one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 from click.shell_completion import CompletionItem
@@ -25,6 +26,11 @@ def node_names() -> list[str]:
     return sorted({name for folder in Home.default().existing() for name in _nodes(folder)})
 
 
+def snapshot_names() -> list[str]:
+    """The snapshots of every lab on this machine, each name once."""
+    return sorted({name for folder in Home.default().existing() for name in _snapshots(folder)})
+
+
 def scenario_names() -> list[str]:
     """The scenarios that klab ships."""
     from lab.library import shipped_names
@@ -37,6 +43,14 @@ def _nodes(folder: LabFolder) -> list[str]:
         return [node["name"] for node in json.loads((folder.path / "plan.json").read_text())["nodes"]]
     except (OSError, ValueError, LookupError, TypeError):
         return []  # a damaged lab has no names to offer
+
+
+def _snapshots(folder: LabFolder) -> Iterator[str]:
+    for file in folder.snapshots.glob("*.json"):
+        try:
+            yield json.loads(file.read_text())["name"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # damaged, or not about a snapshot
 
 
 class _Completed(click.types.StringParamType):
@@ -59,6 +73,8 @@ _ARGUMENTS = {
     "scenario": _Completed(scenario_names, files=True),
     "scenarios": _Completed(scenario_names, files=True),
     "words": _Completed(lab_names, node_names),
+    "lab_and_name": _Completed(lab_names),
+    "snapshots": _Completed(lab_names, snapshot_names),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.cli.output import note
 from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.plan import Node, Plan
@@ -31,12 +32,42 @@ class OpenLab:
 
         return open_machines(self.home, self.folder, self.plan, self.record, box)
 
-    def enter(self) -> None:
+    def enter(self, *, changes: bool = False) -> None:
+        """Get to where the lab's machines are, and bring to its end what a killed klab has left unfinished there.
+
+        Args:
+            changes: whether the command is to change the lab. Then what cannot be brought to its end is an
+                error; who only looks is told of it and goes on.
+
+        Raises:
+            LabError: there is no way there, or the above.
+        """
+        self.reach()
+        # Nothing else is read or imported while there is nothing to finish.
+        if not self.folder.attempt.exists():
+            return
+        try:
+            said = self._recover()
+        except (LabError, OSError) as error:
+            if changes:
+                raise
+            said = "; ".join((error.message, *error.details)) if isinstance(error, LabError) else str(error)
+        if said:
+            note(f"{self.name}: {said}")
+
+    def reach(self) -> None:
         """Get to where the lab's network is: into the private libvirt's namespaces, where there is one."""
         from lab.machines import enter_host_network
 
         if self.record.provider == "libvirt":
             enter_host_network(self.home)
+
+    def _recover(self) -> str:
+        from lab.machines import open_machines
+        from lab.snapshots.recover import recover
+        from lab.snapshots.session import Lab
+
+        return recover(Lab(self.home, self.folder, self.plan, open_machines))
 
     def node(self, name: str) -> Node:
         """One node of the lab; errors as `Plan.known`."""
@@ -51,7 +82,11 @@ def find_lab(name: str | None) -> OpenLab:
         LabError: its files are damaged beyond repair.
     """
     home = Home.default()
-    folder = home.pick(name)
+    return open_lab(home, home.pick(name))
+
+
+def open_lab(home: Home, folder: LabFolder) -> OpenLab:
+    """A lab that exists; raises LabError as `find_lab`."""
     record = folder.record()
     return OpenLab(home, folder, _plan(folder, record), record)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 COMMANDS = {
     "create": "Create a lab from a scenario and wait until it is Ready.",
-    "destroy": "Remove a lab: its machines, disks, networks and files.",
+    "destroy": "Remove a lab: its machines, disks, networks, snapshots and files.",
     "stop": "Shut down a lab, or some of its nodes.",
     "start": "Start a stopped lab, or some of its nodes, and wait until it is Ready.",
     "reboot": "Reboot a lab, or some of its nodes, and wait until it is Ready.",
+    "snapshot": "Keep a whole lab as it is at one moment; remove, rename and prune what was kept.",
+    "snapshots": "List a lab's snapshots.",
+    "restore": "Bring a lab back to a snapshot.",
+    "diff": "Tell which Kubernetes objects differ between two snapshots, or one and now.",
     "scale": "Let a lab grow or shrink.",
     "node": "Add, remove or replace one node.",
     "token": "Make a fresh join command.",

@@ -24,7 +24,7 @@ def run_power(words: tuple[str, ...], act: Callable[[Switch], Power], *, timeout
     lab, names = lab_then(words)
     for name in names:
         lab.node(name)
-    lab.enter()
+    lab.enter(changes=True)
     try:
         with show(lab.plan, as_json=as_json, nodes=names or None) as listener:
             power = act(Switch(lab.home, lab.folder, lab.plan, open_machines, tuple(names), limit, listener))

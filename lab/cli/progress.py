@@ -29,6 +29,7 @@ FINISHED = {
     "drain": "drained",
     "remove": "gone",
     "renew": "renewed",
+    "clock": "running",
 }
 
 
@@ -39,14 +40,17 @@ class Listener(Protocol):
 
 
 @contextmanager
-def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None) -> Iterator[Listener]:
-    """The listener that fits where the output goes; the live table shows the nodes of these names, or all."""
+def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None, first: str = "boot") -> Iterator[Listener]:
+    """The listener that fits where the output goes.
+
+    The live table shows the nodes of these names, or all; before anything is known of them they are in phase `first`.
+    """
     if as_json:
         yield _json_line
     elif sys.stderr.isatty():
         from rich.console import Console
 
-        with LiveTable(plan, Console(stderr=True), nodes) as table:
+        with LiveTable(plan, Console(stderr=True), nodes, first) as table:
             yield table
     else:
         yield PlainLines()
@@ -82,14 +86,14 @@ class LiveTable:
 
     REFRESH_PER_SECOND = 4
 
-    def __init__(self, plan: Plan, console: Console, nodes: Sequence[str] | None = None) -> None:
+    def __init__(self, plan: Plan, console: Console, nodes: Sequence[str] | None = None, first: str = "boot") -> None:
         self._nodes = [n for n in plan.nodes if nodes is None or n.name in nodes]
         self._console = console
         self._zero = time.time()
         self._lock = threading.Lock()
-        self._phase: dict[str, tuple[str, str, float]] = {n.name: ("boot", "begin", self._zero) for n in self._nodes}
+        self._phase: dict[str, tuple[str, str, float]] = {n.name: (first, "begin", self._zero) for n in self._nodes}
         self._took: dict[str, dict[str, float]] = {n.name: {} for n in self._nodes}
-        self._waiting = "starting the machines"
+        self._waiting = "starting the machines" if first == "boot" else first
         self._live: Live | None = None
 
     def __enter__(self) -> LiveTable:
@@ -104,6 +108,10 @@ class LiveTable:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
+        if not event.node and event.state == "note":
+            # Not under the lock: it is printed above the table, which is drawn anew for it.
+            self._console.print(f"{event.phase}: {event.text}", markup=False, highlight=False)
+            return
         with self._lock:
             if not event.node:
                 if event.state == "begin" and event.phase != "create":

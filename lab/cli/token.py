@@ -31,7 +31,7 @@ def command(lab: str | None, hours: float, as_json: bool) -> None:
             f"lab {found.name!r} has no cluster of klab's making",
             hint="on the student's control plane: kubeadm token create --print-join-command",
         )
-    found.enter()
+    found.enter(changes=True)
     token = fresh_token(Api(found.folder, found.plan), hours=hours)
     address, port = found.plan.api_endpoint
     digest = load_or_make(found.folder).ca_hash

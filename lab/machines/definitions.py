@@ -11,10 +11,13 @@ from ipaddress import IPv4Address, IPv4Network
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
-from lab.machines.ownership import Owner
+from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner
 from lab.plan import Networks, Node
 
 FIRST_MANAGEMENT_HOST = 10
+# A domain's definition is read, changed and given back: its prefixes stay what they were.
+ElementTree.register_namespace("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+ElementTree.register_namespace(XML_PREFIX, XML_NAMESPACE)
 
 
 def lab_network(networks: Networks, owner: Owner) -> str:
@@ -160,6 +163,99 @@ def cdroms(domain_xml: str) -> list[Cdrom]:
 def mac_addresses(domain_xml: str) -> set[str]:
     """The MAC addresses of a domain's network interfaces."""
     return {mac.get("address", "").lower() for mac in _parse(domain_xml).iterfind("devices/interface/mac")}
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A domain's disk: its target device and the file that it writes to."""
+
+    device: str
+    path: str
+
+
+def disk(domain_xml: str) -> Disk | None:
+    """The disk of a domain; None where it has none yet."""
+    found = _disk(_parse(domain_xml))
+    source, target = (None, None) if found is None else (found.find("source"), found.find("target"))
+    if source is None or target is None:
+        return None
+    return Disk(target.get("dev", ""), source.get("file", ""))
+
+
+def with_disk(domain_xml: str, path: str) -> str:
+    """The same domain on another file; what stands below that file is for libvirt to find out."""
+    tree = _parse(domain_xml)
+    found = _disk(tree)
+    source = None if found is None else found.find("source")
+    if found is not None and source is not None:
+        source.attrib.clear()
+        source.set("file", path)
+        for chain in found.findall("backingStore"):
+            found.remove(chain)
+    return ElementTree.tostring(tree, encoding="unicode")
+
+
+def _disk(tree: ElementTree.Element) -> ElementTree.Element | None:
+    return tree.find("devices/disk[@device='disk'][source][target]")
+
+
+def live_chain(domain_xml: str) -> list[str]:
+    """The files that a running domain's disk consists of, the one that it writes to first."""
+    found = _disk(_parse(domain_xml))
+    chain = []
+    while found is not None and (source := found.find("source")) is not None:
+        chain.append(source.get("file", ""))
+        found = found.find("backingStore")
+    return chain
+
+
+def capture(disk: Disk, overlay: str, memory: str | None) -> str:
+    """What libvirt is told to keep of a domain: its disk becomes read-only below `overlay`, its RAM goes to `memory`.
+
+    Source: libvirt.org/formatsnapshot.html, "external".
+    """
+    ram = f"<memory snapshot='external' file={quoteattr(memory)}/>" if memory else "<memory snapshot='no'/>"
+    return f"""
+<domainsnapshot>
+  {ram}
+  <disks>
+    <disk name={quoteattr(disk.device)} snapshot='external' type='file'>
+      <driver type='qcow2'/><source file={quoteattr(overlay)}/>
+    </disk>
+  </disks>
+</domainsnapshot>"""
+
+
+def overlay_volume(name: str, capacity: int, backing: str) -> str:
+    """A volume that holds what is written over the file `backing`; `capacity` in bytes."""
+    return f"""
+<volume>
+  <name>{escape(name)}</name>
+  <capacity unit='bytes'>{capacity}</capacity>
+  <target><format type='qcow2'/><permissions><mode>0600</mode></permissions></target>
+  <backingStore><path>{escape(backing)}</path><format type='qcow2'/></backingStore>
+</volume>"""
+
+
+def backing_path(volume_xml: str) -> str | None:
+    """The file below a volume; None where there is none."""
+    return _parse(volume_xml).findtext("backingStore/path")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a domain's saved RAM depends on: kvm or qemu, versioned machine type, CPU model."""
+
+    virtualization: str
+    machine: str
+    cpu: str
+
+
+def hardware(domain_xml: str) -> Hardware:
+    tree = _parse(domain_xml)
+    kind, cpu = tree.find("os/type"), tree.find("cpu")
+    model = None if cpu is None else cpu.findtext("model") or cpu.get("mode")
+    return Hardware(tree.get("type", ""), "" if kind is None else kind.get("machine", ""), model or "")
 
 
 def description(domain_xml: str) -> str:

@@ -13,12 +13,15 @@ from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_de
 from lab.machines.protocol import NodeState
 from lab.plan import Networks, Node, Plan
 from lab.render.vagrantfile import domain_name
+from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
     import libvirt
 
 DEFAULT_POOL = "default"
 DEFAULT_POOL_PATH = "/var/lib/libvirt/images"
+JOB_POLL_SECONDS = 0.05
+JOB_END_SECONDS = 120.0
 
 
 class Inventory:
@@ -332,6 +335,23 @@ def unless_done(step: Callable[[], object]) -> None:
     except library_.libvirtError as error:
         if not absent(error) and error.get_error_code() != library_.VIR_ERR_OPERATION_INVALID:
             raise
+
+
+def end_job(domain: libvirt.virDomain) -> None:
+    """End what libvirt does with a machine, such as saving its RAM for a klab that was killed; there may be nothing."""
+    library_ = library()
+
+    def idle() -> bool:
+        try:
+            if domain.jobInfo()[0] == library_.VIR_DOMAIN_JOB_NONE:
+                return True
+            domain.abortJob()
+        except library_.libvirtError as error:
+            # It has just ended, or is of a kind that cannot be cut off; or the machine is off.
+            return bool(absent(error)) or not domain.isActive()
+        return False
+
+    poll(idle, Deadline.after(JOB_END_SECONDS), every=JOB_POLL_SECONDS)
 
 
 def _activate(pool: libvirt.virStoragePool) -> None:

@@ -17,19 +17,30 @@ from typing import TYPE_CHECKING
 
 from lab import process
 from lab.errors import MachineError
-from lab.machines import definitions, emulator, transfer, up_failure
+from lab.machines import definitions, emulator, guest_clock, transfer, up_failure
+from lab.machines.capture_book import Book
 from lab.machines.connection import URI, connect, explained, library
 from lab.machines.inventory import Inventory, state_of, switch_on, unless_done
+from lab.machines.layer_keeper import LayerKeeper
+from lab.machines.libvirt_captures import LibvirtCaptures
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
-from lab.machines.provider_steps import chosen, clear_books, end_orphans, machine_folder, press_until_off, refuse_absent
+from lab.machines.provider_steps import (
+    chosen,
+    clear_books,
+    end_orphans,
+    machine_folder,
+    press_until_off,
+    refuse_absent,
+    together,
+)
 from lab.machines.realm import Realm
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant import BOX_VERSION, Vagrant
 from lab.machines.vagrant_home import box_name
 from lab.plan import Node, Plan
 from lab.process import Completed
-from lab.render.vagrantfile import LibvirtFacts, domain_name, render_libvirt, seed_volume
+from lab.render.vagrantfile import LibvirtFacts, render_libvirt, seed_volume
 from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline, poll
 
@@ -118,7 +129,7 @@ class LibvirtMachines:
                     domain, mended = None, True
             identity = machine_folder(self._folder.path, node.name) / "libvirt" / "id"
             if domain is None:
-                inventory.remove_volume(self._disk(node.name))
+                self._layers().clear(node)
                 shutil.rmtree(identity.parent, ignore_errors=True)
             elif not identity.is_file() or identity.read_text() != node.uuid:
                 write_atomic(identity, node.uuid)
@@ -152,10 +163,6 @@ class LibvirtMachines:
     def _box_name(self) -> str:
         """The box's name for Vagrant. A box's folder carries its digest, so a name is one content for good."""
         return box_name(self._box.parent.name if self._box else self._record.box, "libvirt")
-
-    def _disk(self, node: str) -> str:
-        """The volume that is a node's disk, as vagrant-libvirt calls it."""
-        return f"{domain_name(self._plan, node)}.img"
 
     def _upload_seeds(self, inventory: Inventory, pool: libvirt.virStoragePool, nodes: Sequence[Node]) -> None:
         for node in nodes:
@@ -330,8 +337,8 @@ class LibvirtMachines:
         domain = inventory.domain(gone.uuid)
         if domain is not None:
             inventory.remove_domain(domain)
-        for volume in (self._disk(node), seed_volume(node)):
-            inventory.remove_volume(volume)
+        self._layers().clear(gone)
+        inventory.remove_volume(seed_volume(node))
         others = tuple(other for other in self._plan.nodes if other != gone)
         inventory.ensure_hosts(self._plan.networks, others)
         pool = inventory.pool()
@@ -345,11 +352,12 @@ class LibvirtMachines:
             raise MachineError(f"something of {node} could not be removed", details=left)
 
     def _left_of(self, node: Node) -> list[str]:
-        inventory = self._inventory()
-        domain, volumes = inventory.domain(node.uuid), inventory.volumes()
+        inventory, layers = self._inventory(), self._layers()
+        domain, held = inventory.domain(node.uuid), layers.held(node)
+        files = [name for name in layers.files(node) if name not in held]
         return [
             *([] if domain is None else [f"machine {domain.name()}"]),
-            *(f"volume {name}" for name in (self._disk(node.name), seed_volume(node.name)) if name in volumes),
+            *(f"volume {name}" for name in (*files, seed_volume(node.name)) if name in inventory.volumes()),
             *([f"DHCP entry of {node.management_mac}"] if inventory.knows_host(node.management_mac) else []),
         ]
 
@@ -361,7 +369,8 @@ class LibvirtMachines:
         clear_books(self._folder.path, self._commands, on_line, [node.name for node in self._plan.nodes])
         inventory.remove_all()
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
-        shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
+        for folder in (self._folder.path / ".vagrant", self._folder.captures):
+            shutil.rmtree(folder, ignore_errors=True)
         left = self.leftovers()
         if left:
             raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left)
@@ -383,6 +392,29 @@ class LibvirtMachines:
                 connection.close()
         self._connection = None
         self._over = self._realm.stop()
+
+    # --- captures and clocks --------------------------------------------------------------------
+
+    def captures(self) -> LibvirtCaptures:
+        def prepare(nodes: Sequence[Node]) -> None:
+            inventory = self._inventory()
+            steps: dict[str, Callable[[], object]] = {
+                "host": lambda: self._prepare_host(inventory, nodes),
+                "emulator": self._wrapper,
+            }
+            together(lambda step: steps[step](), list(steps))
+
+        return LibvirtCaptures(self._plan, Book(self._folder.captures), self._ssh, self._inventory, prepare)
+
+    def _layers(self) -> LayerKeeper:
+        return LayerKeeper(self._plan, Book(self._folder.captures), self._inventory)
+
+    def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
+        for domain in self._existing(chosen(self._plan, [node])).values():
+            moved = guest_clock.through_agent(domain, clock)
+            if moved is not None:
+                return moved
+        return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
 
     # --- connections ----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from lab.machines.capture_protocol import Captures
 from lab.process import Completed
 from lab.waiting import Deadline
 
@@ -149,4 +150,19 @@ class Machines(Protocol):
 
     def leftovers(self) -> list[str]:
         """What still exists of this lab outside its folder, one line each; empty after a complete `destroy`."""
+        ...
+
+    def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
+        """Set a running guest's clock forward to what `clock` says, in seconds since 1970; never back.
+
+        Returns:
+            By how many seconds it was set forward; 0 when it was right to a tenth of a second, or ahead.
+
+        Raises:
+            MachineError, ProgramError, ProgramTimeout: the guest does not take it.
+        """
+        ...
+
+    def captures(self) -> Captures:
+        """Their RAM and disks at earlier moments, and what it takes to keep the present one."""
         ...

@@ -23,13 +23,14 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import process
 from lab.errors import HostError
-from lab.machines import namespaces
+from lab.machines import namespaces, reaper
 from lab.machines.namespaces import Namespaces
 from lab.store import Home, write_atomic
 from lab.waiting import Deadline, poll
@@ -47,7 +48,7 @@ COVERED = {
 HIDDEN = ("/run/dbus", "/run/systemd")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-DAEMONS = {"libvirtd", "virtlogd", "dnsmasq"}
+DAEMONS = {"libvirtd", "virtlogd", "dnsmasq", reaper.NAME}
 EMULATOR = "qemu-system"  # the kernel cuts names at 15 characters
 
 CONFIG = {
@@ -239,6 +240,7 @@ class Realm:
         process.run(
             [
                 *("nsenter", "-t", str(self._way_in()), "-n", "-m", "--wd=/"),
+                *(sys.executable, "-I", reaper.__file__),
                 *(process.find(name), "-d", "-p", f"/run/libvirt/{name}.pid", "-f", f"/etc/libvirt/{name}.conf"),
             ],
             timeout=START_SECONDS,

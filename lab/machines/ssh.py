@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab import process
 from lab.errors import MachineError, ProgramTimeout
@@ -51,14 +52,31 @@ class Ssh:
             raise process.failed(done)
         return done
 
+    def host_keys(self, node: str) -> str:
+        """The lines of known_hosts that are about a node; see sshd(8). Empty where it is not known yet."""
+        return "".join(line for line in self._known() if self._is_about(line, node))
+
+    def know(self, node: str, lines: str) -> None:
+        """Let a node be known by these lines alone: part of what goes back with its disk."""
+        old = self._known()
+        new = [line for line in old if not self._is_about(line, node)] + lines.splitlines(keepends=True)
+        if sorted(new) != sorted(old):
+            write_atomic(self._known_hosts, "".join(new), mode=0o600)
+
     def forget_host_key(self, node: str) -> None:
         """Forget by which key a node is known: a machine that is made anew makes keys of its own."""
-        file = self._folder.ssh_key.parent / "known_hosts"
-        if file.is_file():
-            lines = file.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if not line.startswith(f"{self._alias(node)} ")]
-            if kept != lines:
-                write_atomic(file, "".join(kept), mode=0o600)
+        self.know(node, "")
+
+    def _known(self) -> list[str]:
+        file = self._known_hosts
+        return file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
+
+    def _is_about(self, line: str, node: str) -> bool:
+        return line.partition(" ")[0] == self._alias(node)
+
+    @property
+    def _known_hosts(self) -> Path:
+        return self._folder.ssh_key.parent / "known_hosts"
 
     def _alias(self, node: str) -> str:
         return f"{self._plan.name}-{node}"
@@ -82,7 +100,7 @@ class Ssh:
             "IdentityFile": _quoted(self._folder.ssh_key),
             "IdentitiesOnly": "yes",
             "StrictHostKeyChecking": "accept-new",
-            "UserKnownHostsFile": _quoted(self._folder.ssh_key.parent / "known_hosts"),
+            "UserKnownHostsFile": _quoted(self._known_hosts),
             # By name, not address: labs take turns at the same addresses.
             "HostKeyAlias": self._alias(node),
             "ConnectTimeout": str(CONNECT_SECONDS),

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import Conflict, MachineError, ProgramError
-from lab.machines import up_failure
+from lab.machines import guest_clock, up_failure
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
 from lab.machines.provider_steps import chosen, clear_books, machine_folder, press_until_off, refuse_absent
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant import Vagrant
 from lab.machines.vagrant_home import box_name
+from lab.machines.virtualbox_captures import VirtualBoxCaptures
 from lab.plan import Plan
 from lab.process import Completed
 from lab.render.vagrantfile import VirtualBoxFacts, domain_name, render_virtualbox
@@ -238,6 +239,12 @@ class VirtualBoxMachines:
         machines = [f"machine {domain_name(self._plan, node)}" for node in self._infos()]
         return [*machines, *(f"seed {file}" for file in sorted(self._folder.seeds.glob("*.iso")))]
 
+    def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
+        return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
+
+    def captures(self) -> VirtualBoxCaptures:
+        return VirtualBoxCaptures(self._plan, _manage, self._infos)
+
     def _infos(self) -> dict[str, dict[str, str]]:
         """What VBoxManage says of each machine that carries this lab's mark, by node."""
         there = parse_machines(_manage("list", "vms").stdout)
@@ -262,5 +269,5 @@ class VirtualBoxMachines:
                 )
 
 
-def _manage(*words: str, check: bool = True) -> Completed:
-    return process.run(["VBoxManage", *words], timeout=QUICK_SECONDS, check=check)
+def _manage(*words: str, check: bool = True, timeout: float = QUICK_SECONDS) -> Completed:
+    return process.run(["VBoxManage", *words], timeout=timeout, check=check)

@@ -12,7 +12,7 @@ import pytest
 from contract import tinybox
 from contract.labs import Lab, make_lab
 
-from lab.machines import enter_host_network
+from lab.machines import enter_host_network, realm
 from lab.machines.realm import Realm
 from lab.store import Home
 
@@ -53,22 +53,23 @@ def real_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture(scope="module", params=["fake", "libvirt"])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One lab of two nodes for all tests of the suite, which follow its life."""
+    """One lab of two nodes for all tests of a suite, which follow its life."""
+    name = str(request.module.__name__).rpartition("test_")[2]
     if request.param == "fake":
-        yield make_lab(Home(tmp_path_factory.mktemp("fake")), "story", nodes=2, provider="fake", box=None)
+        yield make_lab(Home(tmp_path_factory.mktemp("fake")), name, nodes=2, provider="fake", box=None)
         return
     box = request.getfixturevalue("tiny_box")
     home = request.getfixturevalue("real_home")
     with _returning():
         enter_host_network(home)
-        lab = make_lab(home, "story", nodes=2, provider="libvirt", box=box)
+        lab = make_lab(home, name, nodes=2, provider="libvirt", box=box)
         yield lab
         if Realm(home).running:  # a test failed before the story's end
             lab.open().destroy(print)
 
 
 class _returning:  # noqa: N801  (read as a sentence)
-    """Come back to the host's namespaces afterwards: other tests run in this process, too."""
+    """Come back to the host's namespaces afterwards, as a user of the realm no more: other tests run here, too."""
 
     def __enter__(self) -> None:
         self.here = Path.cwd()
@@ -80,3 +81,5 @@ class _returning:  # noqa: N801  (read as a sentence)
             assert libc.setns(handle, 0) == 0, os.strerror(ctypes.get_errno())
             os.close(handle)
         os.chdir(self.here)
+        while realm._held:
+            os.close(realm._held.popitem()[1])

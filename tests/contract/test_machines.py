@@ -240,10 +240,9 @@ def test_a_node_that_the_lab_does_not_have(lab: Lab) -> None:
         assert "w1" in caught.value.hint
 
 
+@pytest.mark.parametrize("lab", ["libvirt"], indirect=True)
 def test_guests_share_one_slowed_clock(lab: Lab) -> None:
     machines = lab.open()
-    if isinstance(machines, FakeMachines):
-        pytest.skip("a fake machine has no clock")
     from lab.machines.emulator import dilated_time
 
     record = lab.folder.record()

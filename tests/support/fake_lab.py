@@ -11,6 +11,7 @@ from typing import Any
 from lab.catalog import load_catalog
 from lab.cluster.api import UnreachableError
 from lab.machines.fake import FakeMachines
+from lab.machines.fake_captures import FakeCaptures
 from lab.machines.protocol import NodeState
 from lab.plan import Plan, decide
 from lab.planfile import to_json
@@ -22,8 +23,10 @@ OFF = {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet
 
 
 def opener(base: type[FakeMachines] = FakeMachines, **attributes: Any) -> Any:
-    """What opens fake machines with these attributes."""
-    kind = type("Machines", (base,), attributes)
+    """What opens fake machines with these attributes; those that captures have are their captures'."""
+    of_captures = {name: attributes.pop(name) for name in list(attributes) if hasattr(FakeCaptures, name)}
+    keeper = type("Captures", (base.keeper,), of_captures)
+    kind = type("Machines", (base,), {"keeper": keeper, **attributes})
     return lambda *args: kind(*args)
 
 

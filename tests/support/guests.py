@@ -6,7 +6,7 @@ import base64
 import datetime
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -202,3 +202,8 @@ class GuestMachines(FakeMachines):
         assert command[0] == "sudo"
         self.told.append((node, stdin))
         return self.guests[node].run(command[1:], stdin)
+
+    def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
+        done = super().set_clock(node, clock, timeout)
+        self.guests[node].clock = datetime.datetime.fromtimestamp(clock(), datetime.UTC)
+        return done

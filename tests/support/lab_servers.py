@@ -28,8 +28,9 @@ Answers = dict[str, tuple[int, Any]]
 class Server:
     """One HTTPS server on a free port of the loopback.
 
-    `answers` is by path without its query; JSON or text. `clock` is what it says of the time, in
-    seconds since 1970: the host's when left out.
+    `answers` is by path without its query; JSON or text, or what makes one anew for each question.
+    What is to be changed (PATCH, DELETE) is written down and granted. `clock` is what it says of
+    the time, in seconds since 1970: the host's when left out.
     """
 
     clock: float | None = None
@@ -37,6 +38,7 @@ class Server:
     def __init__(self, certificate: Path, key: Path, client_ca: Path, answers: Answers) -> None:
         self.answers = answers
         self.asked: list[str] = []
+        self.changed: list[tuple[str, str, str]] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +49,12 @@ class Server:
                 body = self.rfile.read(length).decode()
                 path = self.path.partition("?")[0]
                 server.asked.append(f"{path} {body}".strip())
-                status, answer = server.answers.get(path, (404, {"message": "not found"}))
+                if self.command in {"PATCH", "DELETE"}:
+                    server.changed.append((self.command, path, body))
+                    status, answer = 200, {}
+                else:
+                    status, answer = server.answers.get(path, (404, {"message": "not found"}))
+                answer = answer() if callable(answer) else answer
                 data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
@@ -57,7 +64,7 @@ class Server:
             def date_time_string(self, timestamp: float | None = None) -> str:
                 return super().date_time_string(server.clock if timestamp is None else timestamp)
 
-            do_POST = do_GET  # noqa: N815 - http.server's name
+            do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
             def log_message(self, *_: object) -> None:
                 pass

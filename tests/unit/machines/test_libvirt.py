@@ -16,6 +16,7 @@ from lab.machines import definitions, provider_steps
 from lab.machines import libvirt as module
 from lab.machines.connection import library
 from lab.machines.inventory import Inventory
+from lab.machines.layer_keeper import LayerKeeper
 from lab.machines.libvirt import LibvirtMachines
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
@@ -462,6 +463,7 @@ def test_remove_again_finds_nothing_to_do(full_host: tuple[Host, Vagrant]) -> No
 def test_what_remove_leaves_is_named(full_host: tuple[Host, Vagrant], monkeypatch: pytest.MonkeyPatch) -> None:
     host, _ = full_host
     monkeypatch.setattr(Inventory, "remove_volume", lambda *_: None)
+    monkeypatch.setattr(LayerKeeper, "clear", lambda *_: None)
     monkeypatch.setattr(Inventory, "remove_domain", lambda *_: None)
     monkeypatch.setattr(Inventory, "ensure_hosts", lambda *_: None)
     with pytest.raises(MachineError, match="something of w1 could not be removed") as caught:

@@ -1,0 +1,214 @@
+"""What klab snapshot, snapshots and diff do; apart from the commands so that `klab --help` stays quick."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from lab.cli.opening import OpenLab
+from lab.cli.output import echo_json, note, table
+from lab.cli.progress import Listener, elapsed, show
+from lab.errors import Interrupted
+from lab.machines import open_machines
+from lab.sizes import human
+from lab.snapshots.compare import NOW, compare
+from lab.snapshots.manifest import Manifest
+from lab.snapshots.objects import Difference, Object
+from lab.snapshots.remove import prune, remove, rename
+from lab.snapshots.session import Lab
+from lab.snapshots.shelf import Damaged, Shelf
+from lab.snapshots.take import Taken, take
+from lab.snapshots.tree import Branch, tree
+
+MIB = 1 << 20
+
+
+def desk(lab: OpenLab, timeout: float | None = None, listener: Listener | None = None) -> Lab:
+    """The lab as snapshots know it; entered."""
+    return Lab(lab.home, lab.folder, lab.plan, open_machines, timeout, listener)
+
+
+@contextmanager
+def interruptible(message: str, hint: str) -> Iterator[None]:
+    """Word a Ctrl-C that came where there was nothing to take back."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(message, hint=hint) from None
+
+
+def parts_of(seconds: Mapping[str, float]) -> list[str]:
+    """How long each part took, one line each."""
+    width = max(map(len, seconds), default=0)
+    return [f"  {part.ljust(width)}  {took:6.1f} s" for part, took in seconds.items()]
+
+
+# --- take ---------------------------------------------------------------------------------------------
+
+
+def run_take(lab: OpenLab, name: str | None, *, text: str, as_json: bool) -> None:
+    """Take a snapshot and say what became of it."""
+    began = time.monotonic()
+    lab.enter(changes=True)
+    with (
+        interruptible("stopped; the lab runs as before", "klab snapshot again takes one"),
+        show(lab.plan, as_json=as_json, first="look") as listener,
+    ):
+        taken = take(desk(lab, listener=listener), name, text)
+    _report_taken(lab, taken, time.monotonic() - began, as_json=as_json)
+
+
+def _report_taken(lab: OpenLab, taken: Taken, seconds: float, *, as_json: bool) -> None:
+    manifest = taken.manifest
+    if as_json:
+        result = {"lab": lab.name, "snapshot": summary(manifest, manifest.id), "warnings": taken.warnings}
+        click.echo(json.dumps({**result, "seconds": round(seconds, 1)}))
+        return
+    still = f"; the lab stood still for {manifest.frozen:.1f} s" if manifest.running else ", of the disks only"
+    note(f"{lab.name}: snapshot {manifest.name} taken after {elapsed(seconds)}{still}")
+    for line in parts_of(manifest.seconds):
+        note(line)
+    note(f"{human(round(manifest.size / MIB))} on disk; klab restore {lab.name} {manifest.name} brings the lab back")
+    for line in taken.warnings:
+        note(line)
+
+
+# --- rm, rename, prune ----------------------------------------------------------------------------------
+
+_HALF = ("stopped half-way", "the next klab command finishes the removal")
+
+
+def run_remove(lab: OpenLab, names: Sequence[str], *, as_json: bool) -> None:
+    lab.enter(changes=True)
+    with interruptible(*_HALF):
+        gone = remove(desk(lab), names)
+    _report_gone(lab, gone, as_json=as_json)
+
+
+def run_prune(lab: OpenLab, keep: int, *, as_json: bool) -> None:
+    lab.enter(changes=True)
+    with interruptible(*_HALF):
+        gone = prune(desk(lab), keep)
+    _report_gone(lab, gone, as_json=as_json)
+
+
+def _report_gone(lab: OpenLab, names: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"lab": lab.name, "removed": list(names)})
+    else:
+        note(f"{lab.name}: {', '.join(names)} removed" if names else f"{lab.name}: there was nothing to remove")
+
+
+def run_rename(lab: OpenLab, old: str, new: str, *, as_json: bool) -> None:
+    lab.enter(changes=True)
+    manifest = rename(desk(lab), old, new)
+    if as_json:
+        echo_json({"lab": lab.name, "id": manifest.id, "name": manifest.name})
+    else:
+        note(f"{lab.name}: {old} is called {manifest.name} now")
+
+
+# --- the list -----------------------------------------------------------------------------------------
+
+
+def run_list(lab: OpenLab, *, as_json: bool) -> None:
+    """Print the snapshots of a lab, as a tree or as JSON."""
+    lab.enter()
+    shelf = Shelf(lab.folder)
+    manifests, damaged = shelf.all()
+    stand = shelf.stand
+    if as_json:
+        echo_json(
+            {
+                "lab": lab.name,
+                "stands_on": next((m.name for m in manifests if m.id == stand), None),
+                "snapshots": [summary(m, stand) for m in manifests],
+                "damaged": [asdict(each) for each in damaged],
+            }
+        )
+    elif not manifests and not damaged:
+        note(f"{lab.name} has no snapshot yet; klab snapshot {lab.name} takes one")
+    else:
+        click.echo(_drawn(lab, manifests, damaged, stand))
+
+
+def _drawn(lab: OpenLab, manifests: Sequence[Manifest], damaged: Sequence[Damaged], stand: str) -> str:
+    rows = []
+    for text, manifest in _limbs(tree(manifests)):
+        mark = "* " if manifest.id == stand else "  "
+        rows.append([mark + text, _when(manifest), human(round(manifest.size / MIB)), _kept(manifest), manifest.note])
+    rows += [[f"  {each.id}", "", "", "DAMAGED", each.why] for each in damaged]
+    lines = [table(["  name", "taken", "size", "keeps", "note"], rows)]
+    total = sum(manifest.size for manifest in manifests)
+    name = next((m.name for m in manifests if m.id == stand), "")
+    where = f"{lab.name} stands on {name}" if name else f"{lab.name} stands on none of them"
+    lines.append(f"{where}; {human(round(total / MIB))} in all")
+    return "\n".join(lines)
+
+
+def _limbs(branches: Sequence[Branch], stem: str = "", *, root: bool = True) -> Iterator[tuple[str, Manifest]]:
+    """Each snapshot with its name as it stands in the tree."""
+    for i, branch in enumerate(branches):
+        last = i == len(branches) - 1
+        yield (
+            branch.manifest.name if root else f"{stem}{'`-' if last else '|-'} {branch.manifest.name}",
+            branch.manifest,
+        )
+        inner = "" if root else stem + ("   " if last else "|  ")
+        yield from _limbs(branch.above, inner, root=False)
+
+
+def _when(manifest: Manifest) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.created))
+
+
+def _kept(manifest: Manifest) -> str:
+    if not manifest.running:
+        return "disks"
+    off = len(manifest.nodes) - len(manifest.running)
+    return f"RAM and disks, {off} off" if off else "RAM and disks"
+
+
+def summary(manifest: Manifest, stand: str) -> dict[str, Any]:
+    """A manifest for programs: everything but the files' digests; sizes in bytes, times in seconds."""
+    nodes = [{key: value for key, value in asdict(node).items() if key != "parts"} for node in manifest.nodes]
+    return {
+        **asdict(manifest),
+        "nodes": nodes,
+        "size": manifest.size,
+        "frozen": round(manifest.frozen, 3),
+        "stands_here": manifest.id == stand,
+    }
+
+
+# --- diff ---------------------------------------------------------------------------------------------
+
+
+def run_diff(lab: OpenLab, first: str, second: str | None, *, as_json: bool) -> None:
+    """Print what differs between two snapshots, or a snapshot and now."""
+    lab.enter()
+    found = compare(desk(lab), first, second)
+    if as_json:
+        kinds = {name: [asdict(each) for each in getattr(found, name)] for name in ("added", "removed", "changed")}
+        echo_json({"lab": lab.name, "first": first, "second": second or NOW, **kinds})
+    elif found.none:
+        note(f"no object differs between {first} and {second or NOW}")
+    else:
+        click.echo("\n".join(_changes(found)))
+
+
+def _changes(found: Difference) -> list[str]:
+    marked = [(each, "+") for each in found.added]
+    marked += [(each, "-") for each in found.removed]
+    marked += [(each, "~") for each in found.changed]
+    return [f"{mark} {_words(each)}" for each, mark in sorted(marked)]
+
+
+def _words(each: Object) -> str:
+    return f"{each.namespace}: {each.kind} {each.name}"

@@ -1,0 +1,25 @@
+"""klab snapshots"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with everything that a manifest says.")
+def command(lab: str | None, as_json: bool) -> None:
+    """List a lab's snapshots as a tree: each below the one it was taken on top of.
+
+    The lab stands on the one with the asterisk: the last that was taken or restored. The size
+    is what a snapshot takes on disk beyond those it lies on.
+
+    \b
+    Examples:
+      klab snapshots
+      klab snapshots ha-3m2w --json
+    """
+    from lab.cli.opening import find_lab
+    from lab.cli.snapshot_flow import run_list
+
+    run_list(find_lab(lab), as_json=as_json)

@@ -1,0 +1,96 @@
+"""Disk images and RAM images as files: read with their holes, and what qemu-img does to them.
+
+Source of the format: QEMU, docs/interop/qcow2.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab import process
+
+BLOCK = 1 << 22
+QCOW2 = b"QFI\xfb"
+# Of the header: where the name of the file below stands, and how long it is.
+_BACKING = struct.Struct(">QI")
+_BACKING_AT = 8
+_CLUSTER_BITS_AT = 20
+MERGE_SECONDS = 1800.0
+QUICK_SECONDS = 60.0
+
+
+def stretches(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The bytes of a file with their offsets, holes left out; last its length, with no bytes.
+
+    Where a qcow2 image's header names the file below, zeros stand for that name: it may change
+    while the content stays.
+    """
+    with file.open("rb", buffering=0) as handle:
+        length = os.fstat(handle.fileno()).st_size
+        for start, end in _data(handle.fileno(), length):
+            handle.seek(start)
+            while start < end:
+                block = handle.read(min(BLOCK, end - start))
+                if not block:
+                    break  # it has become shorter under our hands; its length tells
+                yield start, anonymous(block) if start == 0 else block
+                start += len(block)
+    yield length, b""
+
+
+def _data(handle: int, length: int) -> Iterator[tuple[int, int]]:
+    """Where a file has data; see lseek(2), SEEK_DATA."""
+    at = 0
+    while at < length:
+        try:
+            start = os.lseek(handle, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            raise
+        at = os.lseek(handle, start, os.SEEK_HOLE)
+        yield start, at
+
+
+def anonymous(block: bytes) -> bytes:
+    """The first block of a file; of a qcow2 image without the name of the file below."""
+    if not block.startswith(QCOW2) or len(block) < _CLUSTER_BITS_AT + 4:
+        return block
+    at, size = _BACKING.unpack_from(block, _BACKING_AT)
+    found = bytearray(block)
+    found[_BACKING_AT : _BACKING_AT + _BACKING.size] = bytes(_BACKING.size)
+    # A damaged header may name a place that is none.
+    if at > 0 and at + size <= len(found):
+        found[at : at + size] = bytes(size)
+    return bytes(found)
+
+
+def to_disk(file: Path) -> None:
+    """Wait until what was written to a file is on disk."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def commit(into: Path, top: Path) -> None:
+    """Write the content of `top`, and of what lies between, into `into`; the others stay as they are. Idempotent.
+
+    Raises:
+        ProgramError, ProgramTimeout: qemu-img fails; what lies on `top` reads as before.
+    """
+    process.run(["qemu-img", "commit", "-q", "-d", "-b", into, top], timeout=MERGE_SECONDS)
+
+
+def lay_on(image: Path, below: Path) -> None:
+    """Let an image lie on another file that has the same content as the one it lies on now.
+
+    Raises:
+        ProgramError, ProgramTimeout: qemu-img fails.
+    """
+    process.run(["qemu-img", "rebase", "-q", "-u", "-F", "qcow2", "-b", below, image], timeout=QUICK_SECONDS)

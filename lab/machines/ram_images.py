@@ -1,0 +1,94 @@
+"""RAM images in a lab's pool: whole as libvirt writes and reads them, or as deltas of older ones to save space.
+
+    klab-demo_cp1.KEY.ram         whole
+    klab-demo_cp1.KEY.delta.ram   what distinguishes it from a whole one of the same machine
+    klab-demo_cp1.KEY.back.ram    made whole again, while a machine is brought back
+
+Deltas are all of one whole image, not of one another: whichever is brought back, two files are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from lab.errors import MachineError
+from lab.machines import images, ram_delta
+from lab.machines.capture_book import Saved
+from lab.machines.layer_store import MEMORY, LayerStore
+
+DELTA = f".delta{MEMORY}"
+BACK = f".back{MEMORY}"
+# A delta larger than this part of its image is not worth it: the image stays whole, and those to come build on it.
+WORTH = 0.5
+
+
+def settled(store: LayerStore, saved: Saved, older: str) -> Saved:
+    """Bring a whole RAM image to disk, or a delta of it instead; the image itself stays for now.
+
+    Args:
+        store: where it lies.
+        saved: what has just been captured.
+        older: a whole RAM image of the same machine, by file name; empty where there is none.
+
+    Returns:
+        What the book is to say of it.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    whole = Path(store.path(saved.memory))
+    if older:
+        delta = whole.with_name(_named(saved, DELTA))
+        # Without room for both, or without the older one, it stays as it is.
+        with contextlib.suppress(OSError, ValueError):
+            ram_delta.write(whole, Path(store.path(older)), delta)
+            if delta.stat().st_size <= whole.stat().st_size * WORTH:
+                return replace(saved, memory=delta.name, older=older)
+        delta.unlink(missing_ok=True)
+    images.to_disk(whole)
+    return saved
+
+
+def made_whole(store: LayerStore, saved: Saved) -> str:
+    """The name of a file with a whole RAM image; where that is made for it, `drop_made` deletes it.
+
+    Raises:
+        MachineError: the delta is damaged or may not be read, or there is no room.
+    """
+    if not saved.older:
+        return saved.memory
+    back = _named(saved, BACK)
+    try:
+        ram_delta.restore(*(Path(store.path(name)) for name in (saved.memory, saved.older, back)))
+    except (OSError, ram_delta.DamagedDeltaError) as error:
+        raise MachineError(
+            f"the RAM image {saved.memory} cannot be made whole",
+            details=[str(error)],
+            hint="it needs room for a moment: klab snapshot prune --keep 3 makes some; and it needs root",
+        ) from error
+    return back
+
+
+def drop_made(store: LayerStore, saved: Saved) -> None:
+    """Delete what `made_whole` made."""
+    if saved.older:
+        Path(store.path(_named(saved, BACK))).unlink(missing_ok=True)
+
+
+def stretches(store: LayerStore, memory: str, older: str) -> Iterator[tuple[int, bytes]]:
+    """The bytes of the whole image behind a delta; as `images.stretches`.
+
+    Raises:
+        OSError: a file cannot be read, or is damaged.
+    """
+    try:
+        yield from ram_delta.stretches(Path(store.path(memory)), Path(store.path(older)))
+    except ram_delta.DamagedDeltaError as error:
+        raise OSError(str(error)) from error
+
+
+def _named(saved: Saved, suffix: str) -> str:
+    return saved.memory.removesuffix(DELTA).removesuffix(MEMORY) + suffix

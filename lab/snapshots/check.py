@@ -1,0 +1,63 @@
+"""Whether a snapshot can be brought back here: everything is looked at before anything is touched. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lab.machines.capture_protocol import Part
+from lab.plan import Plan
+from lab.snapshots.manifest import Manifest, NodeRecord
+
+
+def lab_problems(manifest: Manifest, lab_id: str, plan: Plan, platform: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Why a snapshot does not fit a lab, one line each.
+
+    Args:
+        manifest: the snapshot's.
+        lab_id: the lab's own.
+        plan: the lab's nodes as they are now.
+        platform: what saved RAM depends on, by node, as it is now.
+    """
+    if manifest.lab_id != lab_id:
+        return [f"it is of another lab: {manifest.lab} ({manifest.lab_id})"]
+    there = {node.name: node for node in plan.nodes}
+    problems = [f"{name} is in the lab, but not in the snapshot" for name in there if manifest.node(name) is None]
+    for node in manifest.nodes:
+        now = there.get(node.name)
+        if now is None:
+            problems.append(f"{node.name} is in the snapshot, but no longer in the lab")
+        elif (now.uuid, now.role) != (node.uuid, node.role):
+            problems.append(f"{node.name} is another machine now: {now.role} {now.uuid}, not {node.role} {node.uuid}")
+        elif node.running:
+            problems += platform_problems(node, platform.get(node.name, {}))
+    return problems
+
+
+def platform_problems(node: NodeRecord, now: Mapping[str, str]) -> list[str]:
+    """What has changed of that on which a node's saved RAM depends."""
+    return [
+        f"the RAM of {node.name} was saved with {what} {node.platform.get(what, 'unknown')}, "
+        f"here it is {now.get(what, 'unknown')}"
+        for what in sorted({*node.platform, *now})
+        if node.platform.get(what) != now.get(what)
+    ]
+
+
+def part_problems(manifest: Manifest, parts: Sequence[Part]) -> list[str]:
+    """Whether a snapshot still consists of the files that its manifest counts."""
+    problems = []
+    for node in manifest.nodes:
+        wanted = [record.kind for record in node.parts]
+        found = [part.kind for part in parts if part.node == node.name]
+        if wanted != found:
+            problems.append(f"of {node.name} there are {len(found)} files, its manifest has {len(wanted)}")
+    return problems
+
+
+def digest_problems(known: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Which files are no longer what they were, by name."""
+    return [
+        f"{name} has changed: its digest is {digest}, it was {known[name]}"
+        for name, digest in found.items()
+        if known[name] != digest
+    ]

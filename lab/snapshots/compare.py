@@ -1,0 +1,46 @@
+"""Which Kubernetes objects differ between two snapshots, or a snapshot and now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lab.cluster.api import Api
+from lab.errors import Conflict, UsageError
+from lab.snapshots import objects
+from lab.snapshots.objects import Difference, Object, difference
+from lab.snapshots.session import Lab
+from lab.snapshots.shelf import Shelf
+
+NOW = "now"
+
+
+def compare(lab: Lab, first: str, second: str | None = None) -> Difference:
+    """Set the objects of two snapshots against each other; of a snapshot and the lab as it is now without `second`.
+
+    Raises:
+        NotFound: there is no such snapshot.
+        UsageError: the lab has no cluster of klab's making.
+        Conflict: a snapshot knows of no objects.
+        UnreachableError: the API server does not answer.
+        LabError: what was kept is damaged.
+    """
+    if lab.plan.bootstrap != "full":
+        raise UsageError(
+            f"lab {lab.folder.name!r} has no cluster of klab's making", hint="klab does not know its objects"
+        )
+    shelf = Shelf(lab.folder)
+    before = _objects(shelf, first)
+    after = objects.collect(Api(lab.folder, lab.plan)) if second is None else _objects(shelf, second)
+    return difference(before, after)
+
+
+def _objects(shelf: Shelf, name: str) -> Mapping[Object, str]:
+    manifest = shelf.pick(name)
+    found = objects.read(shelf.objects(manifest.id))
+    if found is None:
+        raise Conflict(
+            f"nothing is known of the objects in snapshot {manifest.name!r}",
+            details=["they are listed by asking the API server, just before the nodes stand still"],
+            hint="an automatic snapshot, one of a lab that is off, and one of a broken cluster have no list",
+        )
+    return found

@@ -1,0 +1,66 @@
+"""When a lab's certificates and bootstrap tokens end, by the guests' clocks: noted with a snapshot, judged before one
+is brought back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.cluster.look import TOKENS
+from lab.cluster.validity import Told, ask, side_by_side
+from lab.snapshots.objects import Asked
+from lab.snapshots.session import Session
+
+CERTIFICATE = "certificate"
+TOKEN = "token"  # noqa: S105 - the name of a kind of thing
+ASK_SECONDS = 60.0
+DAY = 24 * 3600.0
+
+
+def first_certificate(session: Session, nodes: Sequence[str]) -> float | None:
+    """When the first certificate in a file on these nodes ends, in seconds since 1970; None where none was seen."""
+    told = side_by_side(lambda name: ask(session.machines, name, ASK_SECONDS), nodes)
+    ends = [
+        found.certificate.not_valid_after_utc.timestamp()
+        for answer in told.values()
+        if isinstance(answer, Told)
+        for found in answer.found
+        if found.certificate is not None
+    ]
+    return min(ends, default=None)
+
+
+def last_token(api: Asked) -> float | None:
+    """When the last bootstrap token ends, in seconds since 1970; None where there is none, or one that never ends.
+
+    Raises:
+        UnreachableError: the API server does not answer.
+    """
+    ends = [_end(item) for item in api.get(TOKENS)["items"]]
+    return None if None in ends else max((end for end in ends if end), default=None)
+
+
+def _end(item: Mapping[str, Any]) -> float | None:
+    """When a token ends; 0 for what is no usable token, None for one that never does."""
+    try:
+        data = {key: base64.b64decode(value).decode() for key, value in (item.get("data") or {}).items()}
+        if data.get("usage-bootstrap-authentication") != "true":
+            return 0.0
+        return datetime.datetime.fromisoformat(data["expiration"]).timestamp() if "expiration" in data else None
+    except (binascii.Error, ValueError):
+        return 0.0
+
+
+def expired(expires: Mapping[str, float], *, guests: float, host: float) -> dict[str, float]:
+    """What will have ended, with the days since, by the clock that judges it.
+
+    Args:
+        expires: when what ends, in seconds since 1970.
+        guests: what the guests' clocks will show.
+        host: what this machine's shows: klab judges the API servers' certificates by it, too.
+    """
+    clocks = {CERTIFICATE: max(guests, host), TOKEN: guests}
+    return {what: (clocks[what] - end) / DAY for what, end in expires.items() if end <= clocks[what]}

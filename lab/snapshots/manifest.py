@@ -1,0 +1,147 @@
+"""A snapshot's manifest: what it is of, when it was taken, and what proves that it is whole. Pure.
+
+It is written last, in one piece: where there is none, there is no snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lab.errors import LabError
+from lab.machines.capture_protocol import PartKind
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """A file of a snapshot: its name when it was last looked at, bytes on disk, and the digest of its content."""
+
+    kind: PartKind
+    name: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One node of a snapshot.
+
+    `running` says that its RAM was kept. It stood still from `suspended` to `resumed`, seconds
+    since 1970 by the host's clock, when its own showed `guest_time`; a node that was off stood
+    still at no time and has zeros. `platform` is what its RAM depends on. `parts` are its RAM,
+    if it was kept, and its disk's layers from the top down.
+    """
+
+    name: str
+    uuid: str
+    role: str
+    running: bool
+    suspended: float
+    resumed: float
+    guest_time: float
+    platform: Mapping[str, str]
+    parts: tuple[PartRecord, ...]
+
+    @property
+    def frozen(self) -> float:
+        """For how many seconds it stood still."""
+        return self.resumed - self.suspended
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One snapshot.
+
+    `id` is for good and names its files, `name` is the person's. `parent` is the id of the one
+    that the lab stood on. `created` is the host's clock, `guest_time` the guests'. `expires`
+    are the ends of the first certificate and of the last bootstrap token, seconds since 1970 by
+    the guests' clocks, where they were seen: "certificate", "token". `seconds` says how long each
+    step took. `missing` says what the lab lacked to be Ready, one line each.
+    """
+
+    id: str
+    name: str
+    lab_id: str
+    lab: str
+    scenario: str
+    created: float
+    guest_time: float
+    nodes: tuple[NodeRecord, ...]
+    parent: str = ""
+    note: str = ""
+    auto: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    expires: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The nodes whose RAM was kept."""
+        return tuple(node.name for node in self.nodes if node.running)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk that are this snapshot's: RAM, and the layers that were frozen for it, not those below."""
+        return sum(
+            part.size
+            for node in self.nodes
+            for i, part in enumerate(node.parts)
+            if part.kind == PartKind.MEMORY or i == int(node.running)
+        )
+
+    @property
+    def frozen(self) -> float:
+        """For how many seconds the lab stood still: from the first node to the last."""
+        still = [node for node in self.nodes if node.running]
+        return max(n.resumed for n in still) - min(n.suspended for n in still) if still else 0.0
+
+    def node(self, name: str) -> NodeRecord | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+
+def to_json(manifest: Manifest) -> str:
+    return json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2) + "\n"
+
+
+def from_json(text: str) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        LabError: it is damaged, or written by a klab of another time.
+    """
+    try:
+        found = json.loads(text)
+        version = found.pop("format")
+        if version != FORMAT:
+            raise LabError(f"its format is {version}, this klab knows {FORMAT}", hint="use the klab that made it")
+        nodes = tuple(_node(each) for each in found.pop("nodes"))
+        missing = tuple(found.pop("missing"))
+        return _checked(Manifest(nodes=nodes, missing=missing, **found))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise LabError(f"it is damaged: {error or type(error).__name__}") from error
+
+
+def _node(found: dict[str, Any]) -> NodeRecord:
+    parts = tuple(PartRecord(**{**part, "kind": PartKind(part["kind"])}) for part in found.pop("parts"))
+    return NodeRecord(parts=parts, **found)
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest again, once its values are seen to be of their types: json takes a word for a number's place."""
+    texts = [manifest.id, manifest.name, manifest.lab_id, manifest.lab, manifest.parent, manifest.note]
+    texts += manifest.missing
+    numbers = (manifest.created, manifest.guest_time, *manifest.expires.values(), *manifest.seconds.values())
+    numbers += tuple(n for node in manifest.nodes for n in (node.suspended, node.resumed, node.guest_time))
+    numbers += tuple(part.size for node in manifest.nodes for part in node.parts)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a text is none")
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise ValueError("a number is none")
+    if not manifest.nodes:
+        raise ValueError("it has no nodes")
+    return manifest

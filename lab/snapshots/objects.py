@@ -1,0 +1,135 @@
+"""The Kubernetes objects of a lab, told apart by digest: what `klab diff` sets against each other.
+
+Namespaced objects only, without what changes by itself all the time (events, leases) and without
+their status. Digests are kept, not objects: no Secret's value leaves the cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.cluster.api import UnreachableError
+from lab.errors import LabError
+from lab.store import write_atomic
+
+WORKERS = 8
+PAGE = 500
+RESTLESS = {"Event", "Lease", "Endpoints", "PodMetrics"}
+# What the cluster adds to an object, and changes although nobody has changed the object.
+_KEPT_BY_CLUSTER = ("managedFields", "resourceVersion", "generation")
+
+
+class Asked(Protocol):
+    """What answers a GET with JSON: `lab.cluster.api.Api`."""
+
+    def get(self, path: str, *, seconds: float = ...) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Object:
+    """A namespaced object, told by these three."""
+
+    namespace: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs between two moments: objects that only the second has, only the first, or both, but not alike."""
+
+    added: tuple[Object, ...]
+    removed: tuple[Object, ...]
+    changed: tuple[Object, ...]
+
+    @property
+    def none(self) -> bool:
+        return not (self.added or self.removed or self.changed)
+
+
+def difference(first: Mapping[Object, str], second: Mapping[Object, str]) -> Difference:
+    """Set the objects of two moments against each other."""
+    return Difference(
+        added=tuple(sorted(set(second) - set(first))),
+        removed=tuple(sorted(set(first) - set(second))),
+        changed=tuple(sorted(each for each in set(first) & set(second) if first[each] != second[each])),
+    )
+
+
+def collect(api: Asked) -> dict[Object, str]:
+    """Every namespaced object there is now, with the digest of its content.
+
+    Raises:
+        UnreachableError: the API server does not answer.
+    """
+    roots = ["/api/v1", *_groups(api)]
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        kinds = [kind for found in pool.map(lambda root: _kinds(api, root), roots) for kind in found]
+        lists = pool.map(lambda kind: dict(_objects(api, *kind)), kinds)
+        return {each: digest for found in lists for each, digest in found.items()}
+
+
+def _groups(api: Asked) -> list[str]:
+    groups = api.get("/apis")["groups"]
+    return [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
+
+
+def _kinds(api: Asked, root: str) -> list[tuple[str, str]]:
+    """Kind and path of the list of each namespaced resource; none where an aggregated API is out of order."""
+    try:
+        resources = api.get(root)["resources"]
+    except UnreachableError as error:
+        if root == "/api/v1" or error.status == 0:
+            raise
+        return []
+    return [
+        (resource["kind"], f"{root}/{resource['name']}")
+        for resource in resources
+        if resource["namespaced"] and "list" in resource["verbs"] and resource["kind"] not in RESTLESS
+    ]
+
+
+def _objects(api: Asked, kind: str, path: str) -> Iterator[tuple[Object, str]]:
+    more = ""
+    while True:
+        page = api.get(f"{path}?limit={PAGE}{more}", seconds=60.0)
+        for item in page["items"]:
+            metadata = item["metadata"]
+            yield Object(metadata.get("namespace", ""), kind, metadata["name"]), content_digest(item)
+        following = page.get("metadata", {}).get("continue")
+        if not following:
+            return
+        more = f"&continue={following}"
+
+
+def content_digest(item: Mapping[str, Any]) -> str:
+    """The digest of what a person, or a controller on a person's behalf, has made of an object."""
+    metadata = {k: v for k, v in item["metadata"].items() if k not in _KEPT_BY_CLUSTER}
+    content = {k: v for k, v in item.items() if k not in {"status", "metadata"}} | {"metadata": metadata}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write(file: Path, objects: Mapping[Object, str]) -> None:
+    rows = [[each.namespace, each.kind, each.name, objects[each]] for each in sorted(objects)]
+    write_atomic(file, json.dumps(rows) + "\n", mode=0o600)
+
+
+def read(file: Path) -> dict[Object, str] | None:
+    """The objects of a snapshot; None where they were not seen when it was taken.
+
+    Raises:
+        LabError: the file is damaged.
+    """
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return {Object(str(namespace), str(kind), str(name)): str(digest) for namespace, kind, name, digest in rows}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise LabError("the list of a snapshot's objects is damaged", details=[f"{file}: {error}"]) from error

@@ -1,0 +1,94 @@
+"""Bring to its end what a killed klab has left unfinished: any command that opens a lab does so.
+
+A snapshot is taken back. A restore is taken back as long as no machine was switched, and finished
+from then on. A removal is finished.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from lab.errors import Conflict, LabError
+from lab.snapshots.freeze import set_clocks
+from lab.snapshots.journal import Attempt, AttemptJournal
+from lab.snapshots.remove import finish_removal
+from lab.snapshots.restore import go_back, keep_auto
+from lab.snapshots.session import Lab, Session, open_session, uninterrupted
+from lab.snapshots.take import take_back
+from lab.store import LabFolder
+
+
+def unfinished(folder: LabFolder) -> bool:
+    """Whether something has been left unfinished, or is being done right now."""
+    return AttemptJournal(folder).open
+
+
+def recover(lab: Lab) -> str:
+    """Finish what was left, unless another klab is at work there.
+
+    Returns:
+        What became of it, as a sentence; empty where there was nothing to do.
+
+    Raises:
+        LabError: it cannot be finished; the next command tries again.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(lab.folder.lock())
+        except Conflict:
+            return ""
+        session = open_session(lab)
+        return finish(session) if session.record.phase == "ready" else ""
+
+
+def finish(session: Session) -> str:
+    """Finish what was left, for who holds the lab's lock; returns as `recover`."""
+    attempt = session.attempts.read()
+    if attempt is None:
+        return ""
+    with uninterrupted():
+        try:
+            said = _finish(session, attempt)
+        except LabError as error:
+            left = {"snapshot": "a snapshot", "restore": "a restore", "remove": "a removal of snapshots"}[attempt.act]
+            error.details = (
+                *error.details,
+                f"a klab that was killed had left {left} unfinished, which goes on with this",
+            )
+            raise
+    session.events.add("", "recover", "note", said)
+    return said
+
+
+def _finish(session: Session, attempt: Attempt) -> str:
+    if attempt.act == "remove":
+        finish_removal(session, attempt)
+        return "an unfinished removal of snapshots was finished"
+    if attempt.act == "snapshot":
+        if session.shelf.exists(attempt.id):
+            session.shelf.stand_on(attempt.id)
+            session.attempts.end()
+            return "a snapshot was whole, though klab was killed"
+        take_back(session, attempt)
+        return "an unfinished snapshot was taken back"
+    if attempt.step in {"back", "undone"} or not attempt.reached("revert"):
+        go_back(session, attempt)
+        return "an unfinished restore was taken back"
+    _finish_restore(session, attempt)
+    return f"an unfinished restore was finished; klab status {session.lab.folder.name} shows how the cluster is"
+
+
+def _finish_restore(session: Session, attempt: Attempt) -> None:
+    running: list[str] = attempt.data["resume"]
+    if attempt.step == "revert":
+        with session.attempts.step(attempt, "revert"):
+            session.machines.captures().revert(attempt.target, attempt.nodes, lambda _node: None)
+    if not attempt.reached("keep"):
+        with session.attempts.step(attempt, "resume"):
+            if len(attempt.nodes) == len(session.plan.nodes):
+                session.shelf.stand_on(attempt.target)
+            session.machines.captures().resume(running)
+        with session.attempts.step(attempt, "clocks"):
+            set_clocks(session, running)
+    keep_auto(session, attempt)
+    session.attempts.end()

@@ -1,0 +1,367 @@
+"""Bring a lab back to a snapshot.
+
+    check -> suspend -> save (the automatic snapshot) -> revert -> resume -> clocks -> verify -> keep
+
+Nothing is touched before the whole snapshot has been checked. What fails afterwards goes back to
+the automatic snapshot; after a kill it is finished: forward once machines have been switched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from lab.cluster import certificates
+from lab.cluster.api import Api
+from lab.cluster.tokens import fresh_token
+from lab.errors import Conflict, LabError, UsageError
+from lab.machines.protocol import NodeState
+from lab.snapshots.check import digest_problems, lab_problems, part_problems
+from lab.snapshots.digest import digests
+from lab.snapshots.expiry import CERTIFICATE, TOKEN, expired, first_certificate
+from lab.snapshots.freeze import matched, refuse_no_room, resume, save, set_clocks
+from lab.snapshots.journal import Attempt
+from lab.snapshots.manifest import Manifest, from_json, to_json
+from lab.snapshots.names import AUTO_KEPT, made_name, surplus_autos
+from lab.snapshots.remove import remove_held
+from lab.snapshots.session import Lab, Power, Session, opened, undoing, undone, uninterrupted
+from lab.snapshots.take import drafted, not_ready, sealed
+from lab.snapshots.verify import Verification
+
+GOES_ON = "the way back is not finished ({why}); the next klab command goes on with it"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A lab that is back. `auto` is the snapshot that was made of it before.
+
+    `nodes` were put back, `running` run now. `seconds` says how long each part took, by name;
+    `asked` after how many seconds of verifying each requirement held, `ready` after how many of
+    the restore all did. `warnings` are about what was not as it should be. `verification` can
+    watch the leases, which needs no lock.
+    """
+
+    manifest: Manifest
+    auto: Manifest | None
+    nodes: tuple[str, ...]
+    running: tuple[str, ...]
+    seconds: dict[str, float]
+    asked: dict[str, float]
+    ready: float
+    warnings: tuple[str, ...]
+    verification: Verification
+
+
+def restore(lab: Lab, name: str | None = None, *, node: str | None = None, keep: bool = True) -> Restored:
+    """Bring a lab back to a snapshot, and wait until it is verified to be there.
+
+    Args:
+        lab: the lab.
+        name: the snapshot's name or id; the last that was taken by hand when left out.
+        node: the one worker to bring back; all nodes when left out.
+        keep: take an automatic snapshot before.
+
+    Raises:
+        UsageError: a control plane cannot be brought back alone.
+        NotFound: there is no such snapshot.
+        Conflict: the snapshot does not fit the lab, or is damaged; the lab has not been touched then.
+        HostError: there is no room for the automatic snapshot.
+        LabError: whatever else goes wrong; the lab is back at the automatic snapshot then.
+    """
+    with opened(lab) as session:
+        return _Restore(session, name, node, keep=keep).run()
+
+
+class _Restore:
+    """One restore of one lab."""
+
+    def __init__(self, session: Session, name: str | None, node: str | None, *, keep: bool) -> None:
+        self.session = session
+        self.manifest = session.shelf.pick(name)
+        self.nodes = (node,) if node else tuple(n.name for n in session.plan.nodes)
+        if node:
+            self._refuse_alone(node)
+        self.keep = keep
+        self.alone = bool(node)
+        self.power = self._power()
+        self.began = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.missing: tuple[str, ...] = ()
+        self.asked: dict[str, float] = {}
+        host = session.lab.clock()
+        self.expired = expired(self.manifest.expires, guests=session.guest_time(host), host=host)
+
+    def run(self) -> Restored:
+        session, events = self.session, self.session.events
+        with self._timed("check"), ThreadPoolExecutor(max_workers=1) as pool:
+            # Files are read meanwhile: it costs no time.
+            looked = pool.submit(not_ready, session, self.power) if self.keep else None
+            self._check()
+            self.missing = looked.result() if looked else ()
+        self._announce()
+        if self.keep:
+            refuse_no_room(session, self.power.running)
+        identity = session.new_id() if self.keep else ""
+        attempt = session.attempts.begin(
+            Attempt(
+                "restore",
+                "suspend",
+                id=identity,
+                target=self.manifest.id,
+                running=self.power.running,
+                nodes=self.nodes,
+                data={"stand": session.shelf.stand, "resume": list(self._to_run())},
+            )
+        )
+
+        def back(node: str) -> None:
+            events.add(node, "revert", "done")
+
+        with undoing(lambda: undone(lambda: _back(session), otherwise=GOES_ON)):
+            with self._timed("automatic snapshot"):
+                attempt = self._save(attempt, identity)
+            events.add("", "revert", "begin")
+            with self._timed("revert"), session.attempts.step(attempt, "revert"):
+                session.machines.captures().revert(self.manifest.id, self.nodes, back)
+            self._go_on(attempt)
+            with session.attempts.step(attempt, "verify"):
+                verification = self._verify()
+        ready = time.monotonic() - self.began
+        # The lab is back: whoever presses Ctrl-C now would only leave this to the next command.
+        with uninterrupted(), self._timed("digests of the automatic snapshot"):
+            auto = keep_auto(session, attempt)
+            session.attempts.end()
+            self._prune(auto)
+        return Restored(
+            self.manifest,
+            auto,
+            self.nodes,
+            self._to_run(),
+            self.seconds,
+            self.asked,
+            ready,
+            tuple(self.warnings),
+            verification,
+        )
+
+    def _prune(self, auto: Manifest | None) -> None:
+        """Remove the automatic snapshots that are too many; never the one just made, whatever its date says."""
+        older = [m for m in self.session.shelf.manifests() if auto is None or m.id != auto.id]
+        kept = AUTO_KEPT - (auto is not None)
+        remove_held(self.session, surplus_autos(older, kept, spared={self.session.shelf.stand}))
+
+    # --- before anything is touched -----------------------------------------------------------------
+
+    def _refuse_alone(self, name: str) -> None:
+        node = self.session.plan.node(name)
+        if node is not None and node.is_control_plane:
+            raise UsageError(
+                f"{name} cannot be brought back alone: it is a control plane",
+                details=["its etcd member would not know what the cluster has agreed on since"],
+                hint=f"klab restore {self.manifest.name} brings back the whole lab; "
+                f"klab node replace {name} makes it anew",
+            )
+
+    def _power(self) -> Power:
+        """What runs and what is off. A broken machine is no reason not to restore, unless it is to be kept."""
+        states = self.session.machines.states()
+        absent = [name for name, state in states.items() if state == NodeState.ABSENT]
+        if absent and self.keep:
+            raise Conflict(
+                f"there is no machine of {', '.join(absent)}, so the lab cannot be kept as it is",
+                hint="klab restore --no-save does without the automatic snapshot",
+            )
+        on = {NodeState.RUNNING, NodeState.PAUSED}
+        return Power(
+            tuple(name for name, state in states.items() if state in on),
+            tuple(name for name, state in states.items() if state not in on and state != NodeState.ABSENT),
+        )
+
+    def _to_run(self) -> tuple[str, ...]:
+        """The nodes that run afterwards."""
+        if not self.alone:
+            return self.manifest.running
+        others = [name for name in self.power.running if name not in self.nodes]
+        return (*others, *(name for name in self.nodes if name in self.manifest.running))
+
+    def _check(self) -> None:
+        session, manifest = self.session, self.manifest
+        session.events.add("", "check", "begin")
+        plan = session.plan
+        if self.alone:
+            manifest = replace(manifest, nodes=tuple(n for n in manifest.nodes if n.name in self.nodes))
+            plan = replace(plan, nodes=tuple(n for n in plan.nodes if n.name in self.nodes))
+        problems = lab_problems(manifest, session.record.id, plan, session.machines.captures().platform())
+        if not problems:
+            problems = self._file_problems(manifest)
+        if problems:
+            raise Conflict(
+                f"snapshot {manifest.name!r} cannot be brought back",
+                details=[*problems, "the lab has not been touched"],
+                hint=(not self.alone and self._way()) or f"klab snapshots {plan.name} lists the others",
+            )
+        session.events.add("", "check", "done")
+
+    def _way(self) -> str:
+        """How to make the lab the size that the snapshot has; empty where it has."""
+        plan = self.session.plan
+        for node in plan.nodes:
+            if self.manifest.node(node.name) is None:
+                return f"klab node rm {plan.name} {node.name} first"
+        for record in self.manifest.nodes:
+            if plan.node(record.name) is None:
+                return f"klab node add {plan.name} {record.name} --role {record.role} first"
+        return ""
+
+    def _file_problems(self, manifest: Manifest) -> list[str]:
+        try:
+            parts = [p for p in self.session.machines.captures().parts(manifest.id) if p.node in self.nodes]
+            problems = part_problems(manifest, parts)
+            if not problems:
+                problems = digest_problems(matched(manifest, parts), digests(self.session.machines, parts))
+        except LabError as error:
+            return [error.message, *error.details]
+        return problems
+
+    def _announce(self) -> None:
+        """Say what will have ended by then: it is repaired afterwards, and takes time."""
+        for what, text in (
+            (CERTIFICATE, "they ended {days:.0f} days ago by the clocks that will judge them: they will be renewed"),
+            (TOKEN, "the last bootstrap token ended {days:.0f} days ago: there will be a new one"),
+        ):
+            if what in self.expired and self._has_cluster():
+                self.session.events.add("", f"{what}s", "note", text.format(days=self.expired[what]))
+
+    # --- the restore itself ---------------------------------------------------------------------------
+
+    def _save(self, attempt: Attempt, identity: str) -> Attempt:
+        session = self.session
+        session.machines.power_off([n for n, s in session.machines.states().items() if s == NodeState.CRASHED])
+        if not self.keep:
+            return attempt
+        names = {m.name for m in session.shelf.manifests()}
+        moment = save(session, attempt, identity, self.power)
+        name = made_name(session.lab.clock(), names, auto=True)
+        note = f"before the restore of {self.manifest.name}"
+        draft = drafted(session, identity, self.power, moment, name, note=note, auto=True, missing=self.missing)
+        return replace(attempt, data={**attempt.data, "draft": to_json(draft)})
+
+    def _go_on(self, attempt: Attempt) -> None:
+        session = self.session
+        with self._timed("resume"), session.attempts.step(attempt, "resume"):
+            if not self.alone:
+                session.shelf.stand_on(self.manifest.id)
+            resume(session, self._to_run())
+        with self._timed("clocks"), session.attempts.step(attempt, "clocks"):
+            unset = set_clocks(session, self._to_run())
+        self.warnings += [f"the clock of {name} could not be set: {why}" for name, why in unset.items()]
+
+    # --- is it there again? -----------------------------------------------------------------------
+
+    def _verify(self) -> Verification:
+        with self._timed("certificates"):
+            renewed = self._repair_certificates()
+        if not renewed:
+            del self.seconds["certificates"]
+        verification = Verification(self.session, self._to_run(), ready=not self.manifest.missing)
+        if self.manifest.missing and self._has_cluster():
+            self.warnings.append("the lab was not Ready when this snapshot was taken, and is as it was then")
+            self.warnings += self.manifest.missing
+        with self._timed("verify"):
+            self.asked = verification.wait()
+        self._repair_token()
+        return verification
+
+    def _has_cluster(self) -> bool:
+        return self.session.plan.bootstrap == "full" and bool(self.manifest.running)
+
+    def _repair_certificates(self) -> bool:
+        """Renew what has ended, and say whether anything had: nothing becomes Ready with it."""
+        noted = CERTIFICATE in self.manifest.expires
+        if not self._has_cluster() or (noted and CERTIFICATE not in self.expired):
+            return False
+        session, lab = self.session, self.session.lab
+        # What was noted may be about those before the last renewal.
+        end = first_certificate(session, self._to_run())
+        host = lab.clock()
+        if end is None or not expired({CERTIFICATE: end}, guests=session.guest_time(host), host=host):
+            return False
+        certificates.renew_held(
+            certificates.Renewal(
+                lab.home, lab.folder, lab.plan, lab.open_machines, lab.timeout, lab.listener, lab.reach
+            )
+        )
+        self.warnings.append("certificates had ended and have been renewed")
+        return True
+
+    def _repair_token(self) -> None:
+        if self._has_cluster() and not self.manifest.missing and TOKEN in self.expired:
+            fresh_token(Api(self.session.lab.folder, self.session.plan))
+            self.warnings.append(
+                "the bootstrap token had ended; klab token prints the command that joins with a new one"
+            )
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[part] = time.monotonic() - began
+
+
+def keep_auto(session: Session, attempt: Attempt) -> Manifest | None:
+    """Let the automatic snapshot of a restore exist; None where none was made. What the machines left behind goes."""
+    with session.attempts.step(attempt, "keep"):
+        manifest = None
+        if attempt.id:
+            draft = replace(from_json(attempt.data["draft"]), expires=_inherited(session, attempt))
+            manifest = sealed(session, draft)
+            session.shelf.write(manifest)
+        session.machines.captures().forget([], merge=False)
+    return manifest
+
+
+def _inherited(session: Session, attempt: Attempt) -> dict[str, float]:
+    """What is known of the ends of certificates of a lab that was not asked: what the one below it knew."""
+    return next((dict(m.expires) for m in session.shelf.manifests() if m.id == attempt.data["stand"]), {})
+
+
+def _back(session: Session) -> str:
+    attempt = session.attempts.read()
+    return go_back(session, attempt) if attempt else "the lab is as it was before"
+
+
+def go_back(session: Session, attempt: Attempt) -> str:
+    """Bring the lab back to how it was before a restore. May be done again.
+
+    Returns:
+        What became of it, as a clause.
+
+    Raises:
+        LabError: a machine does not come back; the attempt stays open.
+    """
+    switched = attempt.reached("revert")
+    if switched and not attempt.id:
+        session.attempts.end()
+        return (
+            "there is no automatic snapshot to go back to; "
+            "klab restore again goes on, klab status shows which machines run"
+        )
+    if switched and attempt.step != "undone":
+        with session.attempts.step(attempt, "back"):
+            session.machines.captures().revert(attempt.id, [n.name for n in session.plan.nodes], lambda _node: None)
+            session.shelf.stand_on(attempt.data["stand"])
+    session.machines.captures().resume(attempt.running)
+    if switched:
+        # From here on there is nothing any more to go back to, and no need.
+        with session.attempts.step(attempt, "undone"):
+            session.machines.captures().forget([attempt.id])
+    elif attempt.id:
+        # Before anything is written: the disk may be full.
+        session.machines.captures().forget([attempt.id])
+    set_clocks(session, attempt.running)
+    session.attempts.end()
+    return "the lab is as it was before"

@@ -1,0 +1,190 @@
+"""A lab opened for work on its snapshots: under its lock, with everything that an act needs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lab.cluster.create import OpenMachines
+from lab.cluster.events import Event, Journal
+from lab.cluster.https import Reach, direct
+from lab.errors import Conflict, HostError, Interrupted, LabError
+from lab.machines.emulator import dilated_time
+from lab.machines.protocol import Machines, NodeState
+from lab.plan import Plan
+from lab.snapshots.journal import AttemptJournal
+from lab.snapshots.names import made_id
+from lab.snapshots.shelf import Shelf
+from lab.store import Home, LabFolder, Record
+
+# What a machine may refuse at any moment; any other error of the system's is a defect of klab's.
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO}
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The lab that an act is about.
+
+    `timeout` is seconds until it must be Ready. `clock` is the host's, in seconds since 1970; what
+    it says the guests' clocks are set by. `reach` says where a node's port is reached.
+    """
+
+    home: Home
+    folder: LabFolder
+    plan: Plan
+    open_machines: OpenMachines
+    timeout: float | None = None
+    listener: Callable[[Event], None] | None = None
+    clock: Callable[[], float] = time.time
+    reach: Reach = direct
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Which nodes run and which are off, in the plan's order."""
+
+    running: tuple[str, ...]
+    off: tuple[str, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return self.running + self.off
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of a command over one lab, which holds the lab's lock."""
+
+    lab: Lab
+    record: Record
+    machines: Machines
+    events: Journal
+    attempts: AttemptJournal
+    shelf: Shelf
+
+    @property
+    def plan(self) -> Plan:
+        return self.lab.plan
+
+    def guest_time(self, moment: float) -> float:
+        """What the guests' clocks should show at a moment of the host's; both in seconds since 1970."""
+        return dilated_time(moment, self.record.epoch, self.record.dilation)
+
+    def new_id(self) -> str:
+        return made_id(self.lab.clock(), secrets.token_hex(2))
+
+    def power(self) -> Power:
+        """Which machines run and which are off.
+
+        Raises:
+            Conflict: one is neither.
+        """
+        states = self.machines.states()
+        odd = {name: state for name, state in states.items() if state not in {NodeState.RUNNING, NodeState.STOPPED}}
+        if odd:
+            name = next(iter(odd))
+            way = f"klab node replace {name}" if odd[name] == NodeState.ABSENT else f"klab start {name}"
+            raise Conflict(
+                f"not every machine of lab {self.lab.folder.name!r} either runs or is off",
+                details=[f"{name} is {state.value}" for name, state in odd.items()],
+                hint=f"{way} brings {name} back",
+            )
+        return Power(
+            tuple(n for n, s in states.items() if s == NodeState.RUNNING),
+            tuple(n for n, s in states.items() if s == NodeState.STOPPED),
+        )
+
+
+@contextmanager
+def opened(lab: Lab) -> Iterator[Session]:
+    """Open a lab: lock it, and bring to its end what a killed klab has left unfinished.
+
+    Raises:
+        Conflict: another klab works on it, or it is half made or half destroyed.
+    """
+    from lab.snapshots.recover import finish  # it needs a session itself
+
+    with lab.folder.lock():
+        session = open_session(lab)
+        if session.record.phase != "ready":
+            done, again = {
+                "creating": ("half made", f"klab create {lab.plan.scenario} goes on with it"),
+                "destroying": ("half destroyed", f"klab destroy -y {lab.folder.name} finishes that"),
+            }.get(session.record.phase, (session.record.phase, "klab status"))
+            raise Conflict(f"lab {lab.folder.name!r} is {done}", hint=again)
+        finish(session)
+        yield session
+
+
+def open_session(lab: Lab) -> Session:
+    """A session for who holds the lab's lock."""
+    record = lab.folder.record()
+    return Session(
+        lab,
+        record,
+        lab.open_machines(lab.home, lab.folder, lab.plan, record, None),
+        Journal(lab.folder.events, lab.listener),
+        AttemptJournal(lab.folder),
+        Shelf(lab.folder),
+    )
+
+
+@contextmanager
+def undoing(undo: Callable[[], str]) -> Iterator[None]:
+    """Whatever goes wrong inside: undo it, and let the error say what became of that.
+
+    Args:
+        undo: undoes it; returns a clause that says how the lab is now. Raises nothing that it can say instead.
+
+    Raises:
+        LabError: as inside; Interrupted for Ctrl-C, HostError for what the machine refuses.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with uninterrupted():
+            said = undo()
+        if isinstance(error, LabError):
+            error.details = (*error.details, said)
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped", details=[said]) from None
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            where = [str(name) for name in (error.filename, error.filename2) if name is not None]
+            raise HostError(
+                f"this machine refuses: {error.strerror or error}",
+                details=[*where, said],
+                hint="make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots",
+            ) from error
+        error.add_note(said)
+        raise
+
+
+def undone(undo: Callable[[], str], *, otherwise: str) -> str:
+    """What `undo` says; where it fails, why, with `otherwise` for what happens then."""
+    try:
+        return undo()
+    except LabError as error:
+        why = "; ".join((error.message, *error.details))
+    except OSError as error:
+        why = str(error)
+    return otherwise.format(why=why)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: taking an attempt back is what it asks for, and half a way back would be no way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stack.callback(signal.signal, signal.SIGINT, before)
+        yield

@@ -1,0 +1,206 @@
+"""After a restore: is the lab really there again? Asked of everything that could only seem so.
+
+A node's Ready condition may be as old as the snapshot; an answer of its kubelet through the API
+server, after the clocks were set, is not. Leases come afterwards: each is renewed within ten
+seconds of the guests' time, and to wait for that would be most of a restore.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from lab.cluster.api import Api, UnreachableError
+from lab.cluster.create import deadline
+from lab.cluster.etcd import Etcd, MemberStatus
+from lab.cluster.ready import Readiness, Requirement
+from lab.cluster.watch import Watch
+from lab.errors import LabError, NotReadyInTime
+from lab.rules import quorum
+from lab.snapshots.session import Session
+from lab.waiting import Deadline
+
+SSH_SECONDS = 60.0
+# A lease is renewed every 10 seconds of the guests' time; a kubelet that has just found its clock ahead may miss some.
+LEASE_SECONDS = 90.0
+POLL_SECONDS = 0.5
+
+
+class Verification:
+    """The look at one lab after a restore.
+
+    `nodes` are those that run. `ready` says whether they can be Ready: a lab that was not when its snapshot
+    was taken is not again.
+    """
+
+    def __init__(self, session: Session, nodes: Sequence[str], *, ready: bool = True) -> None:
+        self._session = session
+        self._nodes = tuple(nodes)
+        self._planes = [n.name for n in session.plan.control_planes if n.name in nodes]
+        full = session.plan.bootstrap == "full"
+        self._full = full and ready and len(self._planes) >= quorum(len(session.plan.control_planes))
+        self._readiness: Readiness | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether all of the cluster is asked; otherwise every machine is, whether it answers ssh."""
+        return self._full
+
+    def wait(self) -> dict[str, float]:
+        """Wait until all is well, leases apart.
+
+        Returns:
+            By what was asked after how many seconds it held; asked together, so they do not add up.
+
+        Raises:
+            MachineError, ClusterError, NotReadyInTime: it does not come to be.
+        """
+        if not self._nodes:
+            return {}
+        lab = self._session.lab
+        watch = self._watch(deadline(self._session.record, lab.timeout))
+        if not self._full:
+            return together(watch, [Requirement("every machine answers ssh", self._silent, "klab logs NODE")])
+        api = Api(lab.folder, lab.plan)
+        readiness = Readiness(lab.plan, api, self._session.machines, fresh=False, nodes=self._nodes)
+        first, *others = readiness.requirements(leases=False)
+        took = together(watch, [first])
+        # The first look: what is renewed is judged against it.
+        readiness.leases()
+        self._readiness = readiness
+        etcd = Etcd(lab.folder, lab.plan, nodes=self._planes, reach=lab.reach)
+        agreement = Agreement(etcd, self._planes).missing
+        took |= together(watch, [*others, Requirement("etcd's members agree", agreement, "klab status")])
+        for name in self._nodes:
+            self._session.events.add(name, "ready", "done")
+        return took
+
+    def leases(self) -> list[str]:
+        """Watch the leases until each is renewed, and all nodes are Ready still: now they cannot but mean it.
+
+        Returns:
+            What is missing when time is up, one line each.
+        """
+        if self._readiness is None:
+            return []
+        readiness = self._readiness
+        missing: list[str] = []
+
+        def probe() -> list[str]:
+            nonlocal missing
+            try:
+                missing = [*readiness.leases(), *readiness.nodes()]
+            except LabError as error:
+                missing = [error.message]
+            return missing
+
+        try:
+            watch = self._watch(Deadline.after(LEASE_SECONDS / self._session.record.dilation))
+            watch.require(Requirement("every node's lease is renewed", probe, ""))
+        except NotReadyInTime:
+            return missing
+        except LabError as error:
+            return [error.message]
+        return []
+
+    def _watch(self, limit: Deadline) -> Watch:
+        lab, session = self._session.lab, self._session
+        return Watch(lab.folder, lab.plan, session.machines, session.events, limit, self._nodes)
+
+    def _silent(self) -> list[str]:
+        missing = []
+        for name in self._nodes:
+            try:
+                self._session.machines.ssh(name, ["true"], timeout=SSH_SECONDS)
+            except LabError as error:
+                missing.append(f"{name}: {error.message}")
+        return missing
+
+
+def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, float]:
+    """Wait for all of these at once: a lab that is back has nothing that only begins when another is there.
+
+    Returns:
+        By name after how many seconds each held.
+
+    Raises:
+        MachineError, ClusterError, NotReadyInTime: as `Watch.until`; with the hint of the first that is missing.
+    """
+    began = time.monotonic()
+    pending = list(requirements)
+    missing = {each.name: ["not asked yet"] for each in pending}
+    took: dict[str, float] = {}
+
+    def ask(requirement: Requirement) -> float:
+        try:
+            missing[requirement.name] = requirement.probe()
+        except UnreachableError as error:
+            missing[requirement.name] = [error.message]
+        return time.monotonic() - began
+
+    def holds() -> bool:
+        with ThreadPoolExecutor(max_workers=len(pending)) as pool:
+            for each, seconds in zip(tuple(pending), pool.map(ask, tuple(pending)), strict=True):
+                if not missing[each.name]:
+                    pending.remove(each)
+                    took[each.name] = seconds
+                    watch.journal.add("", each.name, "done")
+        return not pending
+
+    for each in pending:
+        watch.journal.add("", each.name, "begin")
+    try:
+        watch.until(
+            holds,
+            "the lab is verified",
+            every=POLL_SECONDS,
+            missing=lambda: [f"{each.name}: {line}" for each in pending for line in missing[each.name]],
+        )
+    except NotReadyInTime as error:
+        error.hint = pending[0].hint
+        raise
+    return {each.name: took[each.name] for each in requirements}
+
+
+class Agreement:
+    """Whether etcd's members are one: each is healthy, all follow one leader, and each has every write that any had.
+
+    A cluster at work is never at one revision for long. So the highest one at the first look is
+    noted, and waited for with each member.
+    """
+
+    def __init__(self, etcd: Etcd, nodes: Sequence[str]) -> None:
+        self._etcd = etcd
+        self._nodes = tuple(nodes)
+        self._wanted: int | None = None
+
+    def missing(self) -> list[str]:
+        """What keeps them from being one, one line each; [] when they are."""
+        found: dict[str, MemberStatus] = {}
+        missing = self._ask(self._nodes, found)
+        if missing:
+            return missing
+        missing = [f"etcd on {n} is not healthy: {'; '.join(s.errors)}" for n, s in found.items() if not s.healthy]
+        if len({status.leader for status in found.values()}) > 1:
+            missing += [f"etcd on {name} follows {status.leader:x}" for name, status in found.items()]
+        if self._wanted is None:
+            self._wanted = max((status.revision for status in found.values()), default=0)
+            # Who was asked first is behind by what was written since.
+            missing += self._ask(self._behind(found), found)
+        return missing + [
+            f"etcd on {name} is at revision {found[name].revision}, another was at {self._wanted}"
+            for name in self._behind(found)
+        ]
+
+    def _behind(self, found: dict[str, MemberStatus]) -> list[str]:
+        return [name for name, status in found.items() if status.revision < (self._wanted or 0)]
+
+    def _ask(self, nodes: Sequence[str], found: dict[str, MemberStatus]) -> list[str]:
+        missing = []
+        for name in nodes:
+            try:
+                found[name] = self._etcd.status(name)
+            except LabError as error:
+                missing.append(f"etcd on {name}: {error.message}")
+        return missing

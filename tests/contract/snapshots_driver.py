@@ -1,0 +1,164 @@
+"""Snapshots of a lab of two tiny nodes, in a process of their own that a test can kill.
+
+python -m contract.snapshots_driver HOME BOX STEP...
+
+A step is a word and what it is about: `take=NAME`. After `kill=STEP+SECONDS` the process is killed
+so many seconds after it has written down that it begins that step of an act, or first does that call
+of libvirt's; after `full=STEP` the disk is filled up there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contract.guests import NODES, answers, note, noted, write_on, written
+from contract.labs import make_lab
+
+from lab.errors import LabError
+from lab.machines import enter_host_network, open_machines
+from lab.machines.connection import library
+from lab.snapshots.journal import AttemptJournal
+from lab.snapshots.recover import recover
+from lab.snapshots.remove import remove
+from lab.snapshots.restore import restore
+from lab.snapshots.session import Lab
+from lab.snapshots.shelf import Shelf
+from lab.snapshots.take import take
+from lab.store import Home
+from lab.waiting import Deadline, poll
+
+SECONDS = 300
+SEAT = 3
+# Calls of libvirt's that take some time, by their objects.
+CALLS = {
+    "snapshotCreateXML": "virDomain",
+    "destroy": "virDomain",
+    "restoreFlags": "virConnect",
+    "delete": "virStorageVol",
+}
+DISKS = Path("/var/lib/libvirt/images")
+FILLER = DISKS / "filler"
+DISK_BYTES = 4 << 30
+FULL_BYTES = 60 << 20  # less than the RAM of the two
+
+
+def say(what: str, value: object) -> None:
+    print(json.dumps([what, value]), flush=True)  # noqa: T201 - its parent reads this
+
+
+def at_step(step: str, act: Callable[[], None]) -> None:
+    """Do something as soon as an act has written down that it begins that step, or does that call of libvirt's."""
+    if step in CALLS:
+        kind = getattr(library(), CALLS[step])
+        call = getattr(kind, step)
+        setattr(kind, step, lambda *words: (act(), call(*words))[1])
+        return
+    write = AttemptJournal._write
+
+    def noticed(journal: AttemptJournal, attempt: Any) -> Any:
+        write(journal, attempt)
+        if attempt.step == step:
+            act()
+        return attempt
+
+    AttemptJournal._write = noticed  # type: ignore[method-assign]
+
+
+def die(after: float) -> None:
+    def now() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Timer(after, now).start() if after else now()
+
+
+def small_disk(home: Home) -> None:
+    """Let all disks lie in a file system of their own, in the private libvirt's mount namespace."""
+    file = home.root / "disks.ext4"
+    with file.open("wb") as out:
+        out.truncate(DISK_BYTES)
+    for words in (["/usr/sbin/mkfs.ext4", "-q", "-m", "0", file], ["/usr/bin/mount", "-o", "loop", file, DISKS]):
+        subprocess.run(words, check=True, capture_output=True)
+
+
+def fill(left: int) -> None:
+    """Leave so many bytes of the disk."""
+    with FILLER.open("wb") as out:
+        os.posix_fallocate(out.fileno(), 0, shutil.disk_usage(DISKS).free - left)
+
+
+def main() -> None:
+    root, box, *steps = sys.argv[1:]
+    home = Home(Path(root))
+    enter_host_network(home)
+    made = make_lab(home, "snapped", nodes=2, provider="libvirt", box=Path(box), seat=SEAT)
+    machines = made.open()
+    lab = Lab(home, made.folder, made.plan, open_machines)
+    for step in steps:
+        word, _, about = step.partition("=")
+        try:
+            match word:
+                case "up":
+                    machines.up(Deadline.after(SECONDS), print)
+                    machines.drop_seeds()
+                    made.folder.update_record(phase="ready")
+                case "note":
+                    note(machines, about)
+                case "noted":
+                    say(word, sorted(noted(machines)))
+                case "kill":
+                    at, _, after = about.partition("+")
+                    at_step(at, lambda after=after: die(float(after or 0)))  # type: ignore[misc]
+                case "small":
+                    small_disk(home)
+                case "fill":
+                    fill(int(about) << 20)
+                case "full":
+                    at_step(about, lambda: fill(FULL_BYTES))
+                case "empty":
+                    FILLER.unlink()
+                case "write":
+                    write_on(machines)
+                case "written":
+                    say(word, written(machines))
+                case "take":
+                    taken = take(lab, about)
+                    say(word, {n.name: n.frozen for n in taken.manifest.nodes})
+                case "restore":
+                    say(word, restore(lab, about or None).seconds)
+                case "recover":
+                    say(word, recover(lab))
+                case "rm":
+                    remove(lab, about.split(","))
+                case "names":
+                    say(word, [m.name for m in Shelf(made.folder).manifests()])
+                case "images":
+                    say(word, sum(len(m.running) for m in Shelf(made.folder).manifests()))
+                case "states":
+                    say(word, sorted({state.value for state in machines.states().values()}))
+                case "files":
+                    say(word, sorted(line.removeprefix("volume ") for line in machines.leftovers() if "volume" in line))
+                case "stop":
+                    machines.stop(NODES, Deadline.after(SECONDS))
+                case "start":
+                    machines.start(NODES)
+                    for node in NODES:
+                        poll(lambda n=node: answers(machines, n), Deadline.after(SECONDS))  # type: ignore[misc]
+                case "leftovers":
+                    say(word, machines.leftovers())
+                case "destroy":
+                    machines.destroy(print)
+        except LabError as error:
+            say("error", [type(error).__name__, error.message, *error.details])
+
+
+if __name__ == "__main__":
+    main()

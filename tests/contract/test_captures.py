@@ -1,0 +1,362 @@
+"""Captures, for the fake and for libvirt alike: RAM and disks come back as they were, whichever way the tree grows.
+
+The tests follow one lab's life, in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from contract.guests import NODES, answers, note, noted, recall
+from contract.labs import Lab
+
+from lab.errors import MachineError, NotFound
+from lab.machines import libvirt_captures as module
+from lab.machines.capture_protocol import Part, PartKind
+from lab.machines.fake import FakeMachines
+from lab.machines.namespaces import started
+from lab.machines.protocol import Machines, NodeState
+from lab.render.vagrantfile import domain_name
+from lab.waiting import Deadline, poll
+
+LIMIT = 300
+
+
+def capture(machines: Machines, key: str) -> None:
+    saved: list[str] = []
+    machines.captures().suspend(NODES)
+    machines.captures().capture(key, NODES, saved.append)
+    assert sorted(saved) == NODES
+    assert set(machines.states().values()) == {NodeState.PAUSED}
+    machines.captures().resume(NODES)
+
+
+def revert(machines: Machines, key: str) -> None:
+    back: list[str] = []
+    machines.captures().revert(key, NODES, back.append)
+    assert sorted(back) == NODES
+    assert set(machines.states().values()) == {NodeState.PAUSED}
+    machines.captures().resume(NODES)
+
+
+def digests(machines: Machines, key: str) -> dict[str, str]:
+    """What tells the content of a capture's files, by name."""
+    found = {}
+    for part in machines.captures().parts(key):
+        digest, end = hashlib.sha256(), 0
+        for at, data in machines.captures().content(part):
+            digest.update(bytes(at - end) + data)
+            end = at + len(data)
+        found[part.name] = digest.hexdigest()
+    return found
+
+
+def contents(machines: Machines, key: str) -> list[str]:
+    """What tells the content of a capture's files, in order."""
+    return list(digests(machines, key).values())
+
+
+def sizes(machines: Machines, key: str) -> list[int]:
+    """The bytes on disk of a capture's RAM images."""
+    return [part.size for part in machines.captures().parts(key) if part.kind == PartKind.MEMORY]
+
+
+def path_of(lab: Lab, name: str) -> Path:
+    """Where a capture's file is."""
+    if lab.folder.record().provider == "fake":
+        return lab.folder.path / "fake" / "captures" / name
+    return Path(f"/var/lib/libvirt/images/klab-{lab.folder.record().id}/{name}")
+
+
+def book_of(lab: Lab, key: str) -> Path:
+    """The file in which stands what a capture consists of."""
+    if lab.folder.record().provider == "fake":
+        return lab.folder.path / "fake" / "captures" / key / "made"
+    return lab.folder.captures / f"{key}.json"
+
+
+def kill_provider(lab: Lab) -> None:
+    """Kill libvirtd; the fake has no daemon, and each `open` begins anew."""
+    if lab.folder.record().provider == "libvirt":
+        daemon = int((lab.home.realm / "run" / "libvirtd.pid").read_text())
+        os.kill(daemon, signal.SIGKILL)
+        assert poll(lambda: started(daemon) is None, Deadline.after(60), every=0.1)
+
+
+def volumes(lab: Lab) -> list[str]:
+    """The disk layers and RAM images that somebody needs; none for the fake, whose captures share nothing."""
+    lab.open().captures().forget([])
+    lines = lab.open().leftovers() if lab.folder.record().provider == "libvirt" else []
+    return [line.removeprefix("volume ") for line in lines if line.startswith("volume ")]
+
+
+def test_a_lab_without_captures(lab: Lab) -> None:
+    machines = lab.open()
+    machines.up(Deadline.after(LIMIT), print)
+    machines.drop_seeds()
+    assert machines.captures().keys() == []
+    with pytest.raises(NotFound):
+        machines.captures().parts("one")
+    with pytest.raises(NotFound):
+        machines.captures().revert("one", NODES, print)
+    machines.captures().forget(["one"])
+
+
+def test_ram_and_disk_come_back(lab: Lab) -> None:
+    machines = lab.open()
+    note(machines, "first")
+    capture(machines, "one")
+    assert machines.captures().keys() == ["one"]
+    assert noted(machines) == {"first"}
+    note(machines, "second")
+    capture(machines, "two")
+    note(machines, "lost")
+    assert noted(machines) == {"lost"}
+    revert(machines, "two")
+    assert noted(machines) == {"second"}
+    assert lab.open().captures().keys() == ["one", "two"], "another process sees the same"
+
+
+def test_back_to_an_older_one_and_on_from_there(lab: Lab) -> None:
+    machines = lab.open()
+    revert(machines, "one")
+    assert noted(machines) == {"first"}
+    note(machines, "other branch")
+    capture(machines, "three")
+    revert(machines, "two")
+    assert noted(machines) == {"second"}
+    revert(machines, "three")
+    assert noted(machines) == {"other branch"}
+    revert(machines, "three")
+    assert noted(machines) == {"other branch"}, "as often as one likes"
+
+
+def test_what_is_forgotten_in_the_middle_takes_nothing_from_the_others(lab: Lab) -> None:
+    """Layers become one while the machines run on them; while these stand still, they are left."""
+    machines = lab.open()
+    captures = machines.captures()
+    revert(machines, "two")
+    note(machines, "fourth")
+    capture(machines, "four")
+    note(machines, "fifth")
+    capture(machines, "five")
+    before, names = digests(machines, "five"), volumes(lab)
+    captures.revert("five", NODES, print)
+    assert captures.rewrites(["two"]) == []
+    captures.forget(["two"], merge=True)
+    captures.forget(["two"], merge=True)
+    assert captures.keys() == ["one", "three", "four", "five"]
+    assert digests(machines, "five") == before
+    captures.resume(NODES)
+    note(machines, "now")
+    rewritten = captures.rewrites([])
+    captures.forget([])
+    assert digests(machines, "five") == before
+    captures.forget([], merge=True)
+    after = digests(machines, "five")
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {rewrite.name for rewrite in rewritten}
+    if names:
+        assert len(rewritten) == 2
+        # By node a RAM image, and the layer that was frozen for it.
+        assert len(volumes(lab)) == len(names) - 4
+    assert noted(machines) == {"now"}
+    for key, text in (("four", "fourth"), ("one", "first"), ("five", "fifth"), ("three", "other branch")):
+        revert(machines, key)
+        assert noted(machines) == {text}
+
+
+def test_the_newest_is_forgotten_and_the_machines_run_on(lab: Lab) -> None:
+    machines = lab.open()
+    revert(machines, "four")
+    note(machines, "sixth")
+    capture(machines, "six")
+    note(machines, "after")
+    names = volumes(lab)
+    machines.captures().forget(["six", "three"], merge=True)
+    assert noted(machines) == {"after"}
+    if names:
+        # Of each node two RAM images, the branch of three, and the layer that was frozen for six.
+        assert len(volumes(lab)) < len(names) - 6
+    revert(machines, "five")
+    assert noted(machines) == {"fifth"}
+
+
+def test_off_and_on_again(lab: Lab) -> None:
+    """Machines that are off are captured without RAM, and their layers merged; stop and start do captures no harm."""
+    machines = lab.open()
+    captures = machines.captures()
+    note(machines, "off")
+    assert machines.stop(NODES, Deadline.after(LIMIT)) == []
+    with pytest.raises(MachineError, match="does not run"):
+        captures.suspend(NODES)
+    captures.capture("off", NODES, print)
+    assert {part.kind for part in captures.parts("off")} == {PartKind.DISK}
+    assert set(machines.states().values()) == {NodeState.STOPPED}
+    names = volumes(lab)
+    captures.forget(["four"], merge=True)
+    if names:
+        # Of each node a RAM image; the layer that was frozen for it has become one with the next.
+        assert len(volumes(lab)) == len(names) - 4
+    revert(machines, "five")
+    assert noted(machines) == {"fifth"}
+    captures.revert("off", NODES, print)
+    assert set(machines.states().values()) == {NodeState.STOPPED}
+    machines.start(NODES)
+    for node in NODES:
+        assert poll(lambda n=node: answers(machines, n), Deadline.after(LIMIT))
+        assert recall(machines, node)[PartKind.DISK].startswith("off")
+    revert(machines, "one")
+    assert noted(machines) == {"first"}
+    captures.forget(["off"])
+
+
+def test_a_missing_or_damaged_file_is_named(lab: Lab) -> None:
+    machines = lab.open()
+    note(machines, "to be damaged")
+    capture(machines, "hurt")
+    before = digests(machines, "hurt")
+    part = machines.captures().parts("hurt")[0]
+    file = path_of(lab, part.name)
+    with file.open("r+b") as out:
+        out.seek(file.stat().st_size // 2)
+        byte = out.read(1) or b"\0"
+        out.seek(file.stat().st_size // 2)
+        out.write(bytes([byte[0] ^ 1]))
+    changed = digests(machines, "hurt")
+    assert {name for name in changed if changed[name] != before[name]} == {part.name}
+    layer = next(p for p in machines.captures().parts("hurt") if p.kind == PartKind.DISK)
+    aside = path_of(lab, layer.name).rename(path_of(lab, layer.name + ".aside"))
+    with pytest.raises(MachineError, match=path_of(lab, layer.name).name):
+        machines.captures().parts("hurt")
+    aside.rename(path_of(lab, layer.name))
+    assert set(digests(machines, "hurt")) == set(before)
+    machines.captures().forget(["hurt"])
+    assert noted(machines) == {"to be damaged"}
+
+
+def test_content_reads_the_same_through_libvirt(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it must be read by whoever may use the system's libvirtd but is not root."""
+    machines = lab.open()
+
+    def whole(part: Part) -> bytes:
+        found = bytearray()
+        for at, data in machines.captures().content(part):
+            found[at:] = bytes(at - len(found)) + data
+        return bytes(found)
+
+    parts = machines.captures().parts("five")
+    direct = {part.name: whole(part) for part in parts}
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    assert {part.name: whole(part) for part in parts} == direct
+
+
+def test_the_books_tell_what_cannot_be_brought_back(lab: Lab) -> None:
+    machines = lab.open()
+    file = book_of(lab, "five")
+    good = file.read_text()
+    file.write_text(f"{{{good[: len(good) // 2]}")
+    names = volumes(lab)
+    with pytest.raises(MachineError, match="damaged"):
+        machines.captures().revert("five", NODES, print)
+    assert machines.captures().keys() == ["one"]
+    machines.captures().forget([])
+    assert volumes(lab) == names, "what a damaged entry may need stays"
+    assert set(machines.states().values()) == {NodeState.RUNNING}
+    file.write_text(good)
+    revert(machines, "five")
+    assert noted(machines) == {"fifth"}
+
+
+def test_room_and_platform(lab: Lab) -> None:
+    machines = lab.open()
+    room = machines.captures().room(NODES)
+    assert room.free > 0
+    assert all(0 < room.needed[node.name] <= node.memory << 20 for node in lab.plan.nodes)
+    platform = machines.captures().platform()
+    assert sorted(platform) == NODES
+    assert all(platform["cp1"].values())
+    assert platform == lab.open().captures().platform()
+
+
+def test_clocks_are_set_forward_and_never_back(lab: Lab) -> None:
+    machines = lab.open()
+    ahead = time.time() + 10_000_000
+    for node in NODES:
+        assert machines.set_clock(node, lambda: ahead, 60) > 0
+        assert machines.set_clock(node, lambda: ahead - 5_000_000, 60) == 0
+        if not isinstance(machines, FakeMachines):
+            shown = int(machines.ssh(node, ["date", "+%s"], timeout=60).stdout)
+            assert ahead - 5 < shown < ahead + 300
+
+
+def test_the_provider_may_start_anew(lab: Lab) -> None:
+    kill_provider(lab)
+    machines = lab.open()
+    revert(machines, "five")
+    assert noted(machines) == {"fifth"}
+    capture(machines, "seven")
+    revert(machines, "seven")
+    assert noted(machines) == {"fifth"}
+
+
+def test_what_is_settled_is_the_same_in_less_space(lab: Lab) -> None:
+    machines = lab.open()
+    captures = machines.captures()
+    note(machines, "settled")
+    capture(machines, "big")
+    before, size, names = contents(machines, "big"), sizes(machines, "big"), volumes(lab)
+    captures.settle("big")
+    captures.settle("big")
+    assert contents(machines, "big") == before
+    assert len(volumes(lab)) == len(names)
+    if names:
+        assert all(now < then / 2 for now, then in zip(sizes(machines, "big"), size, strict=True))
+    revert(machines, "big")
+    assert noted(machines) == {"settled"}
+    # What they build on stays as long as it is needed.
+    captures.forget(["seven"])
+    assert contents(machines, "big") == before
+    revert(machines, "big")
+    assert noted(machines) == {"settled"}
+    for file in [path_of(lab, name) for name in volumes(lab) if "seven" in name]:
+        aside = file.rename(file.with_suffix(".aside"))
+        with pytest.raises(MachineError, match=file.name):
+            captures.parts("big")
+        aside.rename(file)
+    damaged = path_of(lab, captures.parts("big")[0].name)
+    good = damaged.read_bytes()
+    damaged.write_bytes(good[:-1])
+    if names:
+        with pytest.raises(MachineError, match="cannot be read"):
+            contents(machines, "big")
+        with pytest.raises(MachineError, match="cannot be made whole"):
+            captures.revert("big", NODES, print)
+        assert set(machines.states().values()) == {NodeState.RUNNING}, "nothing was switched off for it"
+    damaged.write_bytes(good)
+    captures.forget(["big"])
+    assert not [name for name in volumes(lab) if "seven" in name or "big" in name]
+
+
+def test_a_machine_that_is_gone_comes_back(lab: Lab) -> None:
+    machines = lab.open()
+    machines.remove("w1", print)
+    assert machines.states()["w1"] == NodeState.ABSENT
+    assert not [line for line in machines.leftovers() if "machine" in line and "w1" in line]
+    if volumes(lab):
+        first = f"{domain_name(lab.plan, 'w1')}.img"
+        assert first not in volumes(lab), "Vagrant wants that name for a machine made anew"
+    revert(machines, "five")
+    assert noted(machines) == {"fifth"}
+
+
+def test_destroy_leaves_nothing(lab: Lab) -> None:
+    machines = lab.open()
+    machines.destroy(print)
+    assert machines.leftovers() == []
+    assert machines.captures().keys() == []

@@ -1,0 +1,144 @@
+"""Snapshots of a real lab, of tiny machines: kill -9 at each of klab's own steps leaves the old state or the new."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.snapshots.journal import STEPS
+from lab.store import Home
+
+TESTS = Path(__file__).parents[1]
+LIMIT = 600
+
+
+class Driver:
+    """Runs snapshots_driver.py."""
+
+    def __init__(self, home: Home, box: Path) -> None:
+        self._words = [sys.executable, "-m", "contract.snapshots_driver", str(home.root), str(box)]
+
+    def run(self, *steps: str, killed: bool = False) -> dict[str, Any]:
+        """What the steps said, by step."""
+        done = subprocess.run(
+            [*self._words, *steps], capture_output=True, text=True, timeout=LIMIT, cwd=TESTS, check=False
+        )
+        assert done.returncode == (-signal.SIGKILL if killed else 0), done.stdout + done.stderr
+        return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+
+    def expect(self, text: str, *names: str, after: Sequence[str] = ()) -> dict[str, Any]:
+        """Make sure that both guests hold a text and run, and that there are just these snapshots, whole.
+
+        Args:
+            text: what the guests hold.
+            names: the snapshots, automatic ones apart.
+            after: what is to be done before.
+
+        Returns:
+            What was said.
+        """
+        said = self.run(*after, "noted", "states", "names", "images", "files")
+        assert said["noted"] == [text]
+        assert said["states"] == ["running"]
+        assert [n for n in said["names"] if not n.startswith("auto-")] == list(names)
+        assert sum(name.endswith(".ram") for name in said["files"]) == said["images"]
+        # By node layers make a tree of which each is needed, or lies below two.
+        count = len(said["names"])
+        assert sum(name.endswith(".img") for name in said["files"]) <= 2 * (2 * (count + 1) - 1), said["files"]
+        return said
+
+
+@pytest.fixture(scope="module")
+def driver(real_home: Home, tiny_box: Path) -> Iterator[Driver]:
+    driver = Driver(real_home, tiny_box)
+    yield driver
+    driver.run("destroy")
+    shutil.rmtree(real_home.labs / "snapped")
+
+
+def test_back_and_forth(driver: Driver) -> None:
+    said = driver.run("small", "up", "note=first", "take=one", "note=second", "take=two", "note=now")
+    assert "error" not in said, said
+    assert driver.run("restore=one", "noted")["noted"] == ["first"]
+    driver.expect("second", "one", "two", after=["restore"])
+
+
+@pytest.mark.parametrize(
+    "moment", [*STEPS["snapshot"], "snapshotCreateXML", "snapshotCreateXML+0.05", "digest+0.1", "delete"]
+)
+def test_a_kill_in_a_snapshot(driver: Driver, moment: str) -> None:
+    driver.run("note=now", f"kill={moment}", "take=three", killed=True)
+    said = driver.expect("now", "one", "two", after=["recover"])
+    assert said["recover"] == "an unfinished snapshot was taken back"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *("suspend", "save", "snapshotCreateXML+0.03"),
+        *("revert", "destroy+0.05", "restoreFlags", "restoreFlags+0.05", "resume", "clocks", "verify", "keep"),
+    ],
+)
+def test_a_kill_in_a_restore(driver: Driver, moment: str) -> None:
+    driver.run("note=now", f"kill={moment}", "restore=one", killed=True)
+    taken_back = moment.startswith(("suspend", "save", "snapshotCreateXML"))
+    said = driver.expect("now" if taken_back else "first", "one", "two", after=["recover"])
+    assert ("taken back" if taken_back else "finished") in said["recover"]
+
+
+@pytest.mark.parametrize("moment", STEPS["remove"])
+def test_a_kill_in_a_removal(driver: Driver, moment: str) -> None:
+    driver.run("restore=two", "note=now", "take=three", f"kill={moment}", "rm=two", killed=True)
+    said = driver.expect("now", "one", "three", after=["recover"])
+    assert "finished" in said["recover"]
+    said = driver.run("restore=three", "noted", "restore=one", "noted", "note=second", "take=two", "rm=three")
+    assert "error" not in said, said
+
+
+def test_the_next_act_goes_on_by_itself(driver: Driver) -> None:
+    driver.run("note=now", "kill=save", "take=three", killed=True)
+    driver.expect("first", "one", "two", "three", after=["take=three", "restore=one"])
+
+
+def test_a_disk_without_room_is_left_alone(driver: Driver) -> None:
+    said = driver.run("note=now", "fill=200", "take=four")
+    kind, message, needed, *details = said["error"]
+    assert (kind, message) == ("HostError", "there is no room for a snapshot of lab 'snapped'")
+    assert re.fullmatch(r"\d+ MiB may be needed, \d+ MiB are free", needed)
+    assert [detail.split()[0] for detail in details] == ["cp1", "w1"]
+    assert driver.run("restore=one")["error"][0] == "HostError"
+    driver.expect("now", "one", "two", "three", after=["empty"])
+
+
+def test_a_disk_that_fills_up_while_it_is_written_to(driver: Driver) -> None:
+    """The guests write on meanwhile, and are not stopped by it."""
+    said = driver.run("note=now", "write", "full=save", "take=four", "written")
+    kind, _, *details = said["error"]
+    assert kind == "MachineError"
+    assert any("No space left on device" in line for line in details), details
+    assert any(re.search(r"the RAM of cp1, w1 may take \d+ MiB, \d+ MiB are free", line) for line in details), details
+    assert details[-1] == "nothing of the snapshot is left, and the lab is as it was before"
+    assert said["written"] is True
+    driver.expect("now", "one", "two", "three", after=["empty"])
+    assert driver.run("restore=two", "noted")["noted"] == ["second"]
+
+
+def test_stopped_and_started_again(driver: Driver) -> None:
+    said = driver.run("stop", "take=off", "restore=one", "noted", "restore=off", "states")
+    assert said["noted"] == ["first"]
+    assert said["states"] == ["stopped"]
+    assert "error" not in said, said
+    driver.expect("first", "one", "two", after=["restore=one", "rm=off,three"])
+
+
+def test_destroy_leaves_nothing(driver: Driver) -> None:
+    assert driver.run("destroy", "leftovers")["leftovers"] == []

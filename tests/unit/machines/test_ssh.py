@@ -1,0 +1,48 @@
+"""By which key ssh knows a node: kept by the node's name, and never that of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.catalog import Catalog
+from lab.machines.ssh import Ssh
+from lab.plan import decide
+from lab.scenario import Scenario, Topology
+from lab.store import Home
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, catalog: Catalog) -> Ssh:
+    plan = decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=10)), catalog)
+    folder = Home(tmp_path).lab("demo")
+    folder.ssh_key.parent.mkdir(parents=True)
+    return Ssh(folder, plan)
+
+
+@pytest.fixture
+def known(ssh: Ssh, tmp_path: Path) -> Path:
+    return Home(tmp_path).lab("demo").ssh_key.parent / "known_hosts"
+
+
+def test_nobody_is_known_yet(ssh: Ssh, known: Path) -> None:
+    assert ssh.host_keys("w1") == ""
+    ssh.forget_host_key("w1")
+    assert not known.exists()
+
+
+def test_host_keys_are_those_of_one_node(ssh: Ssh, known: Path) -> None:
+    known.write_text("demo-w1 key one\ndemo-w10 key ten\ndemo-w1 key two\n")
+    assert ssh.host_keys("w1") == "demo-w1 key one\ndemo-w1 key two\n"
+    ssh.know("w1", "demo-w1 key three\n")
+    assert sorted(known.read_text().splitlines()) == ["demo-w1 key three", "demo-w10 key ten"]
+    ssh.forget_host_key("w10")
+    assert known.read_text() == "demo-w1 key three\n"
+
+
+def test_the_file_is_left_alone_where_nothing_changes(ssh: Ssh, known: Path) -> None:
+    known.write_text("demo-w1 key one\n")
+    before = known.stat().st_ino
+    ssh.know("w1", "demo-w1 key one\n")
+    assert known.stat().st_ino == before

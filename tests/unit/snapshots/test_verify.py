@@ -1,0 +1,252 @@
+"""Whether a lab is really there again after a restore: asked of real servers, over real HTTPS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.lab_servers import node
+from support.ready_lab import ReadyLab
+
+from lab.cluster.etcd import Etcd
+from lab.errors import NotReadyInTime
+from lab.machines.protocol import NodeState
+from lab.snapshots.restore import restore
+from lab.snapshots.take import take
+from lab.snapshots.verify import Agreement
+
+NSLOOKUP = "busybox nslookup kubernetes.default.svc.cluster.local 10.96.0.10"
+STATUS = "/v3/maintenance/status"
+
+
+@pytest.fixture
+def ready(tmp_path: Path, quick_watch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
+    made = ReadyLab(tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+
+def test_everything_is_asked_after_the_machines_went_back(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    ready.endpoint.asked.clear()
+    done = restore(ready.lab, "first")
+    assert done.verification.full
+    assert list(done.seconds) == [
+        "check",
+        "automatic snapshot",
+        "revert",
+        "resume",
+        "clocks",
+        "verify",
+        "digests of the automatic snapshot",
+    ]
+    assert list(done.asked) == [
+        "the API server answers",
+        "every node is Ready",
+        "system pods are ready",
+        "every kubelet answers",
+        "every etcd member is healthy",
+        "cluster DNS answers on every node",
+        "etcd's members agree",
+    ]
+    assert done.ready > 0
+    for name in ("cp1", "cp2", "cp3", "w1"):
+        assert f"/api/v1/nodes/{name}/proxy/healthz" in ready.endpoint.asked
+    for name in ("cp1", "cp2", "cp3"):
+        assert any(line.startswith(STATUS) for line in ready.etcd(name).asked)
+    assert done.warnings == ()
+    assert done.verification.leases() == []
+
+
+def fails(ready: ReadyLab, **changes: Any) -> NotReadyInTime:
+    """The error of a restore of a lab that was Ready when its snapshot was taken; it must be as it was before."""
+    names = [m.name for m in ready.shelf.manifests()]
+    with pytest.raises(NotReadyInTime) as caught:
+        restore(ready.impatient(**changes), "first")
+    assert caught.value.details[-1] == "the lab is as it was before"
+    assert [m.name for m in ready.shelf.manifests()] == names
+    assert set(ready.machines.states().values()) == {NodeState.RUNNING}
+    return caught.value
+
+
+def break_endpoint(ready: ReadyLab) -> None:
+    ready.servers.answer("/readyz", 500, "[-]etcd failed")
+
+
+def break_node(ready: ReadyLab) -> None:
+    nodes = [node(n.name, ready=n.name != "w1", why="container runtime is down") for n in ready.plan.nodes]
+    ready.servers.answer("/api/v1/nodes", 200, {"items": nodes})
+
+
+def break_kubelet(ready: ReadyLab) -> None:
+    ready.servers.answer("/api/v1/nodes/w1/proxy/healthz", 502, {"message": "dial tcp: connection refused"})
+
+
+def break_member(ready: ReadyLab) -> None:
+    ready.etcd("cp2").answers["/health"] = (503, '{"health":"false","reason":"RAFT NO LEADER"}')
+
+
+def break_agreement(ready: ReadyLab) -> None:
+    status = ready.etcd("cp3").answers[STATUS][1]
+    ready.etcd("cp3").answers[STATUS] = (200, {**status, "leader": "77"})
+
+
+@pytest.mark.parametrize(
+    ("breaks", "what", "detail"),
+    [
+        (break_endpoint, "the API server answers", "500"),
+        (break_node, "every node is Ready", "w1: container runtime is down"),
+        (break_kubelet, "every kubelet answers", "w1: "),
+        (break_member, "etcd's members agree", "etcd on cp2 is not healthy"),
+        (break_agreement, "etcd's members agree", "etcd on cp3 follows 4d"),
+    ],
+)
+def test_what_does_not_come_back_is_named_and_leads_back(
+    ready: ReadyLab, breaks: Callable[[ReadyLab], None], what: str, detail: str
+) -> None:
+    take(ready.lab, "first")
+    breaks(ready)
+    error = fails(ready)
+    said = "\n".join(error.details)
+    assert what in said
+    assert detail in said
+    assert error.hint
+
+
+def test_dns_that_does_not_answer(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    assert ready.plan.kubernetes.dns_address is not None
+    error = fails(ready, open_machines=ready.opener(answers={NSLOOKUP: (1, "")}))
+    said = "\n".join(error.details)
+    assert "cluster DNS answers on every node" in said
+    assert "w1: kubernetes.default" in said
+
+
+# --- etcd -------------------------------------------------------------------------------------------------
+
+
+def agreement(ready: ReadyLab) -> Agreement:
+    planes = [n.name for n in ready.plan.control_planes]
+    return Agreement(Etcd(ready.folder, ready.plan, reach=ready.servers.reach), planes)
+
+
+def at_revision(ready: ReadyLab, name: str, *revisions: int) -> None:
+    """Let a member be at these revisions, one after another, and stay at the last."""
+    known = ready.etcd(name).answers[STATUS][1]
+    status = known() if callable(known) else known
+    left = list(revisions)
+
+    def answer() -> Any:
+        revision = left.pop(0) if len(left) > 1 else left[0]
+        return {**status, "header": {**status["header"], "revision": str(revision)}}
+
+    ready.etcd(name).answers[STATUS] = (200, answer)
+
+
+def test_members_that_have_every_write_agree(ready: ReadyLab) -> None:
+    assert agreement(ready).missing() == []
+
+
+def test_a_member_that_is_behind_is_waited_for(ready: ReadyLab) -> None:
+    at_revision(ready, "cp1", 90)
+    at_revision(ready, "cp2", 100)
+    at_revision(ready, "cp3", 80, 85, 120)
+    judge = agreement(ready)
+    assert judge.missing() == [
+        "etcd on cp1 is at revision 90, another was at 100",
+        "etcd on cp3 is at revision 85, another was at 100",
+    ]
+    at_revision(ready, "cp1", 130)
+    # What was written since the first look does not count: a cluster at work would never agree.
+    at_revision(ready, "cp2", 140)
+    assert judge.missing() == []
+
+
+def test_a_member_that_does_not_answer(ready: ReadyLab) -> None:
+    ready.servers.shut(ready.plan.known("cp2").address, 2379)
+    (line,) = agreement(ready).missing()
+    assert line.startswith("etcd on cp2: ")
+
+
+# --- leases, which are watched afterwards -------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.snapshots.verify.LEASE_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lease_that_is_not_renewed_names_its_node(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    ready.stale.add("w1")
+    done = restore(ready.lab, "first")
+    assert done.verification.leases() == ["w1: not renewed since the wait began"]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_node_that_is_lost_after_all_is_named(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    done = restore(ready.lab, "first")
+    break_node(ready)
+    assert done.verification.leases() == ["w1: container runtime is down"]
+
+
+@pytest.mark.usefixtures("short")
+def test_an_api_server_that_is_lost_after_all_is_said(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    done = restore(ready.lab, "first")
+    ready.servers.answer("/api/v1/nodes", 503, {"message": "no leader"})
+    assert done.verification.leases() == ["GET /api/v1/nodes: 503 no leader"]
+
+
+# --- labs that cannot be Ready ---------------------------------------------------------------------------------
+
+
+def test_a_lab_that_was_not_ready_is_not_waited_for(ready: ReadyLab) -> None:
+    break_node(ready)
+    taken = take(ready.lab, "broken").manifest
+    assert taken.missing == ("w1: container runtime is down",)
+    done = restore(ready.impatient(), "broken")
+    assert not done.verification.full
+    assert list(done.asked) == ["every machine answers ssh"]
+    assert done.warnings == (
+        "the lab was not Ready when this snapshot was taken, and is as it was then",
+        "w1: container runtime is down",
+    )
+    assert done.verification.leases() == []
+
+
+def test_the_automatic_snapshot_of_a_broken_lab_can_be_brought_back(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    good = ready.endpoint.answers["/api/v1/nodes"]
+    break_node(ready)
+    before = restore_of_a_lab_that_recovers(ready, good)
+    assert before.missing == ("w1: container runtime is down",)
+    break_node(ready)
+    assert not restore(ready.impatient(), before.name).verification.full
+
+
+def restore_of_a_lab_that_recovers(ready: ReadyLab, good: Any) -> Any:
+    """Bring a broken lab back; its API server tells good news as soon as machines have been switched."""
+    sick = ready.endpoint.answers["/api/v1/nodes"]
+
+    def nodes() -> Any:
+        return good[1] if any(e.phase == "resume" for e in ready.events) else sick[1]
+
+    ready.events.clear()
+    ready.servers.answer("/api/v1/nodes", 200, nodes)
+    auto = restore(ready.lab, "first").auto
+    assert auto is not None
+    return auto
+
+
+def test_without_a_quorum_only_machines_are_asked(ready: ReadyLab) -> None:
+    ready.machines.power_off(["cp2", "cp3"])
+    taken = take(ready.lab, "two-off").manifest
+    assert taken.running == ("cp1", "w1")
+    done = restore(ready.impatient(), "two-off")
+    assert done.running == ("cp1", "w1")
+    assert not done.verification.full
