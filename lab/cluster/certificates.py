@@ -37,6 +37,7 @@ from lab.rules import quorum
 from lab.store import Home, LabFolder
 
 YEAR = datetime.timedelta(days=365)
+# For a node to take its certificates and to end what had the old ones: that waits by the guest's clock.
 RENEW_SECONDS = 300.0
 # A slow guest's API server is not a dead one.
 ASK_SECONDS = 15.0
@@ -105,6 +106,7 @@ class _Run:
         self.machines = renewal.open_machines(renewal.home, folder, plan, record, None)
         self.journal = Journal(folder.events, renewal.listener)
         self.deadline = deadline(record, renewal.timeout)
+        self.node_seconds = RENEW_SECONDS / record.dilation
         states = self.machines.states()
         self.nodes = [n for n in plan.nodes if states[n.name] == NodeState.RUNNING]
         self.off = {n.name: states[n.name].value for n in plan.nodes if n not in self.nodes}
@@ -238,7 +240,7 @@ class _Run:
         self.journal.add(node.name, "renew", "done")
 
     def _run(self, name: str, script: str) -> None:
-        seconds = self.deadline.at_most(RENEW_SECONDS)
+        seconds = self.deadline.at_most(self.node_seconds)
         try:
             done = self.machines.ssh(name, ["sudo", "bash", "-s"], seconds, check=False, stdin=script)
             seen = [f"exit code {done.code}", *done.tail] if done.code else []

@@ -18,6 +18,7 @@ from typing import Any
 
 from lab.cluster.api import Api
 from lab.cluster.events import Event, Journal
+from lab.cluster.expiry import refuse_expired
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.ready import Readiness
 from lab.cluster.secrets import load_or_make
@@ -96,7 +97,8 @@ def create(
 
     Raises:
         Conflict: a different lab has this name, or another klab works on it.
-        MachineError, ClusterError, NotReadyInTime: with the node, the phase, its log, and what to try.
+        MachineError, ClusterError, NotReadyInTime: with the node, the phase, its log, and what to try;
+        at once where the certificates of a lab that was Ready have expired.
         The lab is left as it is then: `create` again goes on, `destroy` removes it.
     """
     began = time.monotonic()
@@ -186,6 +188,7 @@ class _Creation:
         secrets = load_or_make(self.folder)
         write_kubeconfig(self.folder, self.plan)
         if self._runs_already():
+            self._refuse_expired()
             self._cluster()
             return
         if self.record.phase == "creating":
@@ -194,6 +197,9 @@ class _Creation:
                 write_iso(seed, self.folder.seeds / f"{node.name}.iso")
         try:
             self.watch.power_on()
+            if self.record.phase == "ready":
+                self.watch.until(self.watch.powered, "every machine answers")
+                self._refuse_expired()
             self._cluster()
             if self.record.phase == "creating":
                 self.watch.until(self.watch.cleaned, "every node has finished its first boot")
@@ -206,6 +212,12 @@ class _Creation:
     def _runs_already(self) -> bool:
         """Whether a finished lab only needs to be looked at: then Vagrant need not be asked."""
         return self.record.phase == "ready" and set(self.machines.states().values()) == {NodeState.RUNNING}
+
+    def _refuse_expired(self) -> None:
+        """Ask a lab that is to be Ready again whether it can be: its nodes, so they have to run."""
+        if self.plan.bootstrap == "full":
+            names = [n.name for n in self.plan.nodes]
+            refuse_expired(self.folder, self.plan, self.record, self.machines, names, self.watch.deadline)
 
     def _cluster(self) -> None:
         if self.plan.bootstrap != "full":

@@ -1,7 +1,8 @@
 """What only a node itself can tell: one small script over ssh, which prints KEY=VALUE.
 
 A slow guest pays for each program that starts there, so the script does with the shell's own
-means what it can; containerd's client is the one Go program in it. It reads and changes nothing.
+means what it can; containerd's client is the one Go program in it, and one curl asks all of a
+control plane's programs. It reads and changes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.cluster.validity import DAY, parsed
 from lab.errors import LabError
@@ -25,14 +26,39 @@ STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedu
 LAST_KEY = "now="
 UPTIME_STEP = 0.01  # seconds: proc_uptime(5) has two digits
 COMM_LENGTH = 15  # the kernel cuts a process's name there: proc_pid_comm(5)
+TICKS = 100  # a second, in which /proc counts on x86: proc_pid_stat(5), "starttime"
+STARTTIME = 19  # of the fields behind the name
+# What the kubelet asks them, with kubeadm's manifests, before it calls their pods ready (kubernetes,
+# cmd/kubeadm/app/phases); each answers without credentials.
+HEALTH = {
+    "etcd": "http://127.0.0.1:2381/readyz",
+    "kube-apiserver": "https://127.0.0.1:6443/readyz",
+    "kube-controller-manager": "https://127.0.0.1:10257/healthz",
+    "kube-scheduler": "https://127.0.0.1:10259/readyz",
+}
+# Of the guest's, which may be several times as long outside: longer than one that works takes.
+HEALTH_SECONDS = 4
+# Seconds of the guest's in which what has just started may not answer yet, nor the API know that it does:
+# an API server reads all there is first, and the kubelet asks every ten seconds whether it has started.
+YOUNG_SECONDS = 60.0
+
+_CASES = "".join(f"    {name[:COMM_LENGTH]}) ask={url} ;;\n" for name, url in HEALTH.items())
 
 SCRIPT = f"""\
 export LC_ALL=C
 read -r up _ < /proc/uptime; echo "begin=$up"
+set --
 for file in /proc/[0-9]*/comm; do
     read -r name < "$file" || continue
-    case $name in {"|".join(name[:COMM_LENGTH] for name in STATIC_PODS)}) echo "process=$name" ;; esac
+    case $name in
+{_CASES}    kubelet) ask= ;;
+    *) continue ;;
+    esac
+    read -r stat < "${{file%comm}}stat" || continue
+    echo "process=$name ${{stat##*) }}"
+    [ -z "$ask" ] || set -- "$@" -o /dev/null "$ask"
 done 2> /dev/null
+[ $# -eq 0 ] || curl -qsk --parallel --max-time {HEALTH_SECONDS} -w 'health=%{{http_code}} %{{url}}\\n' "$@"
 systemctl show --property=Id,LoadState,ActiveState,SubState,UnitFileState,Result {" ".join(UNITS)} |
     sed -e 's/^$/unit=/' -e t -e 's/^/unit./'
 systemctl -q is-active kubelet || echo "kubelet=$(journalctl -q -n 1 -o cat _SYSTEMD_UNIT=kubelet.service)"
@@ -64,6 +90,23 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs on a node.
+
+    `age` is how long it has, in seconds of the guest's; None where it does not tell. `works` says
+    that it answers as one that is ready, when asked on the node itself; the kubelet is not asked.
+    """
+
+    age: float | None = None
+    works: bool = False
+
+    @property
+    def young(self) -> bool:
+        """Whether it has only just started, so that nothing can be held against it."""
+        return self.age is not None and self.age < YOUNG_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """How far a node's clock is from the lab's timeline, in seconds: `offset` is at most `uncertainty` wrong.
 
@@ -81,8 +124,8 @@ class NodeReport:
 
     `disk` and `inodes` are percent used of the root file system, `free` its free KiB; None
     where it said nothing. `certificates` are those in files, with the days left by the guests'
-    clocks. `images` is None where containerd does not tell. `kubelet` is the last thing the
-    kubelet said when it does not run.
+    clocks. `images` is None where containerd does not tell. `processes` are those of the kubelet
+    and of static pods, by name. `kubelet` is the last thing the kubelet said when it does not run.
     """
 
     units: Mapping[str, Unit]
@@ -95,7 +138,7 @@ class NodeReport:
     subnet: bool = False
     cni: tuple[str, ...] = ()
     manifests: tuple[str, ...] = ()
-    processes: tuple[str, ...] = ()
+    processes: Mapping[str, Process] = field(default_factory=dict)
     certificates: tuple[tuple[str, float], ...] = ()
     images: tuple[str, ...] | None = None
     kubelet: str = ""
@@ -165,7 +208,7 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
         subnet="subnet" in said,
         cni=all_of("cni"),
         manifests=tuple(name.removesuffix(".yaml") for name in all_of("manifest")),
-        processes=tuple(p for p in STATIC_PODS if p[:COMM_LENGTH] in said.get("process", ())),
+        processes=_processes(said),
         certificates=tuple(_certificates(all_of("certificate"), now)),
         images=all_of("image") if "images" in said else None,
         kubelet=" ".join(" ".join(all_of("kubelet")).split())[:300],
@@ -175,6 +218,27 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
 def _unit(block: Mapping[str, str]) -> Unit:
     keys = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result")
     return Unit(*(block.get(key, "") for key in keys))
+
+
+def _processes(said: Mapping[str, Sequence[str]]) -> dict[str, Process]:
+    """The youngest of each name: an older one is on its way out."""
+    healthy = {line.removeprefix("200 ") for line in said.get("health", ()) if line.startswith("200 ")}
+    found: dict[str, Process] = {}
+    for name in (*STATIC_PODS, "kubelet"):
+        lines = [line.split() for line in said.get("process", ())]
+        stats = [words[1:] for words in lines if words and words[0] == name[:COMM_LENGTH]]
+        if stats:
+            ages = [age for age in (_age(said, stat) for stat in stats) if age is not None]
+            found[name] = Process(min(ages, default=None), HEALTH.get(name) in healthy)
+    return found
+
+
+def _age(said: Mapping[str, Sequence[str]], stat: Sequence[str]) -> float | None:
+    """Seconds since a process started, both counted from the guest's boot."""
+    try:
+        return max(0.0, float(said["begin"][0]) - int(stat[STARTTIME]) / TICKS)
+    except (KeyError, IndexError, ValueError):
+        return None
 
 
 def _number(said: Mapping[str, Sequence[str]], key: str) -> int | None:

@@ -51,6 +51,7 @@ class Readiness:
         # As last seen: by node, "" when Ready, else why not.
         self.conditions: dict[str, str] = {}
         self._first_leases: dict[str, str] | None = {} if fresh else None
+        self._resolving: set[str] = set()
 
     @property
     def _control_planes(self) -> tuple[Node, ...]:
@@ -80,7 +81,7 @@ class Readiness:
             "every node's lease is renewed", self.leases, "klab kubectl -- get leases -n kube-node-lease"
         )
         etcd = Requirement("every etcd member is healthy", self.etcd, ask_pods)
-        dns = Requirement("cluster DNS answers on every node", self.dns, ask_pods)
+        dns = Requirement("cluster DNS answers on every node", self.dns, f"klab doctor {self._plan.name} tells why")
         found = [answers]
         if leases and remembered:
             found.append(renewed)
@@ -176,6 +177,11 @@ class Readiness:
         return missing
 
     def dns(self) -> list[str]:
+        """Each node until it has had an answer once.
+
+        Of CoreDNS' two pods one may be on a machine that is off: until Kubernetes has noticed, every
+        second question goes there and is lost, and all nodes would hardly ever be lucky at once.
+        """
         command = ["busybox", "nslookup", DNS_NAME, str(self._plan.kubernetes.dns_address)]
 
         def ask(name: str) -> str:
@@ -184,13 +190,17 @@ class Readiness:
             except LabError as error:
                 return f"{name}: {error.message}"
             last = (done.tail or ["no answer"])[-1]
-            return "" if done.code == 0 else f"{name}: {DNS_NAME} does not resolve ({last})"
+            if done.code == 0:
+                self._resolving.add(name)
+                return ""
+            return f"{name}: {DNS_NAME} does not resolve ({last})"
 
-        return [line for line in _side_by_side(ask, [n.name for n in self._nodes]) if line]
+        silent = [n.name for n in self._nodes if n.name not in self._resolving]
+        return [line for line in _side_by_side(ask, silent) if line]
 
 
 def _side_by_side(ask: Callable[[str], str], names: list[str]) -> list[str]:
-    with ThreadPoolExecutor(max_workers=min(8, len(names))) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, max(1, len(names)))) as pool:
         return list(pool.map(ask, names))
 
 

@@ -15,6 +15,13 @@ from lab.render.secrets import Secrets
 API_VERSION = "kubeadm.k8s.io/v1beta4"
 ETCD_PEER_PORT = 2380
 DNS_PROBE_SECONDS = 2
+# Nodes that are not Ready yet count, too: the second pod waits for one of them.
+DNS_APART = {
+    "maxSkew": 1,
+    "topologyKey": "kubernetes.io/hostname",
+    "whenUnsatisfiable": "DoNotSchedule",
+    "labelSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+}
 # Go's garbage collector runs when the heap has grown by so many per cent; 100 by default (pkg.go.dev/runtime).
 PATIENT_GOGC = "400"
 PATCHES_FOLDER = "/etc/klab/patches"
@@ -126,6 +133,10 @@ def render_patches(plan: Plan, *, patient: bool = False) -> dict[str, str]:
     CoreDNS is asked every two seconds whether it is ready, instead of every ten: the first
     question comes before it listens, and a lab is not Ready without DNS.
 
+    With several control planes its two pods go to two nodes. kubeadm only prefers that: both go to
+    the node that is Ready first, and when that loses its power no name resolves until Kubernetes
+    moves them, six minutes later (seen: `klab start` after a lost quorum waited in vain for DNS).
+
     Several control planes form etcd from all members at once: no member ever waits alone for a
     quorum it has announced. A patch, not `extraArgs`: those would stand in the cluster's
     configuration, and give a control plane that joins later the members of the first day. Of a
@@ -137,12 +148,10 @@ def render_patches(plan: Plan, *, patient: bool = False) -> dict[str, str]:
     Source: kubernetes.io, "Customizing components with the kubeadm API"; targets in
     cmd/kubeadm/app/util/patches.
     """
-    readiness = {"name": "coredns", "readinessProbe": {"periodSeconds": DNS_PROBE_SECONDS}}
-    patches = {
-        "corednsdeployment+strategic.yaml": _documents(
-            {"spec": {"template": {"spec": {"containers": [readiness]}}}},
-        )
-    }
+    dns: dict[str, Any] = {"containers": [{"name": "coredns", "readinessProbe": {"periodSeconds": DNS_PROBE_SECONDS}}]}
+    if plan.load_balancer is not None:
+        dns["topologySpreadConstraints"] = [DNS_APART]
+    patches = {"corednsdeployment+strategic.yaml": _documents({"spec": {"template": {"spec": dns}}})}
     if patient:
         for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
             container = {"name": component, "env": [{"name": "GOGC", "value": PATIENT_GOGC}]}

@@ -19,7 +19,8 @@ KUBELET_CLIENT = f"{KUBELET_PKI}/kubelet-client-current.pem"
 RENEWED_KUBELET_CLIENT = f"{KUBELET_PKI}/kubelet-client-klab.pem"
 LOCK = "/run/klab-renew.lock"
 RESTARTED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-STOP_SECONDS = 60
+# As long as the kubelet gives a pod to end; an API server that has clients takes longer than that.
+STOP_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,11 @@ class Case:
         return f"klab kubectl {self.lab} -- {shlex.join(arguments)}"
 
     @property
+    def look_again(self) -> str:
+        """For what has to be waited for: whatever else is done makes the wait begin anew."""
+        return f"klab doctor {self.lab}"
+
+    @property
     def converge(self) -> str:
         """Apply again what a create applies."""
         return f"klab create {shlex.quote(str(self.scenario))} {self._identity}"

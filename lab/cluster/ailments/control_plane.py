@@ -12,6 +12,7 @@ from lab.cluster.inside import COMM_LENGTH, STATIC_PODS
 from lab.machines.protocol import NodeState
 
 BALANCER = "sudo systemctl restart haproxy keepalived"
+RESTART_KUBELET = "sudo systemctl restart kubelet"
 
 
 def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
@@ -19,16 +20,33 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
     report = case.reports.get(node)
     if report is None:
         return "", cause(before, node, f"klab reboot --force {case.lab} {node}")
-    if pod in report.processes:
+    process = report.processes.get(pod)
+    if process is not None and process.works:
+        return f"; asked there a moment later, {pod} answers", cause(before, node, case.look_again)
+    if process is not None and process.young:
+        # One that is ended now is back a minute of the guest's later.
+        return f"; {pod} has just started there, {process.age:.0f} s ago", cause(before, node, case.look_again)
+    if process is not None:
         # The kubelet starts it anew.
         again = case.ssh(node, f"sudo pkill -x {pod[:COMM_LENGTH]}")
         return f"; {pod} runs there", cause(before, node, again)
     # Before it starts a static pod, the kubelet asks the API server about it; one without its etcd lets it wait for
     # a minute each time, one that is gone does not (seen with 1.35).
     unheard = "sudo pkill -x kube-apiserver; " if pod == "etcd" else ""
-    kubelet = f"{unheard}sudo systemctl restart kubelet"
-    again = case.ssh(node, f"{kubelet}; sudo sh -c 'tail -n 20 /var/log/containers/{pod}-*'")
+    again = case.ssh(node, f"{unheard}{RESTART_KUBELET}; sudo sh -c 'tail -n 20 /var/log/containers/{pod}-*'")
     return f"; {pod} does not run there", cause(before, node, again)
+
+
+def mirrored(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
+    """As `revived`, for a static pod that the API calls not ready: that is stale where its program answers itself."""
+    processes = case.reports[node].processes if node in case.reports else {}
+    process, kubelet = processes.get(pod), processes.get("kubelet")
+    if process is None or not process.works:
+        return revived(case, node, pod, before)
+    # The kubelet tells the API, some time after either has started.
+    soon = process.young or kubelet is None or kubelet.young
+    repair = case.look_again if soon else case.ssh(node, RESTART_KUBELET)
+    return f"; {pod} itself answers, only what the API knows of it is stale", cause(before, node, repair)
 
 
 def _manifests(case: Case, _before: Before) -> Iterator[Finding]:
@@ -82,8 +100,8 @@ def _member(case: Case, member: MemberFacts, before: Before, *, well: bool) -> I
         why, repair = revived(case, member.name, "etcd", before)
         yield Finding("etcd", member.name, "its etcd member is lost", member.error + why, repair, causes=True)
     elif not member.status.healthy and well:
-        repair = revived(case, member.name, "etcd", before)[1]
-        yield Finding("etcd", member.name, "its etcd member is not healthy", _word(member), repair, causes=True)
+        why, repair = revived(case, member.name, "etcd", before)
+        yield Finding("etcd", member.name, "its etcd member is not healthy", _word(member) + why, repair, causes=True)
 
 
 def _alarms(case: Case, alarms: Iterable[Alarm]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.cluster.ailments.case import Before, Case, Check, Finding, cause, kubernetes, through_api, unreported
-from lab.cluster.ailments.control_plane import revived
+from lab.cluster.ailments.control_plane import RESTART_KUBELET, mirrored
 from lab.cluster.facts import PodFacts, pod_line, token_line
 from lab.cluster.inside import STATIC_PODS, NodeReport
 from lab.plan import Node
@@ -13,6 +13,7 @@ from lab.render.flannel import CNI_FILE, NAMESPACE, SUBNET_FILE
 
 EVERYWHERE = ("pause", "kube-proxy", "coredns")
 DAEMON = "kube-flannel-ds"
+DNS_LABEL = "k8s-app=kube-dns"
 
 
 def _network(case: Case, before: Before) -> Iterator[Finding]:
@@ -101,7 +102,9 @@ def _token(case: Case, _before: Before) -> Iterator[Finding]:
 def _nodes(case: Case, before: Before) -> Iterator[Finding]:
     for node in case.running:
         seen = case.seen(node.name)
-        repair = cause(before, node.name, case.ssh(node.name, "sudo systemctl restart kubelet"))
+        kubelet = case.reports[node.name].processes.get("kubelet") if node.name in case.reports else None
+        young = kubelet is not None and kubelet.young
+        repair = cause(before, node.name, case.look_again if young else case.ssh(node.name, RESTART_KUBELET))
         if seen.registered is False:
             yield Finding("nodes", node.name, "the cluster does not know it", seen.why, repair)
         elif seen.ready is False and case.plan.kubernetes.cni != "none":
@@ -118,10 +121,23 @@ def _pods(case: Case, before: Before) -> Iterator[Finding]:
     for pod in case.facts.pods or ():
         if pod.ready or not pod.system or _explained(case, pod):
             continue
-        repair = cause(before, pod.node, case.kubectl("delete", "pod", "-n", pod.namespace, pod.name))
+        why, repair = "", cause(before, pod.node, case.kubectl("delete", "pod", "-n", pod.namespace, pod.name))
         if pod.name in static:
-            repair = revived(case, pod.node, static[pod.name], before)[1]
-        yield Finding("pods", pod.node, f"pod {pod.namespace}/{pod.name} is not ready", pod.why, repair)
+            why, repair = mirrored(case, pod.node, static[pod.name], before)
+        yield Finding("pods", pod.node, f"pod {pod.namespace}/{pod.name} is not ready", pod.why + why, repair)
+    yield from _names(case)
+
+
+def _names(case: Case) -> Iterator[Finding]:
+    """Kubernetes itself moves pods from a machine that is off only five minutes after it has noticed."""
+    off = {node.name for node in case.facts.nodes if not node.runs}
+    dns = [p for p in case.facts.pods or () if p.namespace == "kube-system" and p.name.startswith("coredns-")]
+    if dns and all(pod.node in off for pod in dns):
+        what = "no name resolves in the cluster: every pod of CoreDNS is on a machine that is off"
+        seen = ", ".join(f"{pod.name} on {pod.node}" for pod in dns)
+        # Without the wait: whether they are gone, only that machine could tell.
+        repair = case.kubectl("delete", "pod", "-n", "kube-system", "-l", DNS_LABEL, "--wait=false")
+        yield Finding("pods", "", what, seen, repair)
 
 
 def _explained(case: Case, pod: PodFacts) -> bool:

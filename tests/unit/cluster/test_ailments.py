@@ -16,7 +16,7 @@ from lab.cluster.ailments import Case, Finding, diagnose
 from lab.cluster.ailments.nodes import SERVICES
 from lab.cluster.etcd import Alarm, MemberStatus
 from lab.cluster.facts import Certificate, ClusterFacts, Endpoint, EtcdFacts, MemberFacts, NodeFacts, PodFacts, Token
-from lab.cluster.inside import STATIC_PODS, Clock, NodeReport, Unit
+from lab.cluster.inside import STATIC_PODS, YOUNG_SECONDS, Clock, NodeReport, Process, Unit
 from lab.errors import MachineError
 from lab.machines.protocol import NodeState
 from lab.plan import Node, Plan, decide
@@ -27,6 +27,8 @@ from lab.store import LabFolder, Record
 
 RUNS = Unit("loaded", "active", "running", "enabled", "success")
 FAILED = Unit("loaded", "failed", "failed", "enabled", "exit-code")
+LOOK_AGAIN = "klab doctor ha"
+OLD = Process(age=9000.0)  # one that runs and does not answer
 PLANNED = {"start", "node", "certs", "token", "reboot"}  # made beside these checks
 
 
@@ -86,7 +88,7 @@ def report(plan: Plan, node: Node) -> NodeReport:
         subnet=True,
         cni=(CNI_FILE,),
         manifests=STATIC_PODS if node.is_control_plane else (),
-        processes=STATIC_PODS if node.is_control_plane else (),
+        processes=dict.fromkeys((*(STATIC_PODS if node.is_control_plane else ()), "kubelet"), OLD),
         certificates=(("/etc/kubernetes/admin.conf", 300.0),),
         images=tuple(plan.kubernetes.versions.images.values()),
     )
@@ -122,6 +124,11 @@ def member(case: Case, name: str, **changes: Any) -> Case:
 
 def facts(case: Case, **changes: Any) -> Case:
     return replace(case, facts=replace(case.facts, **changes))
+
+
+def process(case: Case, name: str, program: str, seen: Process) -> Case:
+    """The lab with one program on a node seen otherwise."""
+    return told(case, name, processes={**case.reports[name].processes, program: seen})
 
 
 def endpoint(case: Case, error: str) -> Case:
@@ -374,7 +381,7 @@ def test_a_member_lost(plan: Plan) -> None:
     assert (finding.check, finding.node, finding.what) == ("etcd", "cp2", "its etcd member is lost")
     assert finding.evidence == "connection refused; etcd runs there"
     assert finding.repair == "klab ssh ha cp2 -- sudo pkill -x etcd"
-    finding = only(told(case, "cp2", processes=()))
+    finding = only(told(case, "cp2", processes={}))
     assert finding.evidence == "connection refused; etcd does not run there"
     assert "systemctl restart kubelet" in finding.repair
     assert "/var/log/containers/etcd-" in finding.repair
@@ -399,7 +406,7 @@ def test_the_quorum_lost(plan: Plan) -> None:
 def test_the_quorum_lost_while_all_machines_run(plan: Plan) -> None:
     case = healthy(plan)
     for name in ("cp2", "cp3"):
-        case = told(member(case, name, status=None, error="connection refused"), name, processes=())
+        case = told(member(case, name, status=None, error="connection refused"), name, processes={})
     assert found(case, "etcd")[0].repair.startswith("klab ssh ha cp2 -- 'sudo pkill -x kube-apiserver; sudo systemctl")
 
 
@@ -454,8 +461,11 @@ def test_a_node_that_is_no_member(plan: Plan) -> None:
 
 
 def test_a_member_that_is_not_well(plan: Plan) -> None:
-    finding = only(member(healthy(plan), "cp3", status=status(3, healthy=False, errors=("QGET ERROR",))))
-    assert (finding.what, finding.evidence) == ("its etcd member is not healthy", "QGET ERROR")
+    case = member(healthy(plan), "cp3", status=status(3, healthy=False, errors=("QGET ERROR",)))
+    finding = only(case)
+    assert (finding.what, finding.evidence) == ("its etcd member is not healthy", "QGET ERROR; etcd runs there")
+    assert "pkill -x etcd" in finding.repair
+    assert only(process(case, "cp3", "etcd", Process(30.0))).repair == LOOK_AGAIN
 
 
 # --- the virtual IP and the API ---------------------------------------------------------------
@@ -497,8 +507,34 @@ def test_an_api_server_down(plan: Plan) -> None:
     finding = only(case)
     assert (finding.node, finding.evidence) == ("cp2", "connection refused; kube-apiserver runs there")
     assert finding.repair == "klab ssh ha cp2 -- sudo pkill -x kube-apiserver"
-    finding = only(told(case, "cp2", processes=("etcd",)))
+    finding = only(told(case, "cp2", processes={"etcd": OLD}))
     assert "kube-apiserver does not run there" in finding.evidence
+
+
+def test_a_program_that_has_just_started_is_left_to_it(plan: Plan) -> None:
+    """To end it would only let it begin anew."""
+    case = node(healthy(plan), "cp2", api="connection refused")
+    finding = only(process(case, "cp2", "kube-apiserver", Process(12.3)))
+    assert finding.evidence == "connection refused; kube-apiserver has just started there, 12 s ago"
+    assert finding.repair == LOOK_AGAIN
+    for age in (YOUNG_SECONDS, None):
+        assert "pkill" in only(process(case, "cp2", "kube-apiserver", Process(age))).repair
+
+
+def test_a_program_that_answers_by_now_is_left_alone(plan: Plan) -> None:
+    works = Process(9000.0, works=True)
+    case = member(healthy(plan), "cp3", status=None, error="no answer within 15 s")
+    finding = only(process(case, "cp3", "etcd", works))
+    assert finding.evidence == "no answer within 15 s; asked there a moment later, etcd answers"
+    assert finding.repair == LOOK_AGAIN
+    case = node(healthy(plan), "cp2", api="not ready: etcd failed")
+    assert only(process(case, "cp2", "kube-apiserver", works)).repair == LOOK_AGAIN
+
+
+def test_what_explains_a_young_program_comes_before_patience(plan: Plan) -> None:
+    case = unit(node(healthy(plan), "cp2", api="connection refused"), "cp2", "containerd")
+    case = process(case, "cp2", "kube-apiserver", Process(5.0))
+    assert {f.repair for f in found(case)} == {"klab ssh ha cp2 -- sudo systemctl restart containerd"}
 
 
 def test_an_api_server_down_for_a_reason(plan: Plan) -> None:
@@ -515,7 +551,7 @@ def test_an_endpoint_down_though_the_api_servers_are_well(plan: Plan) -> None:
 
 @pytest.mark.parametrize("pod", STATIC_PODS)
 def test_a_manifest_that_is_gone_is_written_again(plan: Plan, pod: str) -> None:
-    case = told(healthy(plan), "cp1", manifests=tuple(p for p in STATIC_PODS if p != pod), processes=())
+    case = told(healthy(plan), "cp1", manifests=tuple(p for p in STATIC_PODS if p != pod), processes={})
     case = node(case, "cp1", api="connection refused")
     manifest, api = found(case)
     assert manifest.evidence == f"/etc/kubernetes/manifests/{pod}.yaml is missing"
@@ -619,7 +655,56 @@ def test_system_pods(plan: Plan) -> None:
     # The kernel cuts the name that pkill looks for.
     assert only(pods(healthy(plan), static)).repair == "klab ssh ha cp1 -- sudo pkill -x kube-controller"
     assert found(pods(healthy(plan), replace(waiting, namespace="default"))) == []
-    assert found(pods(off(healthy(plan), "w1"), waiting), "pods") == []
+    assert found(pods(off(healthy(plan), "w1"), replace(waiting, name="kube-proxy-1")), "pods") == []
+
+
+STALE = "Running; kube-scheduler itself answers, only what the API knows of it is stale"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "kubelet", "repair"),
+    [
+        (9000.0, 9000.0, "klab ssh ha cp1 -- sudo systemctl restart kubelet"),
+        (9000.0, 20.0, LOOK_AGAIN),
+        (20.0, 9000.0, LOOK_AGAIN),
+    ],
+)
+def test_a_mirror_that_is_stale(plan: Plan, scheduler: float, kubelet: float, repair: str) -> None:
+    """As after a restart of the kubelet: what works is not ended."""
+    case = pods(healthy(plan), PodFacts("kube-system", "kube-scheduler-cp1", "cp1", ready=False, why="Running"))
+    case = process(case, "cp1", "kube-scheduler", Process(scheduler, works=True))
+    finding = only(process(case, "cp1", "kubelet", Process(kubelet)))
+    assert (finding.check, finding.evidence, finding.repair) == ("pods", STALE, repair)
+
+
+def test_a_stale_mirror_whose_kubelet_does_not_run(plan: Plan) -> None:
+    case = pods(healthy(plan), PodFacts("kube-system", "kube-scheduler-cp1", "cp1", ready=False, why="Running"))
+    works = {"kube-scheduler": Process(9000.0, works=True)}
+    kubelet, pod = found(unit(told(case, "cp1", processes=works), "cp1", "kubelet"))
+    assert kubelet.repair == pod.repair == "klab ssh ha cp1 -- sudo systemctl restart kubelet"
+
+
+def test_a_static_pod_of_a_silent_node(plan: Plan) -> None:
+    case = pods(healthy(plan), PodFacts("kube-system", "etcd-cp2", "cp2", ready=False, why="Running"))
+    case = replace(case, reports={n: r for n, r in case.reports.items() if n != "cp2"}, silent={"cp2": "hangs"})
+    assert {f.repair for f in found(case)} == {"klab reboot --force ha cp2"}
+
+
+def test_a_node_whose_kubelet_has_just_started(plan: Plan) -> None:
+    case = node(healthy(plan), "w1", ready=False, why="Kubelet stopped posting node status.")
+    assert only(process(case, "w1", "kubelet", Process(3.0))).repair == LOOK_AGAIN
+
+
+def test_all_of_dns_on_a_machine_that_is_off(plan: Plan) -> None:
+    dns = [PodFacts("kube-system", f"coredns-{i}", "cp3", ready=True) for i in (1, 2)]
+    case = off(pods(healthy(plan), *dns), "cp3")
+    (finding,) = found(case, "pods")
+    assert (finding.node, finding.evidence) == ("", "coredns-1 on cp3, coredns-2 on cp3")
+    assert finding.repair == "klab kubectl ha -- delete pod -n kube-system -l k8s-app=kube-dns --wait=false"
+    # One on its way to another node, or on one, is enough.
+    for there in ("", "w1"):
+        assert found(pods(case, replace(dns[1], node=there)), "pods") == []
+    assert found(pods(healthy(plan), *dns)) == []
 
 
 @pytest.mark.parametrize("what", ["tokens", "pods"])

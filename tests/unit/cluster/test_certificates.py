@@ -19,7 +19,7 @@ from support.lab_servers import LabServers, Server
 
 from lab.cluster import certificates, power
 from lab.cluster import secrets as lab_secrets
-from lab.cluster.certificates import Renewal, Renewed, renew
+from lab.cluster.certificates import RENEW_SECONDS, Renewal, Renewed, renew
 from lab.cluster.events import Event, Journal, read_events
 from lab.cluster.https import Answer, Https, NoAnswer
 from lab.cluster.kubeconfig import write_kubeconfig
@@ -178,6 +178,24 @@ def all_of(lab: Lab, name: str) -> list[tuple[str, str, str]]:
 
 
 # --- a lab that answers nobody ----------------------------------------------------------------
+
+
+def test_a_node_is_given_its_own_time(make: Callable[..., Lab], revived: type[GuestMachines]) -> None:
+    """Programs end by the guests' clocks: where those are slower, that takes longer."""
+    given: list[float] = []
+
+    class Timed(revived):  # type: ignore[misc,valid-type]
+        def ssh(self, node: str, command: Any, timeout: float, *args: Any, **more: Any) -> Completed:
+            if more.get("stdin") not in {None, TELL}:
+                given.append(timeout)
+            return super().ssh(node, command, timeout, *args, **more)
+
+    lab = make(1, 0)
+    renew(lab.renewal(Timed))
+    lab.folder.update_record(dilation=0.2)
+    renew(replace(lab.renewal(Timed), timeout=10 * RENEW_SECONDS))
+    # The first time its API server was dead: it took its files and ended what ran at once.
+    assert given == [RENEW_SECONDS, 5 * RENEW_SECONDS, 5 * RENEW_SECONDS]
 
 
 def test_one_command_repairs_a_lab_whose_certificates_have_expired(

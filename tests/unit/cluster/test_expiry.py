@@ -1,4 +1,4 @@
-"""klab start on a lab whose certificates have expired meanwhile: nodes whose shells are real, a fake cluster."""
+"""A lab whose certificates have expired meanwhile, started or created again: real shells, a fake cluster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines, signed
 
+from lab.cluster import create as create_module
 from lab.cluster import power
+from lab.cluster.create import Created, Request, create
 from lab.cluster.power import Power, Switch, reboot, start, stop
 from lab.cluster.secrets import load_or_make
 from lab.errors import ClusterError, MachineError
-from lab.machines.protocol import NodeState
+from lab.machines.protocol import HostProfile, NodeState
 from lab.process import Completed
 from lab.render.renewal import KUBELET_CLIENT, TELL
 from lab.store import Home
@@ -50,6 +52,12 @@ class Lab:
         stop(self.switch())
         return start(self.switch(base=base))
 
+    def create(self) -> Created:
+        """`klab create` once more."""
+        profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
+        request = Request(self.plan, "", "fake", profile, "box", None, timeout=600)
+        return create(self.home, request, opener(GuestMachines, guests=self.guests, told=self.told))
+
     def put(self, node: str, file: str, ends: datetime.datetime) -> None:
         pair = signed(self.folder, "ca", "made-by-the-test", ends=ends)
         self.guests[node].path(file).write_text(pair.public)
@@ -59,6 +67,7 @@ class Lab:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     made = FakeCluster()
     monkeypatch.setattr(power, "Api", lambda *_: made)
+    monkeypatch.setattr(create_module, "Api", lambda *_: made)
     return made
 
 
@@ -100,6 +109,35 @@ def test_its_machines_run_then_since_a_renewal_needs_them(old: Lab) -> None:
 def test_a_reboot_says_so_too(old: Lab) -> None:
     with pytest.raises(ClusterError, match="have expired"):
         reboot(old.switch())
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_second_create_says_so_at_once(old: Lab, cluster: FakeCluster, off: bool) -> None:
+    if off:
+        stop(old.switch())
+    with pytest.raises(ClusterError, match="certificates of lab 'demo' have expired") as caught:
+        old.create()
+    assert "klab certs renew demo" in caught.value.hint
+    assert cluster.asked == [], "nothing is waited for"
+    machines = opener()(old.home, old.folder, old.plan, old.folder.record(), None)
+    assert set(machines.states().values()) == {NodeState.RUNNING}
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_second_create_goes_on_where_they_hold(renewed: Lab, cluster: FakeCluster, off: bool) -> None:
+    if off:
+        stop(renewed.switch())
+    assert renewed.create().already
+    assert {name for name, script in renewed.told if script == TELL} == {"cp1", "w1"}
+    assert cluster.asked
+
+
+def test_a_lab_that_is_still_being_made_is_not_asked(old: Lab, cluster: FakeCluster) -> None:
+    """Its nodes have no certificates to renew yet, and `certs renew` would not touch it."""
+    old.folder.update_record(phase="creating")
+    old.create()
+    assert old.told == []
+    assert cluster.asked
 
 
 def test_a_node_that_was_off_at_the_last_renewal_is_named_alone(renewed: Lab) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from lab.cluster.inside import SCRIPT, STATIC_PODS, UPTIME_STEP, NodeReport, Unit, ask_nodes, parse
+from lab.cluster.inside import HEALTH, SCRIPT, UPTIME_STEP, NodeReport, Process, Unit, ask_nodes, parse
 from lab.cluster.secrets import admin_files, load_or_make
 from lab.errors import MachineError
 from lab.process import Completed
@@ -51,6 +55,7 @@ PROGRAMS = {
     "ip": "echo '3: eth1    inet 192.168.56.11/24 brd x'; echo '3: eth1    inet 192.168.56.10/24 scope global'",
     "ctr": "echo registry.k8s.io/pause:3.10.1; echo docker.io/library/nginx:latest",
     "timeout": 'shift; exec "$@"',
+    "curl": "exit 7",
 }
 
 
@@ -91,6 +96,74 @@ def test_a_node_without_images_is_not_one_that_does_not_tell(tmp_path: Path) -> 
     assert told(tmp_path, ctr="true").images == ()
 
 
+class Health(BaseHTTPRequestHandler):
+    """A control plane's program that says what its server's `status` is."""
+
+    def do_GET(self) -> None:
+        assert self.path in {urlsplit(url).path for url in HEALTH.values()}
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[int], int]]:
+    """Starts servers on this machine; each is given a status and returns its port."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(status: int) -> int:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Health)
+        server.status = status  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return int(server.server_address[1])
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_programs_are_found_and_asked(tmp_path: Path, served: Callable[[int], int]) -> None:
+    """Real processes with the names that the kernel gives them, and the real curl."""
+    script, moved = SCRIPT, {}
+    for name, status in (("kube-scheduler", 200), ("etcd", 503)):
+        moved[HEALTH[name]] = f"http://127.0.0.1:{served(status)}{urlsplit(HEALTH[name]).path}"
+        script = script.replace(HEALTH[name], moved[HEALTH[name]])
+    place = tmp_path / "programs"
+    place.mkdir()
+    running = []
+    try:
+        for name in ("etcd", "kube-scheduler", "kubelet"):
+            (place / name).symlink_to(shutil.which("sleep") or "sleep")
+            running.append(subprocess.Popen([place / name, "600"]))
+        done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True)
+    finally:
+        for child in running:
+            child.kill()
+            child.wait()
+    told = done.stdout
+    for place_on_a_node, here in moved.items():
+        told = told.replace(here, place_on_a_node)
+    assert f"health=503 {HEALTH['etcd']}" in told.splitlines()
+    found = parse(told, RECORD, time.time(), time.time()).processes
+    assert {name: (found[name].young, found[name].works) for name in ("etcd", "kube-scheduler", "kubelet")} == {
+        "etcd": (True, False), "kube-scheduler": (True, True), "kubelet": (True, False)
+    }  # fmt: skip
+
+
+def test_a_node_that_runs_none_of_them_asks_nobody(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    script = SCRIPT.replace("/proc/[0-9]*/comm", str(tmp_path / "none*"))
+    (tmp_path / "curl").write_text(f"#!/bin/sh\ntouch {asked}\n")
+    (tmp_path / "curl").chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, env=env, check=True)
+    assert not asked.exists()
+
+
 def output(*lines: str) -> str:
     return "\n".join(("begin=100.00", *lines, "end=101.00", "now=5000.0"))
 
@@ -99,24 +172,55 @@ def read(*lines: str, **changes: Any) -> NodeReport:
     return parse(output(*lines), replace(RECORD, **changes), 4998.0, 5001.0)
 
 
-def test_files_and_processes() -> None:
+def test_files() -> None:
     report = read(
         "subnet=yes", "cni=/etc/cni/net.d/10-flannel.conflist", "manifest=etcd.yaml", "manifest=kube-apiserver.yaml",
-        "process=etcd", "process=kube-controller", "swap=/dev/sda2", "process=",
+        "swap=/dev/sda2",
     )  # fmt: skip
     assert report.subnet
     assert report.cni == ("/etc/cni/net.d/10-flannel.conflist",)
     assert report.manifests == ("etcd", "kube-apiserver")
-    # The kernel cuts a process's name.
-    assert report.processes == ("etcd", "kube-controller-manager")
-    assert set(report.processes) <= set(STATIC_PODS)
     assert report.swap == ("/dev/sda2",)
+
+
+def process(name: str, started: int | str) -> str:
+    """As in /proc/PID/stat behind the name: state and 18 numbers, then when it started, in hundredths of a second."""
+    return f"process={name} S {' '.join('7' * 18)} {started} 99"
+
+
+def test_how_long_a_program_has_run_and_whether_it_answers() -> None:
+    report = read(
+        process("etcd", 4000), process("kube-controller", 9950), process("kube-scheduler", "?"), process("kubelet", 1),
+        "process=", "process=kube-apiserver", "health=200 https://127.0.0.1:10257/healthz",
+        "health=503 http://127.0.0.1:2381/readyz", "health=000 https://127.0.0.1:10259/readyz", "health=",
+    )  # fmt: skip
+    # The kernel cuts a process's name. The node had been up for 100 seconds when it was asked.
+    assert report.processes == {
+        "etcd": Process(60.0),
+        "kube-apiserver": Process(),
+        "kube-controller-manager": Process(0.5, works=True),
+        "kube-scheduler": Process(),
+        "kubelet": Process(99.99),
+    }
+    assert report.processes["kube-controller-manager"].young
+    assert not report.processes["etcd"].young
+    assert not report.processes["kube-scheduler"].young
+
+
+def test_of_two_with_one_name_the_younger_counts() -> None:
+    assert read(process("etcd", 1), process("etcd", 9000)).processes == {"etcd": Process(10.0)}
+
+
+def test_a_process_that_begins_while_the_node_is_asked_has_no_negative_age() -> None:
+    assert read(process("etcd", 10050)).processes == {"etcd": Process(0.0)}
 
 
 def test_what_is_not_told_is_not_guessed() -> None:
     report = read("disk=", "inodes=-")
     assert (report.disk, report.inodes, report.images, report.swap, report.subnet) == (None, None, None, (), False)
+    assert report.processes == {}
     assert parse("", RECORD, 0, 1).clock is None
+    assert parse(process("etcd", 1), RECORD, 0, 1).processes == {"etcd": Process()}
 
 
 def test_certificates_in_files_and_in_kubeconfigs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lab.errors import Conflict, MachineError
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.plan import Plan
+from lab.process import Completed
 from lab.store import Home, LabFolder
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
@@ -133,3 +135,21 @@ def test_what_is_off_is_not_waited_for(ha: Lab, cluster: FakeCluster) -> None:
     cluster.not_ready = {"cp3"}
     stop(ha.of("w1"))
     assert start(ha.of("w1")).running == ("cp1", "cp2", "w1")
+
+
+def test_dns_that_answers_every_second_question_is_waited_for_node_by_node(ha: Lab) -> None:
+    """As while one of CoreDNS' pods is on a machine that is off and Kubernetes has not noticed."""
+    asked: list[str] = []
+
+    class EverySecond(FakeMachines):
+        def ssh(self, node: str, command: Sequence[str], *args: Any, **more: Any) -> Completed:
+            if "nslookup" not in command:
+                return super().ssh(node, command, *args, **more)
+            asked.append(node)
+            # cp1 is answered the first time, w1 the second.
+            lost = asked.count(node) < 1 + (node == "w1")
+            return Completed(tuple(command), int(lost), "", "nslookup: timed out" if lost else "")
+
+    stop(ha.of("cp3"), force=True)
+    start(replace(ha.of("cp2"), open_machines=opener(EverySecond)))
+    assert sorted(asked) == ["cp1", "cp2", "w1", "w1"], "whoever was answered is not asked again"
