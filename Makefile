@@ -60,7 +60,7 @@ test-ha: install ## Three control planes: power loss, quorum, reboot, replacemen
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v tests/ha
 
-soak: install ## Fifty rounds of snapshot and restore of a lab at work; hours when emulated
+soak: install ## Fifty rounds of snapshot and restore of a lab at work, and what is rarer; hours when emulated
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v tests/soak
 

@@ -11,26 +11,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pair:
-    """One comparison: medians of both sides, in seconds, and the ratio wanted at most."""
+    """One comparison: medians of both sides, and the ratio wanted at most; None where none is wanted."""
 
     what: str
     klab: float
     peer: float
-    at_most: float
+    at_most: float | None
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
         return self.klab / self.peer
 
+    @property
+    def verdict(self) -> str:
+        if self.at_most is None:
+            return ""
+        return "met" if self.ratio <= self.at_most else "NOT met"
+
     def row(self) -> str:
-        verdict = "met" if self.ratio <= self.at_most else "NOT met"
         cells = [
             self.what,
-            f"{self.klab:.3g} s",
-            f"{self.peer:.3g} s",
+            f"{self.klab:.3g} {self.unit}",
+            f"{self.peer:.3g} {self.unit}",
             f"{self.ratio:.2f}",
-            f"{self.at_most:.3g}",
-            verdict,
+            "" if self.at_most is None else f"{self.at_most:.3g}",
+            self.verdict,
         ]
         return f"| {' | '.join(cells)} |"
 

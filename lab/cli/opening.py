@@ -67,7 +67,7 @@ class OpenLab:
         from lab.snapshots.recover import recover
         from lab.snapshots.session import Lab
 
-        return recover(Lab(self.home, self.folder, self.plan, open_machines))
+        return recover(Lab(self.home, self.folder, self.plan, open_machines), lambda text: note(f"{self.name}: {text}"))
 
     def node(self, name: str) -> Node:
         """One node of the lab; errors as `Plan.known`."""

@@ -82,12 +82,13 @@ def stretches(store: LayerStore, memory: str, older: str) -> Iterator[tuple[int,
     """The bytes of the whole image behind a delta; as `images.stretches`.
 
     Raises:
-        OSError: a file cannot be read, or is damaged.
+        OSError: a file cannot be read.
+        MachineError: the delta is damaged.
     """
     try:
         yield from ram_delta.stretches(Path(store.path(memory)), Path(store.path(older)))
     except ram_delta.DamagedDeltaError as error:
-        raise OSError(str(error)) from error
+        raise MachineError(f"{memory} has changed, and cannot be read any more: {error}") from error
 
 
 def _named(saved: Saved, suffix: str) -> str:

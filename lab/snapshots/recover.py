@@ -6,6 +6,7 @@ from then on. A removal is finished.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from lab.errors import Conflict, LabError
@@ -23,8 +24,16 @@ def unfinished(folder: LabFolder) -> bool:
     return AttemptJournal(folder).open
 
 
-def recover(lab: Lab) -> str:
+def silent(_text: str) -> None:
+    """Say nothing."""
+
+
+def recover(lab: Lab, say: Callable[[str], None] = silent) -> str:
     """Finish what was left, unless another klab is at work there.
+
+    Args:
+        lab: the lab.
+        say: told, as a sentence, that something begins which takes its time.
 
     Returns:
         What became of it, as a sentence; empty where there was nothing to do.
@@ -38,14 +47,16 @@ def recover(lab: Lab) -> str:
         except Conflict:
             return ""
         session = open_session(lab)
-        return finish(session) if session.record.phase == "ready" else ""
+        return finish(session, say) if session.record.phase == "ready" else ""
 
 
-def finish(session: Session) -> str:
-    """Finish what was left, for who holds the lab's lock; returns as `recover`."""
+def finish(session: Session, say: Callable[[str], None] = silent) -> str:
+    """Finish what was left, for who holds the lab's lock; otherwise as `recover`."""
     attempt = session.attempts.read()
     if attempt is None:
         return ""
+    if attempt.act == "restore":
+        say("an unfinished restore is brought to its end first")
     with uninterrupted():
         try:
             said = _finish(session, attempt)
@@ -74,11 +85,13 @@ def _finish(session: Session, attempt: Attempt) -> str:
     if attempt.step in {"back", "undone"} or not attempt.reached("revert"):
         go_back(session, attempt)
         return "an unfinished restore was taken back"
-    _finish_restore(session, attempt)
-    return f"an unfinished restore was finished; klab status {session.lab.folder.name} shows how the cluster is"
+    lost = _finish_restore(session, attempt)
+    said = f"an unfinished restore was finished; klab status {session.lab.folder.name} shows how the cluster is"
+    return f"{said}; {lost}" if lost else said
 
 
-def _finish_restore(session: Session, attempt: Attempt) -> None:
+def _finish_restore(session: Session, attempt: Attempt) -> str:
+    """Finish it; returns why the lab as it was before could not be kept, empty where it is."""
     running: list[str] = attempt.data["resume"]
     if attempt.step == "revert":
         with session.attempts.step(attempt, "revert"):
@@ -90,5 +103,6 @@ def _finish_restore(session: Session, attempt: Attempt) -> None:
             session.machines.captures().resume(running)
         with session.attempts.step(attempt, "clocks"):
             set_clocks(session, running)
-    keep_auto(session, attempt)
+    _, lost = keep_auto(session, attempt)
     session.attempts.end()
+    return lost

@@ -8,14 +8,15 @@ the automatic snapshot; after a kill it is finished: forward once machines have 
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from lab.cluster import certificates
-from lab.cluster.api import Api
+from lab.cluster.api import Api, UnreachableError
 from lab.cluster.tokens import fresh_token
 from lab.errors import Conflict, LabError, UsageError
 from lab.machines.protocol import NodeState
@@ -30,7 +31,9 @@ from lab.snapshots.remove import remove_held
 from lab.snapshots.session import Lab, Power, Session, opened, undoing, undone, uninterrupted
 from lab.snapshots.take import drafted, not_ready, sealed
 from lab.snapshots.verify import Verification
+from lab.waiting import Deadline, poll
 
+TOKEN_SECONDS = 120.0
 GOES_ON = "the way back is not finished ({why}); the next klab command goes on with it"
 
 
@@ -118,10 +121,13 @@ class _Restore:
             )
         )
 
+        switched: list[str] = []
+
         def back(node: str) -> None:
+            switched.append(node)
             events.add(node, "revert", "done")
 
-        with undoing(lambda: undone(lambda: _back(session), otherwise=GOES_ON)):
+        with undoing(lambda: undone(lambda: self._back(switched), otherwise=GOES_ON)):
             with self._timed("automatic snapshot"):
                 attempt = self._save(attempt, identity)
             events.add("", "revert", "begin")
@@ -133,9 +139,7 @@ class _Restore:
         ready = time.monotonic() - self.began
         # The lab is back: whoever presses Ctrl-C now would only leave this to the next command.
         with uninterrupted(), self._timed("digests of the automatic snapshot"):
-            auto = keep_auto(session, attempt)
-            session.attempts.end()
-            self._prune(auto)
+            auto = self._tidy(attempt)
         return Restored(
             self.manifest,
             auto,
@@ -147,6 +151,42 @@ class _Restore:
             tuple(self.warnings),
             verification,
         )
+
+    def _back(self, switched: Sequence[str]) -> str:
+        """Bring the lab back to how it was; returns what became of it, as a clause."""
+        attempt = self.session.attempts.read()
+        if attempt is None:
+            return "the lab is as it was before"
+        if attempt.step == "revert" and not switched and self._untouched():
+            # Only its preparation has failed, as on a full disk, where no other way back might be open.
+            attempt = replace(attempt, step="save")
+        return go_back(self.session, attempt)
+
+    def _untouched(self) -> bool:
+        """Whether each machine that was to be put back is there still; of one that was off nobody could tell."""
+        states, on = self.session.machines.states(), {NodeState.RUNNING, NodeState.PAUSED}
+        return set(self.nodes) <= set(self.power.running) and all(states[name] in on for name in self.nodes)
+
+    def _tidy(self, attempt: Attempt) -> Manifest | None:
+        """Let the automatic snapshot exist, and remove those that are too many. The lab is back, whatever fails here.
+
+        Returns:
+            The automatic snapshot; None where there is none, or not yet.
+        """
+        auto, what = (
+            None,
+            "the automatic snapshot is not finished" if attempt.id else "what is left over is not removed",
+        )
+        try:
+            auto, lost = keep_auto(self.session, attempt)
+            what = "what is left over is not removed"
+            self.warnings += [lost] if lost else []
+            self.session.attempts.end()
+            self._prune(auto)
+        except (LabError, OSError) as error:
+            why = "; ".join((error.message, *error.details)) if isinstance(error, LabError) else str(error)
+            self.warnings.append(f"{what} yet ({why}); the next klab command goes on with it")
+        return auto
 
     def _prune(self, auto: Manifest | None) -> None:
         """Remove the automatic snapshots that are too many; never the one just made, whatever its date says."""
@@ -288,7 +328,9 @@ class _Restore:
         # What was noted may be about those before the last renewal.
         end = first_certificate(session, self._to_run())
         host = lab.clock()
-        if end is None or not expired({CERTIFICATE: end}, guests=session.guest_time(host), host=host):
+        if end is None and not noted:
+            return False
+        if end is not None and not expired({CERTIFICATE: end}, guests=session.guest_time(host), host=host):
             return False
         certificates.renew_held(
             certificates.Renewal(
@@ -299,11 +341,24 @@ class _Restore:
         return True
 
     def _repair_token(self) -> None:
-        if self._has_cluster() and not self.manifest.missing and TOKEN in self.expired:
-            fresh_token(Api(self.session.lab.folder, self.session.plan))
-            self.warnings.append(
-                "the bootstrap token had ended; klab token prints the command that joins with a new one"
-            )
+        if not self._has_cluster() or self.manifest.missing or TOKEN not in self.expired:
+            return
+        api, why = Api(self.session.lab.folder, self.session.plan), ""
+
+        def made() -> bool:
+            nonlocal why
+            try:
+                fresh_token(api)
+            except UnreachableError as error:
+                why = error.message
+                return False
+            return True
+
+        if poll(made, Deadline.after(TOKEN_SECONDS)):
+            said = "the bootstrap token had ended; klab token prints the command that joins with a new one"
+        else:
+            said = f"the bootstrap token had ended, and no new one could be made ({why}); klab token makes one"
+        self.warnings.append(said)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -312,26 +367,46 @@ class _Restore:
         self.seconds[part] = time.monotonic() - began
 
 
-def keep_auto(session: Session, attempt: Attempt) -> Manifest | None:
-    """Let the automatic snapshot of a restore exist; None where none was made. What the machines left behind goes."""
+def keep_auto(session: Session, attempt: Attempt) -> tuple[Manifest | None, str]:
+    """Let the automatic snapshot of a restore exist. What the machines left behind goes, and first: it takes room.
+
+    Returns:
+        It, or None; and why there is none though one was to be made, empty otherwise.
+
+    Raises:
+        LabError, OSError: it cannot be brought to its end; the same call again goes on.
+    """
+    session.machines.captures().forget([], merge=False)
     with session.attempts.step(attempt, "keep"):
-        manifest = None
-        if attempt.id:
-            draft = replace(from_json(attempt.data["draft"]), expires=_inherited(session, attempt))
-            manifest = sealed(session, draft)
+        if not attempt.id:
+            return None, ""
+        try:
+            manifest = sealed(session, replace(from_json(attempt.data["draft"]), expires=_inherited(session, attempt)))
             session.shelf.write(manifest)
-        session.machines.captures().forget([], merge=False)
-    return manifest
+        except (LabError, OSError) as error:
+            # Cut off where it is given up, it is there no more.
+            if not _is_full(error) and attempt.id in set(session.machines.captures().keys()):
+                raise
+        else:
+            return manifest, ""
+        # Kept half-made it would keep the disk full, and every command that could make room waits for its end.
+        session.shelf.remove([attempt.id])
+        session.machines.captures().forget([attempt.id])
+        return None, "the lab as it was before could not be kept: the disk is full"
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error comes from a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _inherited(session: Session, attempt: Attempt) -> dict[str, float]:
     """What is known of the ends of certificates of a lab that was not asked: what the one below it knew."""
     return next((dict(m.expires) for m in session.shelf.manifests() if m.id == attempt.data["stand"]), {})
-
-
-def _back(session: Session) -> str:
-    attempt = session.attempts.read()
-    return go_back(session, attempt) if attempt else "the lab is as it was before"
 
 
 def go_back(session: Session, attempt: Attempt) -> str:

@@ -20,6 +20,11 @@ from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.names import check_name, made_name
 from lab.snapshots.session import Lab, Power, Session, opened, undoing, undone
+from lab.waiting import Deadline, poll
+
+# What a slow guest does not answer at once is no reason to take its lab for broken.
+LOOK_SECONDS = 6.0
+LOOK_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +120,24 @@ def look(session: Session, power: Power) -> Seen:
 
 
 def not_ready(session: Session, power: Power) -> tuple[str, ...]:
-    """What the lab lacks to be Ready, one line each, as far as the API server tells: a look, no wait."""
+    """What the lab lacks to be Ready, one line each, as far as the API server tells: a few looks, no wait."""
     if session.plan.bootstrap != "full" or not power.running:
         return ()
     api = Api(session.lab.folder, session.plan)
     readiness = Readiness(session.plan, api, session.machines, fresh=False, nodes=power.running)
-    try:
-        missing = readiness.nodes()
-        if session.plan.kubernetes.cni != "none":
-            missing += readiness.system_pods()
-    except LabError as error:
-        missing = [error.message]
+    missing: list[str] = []
+
+    def ready() -> bool:
+        nonlocal missing
+        try:
+            missing = readiness.nodes()
+            if session.plan.kubernetes.cni != "none":
+                missing += readiness.system_pods()
+        except LabError as error:
+            missing = [error.message]
+        return not missing
+
+    poll(ready, Deadline.after(LOOK_SECONDS), every=LOOK_AGAIN_SECONDS)
     return tuple(missing)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from lab.cluster.api import Api, UnreachableError
 from lab.cluster.create import deadline
@@ -65,9 +66,15 @@ class Verification:
         api = Api(lab.folder, lab.plan)
         readiness = Readiness(lab.plan, api, self._session.machines, fresh=False, nodes=self._nodes)
         first, *others = readiness.requirements(leases=False)
-        took = together(watch, [first])
-        # The first look: what is renewed is judged against it.
-        readiness.leases()
+
+        def answers() -> list[str]:
+            missing = first.probe()
+            if not missing:
+                # The first look: what is renewed is judged against it.
+                readiness.leases()
+            return missing
+
+        took = together(watch, [replace(first, probe=answers)])
         self._readiness = readiness
         etcd = Etcd(lab.folder, lab.plan, nodes=self._planes, reach=lab.reach)
         agreement = Agreement(etcd, self._planes).missing

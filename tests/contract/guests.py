@@ -72,6 +72,12 @@ def write_on(machines: Machines) -> None:
         machines.ssh(node, ["sh", "-c", WRITER], timeout=60)
 
 
+def stir(machines: Machines) -> None:
+    """Give each guest some megabytes in its RAM that were in none before."""
+    for node in NODES:
+        machines.ssh(node, ["sh", "-c", "head -c 8000000 /dev/urandom > /run/stirred"], timeout=60)
+
+
 def written(machines: Machines) -> bool:
     """Whether each guest that writes does so right now."""
 

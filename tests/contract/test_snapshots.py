@@ -46,11 +46,16 @@ class Driver:
         Returns:
             What was said.
         """
-        said = self.run(*after, "noted", "states", "names", "images", "files")
+        said = self.run(*after, "noted", "states", "names", "keys", "images", "files")
         assert said["noted"] == [text]
         assert said["states"] == ["running"]
         assert [n for n in said["names"] if not n.startswith("auto-")] == list(names)
-        assert sum(name.endswith(".ram") for name in said["files"]) == said["images"]
+        manifests, captures = said["keys"]
+        assert manifests == captures
+        # By capture and node an image, and whole ones that only deltas need still.
+        needed, count = said["images"]
+        assert [name for name in said["files"] if name.endswith(".ram")] == needed
+        assert len(needed) >= count
         # By node layers make a tree of which each is needed, or lies below two.
         count = len(said["names"])
         assert sum(name.endswith(".img") for name in said["files"]) <= 2 * (2 * (count + 1) - 1), said["files"]
@@ -95,6 +100,20 @@ def test_a_kill_in_a_restore(driver: Driver, moment: str) -> None:
     assert ("taken back" if taken_back else "finished") in said["recover"]
 
 
+def test_a_machine_that_does_not_come_back_leads_back(driver: Driver) -> None:
+    said = driver.run("note=now", "fail=restoreFlags", "restore=one")
+    kind, _, *details = said["error"]
+    assert (kind, details) == ("MachineError", ["told to fail", "the lab is as it was before"])
+    driver.expect("now", "one", "two")
+
+
+@pytest.mark.parametrize("moment", ["back", "undone"])
+def test_a_kill_on_the_way_back(driver: Driver, moment: str) -> None:
+    driver.run("note=now", "fail=restoreFlags", f"kill={moment}", "restore=one", killed=True)
+    said = driver.expect("now", "one", "two", after=["recover"])
+    assert said["recover"] == "an unfinished restore was taken back"
+
+
 @pytest.mark.parametrize("moment", STEPS["remove"])
 def test_a_kill_in_a_removal(driver: Driver, moment: str) -> None:
     driver.run("restore=two", "note=now", "take=three", f"kill={moment}", "rm=two", killed=True)
@@ -130,6 +149,76 @@ def test_a_disk_that_fills_up_while_it_is_written_to(driver: Driver) -> None:
     assert said["written"] is True
     driver.expect("now", "one", "two", "three", after=["empty"])
     assert driver.run("restore=two", "noted")["noted"] == ["second"]
+
+
+@pytest.mark.parametrize("step", ["suspend", "digest", "manifest"])
+def test_a_disk_without_a_byte_left_in_the_middle_of_a_snapshot(driver: Driver, step: str) -> None:
+    said = driver.run("note=now", f"full={step}+0", "take=four")
+    kind, message, *details = said["error"]
+    assert (kind, message) == ("HostError", "this machine refuses: No space left on device")
+    assert details[-1] == "nothing of the snapshot is left, and the lab is as it was before"
+    driver.expect("now", "one", "two", "three", after=["empty"])
+
+
+def test_a_disk_without_room_for_what_saves_room(driver: Driver) -> None:
+    """A RAM image stays whole where the disk fills up while its delta is written."""
+    before = deltas(driver.run("files")["files"])
+    said = driver.run("note=now", "stir", f"full=digest+{1 << 20}", "take=four", "files")
+    assert "error" not in said, said
+    assert deltas(said["files"]) == before
+    said = driver.expect("now", "one", "two", "three", "four", after=["empty", "note=later", "restore=four"])
+    # What was kept before that restore builds on it, being whole.
+    driver.run(f"rm={','.join(name for name in said['names'] if name == 'four' or name.startswith('auto-'))}")
+
+
+def deltas(files: Sequence[str]) -> list[str]:
+    return [name for name in files if name.endswith(".delta.ram")]
+
+
+@pytest.mark.parametrize("left", [0, 30 << 20])
+def test_a_disk_without_room_to_go_back(driver: Driver, left: int) -> None:
+    """Neither for a new layer, nor to make a RAM image whole: the machines are let go on as they are."""
+    assert deltas(driver.run("files")["files"])
+    said = driver.run("note=now", f"full=revert+{left}", "restore=two")
+    kind, _, *details = said["error"]
+    assert kind == "MachineError"
+    assert any("No space left on device" in line for line in details), said["error"]
+    assert details[-1] == "the lab is as it was before"
+    driver.expect("now", "one", "two", "three", after=["empty"])
+
+
+def test_a_disk_that_is_full_when_the_lab_is_back(driver: Driver) -> None:
+    said = driver.run("note=now", "full=verify+0", "restore=one", "noted")
+    assert "error" not in said, said
+    assert said["noted"] == ["first"]
+    driver.expect("first", "one", "two", "three", after=["empty", "recover"])
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("half", r"\d{8}-\d{6}-\w+\.json: it is damaged: .+"),
+        ("lab", r"it is of another lab: snapped \(another\)"),
+        ("QEMU", r"the RAM of w1 was saved with QEMU 1\.2\.3, here it is \d+\.\d+\.\d+"),
+        ("CPU", r"the RAM of w1 was saved with CPU model i486, here it is .+"),
+        ("changed memory", r".+\.ram has changed: its digest is \w+, it was \w+"),
+        ("changed disk", r".+\.img has changed: its digest is \w+, it was \w+"),
+        ("missing memory", r".*[^/ ]+\.ram.*"),
+        ("missing disk", r".*[^/ ]+\.img.*"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_the_lab_left_as_it_is(driver: Driver, way: str, reason: str) -> None:
+    said = driver.run("note=now", f"spoil={way}:one", "restore=one", "noted", "states", "mend", "names")
+    kind, message, *details = said["error"]
+    assert any(re.fullmatch(reason, line) for line in details), said["error"]
+    if way == "half":
+        assert (kind, message) == ("NotFound", "lab 'snapped' has no snapshot called 'one'")
+    else:
+        assert (kind, message) == ("Conflict", "snapshot 'one' cannot be brought back")
+        assert details[-1] == "the lab has not been touched"
+    assert (said["noted"], said["states"]) == (["now"], ["running"])
+    # Nothing was kept of the lab for a restore that was none. What is mended fits again: the next test goes there.
+    assert driver.expect("now", "one", "two", "three")["names"] == said["names"]
 
 
 def test_stopped_and_started_again(driver: Driver) -> None:

@@ -91,7 +91,7 @@ def test_identities_are_unique(by_node: dict[str, dict[str, str]]) -> None:
 
 
 def test_identities_are_those_of_the_plan(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
-    plan = json.loads(lab.klab("plan", "1m2w", "--name", "e2e", "--json").stdout)["plan"]
+    plan = json.loads(lab.klab("plan", "1m2w", "--name", lab.name, "--json").stdout)["plan"]
     for node in plan["nodes"]:
         f = by_node[node["name"]]
         assert f["uuid"].lower() == node["uuid"]
@@ -204,13 +204,13 @@ def test_services_answer_by_name_from_every_worker(lab: Lab) -> None:
 
 def test_a_second_create_finds_everything_done(lab: Lab) -> None:
     boots = lab.on("w1", "cat /proc/sys/kernel/random/boot_id")
-    done = json.loads(lab.klab("create", "1m2w", "--name", "e2e", "--json").stdout.splitlines()[-1])
+    done = json.loads(lab.klab("create", "1m2w", "--name", lab.name, "--json").stdout.splitlines()[-1])
     assert done["already"] is True
     assert lab.on("w1", "cat /proc/sys/kernel/random/boot_id") == boots
 
 
 def test_a_conflicting_create_is_refused(lab: Lab) -> None:
-    done = lab.klab("create", "1m1w", "--name", "e2e", check=False)
+    done = lab.klab("create", "1m1w", "--name", lab.name, check=False)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "klab destroy e2e" in done.stderr

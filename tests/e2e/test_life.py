@@ -11,27 +11,27 @@ if TYPE_CHECKING:
 def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
     key = "cat /etc/ssh/ssh_host_ed25519_key.pub"  # made anew with the disk; the machine's id comes from its UUID
     before = lab.on("w2", key)
-    gone = lab.result("scale", "e2e", "--workers", "1")
+    gone = lab.result("scale", lab.name, "--workers", "1")
     assert gone["left"] == ["w2"]
     assert lab.nodes == ["cp1", "w1"]
     assert {n["metadata"]["name"] for n in lab.get("nodes")["items"]} == {"cp1", "w1"}
     assert "w2" not in lab.on("w1", "cat /etc/hosts")
-    assert lab.result("scale", "e2e", "--workers", "1")["left"] == []
-    back = lab.result("scale", "e2e", "--workers", "2")
+    assert lab.result("scale", lab.name, "--workers", "1")["left"] == []
+    back = lab.result("scale", lab.name, "--workers", "2")
     assert back["joined"] == ["w2"]
     assert lab.on("w2", key) != before
     assert "w2" in lab.on("w1", "cat /etc/hosts")
-    assert lab.result("status", "e2e")["ready"] is True
+    assert lab.result("status", lab.name)["ready"] is True
     assert not list(lab.folder.rglob("*.iso"))
 
 
 def test_power_loss_of_all_then_start(lab: Lab) -> None:
     lab.kubectl("create", "configmap", "kept", "--from-literal=a=b")
     before = lab.addresses
-    lab.klab("stop", "e2e", "--force")
-    off = lab.result("status", "e2e", check=False)
+    lab.klab("stop", lab.name, "--force")
+    off = lab.result("status", lab.name, check=False)
     assert {n["machine"] for n in off["nodes"]} == {"stopped"}
-    lab.klab("start", "e2e")
+    lab.klab("start", lab.name)
     assert lab.get("configmap", "kept")["data"] == {"a": "b"}
-    assert lab.result("status", "e2e")["ready"] is True
+    assert lab.result("status", lab.name)["ready"] is True
     assert lab.addresses == before

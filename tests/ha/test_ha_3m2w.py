@@ -56,6 +56,11 @@ def healthy_members(lab: Lab) -> set[str]:
     return {m["name"] for m in etcd["members"] if m["status"] and m["status"]["healthy"] and not m["learner"]}
 
 
+def api_of(lab: Lab, node: str) -> str:
+    """What is wrong with the API server of a control plane; empty where nothing is."""
+    return str(next(n["api"] for n in status(lab)["nodes"] if n["name"] == node))
+
+
 def serials(lab: Lab, connections: int) -> set[str]:
     """The serial numbers of the certificates that so many connections to the virtual IP are shown."""
     code = (
@@ -80,6 +85,8 @@ def test_five_nodes_are_ready_and_three_members_healthy(lab: Lab) -> None:
     assert healthy_members(lab) == set(PLANES)
     assert seen["endpoint"]["holder"] in PLANES
     assert {n["api"] for n in seen["nodes"] if n["role"] == "control-plane"} == {""}
+    dns = lab.get("pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"]
+    assert len({pod["spec"]["nodeName"] for pod in dns}) == 2, "one lost node must not take cluster DNS along"
 
 
 def test_the_kubeconfig_leads_to_the_virtual_ip(lab: Lab) -> None:
@@ -145,17 +152,13 @@ def test_without_its_api_server_the_holder_keeps_the_virtual_ip(lab: Lab) -> Non
     holder = status(lab)["endpoint"]["holder"]
     manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
     lab.on(holder, f"mv {manifest} /root/")
-
-    def api_of_holder() -> str:
-        return str(next(n["api"] for n in status(lab)["nodes"] if n["name"] == holder))
-
-    eventually(lambda: api_of_holder() != "", f"the API server of {holder} is down")
+    eventually(lambda: api_of(lab, holder) != "", f"the API server of {holder} is down")
     for _ in range(3):
         seen = status(lab)
         assert seen["endpoint"]["holder"] == holder
         assert len(serials(lab, 8)) == 2, "the balancer passes over the one that is down"
     lab.on(holder, f"mv /root/kube-apiserver.yaml {manifest}")
-    eventually(lambda: api_of_holder() == "", f"the API server of {holder} is back")
+    eventually(lambda: api_of(lab, holder) == "", f"the API server of {holder} is back")
     eventually(lambda: len(serials(lab, 12)) == 3, "requests are spread over all three again")
 
 
@@ -202,6 +205,53 @@ def test_power_loss_of_all(lab: Lab, witness: Witness) -> None:
     lab.klab("start", lab.name)
     witness.check_nothing_lost()
     assert status(lab)["ready"] is True
+
+
+LOSE_MEMBER = """
+from lab.cluster.etcd import Etcd
+from lab.planfile import from_json
+home = Home.default()
+folder = home.lab(NAME)
+print(Etcd(folder, from_json((folder.path / "plan.json").read_text())).remove_member(NODE))
+"""
+
+
+def test_a_snapshot_brings_back_a_namespace_and_a_lost_etcd_member(lab: Lab) -> None:
+    lab.kubectl("create", "namespace", "lesson")
+    lab.kubectl("create", "configmap", "settings", "-n", "lesson", "--from-literal=a=b")
+    lab.kubectl("apply", "-n", "lesson", "-f", "-", stdin=WEB)
+    lab.kubectl("rollout", "status", "deployment/web", "-n", "lesson", "--timeout=20m")
+    taken = lab.result("snapshot", lab.name, "lesson", "--note", "before it is broken")["snapshot"]
+    assert [node["name"] for node in taken["nodes"] if node["running"]] == [*PLANES, "w1", "w2"]
+    # What the holder of the virtual IP loses with its member is its API server.
+    holder = status(lab)["endpoint"]["holder"]
+    others = set(PLANES) - {holder}
+    lab.kubectl("delete", "namespace", "lesson", "--wait=true", "--timeout=20m")
+    told = lab.klab("diff", lab.name, "lesson").stdout
+    assert "- lesson: ConfigMap settings" in told
+    assert "- lesson: Deployment web" in told
+    removed = lab.inside(LOSE_MEMBER.replace("NAME", repr(lab.name)).replace("NODE", repr(holder)))
+    assert removed.strip() == "True"
+    eventually(lambda: healthy_members(lab) == others, f"the members on {others} are all there are")
+    eventually(lambda: api_of(lab, holder) != "", f"the API server of {holder} is down")
+    said = lab.result("restore", lab.name, "lesson")
+    say(f"five nodes verified after {said['ready_seconds']} s: {said['seconds']}")
+    assert said["verified"] is True
+    assert said["leases_missing"] == []
+    assert said["warnings"] == []
+    seen = status(lab)
+    assert seen["ready"] is True
+    assert seen["etcd"]["quorum"] is True
+    assert healthy_members(lab) == set(PLANES)
+    assert seen["endpoint"]["holder"] in PLANES
+    assert {n["api"] for n in seen["nodes"] if n["role"] == "control-plane"} == {""}
+    assert len(serials(lab, 12)) == 3, "the virtual IP leads to all three API servers"
+    assert lab.get("configmap", "settings", "-n", "lesson")["data"] == {"a": "b"}
+    lab.kubectl("rollout", "status", "deployment/web", "-n", "lesson", "--timeout=20m")
+    # It can be written to as well: through the virtual IP, with the consent of a quorum.
+    lab.kubectl("delete", "namespace", "lesson", "--wait=true", "--timeout=20m")
+    lab.klab("snapshot", "prune", lab.name, "--keep", "0")
+    assert lab.result("snapshots", lab.name)["snapshots"] == []
 
 
 def test_a_lost_virtual_ip_and_a_lost_member_are_found_and_repaired(lab: Lab) -> None:

@@ -147,12 +147,14 @@ class Soak:
         self.lab = lab
         self.witness = Witness(lab)
         self.kept: list[Frozen] = []
+        self._before: set[str] = set()
 
     # --- what works in the lab --------------------------------------------------------------------
 
     def start(self) -> None:
         """Let it count, and wait until everything does."""
         say("soak: the counters start")
+        self._before = self._snapshots()
         items = {"apiVersion": "v1", "kind": "List", "items": manifests()}
         self.lab.kubectl("apply", "-f", "-", stdin=json.dumps(items))
         deadline = time.monotonic() + START_SECONDS
@@ -166,11 +168,17 @@ class Soak:
         return missing + [f"{worker} has a copy" for worker, numbers in tally.copies.items() if not numbers]
 
     def end(self) -> None:
-        """Take it out of the cluster, and its snapshots from the disk."""
+        """Take it out of the cluster, and from the disk the snapshots that were not there before."""
         self.lab.kubectl("delete", "namespace", SPACE, "--wait=true", "--timeout=20m")
-        if self.kept:
-            self.lab.klab("snapshot", "rm", self.lab.name, *(each.name for each in self.kept))
-            self.kept.clear()
+        self.lab.kubectl("delete", "configmap", WITNESS, "--ignore-not-found")
+        for worker in WORKERS:
+            self.lab.on(worker, f"rm -rf {FOLDER}")
+        self.kept.clear()
+        if made := self._snapshots() - self._before:
+            self.lab.klab("snapshot", "rm", self.lab.name, *sorted(made))
+
+    def _snapshots(self) -> set[str]:
+        return {each["name"] for each in self.lab.result("snapshots", self.lab.name)["snapshots"]}
 
     def tally(self) -> Tally:
         """A look at all counters."""
@@ -255,6 +263,11 @@ class Soak:
         assert said["leases_missing"] == []
         assert said["warnings"] == []
         say(f"soak: {frozen.name} verified after {said['ready_seconds']} s: {said['seconds']}")
+        self.check_back(frozen)
+        return said
+
+    def check_back(self, frozen: Frozen) -> None:
+        """Judge whether the lab is as it was when that snapshot was taken, and goes on from there."""
         now = self.tally()
         assert problems(now) == []
         assert gone(frozen.before, now) == []
@@ -265,7 +278,6 @@ class Soak:
         assert self.lab.result("status", self.lab.name)["ready"] is True
         self.check_clocks()
         self.await_going_on(now)
-        return said
 
     def _look_for_what_came_later(self) -> None:
         assert "later" not in self.lab.kubectl("get", "configmaps", "-n", SPACE, "-o", "name")

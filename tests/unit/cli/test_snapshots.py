@@ -416,6 +416,21 @@ def test_the_next_command_takes_it_back_and_says_so(
     assert "b" not in names(killed)
 
 
+def test_what_takes_its_time_is_said_before(klab: Klab, home: Path, plain: LabFolder) -> None:
+    klab("snapshot", "a")
+    code = (
+        "import os, signal; from lab.machines.fake_captures import FakeCaptures; from lab.cli import app\n"
+        "FakeCaptures.revert = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "app.run(['restore', 'a'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"KLAB_HOME": str(home)}, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert klab("snapshots")[1] == (
+        "plain: an unfinished restore is brought to its end first\n"
+        "plain: an unfinished restore was finished; klab status plain shows how the cluster is\n"
+    )
+
+
 def test_who_only_looks_goes_on_while_another_klab_is_at_work(klab: Klab, home: Path, killed: LabFolder) -> None:
     with killed.lock():
         out, err = klab("snapshots")

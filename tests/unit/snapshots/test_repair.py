@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from cryptography import x509
 from support.lab_servers import token
 from support.ready_lab import ReadyLab
 
+from lab.cluster.api import UnreachableError
 from lab.cluster.look import TOKENS
+from lab.cluster.tokens import fresh_token
 from lab.errors import ClusterError, MachineError
 from lab.machines.protocol import NodeState
 from lab.process import Completed
 from lab.render.renewal import KUBELET_CLIENT
+from lab.snapshots import restore as module
+from lab.snapshots import take as looks
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, expired
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.restore import restore
@@ -31,6 +36,7 @@ API_SERVER = "/etc/kubernetes/pki/apiserver.crt"
 
 @pytest.fixture
 def ready(tmp_path: Path, quick_watch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
+    monkeypatch.setattr(looks, "LOOK_SECONDS", 0.2)
     made = ReadyLab(tmp_path, monkeypatch, planes=1, workers=1)
     yield made
     made.close()
@@ -177,8 +183,6 @@ def test_where_nothing_was_noted_the_nodes_are_asked(ready: ReadyLab) -> None:
 
 
 def noted(ready: ReadyLab, manifest: Manifest, expires: dict[str, float]) -> None:
-    from dataclasses import replace
-
     ready.shelf.write(replace(manifest, expires=expires))
 
 
@@ -190,6 +194,54 @@ def test_a_renewal_that_fails_leads_back(ready: ReadyLab) -> None:
     assert caught.value.details[-1] == "the lab is as it was before"
     assert [m.name for m in ready.shelf.manifests()] == ["first"]
     assert set(ready.machines.states().values()) == {NodeState.RUNNING}
+
+
+def test_nodes_that_do_not_tell_are_no_reason_to_wait_for_what_cannot_be(ready: ReadyLab) -> None:
+    """What was noted has ended: without a renewal nothing would become Ready."""
+    take(ready.lab, "first")
+
+    def silent(machines: Any, node: str, *_: Any, **__: Any) -> Completed:
+        raise MachineError(f"{node} does not answer ssh")
+
+    lab = later(ready, 400)
+    with pytest.raises(MachineError, match="does not answer ssh") as caught:
+        restore(replace(lab, open_machines=ready.opener(ssh=silent)), "first")
+    assert caught.value.details[-1] == "the lab is as it was before"
+
+
+def test_a_token_is_asked_for_again_while_the_api_server_hesitates(
+    ready: ReadyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted(ready, take(ready.lab, "first").manifest, {TOKEN: time.time() - DAY})
+    failed: list[str] = []
+
+    def hesitant(api: Any) -> str:
+        if not failed:
+            failed.append("no answer")
+            raise UnreachableError("the API server does not answer: timed out")
+        return fresh_token(api)
+
+    monkeypatch.setattr(module, "fresh_token", hesitant)
+    done = restore(ready.lab, "first")
+    assert "klab token prints the command" in done.warnings[0]
+    assert len(tokens_made(ready)) == 1
+
+
+def test_a_token_that_cannot_be_made_is_no_reason_to_take_all_back(
+    ready: ReadyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted(ready, take(ready.lab, "first").manifest, {TOKEN: time.time() - DAY})
+
+    def refused(api: Any) -> str:
+        raise UnreachableError("PATCH: 403 forbidden", status=403)
+
+    monkeypatch.setattr(module, "fresh_token", refused)
+    monkeypatch.setattr(module, "TOKEN_SECONDS", 0.1)
+    done = restore(ready.lab, "first")
+    assert done.warnings == (
+        "the bootstrap token had ended, and no new one could be made (PATCH: 403 forbidden); klab token makes one",
+    )
+    assert done.verification.full
 
 
 def test_a_lab_that_was_off_is_left_as_it_was(ready: ReadyLab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import replace
@@ -15,7 +16,7 @@ from lab.machines.capture_protocol import PartKind
 from lab.machines.fake_captures import FakeCaptures
 from lab.machines.protocol import NodeState
 from lab.snapshots import restore as module
-from lab.snapshots.journal import STEPS
+from lab.snapshots.journal import STEPS, AttemptJournal
 from lab.snapshots.names import AUTO_KEPT
 from lab.snapshots.recover import recover, unfinished
 from lab.snapshots.remove import prune, remove, rename
@@ -237,13 +238,15 @@ def test_what_fails_before_a_machine_is_switched_leaves_the_lab_as_it_was(two: D
     two.assert_nothing_left()
 
 
-def failing_once(method: str) -> Any:
-    """Machines of which this method fails the first time."""
+def failing_once(method: str, *, switched: bool = True) -> Any:
+    """Machines of which this method fails the first time; `switched` says whether one has been ended by then."""
     calls = []
 
     def fail(self: FakeCaptures, *words: Any, **options: Any) -> Any:
         calls.append(words)
         if len(calls) == 1:
+            if switched and method == "revert":
+                self._books.set_state("w1", NodeState.STOPPED)
             raise MachineError("load of migration failed")
         return getattr(FakeCaptures, method)(self, *words, **options)
 
@@ -260,6 +263,115 @@ def test_what_fails_later_goes_back_to_the_automatic_snapshot(two: Desk, method:
     assert two.states == {NodeState.RUNNING}
     assert two.names == ["first", "second"]
     assert two.shelf.stand == stand
+    two.assert_nothing_left()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_fails_before_a_machine_is_ended_needs_no_way_back(two: Desk, keep: bool) -> None:
+    """On a full disk there may be no other."""
+    reverted: list[str] = []
+    opened = failing_once("revert", switched=False)
+
+    def machines(*words: Any) -> Any:
+        made = opened(*words)
+        captures = made.captures()
+        revert = captures.revert
+        captures.revert = lambda key, *rest: (reverted.append(key), revert(key, *rest))
+        made.captures = lambda: captures
+        return made
+
+    with pytest.raises(MachineError) as caught:
+        restore(two.of(open_machines=machines), "first", keep=keep)
+    assert caught.value.details[-1] == "the lab is as it was before"
+    assert reverted == [two.shelf.pick("first").id]
+    assert two.noted == "now"
+    assert two.states == {NodeState.RUNNING}
+    assert two.names == ["first", "second"]
+    two.assert_nothing_left()
+
+
+def test_machines_that_were_off_are_put_back_whatever_has_failed(two: Desk) -> None:
+    """Of what is off nobody can tell whether it has been switched."""
+    two.machines.power_off(["cp1", "w1"])
+    with pytest.raises(MachineError):
+        restore(two.of(open_machines=failing_once("revert", switched=False)), "first")
+    assert any(e.phase == "save" for e in two.events)
+    assert two.states == {NodeState.STOPPED}
+    assert {two.machines.read(n, PartKind.DISK) for n in ("cp1", "w1")} == {"now"}
+    two.assert_nothing_left()
+
+
+# --- the lab is back, what comes afterwards fails --------------------------------------------------------------------
+
+
+def settling(error: Exception, times: int = 1) -> Any:
+    """Machines on whose disk a capture cannot be brought, the first times."""
+    calls: list[str] = []
+
+    def fail(self: FakeCaptures, key: str) -> None:
+        calls.append(key)
+        if len(calls) <= times:
+            raise MachineError(f"capture {key} cannot be written to disk") from error
+        FakeCaptures.settle(self, key)
+
+    return opener(settle=fail)
+
+
+def test_on_a_full_disk_the_automatic_snapshot_is_given_up_and_the_lab_is_back(two: Desk) -> None:
+    done = restore(two.of(open_machines=settling(OSError(errno.ENOSPC, "No space left on device"))), "first")
+    assert done.auto is None
+    assert done.warnings == ("the lab as it was before could not be kept: the disk is full",)
+    assert two.noted == "first"
+    assert two.names == ["first", "second"]
+    two.assert_nothing_left()
+
+
+def test_after_a_kill_too(two: Desk) -> None:
+    killed_at("keep", lambda: restore(two.lab, "first"))
+    said = recover(two.of(open_machines=settling(OSError(errno.ENOSPC, "No space left on device"))))
+    assert said.endswith("the lab as it was before could not be kept: the disk is full")
+    assert two.names == ["first", "second"]
+    two.assert_nothing_left()
+
+
+def test_a_kill_while_it_is_given_up(two: Desk) -> None:
+    killed_at("keep", lambda: restore(two.lab, "first"))
+    two.machines.captures().forget([AttemptJournal(two.lab.folder).read().id])  # type: ignore[union-attr]
+    assert "could not be kept" in recover(two.lab)
+    assert two.names == ["first", "second"]
+    two.assert_nothing_left()
+
+
+def test_an_automatic_snapshot_that_is_not_finished_is_said_and_finished_by_the_next_command(two: Desk) -> None:
+    done = restore(two.of(open_machines=settling(OSError(errno.EIO, "Input/output error"))), "first")
+    assert done.auto is None
+    (said,) = done.warnings
+    assert said.startswith("the automatic snapshot is not finished yet (capture ")
+    assert said.endswith("the next klab command goes on with it")
+    assert two.noted == "first"
+    assert "finished" in recover(two.lab)
+    assert len(two.names) == 3
+    assert two.noted == "first"
+    two.assert_nothing_left()
+
+
+def test_old_automatic_snapshots_that_cannot_be_removed_are_said(two: Desk) -> None:
+    for _ in range(AUTO_KEPT):
+        restore(two.lab, "first")
+
+    def forget(self: FakeCaptures, keys: Any, **options: Any) -> None:
+        if keys:
+            raise MachineError("it is in use")
+        FakeCaptures.forget(self, keys, **options)
+
+    done = restore(two.of(open_machines=opener(forget=forget)), "first")
+    assert done.auto is not None
+    assert done.warnings == (
+        "what is left over is not removed yet (it is in use); the next klab command goes on with it",
+    )
+    assert two.unfinished
+    assert "removal" in recover(two.lab)
+    assert sum(m.auto for m in two.shelf.manifests()) == AUTO_KEPT
     two.assert_nothing_left()
 
 
@@ -305,8 +417,9 @@ def test_a_kill_at_any_step_of_a_restore(two: Desk, step: str, keep: bool) -> No
     assert recover(two.lab) == ""
 
 
-def test_a_kill_on_the_way_back(two: Desk) -> None:
-    killed_at("back", lambda: restore(two.of(open_machines=failing_once("revert")), "first"))
+@pytest.mark.parametrize("step", ["back", "undone"])
+def test_a_kill_on_the_way_back(two: Desk, step: str) -> None:
+    killed_at(step, lambda: restore(two.of(open_machines=failing_once("revert")), "first"))
     assert recover(two.lab) == "an unfinished restore was taken back"
     assert two.noted == "now"
     assert two.states == {NodeState.RUNNING}

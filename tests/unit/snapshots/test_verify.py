@@ -10,9 +10,12 @@ import pytest
 from support.lab_servers import node
 from support.ready_lab import ReadyLab
 
+from lab.cluster.api import UnreachableError
 from lab.cluster.etcd import Etcd
+from lab.cluster.ready import Readiness
 from lab.errors import NotReadyInTime
 from lab.machines.protocol import NodeState
+from lab.snapshots import take as module
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
 from lab.snapshots.verify import Agreement
@@ -23,6 +26,7 @@ STATUS = "/v3/maintenance/status"
 
 @pytest.fixture
 def ready(tmp_path: Path, quick_watch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
     made = ReadyLab(tmp_path, monkeypatch)
     yield made
     made.close()
@@ -200,6 +204,41 @@ def test_an_api_server_that_is_lost_after_all_is_said(ready: ReadyLab) -> None:
     done = restore(ready.lab, "first")
     ready.servers.answer("/api/v1/nodes", 503, {"message": "no leader"})
     assert done.verification.leases() == ["GET /api/v1/nodes: 503 no leader"]
+
+
+def test_an_api_server_that_hesitates_is_asked_again(ready: ReadyLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a slow guest's, the first look at the leases may find no answer: that is no reason to take all back."""
+    take(ready.lab, "first")
+    looks = Readiness.leases
+    failed: list[str] = []
+
+    def hesitant(readiness: Readiness) -> list[str]:
+        if not failed:
+            failed.append("no answer")
+            raise UnreachableError("the API server does not answer: timed out")
+        return looks(readiness)
+
+    monkeypatch.setattr(Readiness, "leases", hesitant)
+    done = restore(ready.lab, "first")
+    assert failed
+    assert done.verification.full
+    assert done.verification.leases() == []
+
+
+def test_a_lab_is_not_taken_for_broken_at_the_first_look(ready: ReadyLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_AGAIN_SECONDS", 0.01)
+    looks = Readiness.system_pods
+    failed: list[str] = []
+
+    def hesitant(readiness: Readiness) -> list[str]:
+        if not failed:
+            failed.append("no answer")
+            raise UnreachableError("the API server does not answer: timed out")
+        return looks(readiness)
+
+    monkeypatch.setattr(Readiness, "system_pods", hesitant)
+    assert take(ready.lab, "first").manifest.missing == ()
+    assert failed
 
 
 # --- labs that cannot be Ready ---------------------------------------------------------------------------------
