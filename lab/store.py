@@ -4,6 +4,7 @@ KLAB_HOME (default: the platform's user data folder, ~/.local/share/klab)
 |-- labs/NAME/     one lab; an ordinary Vagrant project (see LabFolder)
 |-- boxes/         built boxes
 |-- cache/         what a second build need not make again
+|-- checkpoints/   what `klab destroy --keep-snapshots` has kept, by the box that it needs
 `-- realm/         the private libvirt, where the machine has no libvirtd of its own
 """
 
@@ -51,6 +52,10 @@ class Home:
         return self.root / "cache"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
     def realm(self) -> Path:
         return self.root / "realm"
 
@@ -92,7 +97,8 @@ class Record:
 
     `phase` is one of creating, ready, destroying. `dilation` is the rate at which the
     guests' clocks run (1.0 on hardware virtualization), `epoch` the host's time in
-    seconds since 1970 from which dilated clocks are counted.
+    seconds since 1970 from which dilated clocks are counted. `checkpoint` is the digest of the
+    checkpoint that the lab was made from, empty where it was made from its scenario.
     """
 
     id: str
@@ -106,6 +112,7 @@ class Record:
     dilation: float = 1.0
     epoch: float = 0.0
     owned: dict[str, list[str]] = field(default_factory=dict)
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from typing import Any
 
 from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
-from lab.boxes.vagrant import write_virtualbox_box
+from lab.boxes.vagrant import write_libvirt_box, write_virtualbox_box
 from lab.errors import BoxError, Conflict
 from lab.machines.vagrant_home import forget_box
 from lab.store import Home, write_atomic
@@ -40,6 +40,8 @@ VIRTUALBOX = "virtualbox.box"
 KUBECTL = "kubectl"
 PACKAGES = "packages.txt"
 CONTENTS = "contents.txt"
+# What goes to another store; the others are made from the disk.
+PORTABLE = (DISK, KUBECTL, PACKAGES, CONTENTS)
 _FORMAT = 1
 
 
@@ -258,11 +260,69 @@ def verify(home: Home, box: Box) -> None:
     _raise(box, problems)
 
 
+def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
+    """Put a box that comes from elsewhere into the store, unless it is there.
+
+    It appears there when each of its files has been seen to be what its digest says. The box file for Vagrant is
+    made here: it is the disk in another wrapping.
+
+    Args:
+        home: klab's folder.
+        box: what is known of it; its folder does not matter, its files' dates neither.
+        fetch: writes the file of that name to that path.
+
+    Raises:
+        BoxError: a file is not what its digest says.
+        Conflict: another klab builds or puts a box.
+    """
+    place = folder_of(home, box.name, box.digest)
+    with Cache(home.cache).lock():
+        if (there := _whole(place, box.digest)) is not None:
+            return there
+        home.boxes.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(place.name + PARTIAL)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            files = {name: _fetched(fetch, name, partial / name, box) for name in PORTABLE if name in box.files}
+            write_libvirt_box(partial / DISK, partial / LIBVIRT, box.virtual_mib)
+            files[LIBVIRT] = describe_file(partial / LIBVIRT)
+            write_manifest(replace(box, folder=partial, files=files))
+            shutil.rmtree(place, ignore_errors=True)
+            partial.rename(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return replace(box, folder=place, files=files)
+
+
+def _whole(place: Path, digest: str) -> Box | None:
+    """The box in a folder, if it has that digest and nobody has touched its files."""
+    try:
+        found = read_box(place)
+        check_box(found)
+    except BoxError:
+        return None
+    return found if found.digest == digest else None
+
+
+def _fetched(fetch: Callable[[str, Path], None], name: str, target: Path, box: Box) -> BoxFile:
+    fetch(name, target)
+    target.chmod(0o755 if name == KUBECTL else 0o644)
+    found = describe_file(target)
+    wanted = box.digest if name == DISK else box.files[name].sha256
+    if found.sha256 != wanted:
+        raise BoxError(
+            f"the box {box.name} that comes here is damaged",
+            details=[f"{name}: SHA-256 is {found.sha256}, not {wanted}"],
+        )
+    return found
+
+
 def remove(home: Home, box: Box) -> None:
     """Delete a box, and what Vagrant has of it.
 
     Raises:
-        Conflict: a lab was made from it.
+        Conflict: a lab was made from it, or a checkpoint that `klab destroy` has kept needs it.
         HostError: Vagrant's part cannot be deleted; the box is still there then.
     """
     if users := _labs_of(home, box):
@@ -271,6 +331,12 @@ def remove(home: Home, box: Box) -> None:
             details=[f"lab {name}" for name in users],
             hint=f"klab destroy {users[0]}",
         )
+    if kept := _kept_on(home, box):
+        raise Conflict(
+            f"checkpoints need the box {box.name} ({box.short})",
+            details=[str(file) for file in kept],
+            hint="klab checkpoints shows them; remove those that you no longer want",
+        )
     forget_box(box.folder.name)
     # The manifest first: what is left after a kill is no box any more, and prune takes it.
     (box.folder / MANIFEST).unlink()
@@ -278,7 +344,7 @@ def remove(home: Home, box: Box) -> None:
 
 
 def prune(home: Home) -> list[str]:
-    """Remove boxes that a newer build replaced and that no lab uses, and what killed builds left.
+    """Remove boxes that a newer build replaced and that no lab and no checkpoint uses, and what killed builds left.
 
     Returns:
         The names of the removed folders.
@@ -286,7 +352,7 @@ def prune(home: Home) -> list[str]:
     removed = []
     seen: set[str] = set()
     for box in list_boxes(home):
-        if box.name in seen and not _labs_of(home, box):
+        if box.name in seen and not _labs_of(home, box) and not _kept_on(home, box):
             remove(home, box)
             removed.append(box.folder.name)
         seen.add(box.name)
@@ -310,6 +376,15 @@ def _labs_of(home: Home, box: Box) -> list[str]:
     if newest == box:
         names |= {box.name}
     return [folder.name for folder in home.existing() if folder.record().box in names]
+
+
+def kept_folder(home: Home, folder: str) -> Path:
+    """Where checkpoints lie that need the box in that folder of the store; whoever removes the box looks here."""
+    return home.checkpoints / folder
+
+
+def _kept_on(home: Home, box: Box) -> list[Path]:
+    return sorted(file for file in kept_folder(home, box.folder.name).glob("[!.]*") if file.is_file())
 
 
 def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:

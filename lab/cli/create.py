@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from lab.errors import Interrupted
+from lab.errors import Interrupted, UsageError
 
 
 @click.command()
-@click.argument("scenario")
-@click.option("--name", help="Name of the lab; the scenario's own when left out.")
+@click.argument("scenario", required=False)
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Make the lab from a checkpoint (klab checkpoint) instead of a scenario.",
+)
+@click.option("--name", help="Name of the lab; the scenario's or the checkpoint's own when left out.")
 @click.option("--provider", type=click.Choice(["auto", "libvirt", "virtualbox"]), default="auto", show_default=True)
 @click.option("--seat", type=click.IntRange(min=0), default=0, help="The student's number: addresses derive from it.")
 @click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m or 1h30m.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
-def command(scenario: str, name: str | None, provider: str, seat: int, timeout: str | None, as_json: bool) -> None:
+def command(
+    scenario: str | None,
+    source: Path | None,
+    name: str | None,
+    provider: str,
+    seat: int,
+    timeout: str | None,
+    as_json: bool,
+) -> None:
     """Create a lab from a scenario and wait until it is Ready.
 
     SCENARIO is the name of a shipped scenario (klab scenarios lists them) or a path.
     Running it again goes on where an earlier run stopped.
+
+    With --from FILE the lab is the one that klab checkpoint wrote, with its disks, keys and
+    addresses; every byte of the file is verified first. FILE may also be the name of one that
+    klab checkpoints lists. Whoever wrote the file holds the lab's keys.
 
     \b
     Examples:
       klab create 1m2w
       klab create ./lesson3.yaml --name lesson3
       klab create 1m2w --timeout 20m --json
+      klab create --from lesson-3.klab
     """
-    from lab.cli.create_flow import run_create
-
+    if (scenario is None) == (source is None):
+        raise UsageError(
+            "a scenario, or --from a checkpoint: one of both",
+            hint="klab create 1m2w, or klab create --from lesson-3.klab; klab scenarios lists scenarios",
+        )
+    again = f"klab create {scenario}"
     try:
-        run_create(scenario, name=name, provider=provider, seat=seat, timeout=timeout, as_json=as_json)
+        if source is not None:
+            from lab.cli.checkpoint_flow import run_create_from
+
+            again = f"klab create --from {source}" + (f" --name {name}" if name else "")
+            if seat:
+                raise UsageError("a checkpoint has its seat already", hint="leave --seat out")
+            run_create_from(source, name=name, provider=provider, timeout=timeout, as_json=as_json)
+        elif scenario is not None:
+            from lab.cli.create_flow import run_create
+
+            run_create(scenario, name=name, provider=provider, seat=seat, timeout=timeout, as_json=as_json)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped; the machines made so far are still there",
-            hint=f"klab create {scenario} again goes on from here; klab destroy removes it",
+            hint=f"{again} again goes on from here; klab destroy removes it",
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 import click
 
@@ -54,6 +55,8 @@ def run_create(
     plan = decide(loaded.scenario, catalog, name=name, seat=seat)
     folder = home.lab(plan.name)
     record = folder.record() if folder.exists else None
+    if record is not None:
+        _refuse_half_checkpoint(record)
     chosen = _provider(provider, record)
     box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
@@ -63,9 +66,10 @@ def run_create(
     try:
         profile = probe_host(home, plan.cpus)
         if record is None:
-            _refuse_what_does_not_fit(home, plan)
+            hint = f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file"
+            refuse_what_does_not_fit(home, plan, [], hint)
         if not as_json:
-            note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {_speed(profile)}")
+            note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
         request = Request(
             plan=plan,
             scenario_text=loaded.text,
@@ -82,6 +86,19 @@ def run_create(
         leave_no_empty_realm(home)
         raise
     _report(created, as_json=as_json)
+
+
+def _refuse_half_checkpoint(record: Record) -> None:
+    """Machines of the box beside machines of a checkpoint would make no cluster.
+
+    Raises:
+        Conflict: the lab was begun from a checkpoint.
+    """
+    if record.checkpoint and record.phase == "creating":
+        raise Conflict(
+            f"lab {record.name!r} is half made from a checkpoint",
+            hint=f"klab create --from FILE --name {record.name} goes on with it, klab destroy {record.name} removes it",
+        )
 
 
 def _provider(wanted: str, record: Record | None) -> str:
@@ -109,23 +126,31 @@ def _box(home: Home, plan: Plan, record: Record | None) -> Box:
     return find_box(home, plan.box, plan.kubernetes.version)
 
 
-def _speed(profile: HostProfile) -> str:
+def speed(profile: HostProfile) -> str:
+    """How quick guests are on this host, as a person is told."""
     if profile.accelerated:
         return "hardware virtualization"
     return f"emulated (no usable KVM), guests' clocks at {profile.dilation:g} of real speed"
 
 
-def _refuse_what_does_not_fit(home: Home, plan: Plan) -> None:
+def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint: str) -> None:
+    """Make sure that a lab fits on this machine, and say what will be felt.
+
+    Args:
+        home: klab's folder.
+        plan: the lab.
+        others: what else keeps it from running, one line each.
+        hint: what to do where something does.
+
+    Raises:
+        HostError: it does not fit.
+    """
     facts = host_facts(home)
-    problems = check_fits(plan, facts)
+    problems = [*check_fits(plan, facts), *others]
     if plan.load_balancer is not None and (holder := answering(plan.load_balancer.vip)):
         problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")
     if problems:
-        raise HostError(
-            f"{plan.name} does not fit on this machine",
-            details=problems,
-            hint=f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file",
-        )
+        raise HostError(f"{plan.name} does not fit on this machine", details=problems, hint=hint)
     for line in warnings(plan, facts):
         note(line)
 

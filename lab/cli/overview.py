@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COMMANDS = {
-    "create": "Create a lab from a scenario and wait until it is Ready.",
+    "create": "Create a lab from a scenario or a checkpoint and wait until it is Ready.",
     "destroy": "Remove a lab: its machines, disks, networks, snapshots and files.",
     "stop": "Shut down a lab, or some of its nodes.",
     "start": "Start a stopped lab, or some of its nodes, and wait until it is Ready.",
@@ -11,6 +11,8 @@ COMMANDS = {
     "snapshot": "Keep a whole lab as it is at one moment; remove, rename and prune what was kept.",
     "snapshots": "List a lab's snapshots.",
     "restore": "Bring a lab back to a snapshot.",
+    "checkpoint": "Write a stopped lab into one file that others make the same lab from.",
+    "checkpoints": "List the checkpoints that klab has kept, or tell what is in a file.",
     "diff": "Tell which Kubernetes objects differ between two snapshots, or one and now.",
     "scale": "Let a lab grow or shrink.",
     "node": "Add, remove or replace one node.",

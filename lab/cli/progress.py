@@ -115,7 +115,7 @@ class LiveTable:
         with self._lock:
             if not event.node:
                 if event.state == "begin" and event.phase != "create":
-                    self._waiting = event.phase
+                    self._waiting = f"{event.phase} ({event.text})" if event.text else event.phase
                 return
             if event.state == "note" or event.node not in self._phase:
                 return

@@ -56,9 +56,16 @@ def finished(folder: LabFolder, plan: Plan) -> Record:
     if record.phase != "ready":
         raise Conflict(
             f"lab {folder.name!r} is half made",
-            hint=f"klab create {plan.scenario} goes on with it, klab destroy {folder.name} removes it",
+            hint=f"{again(record, plan)} goes on with it, klab destroy {folder.name} removes it",
         )
     return record
+
+
+def again(record: Record, plan: Plan) -> str:
+    """The command that goes on with a lab that is half made."""
+    if record.checkpoint:
+        return f"klab create --from FILE --name {record.name}"
+    return f"klab create {plan.scenario}"
 
 
 def _refuse_half_destroyed(folder: LabFolder, record: Record) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from lab.errors import MachineError
-from lab.machines.capture_protocol import PartKind
+from lab.errors import Conflict, MachineError
+from lab.machines.capture_protocol import Incoming, PartKind
 from lab.machines.fake_books import FakeBooks
 from lab.machines.fake_captures import FakeCaptures
 from lab.machines.protocol import NodeState
@@ -35,11 +35,13 @@ class FakeMachines:
 
     `answers` maps a command, joined by blanks, to exit code and output; `hostname`, `true`
     and `cat` work by themselves, and any other command prints nothing and succeeds. The guests
-    of the nodes in `stubborn` do not hear the power button. `keeper` keeps their captures.
+    of the nodes in `stubborn` do not hear the power button. `foreign` says that something of
+    somebody else's stands where they belong. `keeper` keeps their captures.
     """
 
     answers: ClassVar[Mapping[str, tuple[int, str]]] = {}
     stubborn: ClassVar[frozenset[str]] = frozenset()
+    foreign: ClassVar[bool] = False
     keeper: ClassVar[type[FakeCaptures]] = FakeCaptures
 
     def __init__(self, _home: Home, folder: LabFolder, plan: Plan, _record: Record, _box: Path | None) -> None:
@@ -182,6 +184,19 @@ class FakeMachines:
         behind = clock() - (float(file.read_text()) if file.exists() else 0.0)
         file.write_text(repr(clock()))
         return max(0.0, behind)
+
+    def check_adoption(self) -> None:
+        if self.foreign:
+            raise Conflict("a machine which is not this lab's stands where cp1 belongs")
+
+    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+        self.check_adoption()
+        self._books.folder.mkdir(parents=True, exist_ok=True)
+        for node in self._named(list(disks)):
+            if self._books.state(node) == NodeState.ABSENT:
+                disks[node].write(self._books.disk(node))
+                self._books.set_state(node, NodeState.STOPPED)
+            on_made(node)
 
     def captures(self) -> FakeCaptures:
         return self.keeper(self._plan, self._books)

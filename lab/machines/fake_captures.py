@@ -81,6 +81,21 @@ class FakeCaptures:
             self._books.set_state(node, NodeState.PAUSED if memory.exists() else NodeState.STOPPED)
             on_back(node)
 
+    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - it lies on none
+        (name,) = self._chosen([node])
+        if key is None and self._books.state(name) not in {NodeState.STOPPED, NodeState.CRASHED}:
+            raise MachineError(f"{name} is not off", hint=f"klab stop {self._plan.name}")
+        shutil.copyfile(self._exported(name, key), target)
+
+    def host_key(self, node: str, key: str | None = None) -> str:  # noqa: ARG002 - it is the same at any time
+        return f"fake key of {node}\n"
+
+    def weight(self, node: str, key: str | None = None) -> int:
+        return self._exported(node, key).stat().st_size
+
+    def _exported(self, node: str, key: str | None) -> Path:
+        return self._books.disk(node) if key is None else self._capture(key) / f"disk-{node}"
+
     def keys(self) -> list[str]:
         whole = [file.parent for file in self._folder.glob("*/made") if file.parent.suffix != ".begun"]
         made = {folder.name: self._made(folder) for folder in whole}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab import process
@@ -40,6 +40,17 @@ def stretches(file: Path) -> Iterator[tuple[int, bytes]]:
                 yield start, anonymous(block) if start == 0 else block
                 start += len(block)
     yield length, b""
+
+
+def write(content: Iterable[tuple[int, bytes]], file: Path) -> None:
+    """Write to a new file what `stretches` yields."""
+    with file.open("wb") as out:
+        for at, block in content:
+            if block:
+                out.seek(at)
+                out.write(block)
+            else:
+                out.truncate(at)
 
 
 def _data(handle: int, length: int) -> Iterator[tuple[int, int]]:

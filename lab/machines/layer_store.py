@@ -113,6 +113,21 @@ class LayerStore:
             raise self._missing(lowest)
         return found
 
+    def base(self, layer: str) -> Path:
+        """The file that a lowest layer lies on: the box.
+
+        Raises:
+            MachineError: there is none.
+        """
+        volume = self.volumes.get(layer)
+        if volume is None:
+            raise self._missing(layer)
+        with explained(f"{layer} cannot be looked at"):
+            below = definitions.backing_path(volume.XMLDesc())
+        if below is None:
+            raise MachineError(f"the disk {layer} lies on no box", details=[self.path(layer)])
+        return Path(below)
+
     def add_layer(self, name: str, below: str) -> None:
         """Make an empty layer over another; both by name.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING
 from lab import process
 from lab.errors import MachineError
 from lab.machines import definitions, emulator, guest_clock, transfer, up_failure
+from lab.machines.adoption import Adoption
 from lab.machines.capture_book import Book
+from lab.machines.capture_protocol import Incoming
 from lab.machines.connection import URI, connect, explained, library
-from lab.machines.inventory import Inventory, state_of, switch_on, unless_done
+from lab.machines.inventory import DEFAULT_POOL, Inventory, state_of, switch_on, unless_done
 from lab.machines.layer_keeper import LayerKeeper
+from lab.machines.layer_store import LayerStore
 from lab.machines.libvirt_captures import LibvirtCaptures
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
@@ -136,8 +139,12 @@ class LibvirtMachines:
                 mended = True
         return mended
 
-    def _prepare_box(self, vagrant: Vagrant, pool: libvirt.virStoragePool) -> None:
-        """Give Vagrant the box, and libvirt its disk, without copying either where that can be helped."""
+    def _prepare_box(self, vagrant: Vagrant, pool: libvirt.virStoragePool) -> Path:
+        """Give Vagrant the box, and libvirt its disk, without copying either where that can be helped.
+
+        Returns:
+            Where libvirt has the disk.
+        """
         disk = self._box_disk()
         info = json.loads(process.run(["qemu-img", "info", "--output=json", disk], timeout=60).stdout)
         metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": -(-info["virtual-size"] // 1024**3)}
@@ -150,6 +157,8 @@ class LibvirtMachines:
         # The name that vagrant-libvirt 0.11 looks for (action/handle_box_image.rb).
         volume = f"{self._box_name.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
         transfer.ensure_base(self._home, pool, volume, disk, link=self._realm.inside)
+        with explained("libvirt cannot say where the box lies"):
+            return Path(definitions.pool_path(pool.XMLDesc())) / volume
 
     def _box_disk(self) -> Path:
         if self._box is None:
@@ -191,7 +200,8 @@ class LibvirtMachines:
             emulator.check_reachable(wrapper)
         return wrapper
 
-    def _write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> None:
+    def _write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
+        """Write the Vagrantfile; returns what it says beyond the plan."""
         record, wrapper = self._record, self._wrapper()
         kind = "kvm" if record.accelerated else "qemu"
         with explained("libvirt cannot say which machine types it has"):
@@ -210,6 +220,7 @@ class LibvirtMachines:
                 rate=repr(record.dilation),
             )
         write_atomic(self._folder.path / "Vagrantfile", render_libvirt(plan, facts))
+        return facts
 
     def _power_on(
         self,
@@ -255,6 +266,41 @@ class LibvirtMachines:
                 f"{', '.join(silent)} did not answer ssh in time",
                 hint=f"klab logs {silent[0]} shows its console; klab create again goes on",
             )
+
+    # --- adopt ----------------------------------------------------------------------------------
+
+    def check_adoption(self) -> None:
+        inventory = self._inventory()
+        inventory.refuse_foreign(self._plan)
+        # libvirt's usual one is made where it is missing; another, of the scenario's, may be that of another host.
+        if self._plan.pool != DEFAULT_POOL:
+            inventory.box_pool(self._plan.pool)
+
+    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+        wanted = chosen(self._plan, list(disks))
+        end_orphans(self._folder.path)
+        inventory = self._inventory()
+        inventory.refuse_foreign(self._plan)
+        box_pool, lab_pool = self._prepare_host(inventory, self._plan.nodes)
+        box = self._prepare_box(self._commands(), box_pool)
+        facts = self._write_vagrantfile(lab_pool, self._plan)
+        adoption = Adoption(
+            plan=self._plan,
+            store=LayerStore(inventory),
+            facts=facts,
+            owner=self._owner,
+            box=box,
+            scratch=self._folder.path,
+            console=lambda node: self.consoles()[node.name],
+        )
+        for node in wanted:
+            if inventory.domain(node.uuid) is None:
+                with explained(f"the machine of {node.name} cannot be made"):
+                    adoption.make(node, disks[node.name])
+            self._ssh.know_by(node.name, disks[node.name].host_key)
+            on_made(node.name)
+        # Vagrant learns of them.
+        self._mend(inventory, wanted)
 
     # --- power ----------------------------------------------------------------------------------
     # Through libvirt itself: Vagrant takes 15 seconds to begin, and goes from machine to machine.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError, MachineError
-from lab.machines import definitions, images, ram_images
+from lab.machines import definitions, deltas, images, ram_images
 from lab.machines.capture_book import Book, Entry, Saved
 from lab.machines.capture_protocol import Part, PartKind, Rewrite, Room
 from lab.machines.connection import explained, library
@@ -233,6 +233,49 @@ class LibvirtCaptures:
         definition = definitions.with_disk(saved.definition, path)
         return _Return(inventory.connection, inventory.domain(node.uuid), definition, image, xml)
 
+    # --- disks for elsewhere ----------------------------------------------------------------------
+
+    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:
+        store = LayerStore(self._inventory())
+        top, _ = self._exported(node, key)
+        layers = [Path(store.path(name)) for name in store.chain(top)]
+        base = store.base(layers[-1].name)
+        copies = [target.with_name(f"{target.name}.{number}") for number in range(len(layers))]
+        try:
+            # A member of libvirt's group may not read what QEMU's user writes.
+            if not all(os.access(file, os.R_OK) for file in (*layers, base)):
+                base, layers = box.absolute(), _fetched(store, layers, box, copies)
+            deltas.write(layers[0], base, target)
+        except OSError as error:
+            why = [f"{error.strerror}: {error.filename}"]
+            raise MachineError(f"the disk of {node} cannot be copied", details=why) from error
+        finally:
+            for file in copies:
+                file.unlink(missing_ok=True)
+
+    def host_key(self, node: str, key: str | None = None) -> str:
+        return self._ssh.bare_host_keys(self._exported(node, key)[1])
+
+    def weight(self, node: str, key: str | None = None) -> int:
+        store = LayerStore(self._inventory())
+        return sum(store.size(name) for name in store.chain(self._exported(node, key)[0]))
+
+    def _exported(self, node: str, key: str | None) -> tuple[str, str]:
+        """The layer that holds a disk, by file name, and by which lines ssh knows its host keys."""
+        if key is not None:
+            saved = self._book.entry(key).nodes.get(node)
+            if saved is None:
+                raise MachineError(f"capture {key} does not hold {node}")
+            return saved.disk, saved.host_key
+        domain = self._domains(chosen(self._plan, [node]))[node]
+        with explained(f"the disk of {node} cannot be looked at"):
+            if domain.isActive():
+                raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
+            disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
+        if disk is None:
+            raise MachineError(f"{node} has no disk")
+        return Path(disk.path).name, self._ssh.host_keys(node)
+
     # --- what there is ----------------------------------------------------------------------------
 
     def keys(self) -> list[str]:
@@ -304,6 +347,14 @@ class _Return:
         self.connection.defineXML(self.definition)
         if self.image:
             self.connection.restoreFlags(self.image, self.image_xml, library().VIR_DOMAIN_SAVE_PAUSED)
+
+
+def _fetched(store: LayerStore, layers: Sequence[Path], box: Path, copies: Sequence[Path]) -> list[Path]:
+    """Copies of layers through libvirtd, the uppermost first; the lowest lies on klab's own copy of the box."""
+    for layer, copy, below in zip(reversed(layers), reversed(copies), (box, *reversed(copies)), strict=False):
+        images.write(store.download(layer.name), copy)
+        images.lay_on(copy, below.absolute())
+    return list(copies)
 
 
 def _suspend(name: str, domain: libvirt.virDomain) -> float:

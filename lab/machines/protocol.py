@@ -6,13 +6,13 @@ that needs neither. One contract suite (tests/contract) runs against all that ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from lab.machines.capture_protocol import Captures
+from lab.machines.capture_protocol import Captures, Incoming
 from lab.process import Completed
 from lab.waiting import Deadline
 
@@ -160,6 +160,30 @@ class Machines(Protocol):
 
         Raises:
             MachineError, ProgramError, ProgramTimeout: the guest does not take it.
+        """
+        ...
+
+    def check_adoption(self) -> None:
+        """Make sure that `adopt` has nothing in its way; changes nothing.
+
+        Raises:
+            HostError: this provider cannot do it.
+            Conflict: something that is not this lab's holds a name, UUID or network it needs.
+        """
+        ...
+
+    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+        """Make the machines of these nodes, off, with disks that come from elsewhere; one that exists is left as it is.
+
+        A machine exists only with its whole disk, so that the same call goes on after a kill.
+
+        Args:
+            disks: by node what its machine is to have.
+            on_made: called with each node whose machine is there.
+
+        Raises:
+            Conflict, HostError: as `check_adoption`, and as `up`.
+            MachineError: a disk is not what klab wrote, or a machine cannot be made.
         """
         ...
 

@@ -56,6 +56,14 @@ class Ssh:
         """The lines of known_hosts that are about a node; see sshd(8). Empty where it is not known yet."""
         return "".join(line for line in self._known() if self._is_about(line, node))
 
+    def bare_host_keys(self, lines: str) -> str:
+        """Lines of known_hosts without whom they are about, so that another lab can know a node by them."""
+        return "".join(line.partition(" ")[2] for line in lines.splitlines(keepends=True))
+
+    def know_by(self, node: str, bare: str) -> None:
+        """Let a node be known by host keys of which `bare_host_keys` has left out whose they are."""
+        self.know(node, "".join(f"{self._alias(node)} {line}" for line in bare.splitlines(keepends=True)))
+
     def know(self, node: str, lines: str) -> None:
         """Let a node be known by these lines alone: part of what goes back with its disk."""
         old = self._known()

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lab import process
 from lab.errors import Conflict, MachineError, ProgramError
 from lab.machines import guest_clock, up_failure
+from lab.machines.capture_protocol import Incoming
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
 from lab.machines.provider_steps import chosen, clear_books, machine_folder, press_until_off, refuse_absent
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant import Vagrant
 from lab.machines.vagrant_home import box_name
-from lab.machines.virtualbox_captures import VirtualBoxCaptures
+from lab.machines.virtualbox_captures import VirtualBoxCaptures, no_checkpoints
 from lab.plan import Plan
 from lab.process import Completed
 from lab.render.vagrantfile import VirtualBoxFacts, domain_name, render_virtualbox
@@ -241,6 +242,12 @@ class VirtualBoxMachines:
 
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
         return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
+
+    def check_adoption(self) -> None:
+        raise no_checkpoints()
+
+    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
 
     def captures(self) -> VirtualBoxCaptures:
         return VirtualBoxCaptures(self._plan, _manage, self._infos)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from lab.errors import MachineError, NotFound, ProgramError
+from lab.errors import HostError, MachineError, NotFound, ProgramError
 from lab.machines import images
 from lab.machines.capture_protocol import Part, PartKind, Rewrite, Room
 from lab.machines.provider_steps import chosen, together
@@ -98,6 +98,14 @@ def _shots(found: ElementTree.Element, folder: Path, chains: Mapping[str, tuple[
     )
     for child in found.findall(f"{NAMESPACE}Snapshots/{NAMESPACE}Snapshot"):
         yield from _shots(child, folder, chains)
+
+
+def no_checkpoints() -> HostError:
+    """That a lab's disks cannot go to another machine, nor come from one."""
+    return HostError(
+        "checkpoints are made on libvirt only; VirtualBox cannot do it yet",
+        hint="klab snapshot keeps this lab's state; klab create makes the lab from its scenario anywhere",
+    )
 
 
 class VirtualBoxCaptures:
@@ -191,6 +199,15 @@ class VirtualBoxCaptures:
             on_back(name)
 
         together(bring_back, list(machines))
+
+    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
+
+    def host_key(self, node: str, key: str | None = None) -> str:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
+
+    def weight(self, node: str, key: str | None = None) -> int:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
 
     def keys(self) -> list[str]:
         """The snapshots that every machine of the lab has, oldest first."""

@@ -1,5 +1,5 @@
 """Snapshots: a whole lab at one moment, kept and brought back as one thing.
 
-`take`, `restore`, `remove` and `checkpoint` act, under the lab's lock and a journal that `recover`
+`take`, `restore` and `remove` act, under the lab's lock and a journal that `recover`
 reads after a kill. `manifest`, `tree`, `names` and `check` are pure.
 """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.cluster.create import OpenMachines
+from lab.cluster.create import OpenMachines, again
 from lab.cluster.events import Event, Journal
 from lab.cluster.https import Reach, direct
 from lab.errors import Conflict, HostError, Interrupted, LabError
@@ -114,11 +114,11 @@ def opened(lab: Lab) -> Iterator[Session]:
     with lab.folder.lock():
         session = open_session(lab)
         if session.record.phase != "ready":
-            done, again = {
-                "creating": ("half made", f"klab create {lab.plan.scenario} goes on with it"),
+            done, hint = {
+                "creating": ("half made", f"{again(session.record, lab.plan)} goes on with it"),
                 "destroying": ("half destroyed", f"klab destroy -y {lab.folder.name} finishes that"),
             }.get(session.record.phase, (session.record.phase, "klab status"))
-            raise Conflict(f"lab {lab.folder.name!r} is {done}", hint=again)
+            raise Conflict(f"lab {lab.folder.name!r} is {done}", hint=hint)
         finish(session)
         yield session
 

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 
 from lab.catalog import Catalog
-from lab.errors import HostError, MachineError, NotFound
+from lab.errors import Conflict, HostError, MachineError, NotFound
 from lab.machines import definitions, provider_steps
 from lab.machines import libvirt as module
 from lab.machines.connection import library
@@ -487,3 +487,21 @@ def test_a_stranger_under_the_nodes_uuid_is_not_removed(make_host: Callable[...,
     host.machines().remove("w1", print)
     host.machines().power_off(["w1"])
     assert host.domain("w1").isActive()
+
+
+# --- disks from elsewhere -----------------------------------------------------------------------------
+
+
+def test_what_stands_in_the_way_of_disks_from_elsewhere_is_told_before(make_host: Callable[..., Host]) -> None:
+    host = make_host()
+    host.machines().check_adoption()
+    with pytest.raises(HostError, match="no storage pool called 'fast'"):
+        host.machines(replace(host.plan, pool="fast")).check_adoption()
+    stranger = host.plan.node("w1")
+    assert stranger is not None
+    xml = domain_xml(host.plan, stranger, 5).replace(RECORD.id, "00000000-70ce-456d-a4d8-2e6b37ed0cff")
+    host.connection.defineXML(xml)
+    with pytest.raises(Conflict, match="stands where w1 belongs"):
+        host.machines().check_adoption()
+    assert host.connection.listAllNetworks() == []
+    assert host.connection.listAllStoragePools() == []

@@ -46,3 +46,12 @@ def test_the_file_is_left_alone_where_nothing_changes(ssh: Ssh, known: Path) -> 
     before = known.stat().st_ino
     ssh.know("w1", "demo-w1 key one\n")
     assert known.stat().st_ino == before
+
+
+def test_another_lab_knows_a_node_by_the_same_keys(ssh: Ssh, known: Path) -> None:
+    bare = ssh.bare_host_keys("other-w1 key one\nother-w1 key two\n")
+    assert bare == "key one\nkey two\n"
+    ssh.know_by("w1", bare)
+    assert ssh.host_keys("w1") == "demo-w1 key one\ndemo-w1 key two\n"
+    ssh.know_by("w1", "")
+    assert ssh.host_keys("w1") == ""

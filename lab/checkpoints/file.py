@@ -1,0 +1,344 @@
+"""A checkpoint as one file: a tar whose every byte follows from its manifest, which is its first member.
+
+    klab-checkpoint.json          the manifest, see `lab.checkpoints.format`
+    klab-checkpoint.json.sha256   its digest, as sha256sum -c takes it
+    pki/... ssh/...               the lab's keys
+    nodes/NODE.qcow2.gz           what distinguishes a node's disk from the box's
+    box/...                       the box's files, unless they were left out
+
+tar unpacks it. klab does not: it reads the manifest, reckons where each member must lie, and compares the
+header there with the one that it would have written. So no name of a member leads anywhere, what lies between
+members is zeros, and a file that was cut off or changed is told before anything of it is used.
+Source of the format: POSIX.1-1988 (ustar), by Python's tarfile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from lab.checkpoints.format import Checkpoint, Member, damaged, from_json, to_json
+from lab.checkpoints.pack import pack, unpack
+from lab.errors import Conflict, HostError, NotFound, UsageError
+
+MANIFEST = "klab-checkpoint.json"
+SUM = f"{MANIFEST}.sha256"
+PARTIAL = ".partial"
+MODE = 0o600  # it holds private keys
+BLOCK = 1 << 20
+_SECTOR = tarfile.BLOCKSIZE
+_END = bytes(2 * _SECTOR)
+_MOST_MANIFEST = 16 << 20
+
+OnBytes = Callable[[int], None]
+
+
+def _header(name: str, size: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, MODE
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % _SECTOR)
+
+
+def _sum(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _beginning(manifest: bytes) -> bytes:
+    """All that stands before the first member."""
+    told = _sum(manifest)
+    parts = (_header(MANIFEST, len(manifest)), manifest, _padding(len(manifest)))
+    return b"".join((*parts, _header(SUM, len(told)), told, _padding(len(told))))
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFile:
+    """A checkpoint in a file.
+
+    `digest` is the SHA-256 of its manifest, and so stands for all of it. `start` is where its first member begins.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    digest: str
+    start: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes the file must have."""
+        members = self.checkpoint.members
+        return self.start + sum(_SECTOR + m.size + len(_padding(m.size)) for m in members) + len(_END)
+
+    def verify(self, on_bytes: OnBytes) -> None:
+        """Read all of it and compare.
+
+        Raises:
+            UsageError: it is not what its manifest says.
+            OSError: it cannot be read.
+        """
+        at = self.start
+        with self.path.open("rb") as file:
+            for member in self.checkpoint.members:
+                file.seek(at)
+                if file.read(_SECTOR) != _header(member.name, member.size):
+                    raise damaged(f"{member.name} is not where it should be")
+                digest, left = hashlib.sha256(), member.size
+                while left and (block := file.read(min(BLOCK, left))):
+                    digest.update(block)
+                    left -= len(block)
+                    on_bytes(len(block))
+                if digest.hexdigest() != member.sha256:
+                    raise damaged(f"{member.name} has changed: its digest is {digest.hexdigest()}, not {member.sha256}")
+                if file.read(len(_padding(member.size))) != _padding(member.size):
+                    raise damaged(f"something stands behind {member.name}")
+                at += _SECTOR + member.size + len(_padding(member.size))
+            if file.read(len(_END) + 1) != _END:
+                raise damaged("its end is not the end")
+
+    def write(self, member: Member, target: Path, on_bytes: OnBytes) -> None:
+        """Write a member to a new file, unpacked.
+
+        Raises:
+            UsageError: it has changed since it was verified.
+            OSError: it cannot be read or written.
+        """
+        part = _Part(self.path, self._start(member), member.size)
+        with part, target.open("wb") as out:
+            target.chmod(MODE)
+            try:
+                for block in unpack(part, member.content) if member.packed else iter(lambda: part.read(BLOCK), b""):
+                    out.write(block)
+                    on_bytes(len(block))
+            except ValueError as error:
+                raise damaged(f"{member.name} cannot be unpacked: {error}") from error
+
+    def _start(self, member: Member) -> int:
+        at = self.start + _SECTOR
+        for each in self.checkpoint.members:
+            if each == member:
+                return at
+            at += each.size + len(_padding(each.size)) + _SECTOR
+        raise KeyError(member.name)
+
+
+class _Part(io.RawIOBase):
+    """A stretch of a file."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        super().__init__()
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(start)
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        block = self._file.read(min(len(buffer), self._left)) or b""
+        buffer[: len(block)] = block
+        self._left -= len(block)
+        return len(block)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_checkpoint(path: Path) -> CheckpointFile:
+    """Read the manifest of a checkpoint, and see that the file is as long as that says.
+
+    Raises:
+        NotFound: there is no such file.
+        UsageError: it is no checkpoint, of a newer klab, cut off or damaged.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path} is no file", hint="klab checkpoint makes one")
+        with path.open("rb") as file:
+            found = _read(path, file)
+        length = path.stat().st_size
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", hint="klab checkpoint makes one, klab checkpoints lists") from None
+    if length < found.size:
+        raise damaged(f"it is cut off: {length} bytes of {found.size}")
+    if length > found.size:
+        raise damaged(f"it has {length - found.size} bytes too many")
+    return found
+
+
+def _read(path: Path, file: BinaryIO) -> CheckpointFile:
+    first = file.read(_SECTOR)
+    try:
+        member = tarfile.TarInfo.frombuf(first, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError):
+        raise _stranger(path) from None
+    if member.name != MANIFEST or not 0 < member.size <= _MOST_MANIFEST:
+        raise _stranger(path)
+    manifest = file.read(member.size)
+    if len(manifest) < member.size:
+        raise damaged("it is cut off within its manifest")
+    try:
+        text = manifest.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise damaged(f"its manifest: {error}") from error
+    beginning = _beginning(manifest)
+    file.seek(0)
+    whole = file.read(len(beginning)) == beginning
+    # Another format may be told otherwise than by a digest in this place.
+    checkpoint = from_json(text)
+    if not whole:
+        raise damaged("its manifest has changed, or is cut off")
+    return CheckpointFile(path, checkpoint, hashlib.sha256(manifest).hexdigest(), len(beginning))
+
+
+def _stranger(path: Path) -> UsageError:
+    return UsageError(f"{path} is not a checkpoint", hint="klab checkpoint makes one; klab create NAME takes scenarios")
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes a checkpoint beside its target; `seal` gives it its name. `scratch` is a folder on the same disk."""
+
+    def __init__(self, draft: Path, scratch: Path, target: Path) -> None:
+        self.scratch = scratch
+        self._target = target
+        self._draft = draft
+        self._file = draft.open("w+b")
+        draft.chmod(MODE)
+        self._members: list[Member] = []
+        self._room = 0
+
+    def begin(self, draft: Checkpoint) -> None:
+        """Make room for the manifest. `draft` has all members by name; sizes and digests are not known yet."""
+        longest = [Member(m.name, (1 << 50) - 1, "f" * 64, (1 << 50) - 1) for m in draft.members]
+        self._room = len(to_json(replace(draft, members=tuple(longest))))
+        self._file.seek(len(_beginning(bytes(self._room))))
+
+    def add(self, member: str, source: BinaryIO, on_bytes: OnBytes) -> Member:
+        """Write what is read as a member, packed where its name says so.
+
+        `on_bytes` is told how many bytes of the source have been read since the last time.
+        """
+        start = self._file.tell()
+        self._file.seek(_SECTOR, os.SEEK_CUR)
+        content, stored, digest = 0, 0, hashlib.sha256()
+
+        def count(size: int) -> None:
+            nonlocal content
+            content += size
+            on_bytes(size)
+
+        packed = Member(member, 0, "", 0).packed
+        for block in pack(source, count) if packed else _blocks(source, count):
+            self._file.write(block)
+            digest.update(block)
+            stored += len(block)
+        self._file.write(_padding(stored))
+        end = self._file.tell()
+        self._file.seek(start)
+        self._file.write(_header(member, stored))
+        self._file.seek(end)
+        made = Member(member, stored, digest.hexdigest(), content)
+        self._members.append(made)
+        return made
+
+    def seal(self, draft: Checkpoint) -> CheckpointFile:
+        """Write the manifest and let the file have its name, once all of it is on disk."""
+        self._file.write(_END)
+        checkpoint = replace(draft, members=tuple(self._members))
+        # Blanks at its end are nothing to JSON.
+        manifest = to_json(checkpoint).encode("ascii").ljust(self._room)
+        self._file.seek(0)
+        self._file.write(_beginning(manifest))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._draft.replace(self._target)
+        _to_disk(self._target.parent)
+        start = len(_beginning(manifest))
+        return CheckpointFile(self._target, checkpoint, hashlib.sha256(manifest).hexdigest(), start)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _blocks(source: BinaryIO, on_bytes: OnBytes) -> Iterator[bytes]:
+    while block := source.read(BLOCK):
+        on_bytes(len(block))
+        yield block
+
+
+def _to_disk(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[Writer]:
+    """Write a checkpoint to `target`, which stays as it is, or absent, until all of it is on disk.
+
+    A folder beside it, `.NAME.partial`, holds what is not finished. What a kill leaves in it, the next try removes.
+
+    Raises:
+        Conflict: another klab writes to the same file.
+        HostError: nothing can be written there.
+    """
+    scratch = target.parent / f".{target.name}{PARTIAL}"
+    try:
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise HostError(
+            f"nothing can be written to {target.parent}",
+            details=[f"{error.strerror}: {error.filename}"],
+            hint="-o FILE says where the checkpoint goes",
+        ) from error
+    try:
+        if not _locked(handle, scratch):
+            raise Conflict(f"another klab is writing {target}", hint="wait for it to end")
+        _empty(scratch.iterdir())
+        writer = Writer(scratch / "checkpoint.tar", scratch, target)
+        try:
+            yield writer
+        finally:
+            writer.close()
+            shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, folder: Path) -> bool:
+    """Whether nobody else holds the folder, which may just have been removed by who held it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _empty(files: Iterable[Path]) -> None:
+    for file in files:
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink()

@@ -1,0 +1,23 @@
+"""klab checkpoints"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(files: tuple[Path, ...], as_json: bool) -> None:
+    """List the checkpoints that klab destroy --keep-snapshots has kept, or tell what is in some files.
+
+    \b
+    Examples:
+      klab checkpoints
+      klab checkpoints lesson-3.klab --json
+    """
+    from lab.cli.checkpoint_flow import run_list
+
+    run_list(files, as_json=as_json)

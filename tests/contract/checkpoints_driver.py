@@ -1,0 +1,199 @@
+"""Checkpoints of a lab of two tiny nodes, in a process of their own that a test can kill.
+
+python -m contract.checkpoints_driver HOME NAME BOX STEP...
+
+A step is a word and what it is about: `checkpoint=FILE`. After `kill=CALL`, or `kill=CALL:N+SECONDS`, the process is
+killed when klab does that call, the Nth time, or so many seconds later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from contract.guests import NODES, answers, note, recall
+from contract.labs import DILATION, Lab, make_lab
+
+from lab.boxes import store
+from lab.boxes.store import Box
+from lab.checkpoints import create
+from lab.checkpoints.create import Request, create_from, plan_of
+from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
+from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.errors import LabError
+from lab.machines import enter_host_network, open_machines
+from lab.machines.adoption import Adoption
+from lab.machines.capture_protocol import PartKind
+from lab.machines.layer_store import LayerStore
+from lab.machines.protocol import HostProfile
+from lab.machines.vagrant import Vagrant
+from lab.planfile import from_json, to_json
+from lab.snapshots import session
+from lab.snapshots.restore import restore
+from lab.snapshots.take import take
+from lab.store import Home
+from lab.waiting import Deadline, poll
+
+SECONDS = 300
+SEAT = 4
+# klab's own steps, and where they are done.
+CALLS: dict[str, tuple[Any, str]] = {
+    "begin": (Writer, "begin"),
+    "add": (Writer, "add"),
+    "seal": (Writer, "seal"),
+    "verify": (CheckpointFile, "verify"),
+    "put": (create, "put"),
+    "write": (CheckpointFile, "write"),
+    "wrap": (store, "write_libvirt_box"),
+    "folder": (create, "_write_folder"),
+    "secrets": (create, "_write_secrets"),
+    "make": (Adoption, "make"),
+    "place": (Adoption, "_place"),
+    "define": (LayerStore, "define"),
+    "start": (create, "start"),
+}
+
+
+def say(what: str, value: object) -> None:
+    print(json.dumps([what, value]), flush=True)  # noqa: T201 - its parent reads this
+
+
+def kill_at(words: str) -> None:
+    """Die at a call: CALL, CALL:N for the Nth, +SECONDS after."""
+    call, _, after = words.partition("+")
+    name, _, number = call.partition(":")
+    owner, method = CALLS[name]
+    original, left = getattr(owner, method), int(number or 1)
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def called(*args: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            threading.Timer(float(after), die).start() if after else die()
+        return original(*args, **options)
+
+    setattr(owner, method, called)
+
+
+def shelved(home: Home, box: Path) -> Box:
+    """The tiny box as `klab box build` would have left it."""
+    name, digest = "tiny-k8s-1.35.4", store.digest_file(box.parent / store.DISK)
+    folder = store.folder_of(home, name, digest)
+    if not (folder / store.MANIFEST).exists():
+        folder.mkdir(parents=True)
+        shutil.copyfile(box.parent / store.DISK, folder / store.DISK)
+        (folder / store.CONTENTS).write_text("nothing\n")
+        files = {file.name: store.describe_file(file) for file in folder.iterdir()}
+        store.write_manifest(Box(name, digest, "i", "1.35.4", "tiny", 1.0, 1024, folder, files))
+    return store.read_box(folder)
+
+
+def made(home: Home, name: str, box: Path) -> Lab:
+    lab = make_lab(home, name, nodes=2, provider="libvirt", box=box, seat=SEAT)
+    if not (lab.folder.path / "plan.json").exists():
+        shelf = shelved(home, box)
+        (lab.folder.path / "plan.json").write_text(to_json(lab.plan))
+        (lab.folder.path / "scenario.yaml").write_text("version: 1\n")
+        lab.folder.update_record(box=shelf.folder.name)
+    return lab
+
+
+def from_checkpoint(home: Home, name: str, file: Path) -> create.Made:
+    found = open_checkpoint(file)
+    profile = HostProfile(accelerated=False, factor=1.0, dilation=DILATION)
+    return create_from(
+        Request(home, found, plan_of(found.checkpoint, name), "libvirt", profile, open_machines, SECONDS)
+    )
+
+
+def opened(home: Home, name: str) -> Lab:
+    """The lab as it stands on disk."""
+    folder = home.lab(name)
+    return Lab(home, folder, from_json((folder.path / "plan.json").read_text()), None)
+
+
+def main() -> None:
+    root, name, box, *steps = sys.argv[1:]
+    home = Home(Path(root))
+    enter_host_network(home)
+    for step in steps:
+        word, _, about = step.partition("=")
+        try:
+            _do(home, name, Path(box), word, about)
+        except LabError as error:
+            say("error", [type(error).__name__, error.message, *error.details])
+
+
+def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
+    match word:
+        case "kill":
+            kill_at(about)
+            return
+        case "up":
+            lab = made(home, name, box)
+            lab = Lab(home, lab.folder, lab.plan, shelved(home, box).vagrant_box)
+            machines = lab.open()
+            machines.up(Deadline.after(SECONDS), print)
+            machines.drop_seeds()
+            lab.folder.update_record(phase="ready")
+            return
+        case "from":
+            done = from_checkpoint(home, name, Path(about))
+            say(word, [done.already, sorted(done.power.running)])
+            return
+        case "exists":
+            say(word, home.lab(name).exists)
+            return
+        case "boxes":
+            say(word, [each.digest for each in store.list_boxes(home)])
+            return
+        case "kept":
+            say(word, [str(file) for file in kept(home)])
+            return
+    lab = opened(home, name)
+    machines = lab.open()
+    desk = session.Lab(home, lab.folder, lab.plan, open_machines)
+    match word:
+        case "note":
+            note(machines, about)
+        case "disks":
+            # Of their disks alone: RAM is empty after a boot.
+            texts = [recall(machines, node)[PartKind.DISK] for node in NODES]
+            say(word, sorted({text.partition(" of ")[0] for text in texts}))
+        case "checkpoint":
+            say(word, take_checkpoint(desk, "lesson", Path(about), replaces=True).size)
+        case "take":
+            take(desk, about)
+        case "restore":
+            restore(desk, about)
+        case "up again":
+            machines.up(Deadline.after(SECONDS), print)
+        case "keep":
+            say(word, [str(each.path) for each in keep_snapshots(desk)])
+        case "stop":
+            machines.stop(NODES, Deadline.after(SECONDS))
+        case "start":
+            machines.start(NODES)
+            for node in NODES:
+                poll(lambda n=node: answers(machines, n), Deadline.after(SECONDS))  # type: ignore[misc]
+        case "states":
+            say(word, sorted({state.value for state in machines.states().values()}))
+        case "vagrant":
+            say(word, Vagrant(lab.folder.path).status())
+        case "destroy":
+            machines.destroy(print)
+            say("leftovers", machines.leftovers())
+            lab.folder.remove()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""A lab of fake machines that can be written into a checkpoint: its box is in the store, its keys are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.boxes import store
+from lab.boxes.store import Box
+from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.secrets import load_or_make
+from lab.machines.capture_protocol import PartKind
+from lab.machines.fake import FakeMachines
+from lab.plan import Plan
+from lab.store import Home, LabFolder
+
+BOX_NAME = "debian-13-k8s-1.35.4"
+
+
+def shelved_box(home: Home, content: bytes = b"box") -> Box:
+    """A box as a build leaves it, with a disk of that content, a hundred thousand times."""
+    work = home.boxes / "making"
+    work.mkdir(parents=True)
+    (work / store.DISK).write_bytes(content * 100_000)
+    (work / store.LIBVIRT).write_bytes(b"the same, wrapped")
+    (work / store.KUBECTL).write_bytes(b"a program")
+    (work / store.PACKAGES).write_text("")
+    (work / store.CONTENTS).write_text("a file\n")
+    digest = store.digest_file(work / store.DISK)
+    files = {file.name: store.describe_file(file) for file in sorted(work.iterdir())}
+    folder = store.folder_of(home, BOX_NAME, digest)
+    work.rename(folder)
+    box = Box(BOX_NAME, digest, "inputs", "1.35.4", "debian-13", 1.0, 8192, folder, files)
+    store.write_manifest(box)
+    return box
+
+
+def shelve(home: Home, folder: LabFolder, plan: Plan) -> Box:
+    """Give a lab on disk what a real one has beside its machines; each disk holds its node's name."""
+    box = shelved_box(home)
+    folder.update_record(box=box.folder.name)
+    (folder.path / "scenario.yaml").write_text("version: 1\nname: demo\n")
+    load_or_make(folder)
+    write_kubeconfig(folder, plan)
+    machines = FakeMachines(home, folder, plan, folder.record(), None)
+    for node in plan.nodes:
+        machines.write(node.name, PartKind.DISK, f"disk of {node.name}")
+    return box
+
+
+def flipped(file: Path, at: int) -> None:
+    """Change the lowest bit of a byte."""
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)

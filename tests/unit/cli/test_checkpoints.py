@@ -1,0 +1,321 @@
+"""klab checkpoint, checkpoints, create --from, destroy --keep-snapshots: what a person reads and a program gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_lab import lab_on_disk
+from support.shelved import flipped, shelve
+
+from lab.boxes import store
+from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
+from lab.cli import app, create_flow
+from lab.cli import checkpoint_flow as flow
+from lab.errors import Interrupted
+from lab.machines.capture_protocol import PartKind
+from lab.machines.fake import FakeMachines
+from lab.machines.fake_captures import FakeCaptures
+from lab.machines.hostcheck import HostFacts, Route
+from lab.machines.protocol import HostProfile
+from lab.store import Home, LabFolder
+
+pytestmark = pytest.mark.usefixtures("quick_watch")
+
+Klab = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def klab(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Klab:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*words: str, code: int = 0) -> tuple[str, str]:
+        got = app.run(words)
+        out, err = capsys.readouterr()
+        assert got == code, err
+        return out, err
+
+    return run
+
+
+@pytest.fixture
+def demo(home: Path) -> LabFolder:
+    """A lab without a cluster, of two machines that are off."""
+    folder, plan = lab_on_disk(Home(home), control_planes=1, workers=1, bootstrap="none")
+    shelve(Home(home), folder, plan)
+    FakeMachines(Home(home), folder, plan, folder.record(), None).power_off(["cp1", "w1"])
+    return folder
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> HostFacts:
+    return host(monkeypatch)
+
+
+def host(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> HostFacts:
+    """A host of that size, on which fake machines are made."""
+    known: dict[str, Any] = {"memory": 32_000, "cpus": 8, "disk": 100.0, "disk_path": Path("/"), "routes": ()}
+    made = HostFacts(**{**known, **changes})
+    for module in (flow, create_flow):
+        monkeypatch.setattr(module, "host_facts", lambda _home: made)
+    monkeypatch.setattr(flow, "probe_host", lambda *_: HostProfile(accelerated=True, factor=1.0, dilation=1.0))
+    monkeypatch.setattr(flow, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
+    return made
+
+
+@pytest.fixture
+def student(demo: LabFolder, klab: Klab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: HostFacts) -> Path:
+    """A checkpoint, seen from another home."""
+    klab("checkpoint", "lesson-3")
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path / "student"))
+    return Path("lesson-3.klab").absolute()
+
+
+def there(home: Path | None = None) -> list[str]:
+    return [folder.name for folder in (Home(home) if home else Home.default()).existing()]
+
+
+# --- checkpoint ---------------------------------------------------------------------------------------
+
+
+def test_it_says_where_the_file_is_and_what_is_in_it(klab: Klab, demo: LabFolder, tmp_path: Path) -> None:
+    out, err = klab("checkpoint", "lesson-3")
+    file = tmp_path / "here" / "lesson-3.klab"
+    assert out == ""
+    assert "demo: checkpoint lesson-3 written after 0:0" in err
+    assert str(file) in err
+    assert "it holds the lab's private keys" in err
+    assert "klab create --from lesson-3.klab makes the lab" in err
+    assert "w1: pack done" in err
+    open_checkpoint(file).verify(lambda _size: None)
+
+
+def test_programs_get_events_and_a_result(klab: Klab, demo: LabFolder, tmp_path: Path) -> None:
+    out, _ = klab("checkpoint", "demo", "lesson-3", "-o", str(tmp_path / "x.klab"), "--without-box", "--json")
+    *events, result = (json.loads(line) for line in out.splitlines())
+    assert ("w1", "pack", "done") in {(e["event"]["node"], e["event"]["phase"], e["event"]["state"]) for e in events}
+    told = result["checkpoint"]
+    assert (result["lab"], told["name"], told["with_box"]) == ("demo", "lesson-3", False)
+    assert told["size"] == Path(told["file"]).stat().st_size
+    assert told["nodes"] == ["cp1", "w1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "what is the checkpoint to be called?"),
+        (("demo",), 2, "what is the checkpoint to be called?"),
+        (("a", "b"), 2, "a checkpoint needs one name"),
+        (("a/b",), 2, "cannot be a checkpoint's name"),
+        (("there",), 4, "exists"),
+        (("a", "-o", "/none/a.klab"), 2, "there is no folder"),
+        (("a", "-o", "."), 2, "is a folder"),
+    ],
+)
+def test_mistakes(klab: Klab, demo: LabFolder, words: tuple[str, ...], code: int, said: str) -> None:
+    Path("there.klab").write_text("")
+    _, err = klab("checkpoint", *words, code=code)
+    assert said in err
+    assert "hint: " in err
+    assert [file.name for file in Path().iterdir()] == ["there.klab"]
+
+
+def test_a_lab_that_runs_is_refused(klab: Klab, demo: LabFolder) -> None:
+    klab("start")
+    _, err = klab("checkpoint", "lesson-3", code=4)
+    assert "klab stop demo first" in err
+    klab("stop", "--force")
+    klab("checkpoint", "lesson-3")
+    assert "--force replaces it" in klab("checkpoint", "lesson-3", code=4)[1]
+    klab("checkpoint", "lesson-3", "--force")
+
+
+def interrupted(*_: object, **__: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_nothing(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, method in ((Writer, "add"), (FakeCaptures, "weight")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, interrupted)
+            _, err = klab("checkpoint", "lesson-3", code=Interrupted.exit_code)
+        assert "the lab has not been touched" in err
+        assert list(Path().iterdir()) == []
+
+
+# --- create --from ------------------------------------------------------------------------------------
+
+
+def test_a_lab_from_a_file(klab: Klab, student: Path) -> None:
+    out, err = klab("create", "--from", str(student))
+    assert "demo: 2 nodes on fake, hardware virtualization" in err
+    for line in ("verify done", "box done", "cp1: disk done", "w1: start done"):
+        assert line in err
+    assert "demo, from checkpoint lesson-3, is up after 0:0" in err
+    assert "klab ssh demo cp1" in out
+    assert there() == ["demo"]
+    assert "disks" in klab("timeline")[0]
+    out, err = klab("create", "--from", str(student))
+    assert "demo was there already and is up after" in err
+
+
+def test_programs_get_the_new_lab(klab: Klab, student: Path) -> None:
+    out, _ = klab("create", "--from", str(student), "--name", "mine", "--json")
+    *events, result = (json.loads(line) for line in out.splitlines())
+    assert ("", "verify", "done") in {(e["event"]["node"], e["event"]["phase"], e["event"]["state"]) for e in events}
+    assert (result["lab"], result["already"], result["warnings"]) == ("mine", False, [])
+    assert result["running"] == ["cp1", "w1"]
+    assert result["checkpoint"]["name"] == "lesson-3"
+    assert [node["name"] for node in result["nodes"]] == ["cp1", "w1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--name", "Not A Name"), 2, "cannot have this name"),
+        (("--seat", "1"), 2, "has its seat already"),
+        (("1m2w",), 2, "one of both"),
+        (("--provider", "virtualbox"), 5, "on VirtualBox yet"),
+        (("--timeout", "soon"), 2, "'soon' is not a duration"),
+    ],
+)
+def test_mistakes_with_a_file(klab: Klab, student: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    _, err = klab("create", "--from", str(student), *words, code=code)
+    assert said in err
+    assert "hint: " in err
+    assert there() == []
+
+
+def test_neither_a_scenario_nor_a_file(klab: Klab) -> None:
+    assert "one of both" in klab("create", code=2)[1]
+    assert "there is no file" in klab("create", "--from", "none.klab", code=3)[1]
+    Path("scenario.yaml").write_text("version: 1\n")
+    assert "is not a checkpoint" in klab("create", "--from", "scenario.yaml", code=2)[1]
+
+
+def test_a_damaged_file(klab: Klab, student: Path) -> None:
+    found = open_checkpoint(student)
+    flipped(student, found._start(found.checkpoint.member("nodes/w1.qcow2.gz")))
+    _, err = klab("create", "--from", str(student), code=2)
+    assert "nodes/w1.qcow2.gz has changed" in err
+    assert there() == []
+    assert store.list_boxes(Home.default()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"memory": 100}, "GiB RAM"),
+        ({"cpus": 1}, "has 2 CPUs, this host has 1"),
+        ({"disk": 0.0}, "what is in the checkpoint needs"),
+    ],
+)
+def test_a_host_that_is_too_small(
+    klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
+    host(monkeypatch, **changes)
+    _, err = klab("create", "--from", str(student), code=5)
+    assert "demo does not fit on this machine" in err
+    assert said in err
+    assert there() == []
+
+
+def test_a_network_that_is_in_use(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = open_checkpoint(student).checkpoint.plan
+    host(monkeypatch, routes=(Route(plan.networks.cidr, "virbr7"),))
+    _, err = klab("create", "--from", str(student), code=5)
+    assert "overlaps the host's route" in err
+    assert "through virbr7" in err
+    assert there() == []
+
+
+def test_the_lab_itself_is_in_the_way(klab: Klab, student: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLAB_HOME", str(home))
+    assert "exists and is not from this checkpoint" in klab("create", "--from", str(student), code=4)[1]
+    assert "has the same machines" in klab("create", "--from", str(student), "--name", "twin", code=4)[1]
+    assert there() == ["demo"]
+
+
+def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFile, "verify", interrupted)
+        _, err = klab("create", "--from", str(student), code=Interrupted.exit_code)
+        assert "nothing of the lab has been made yet" in err
+        assert there() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeMachines, "adopt", interrupted)
+        _, err = klab("create", "--from", str(student), "--name", "mine", code=Interrupted.exit_code)
+    assert f"klab create --from {student} --name mine again goes on from here" in err
+    assert there() == ["mine"]
+    klab("create", "--from", str(student), "--name", "mine")
+
+
+def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeMachines, "adopt", interrupted)
+        klab("create", "--from", str(student), "--name", "1m2w", code=Interrupted.exit_code)
+    _, err = klab("create", "1m2w", code=4)
+    assert "lab '1m2w' is half made from a checkpoint" in err
+    assert "klab create --from FILE --name 1m2w goes on with it" in err
+
+
+# --- the list, destroy --keep-snapshots ---------------------------------------------------------------
+
+
+def test_the_list(klab: Klab, demo: LabFolder, student: Path) -> None:
+    assert "no checkpoint is kept" in klab("checkpoints")[1]
+    Path("other").write_text("nothing")
+    out, _ = klab("checkpoints", str(student), "other")
+    assert out.splitlines()[1].split()[:2] == ["lesson-3", "demo"]
+    assert "in it" in out.splitlines()[1]
+    assert "DAMAGED" in out.splitlines()[2]
+    assert "other is not a checkpoint" in out.splitlines()[2]
+    found = json.loads(klab("checkpoints", str(student), "other", "--json")[0])["checkpoints"]
+    assert (found[0]["name"], found[0]["with_box"]) == ("lesson-3", True)
+    assert found[1]["file"] == "other"
+
+
+def test_destroy_keeps_the_snapshots_and_one_of_them_is_a_lab_again(
+    klab: Klab, demo: LabFolder, home: Path, facts: HostFacts
+) -> None:
+    klab("start")
+    klab("snapshot", "lesson-1")
+    klab("snapshot", "lesson-2")
+    _, err = klab("destroy", "-y", "--keep-snapshots")
+    assert "lesson-1 is kept: " in err
+    assert "klab create --from demo-lesson-2 makes a lab of the last" in err
+    assert "demo is gone" in err
+    assert there() == []
+    out, _ = klab("checkpoints")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["lesson-1", "lesson-2"]
+    assert "needs debian-13-k8s-1.35.4@" in out
+    klab("create", "--from", "demo-lesson-2")
+    plan = open_checkpoint(flow.kept(Home(home))[1]).checkpoint.plan
+    machines = FakeMachines(Home(home), demo, plan, demo.record(), None)
+    assert machines.read("w1", PartKind.DISK) == "disk of w1"
+    _, err = klab("box", "rm", "debian-13-k8s-1.35.4", code=4)
+
+
+def test_what_cannot_be_written_leaves_the_lab(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no snapshot to keep" in klab("destroy", "-y", "--keep-snapshots", code=4)[1]
+    klab("snapshot", "lesson-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "seal", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        assert "No space left" in klab("destroy", "-y", "--keep-snapshots", code=5)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "seal", interrupted)
+        klab("destroy", "-y", "--keep-snapshots", code=Interrupted.exit_code)
+    assert there() == ["demo"]
+    assert demo.record().phase == "ready"
+    assert "lesson-1" in klab("snapshots")[0]
+    assert flow.kept(Home.default()) == []
+
+
+def test_without_the_option_nothing_is_kept(klab: Klab, demo: LabFolder) -> None:
+    klab("snapshot", "lesson-1")
+    klab("destroy", "-y")
+    assert "no checkpoint is kept" in klab("checkpoints")[1]
