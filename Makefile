@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 KLAB := $(CURDIR)/$(BIN)/klab
 PYTEST := $(BIN)/python -m pytest
+SLOWEST := --durations=15 --durations-min=5
 
 .PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
 
@@ -40,9 +41,9 @@ fix: ## Repair what ruff can repair
 test: install ## Every test: unit, contract, integration, end to end
 	@$(MAKE) check
 	tools/as-root $(KLAB) box build
-	$(PYTEST) -v tests/contract
-	$(PYTEST) -v tests/integration
-	$(PYTEST) -v tests/e2e
+	$(PYTEST) -v $(SLOWEST) tests/contract
+	$(PYTEST) -v $(SLOWEST) tests/integration
+	$(PYTEST) -v $(SLOWEST) tests/e2e
 
 test-unit: ## Unit and golden tests
 	$(PYTEST) -n 2 tests/unit tests/golden
@@ -58,7 +59,7 @@ test-e2e: ## A real lab; builds the box if there is none
 
 test-ha: install ## Three control planes: power loss, quorum, reboot, replacement; over an hour when emulated
 	tools/as-root $(KLAB) box build
-	$(PYTEST) -v tests/ha
+	$(PYTEST) -v $(SLOWEST) tests/ha
 
 soak: install ## Fifty rounds of snapshot and restore of a lab at work, and what is rarer; hours when emulated
 	tools/as-root $(KLAB) box build

@@ -50,8 +50,8 @@ def test_broken_nodes_are_found_and_repaired(lab: Lab) -> None:
     lab.on(
         "w2",
         "systemctl stop chrony; date -s '+30 seconds' > /dev/null; rm /etc/cni/net.d/10-flannel.conflist; "
-        # 88 %: at 90 % the kubelet evicts pods and reports DiskPressure for five of the guests' minutes.
-        "set -- $(df --output=size,avail -k / | tail -n 1); fallocate -l $(( $2 - $1 * 12 / 100 ))K /filler",
+        # 82 %: from 84 % on the kubelet evicts pods and reports DiskPressure for five of the guests' minutes.
+        "set -- $(df --output=size,avail -k / | tail -n 1); fallocate -l $(( $2 - $1 * 17 / 100 ))K /filler",
     )
     lab.kubectl("delete", "secret", "-n", "kube-system", "--field-selector=type=bootstrap.kubernetes.io/token")
     found = await_findings(

@@ -12,9 +12,12 @@ from lab.plan import Node, Plan
 
 SOON_DAYS = 30.0
 APART_SECONDS = 1.0
-FULL_PERCENT = 90
-# Where the kubelet begins to delete images (kubelet configuration, imageGCHighThresholdPercent).
-IMAGE_GC_PERCENT = 85
+NEARLY_FULL_PERCENT = 80
+# Where the kubelet deletes images and evicts pods: with less than 15 % available to images (kubernetes.io,
+# "Node-pressure Eviction", imagefs.available), which on one disk is before 10 % of everything. df does not count
+# what is reserved for root, so its 84 are that 85.
+EVICTION_PERCENT = 84
+FULL_INODES_PERCENT = 90
 WORKING = ("active", "reloading")
 
 
@@ -110,18 +113,19 @@ def _swap(case: Case, _before: Before) -> Iterator[Finding]:
 def _disk(case: Case, _before: Before) -> Iterator[Finding]:
     for node, report in case.reported:
         used, inodes = report.disk or 0, report.inodes or 0
-        if max(used, inodes) > FULL_PERCENT:
-            what = "its disk is full"
-        elif used >= IMAGE_GC_PERCENT:
-            what = f"its disk is nearly full: from {IMAGE_GC_PERCENT} % on the kubelet deletes images"
+        # Only a person can say what may go: the command shows what takes most.
+        repair = case.ssh(node.name, "sudo du -axh / | sort -h | tail -n 20")
+        if used >= EVICTION_PERCENT or inodes > FULL_INODES_PERCENT:
+            what = "its disk is full: the kubelet deletes images and evicts pods"
+        elif used >= NEARLY_FULL_PERCENT:
+            what = f"its disk is nearly full: from {EVICTION_PERCENT} % on the kubelet deletes images and evicts pods"
         elif "DiskPressure" in case.seen(node.name).pressures:
-            what = "the kubelet reports DiskPressure and evicts pods"
+            what = "the kubelet still reports DiskPressure, and takes no pods: it waits five minutes once there is room"
+            repair = case.look_again
         else:
             continue
         free = (report.free or 0) // 1024
         seen = f"{used} % of the disk and {inodes} % of its inodes are used, {free} MiB are free"
-        # Only a person can say what may go: the command shows what takes most.
-        repair = case.ssh(node.name, "sudo du -axh / | sort -h | tail -n 20")
         yield Finding("disk", node.name, what, seen, repair, causes=True)
 
 
