@@ -26,7 +26,7 @@ lab: install ## From a fresh machine to three Ready nodes
 		'.venv/bin/klab kubectl 1m2w -- get pods -A   kubectl, pointed at the lab' \
 		'.venv/bin/klab destroy 1m2w                everything gone again'
 
-check: ## Lint, types, layers, generated docs, unit and golden tests: under a minute
+check: ## Lint, types, layers, generated docs, unit and golden tests: a minute or two
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
