@@ -8,6 +8,7 @@ BIN := .venv/bin
 KLAB := $(CURDIR)/$(BIN)/klab
 PYTEST := $(BIN)/python -m pytest
 SLOWEST := --durations=15 --durations-min=5
+SIDE_BY_SIDE := -n 2
 
 .PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
 
@@ -32,21 +33,21 @@ check: ## Lint, types, layers, generated docs, unit and golden tests: a minute o
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
-	$(PYTEST) -q -n 2 tests/unit tests/golden
+	$(PYTEST) -q $(SIDE_BY_SIDE) tests/unit tests/golden
 
 fix: ## Repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 test: install ## Every test: unit, contract, integration, end to end
-	@$(MAKE) check
+	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/contract
 	$(PYTEST) -v $(SLOWEST) tests/integration
 	$(PYTEST) -v $(SLOWEST) tests/e2e
 
 test-unit: ## Unit and golden tests
-	$(PYTEST) -n 2 tests/unit tests/golden
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/golden
 
 test-contract: ## The Machines contract: the fake, and real libvirt with tiny VMs
 	$(PYTEST) tests/contract
