@@ -14,9 +14,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from lab.store import Home
 from support.host import HostView, look_at_host
@@ -158,3 +161,29 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
 def adopt(home: Path, scenario: str, name: str) -> Lab:
     """A lab that was created before, in a KLAB_HOME that is there."""
     return Lab(home, scenario, name, look_at_host())
+
+
+def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+    scenario: str,
+    name: str,
+    make: Callable[[Lab], int] = Lab.create,
+) -> Iterator[Lab]:
+    """The body of a session's fixture: one lab, made by `make`, which returns klab's exit code, and destroyed."""
+    # Half an hour without a word would look like a hang: what is said here goes past pytest's capture.
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        if kept := os.environ.get("KLAB_TEST_HOME"):
+            # A lab that is there already, in the KLAB_HOME that it names, and stays: for whoever works on these tests.
+            yield adopt(Path(kept), scenario, name)
+            return
+        found = prepare(Path(tmp_path_factory.mktemp("klab", numbered=False)), scenario, name)
+        try:
+            code = make(found)
+            assert code == 0, f"klab create ended with {code}; its messages are above"
+        except BaseException:
+            found.destroy()
+            raise
+    yield found
+    found.destroy()

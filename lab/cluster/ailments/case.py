@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.cluster.facts import ClusterFacts, NodeFacts
-from lab.cluster.inside import NodeReport
+from lab.cluster.inside import NodeReport, Process
 from lab.plan import Node, Plan
 
 
@@ -68,6 +68,11 @@ class Case:
     @property
     def reported(self) -> tuple[tuple[Node, NodeReport], ...]:
         return tuple((n, self.reports[n.name]) for n in self.plan.nodes if n.name in self.reports)
+
+    def process(self, node: str, name: str) -> Process | None:
+        """A program on a node; None where it does not run, or the node did not report."""
+        report = self.reports.get(node)
+        return report.processes.get(name) if report else None
 
     @property
     def balancing(self) -> tuple[Node, ...]:

@@ -17,10 +17,9 @@ RESTART_KUBELET = "sudo systemctl restart kubelet"
 
 def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
     """What there is to see of a static pod that does not answer, and what brings it back."""
-    report = case.reports.get(node)
-    if report is None:
+    if node not in case.reports:
         return "", cause(before, node, f"klab reboot --force {case.lab} {node}")
-    process = report.processes.get(pod)
+    process = case.process(node, pod)
     if process is not None and process.works:
         return f"; asked there a moment later, {pod} answers", cause(before, node, case.look_again)
     if process is not None and process.young:
@@ -39,8 +38,7 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
 
 def mirrored(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
     """As `revived`, for a static pod that the API calls not ready: that is stale where its program answers itself."""
-    processes = case.reports[node].processes if node in case.reports else {}
-    process, kubelet = processes.get(pod), processes.get("kubelet")
+    process, kubelet = case.process(node, pod), case.process(node, "kubelet")
     if process is None or not process.works:
         return revived(case, node, pod, before)
     # The kubelet tells the API, some time after either has started.

@@ -102,7 +102,7 @@ def _token(case: Case, _before: Before) -> Iterator[Finding]:
 def _nodes(case: Case, before: Before) -> Iterator[Finding]:
     for node in case.running:
         seen = case.seen(node.name)
-        kubelet = case.reports[node.name].processes.get("kubelet") if node.name in case.reports else None
+        kubelet = case.process(node.name, "kubelet")
         young = kubelet is not None and kubelet.young
         repair = cause(before, node.name, case.look_again if young else case.ssh(node.name, RESTART_KUBELET))
         if seen.registered is False:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from lab.catalog import Catalog
-from lab.cli import app
 from lab.cluster import certificates, validity
 from lab.cluster.certificates import Renewal, Renewed
 from lab.cluster.validity import Entry, Survey
@@ -25,17 +24,6 @@ from lab.store import Home, Record
 
 CLOCK = datetime.datetime(2027, 5, 4, 12, tzinfo=datetime.UTC)
 Klab = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def klab(capsys: pytest.CaptureFixture[str]) -> Klab:
-    def run(*words: str, code: int = 0) -> tuple[str, str]:
-        got = app.run(words)
-        out, err = capsys.readouterr()
-        assert got == code, err
-        return out, err
-
-    return run
 
 
 @pytest.fixture

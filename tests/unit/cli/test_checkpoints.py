@@ -13,8 +13,8 @@ from support.shelved import flipped, shelve
 
 from lab.boxes import store
 from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
-from lab.cli import app, create_flow
 from lab.cli import checkpoint_flow as flow
+from lab.cli import create_flow
 from lab.errors import Interrupted
 from lab.machines.capture_protocol import PartKind
 from lab.machines.fake import FakeMachines
@@ -29,17 +29,11 @@ Klab = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
-def klab(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Klab:
+def klab(klab: Klab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Klab:
+    """As everywhere, in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def run(*words: str, code: int = 0) -> tuple[str, str]:
-        got = app.run(words)
-        out, err = capsys.readouterr()
-        assert got == code, err
-        return out, err
-
-    return run
+    return klab
 
 
 @pytest.fixture

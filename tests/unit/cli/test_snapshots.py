@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from support.fake_lab import lab_on_disk
 
-from lab.cli import app
 from lab.cli.snapshot_flow import _drawn
 from lab.errors import Conflict, Interrupted
 from lab.machines.capture_protocol import PartKind
@@ -30,17 +29,6 @@ from lab.store import Home, LabFolder
 pytestmark = pytest.mark.usefixtures("quick_watch")
 
 Klab = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def klab(capsys: pytest.CaptureFixture[str]) -> Klab:
-    def run(*words: str, code: int = 0) -> tuple[str, str]:
-        got = app.run(words)
-        out, err = capsys.readouterr()
-        assert got == code, err
-        return out, err
-
-    return run
 
 
 def make(home: Path, name: str) -> LabFolder:
@@ -387,17 +375,22 @@ def test_names_complete(klab: Klab, home: Path, plain: LabFolder) -> None:
 # --- what a killed klab has left ----------------------------------------------------------------------------------
 
 
+def kill(home: Path, method: str, words: list[str]) -> None:
+    """klab, killed where it asks the machines for something."""
+    code = (
+        "import os, signal; from lab.machines.fake_captures import FakeCaptures; from lab.cli import app\n"
+        f"FakeCaptures.{method} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"app.run({words})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"KLAB_HOME": str(home)}, capture_output=True)
+    assert done.returncode == -9, done.stderr
+
+
 @pytest.fixture
 def killed(klab: Klab, home: Path, plain: LabFolder) -> LabFolder:
     """A lab whose machines stand still: klab was killed while it saved them."""
     klab("snapshot", "a")
-    code = (
-        "import os, signal; from lab.machines.fake_captures import FakeCaptures; from lab.cli import app\n"
-        "FakeCaptures.capture = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "app.run(['snapshot', 'b'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"KLAB_HOME": str(home)}, capture_output=True)
-    assert done.returncode == -9, done.stderr
+    kill(home, "capture", ["snapshot", "b"])
     assert set(machines(home, plain).states().values()) == {NodeState.PAUSED}
     return plain
 
@@ -418,13 +411,7 @@ def test_the_next_command_takes_it_back_and_says_so(
 
 def test_what_takes_its_time_is_said_before(klab: Klab, home: Path, plain: LabFolder) -> None:
     klab("snapshot", "a")
-    code = (
-        "import os, signal; from lab.machines.fake_captures import FakeCaptures; from lab.cli import app\n"
-        "FakeCaptures.revert = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "app.run(['restore', 'a'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"KLAB_HOME": str(home)}, capture_output=True)
-    assert done.returncode == -9, done.stderr
+    kill(home, "revert", ["restore", "a"])
     assert klab("snapshots")[1] == (
         "plain: an unfinished restore is brought to its end first\n"
         "plain: an unfinished restore was finished; klab status plain shows how the cluster is\n"
