@@ -115,7 +115,7 @@ def create(
         journal = Journal(folder.events, listener)
         journal.add("", "create", "begin", "again" if already else "")
         machines = open_machines(home, folder, request.plan, record, request.box_vagrant)
-        _Creation(folder, request, machines, journal, record, fresh=not already).run()
+        _Creation(folder, request, machines, journal, record).run()
         folder.update_record(phase="ready")
         journal.add("", "create", "done")
     return Created(folder, request.plan, time.monotonic() - began, already and record.phase == "ready")
@@ -181,14 +181,13 @@ class _Creation:
     """One run of create, over one lab."""
 
     def __init__(
-        self, folder: LabFolder, request: Request, machines: Machines, journal: Journal, record: Record, *, fresh: bool
+        self, folder: LabFolder, request: Request, machines: Machines, journal: Journal, record: Record
     ) -> None:
         self.folder = folder
         self.plan = request.plan
         self.request = request
         self.machines = machines
         self.record = record
-        self.fresh = fresh
         self.watch = Watch(folder, request.plan, machines, journal, deadline(record, request.timeout))
 
     def run(self) -> None:
@@ -230,9 +229,8 @@ class _Creation:
         if self.plan.bootstrap != "full":
             return
         api = Api(self.folder, self.plan)
-        readiness = Readiness(self.plan, api, self.machines, fresh=self.fresh)
-        # A lab that was Ready before: an answer of each kubelet proves as much as its next lease, and at once.
-        first, *others = readiness.requirements(leases=self.record.phase == "creating")
+        readiness = Readiness(self.plan, api, self.machines)
+        first, *others = readiness.requirements()
         self.watch.require(first)
         if self.plan.kubernetes.cni == "flannel":
             self.watch.apply("pod network", api, flannel_manifest(self.plan))

@@ -170,7 +170,7 @@ def await_ready(watch: Watch, nodes: Sequence[str]) -> None:
     first: they are judged by change, and only a kubelet that lives renews one.
     """
     api = Api(watch.folder, watch.plan)
-    readiness = Readiness(watch.plan, api, watch.machines, fresh=False, nodes=nodes)
+    readiness = Readiness(watch.plan, api, watch.machines, nodes=nodes)
     for requirement in readiness.requirements(remembered=True):
         watch.require(requirement, readiness)
 

@@ -36,34 +36,31 @@ class Requirement:
 class Readiness:
     """The requirements of one lab, over one wait.
 
-    `fresh` says that no node existed when the wait began: then a lease that exists at all is
-    younger than that. Otherwise one must be renewed while klab looks. `nodes` are the names of
-    those that count, all of the plan when left out: a lab can be used while a node is off.
+    `nodes` are the names of those that count, all of the plan when left out: a lab can be used
+    while a node is off.
     """
 
-    def __init__(
-        self, plan: Plan, api: Api, machines: Machines, *, fresh: bool, nodes: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, api: Api, machines: Machines, *, nodes: Sequence[str] | None = None) -> None:
         self._plan = plan
         self._nodes = tuple(n for n in plan.nodes if nodes is None or n.name in nodes)
         self._api = api
         self._machines = machines
         # As last seen: by node, "" when Ready, else why not.
         self.conditions: dict[str, str] = {}
-        self._first_leases: dict[str, str] | None = {} if fresh else None
+        self._first_leases: dict[str, str] | None = None
         self._resolving: set[str] = set()
 
     @property
     def _control_planes(self) -> tuple[Node, ...]:
         return tuple(n for n in self._nodes if n.is_control_plane)
 
-    def requirements(self, *, leases: bool = True, remembered: bool = False) -> list[Requirement]:
+    def requirements(self, *, remembered: bool = False) -> list[Requirement]:
         """All of them, in the order in which they come true.
 
         Args:
-            leases: whether each node's lease must be renewed.
-            remembered: the API server may believe what it was told before the machines went off;
-                then the leases come before whatever else is asked.
+            remembered: the API server may believe what it was told before the machines went off.
+                Then each node's lease must be renewed before whatever else is asked. Otherwise the
+                answer of its kubelet proves as much, and at once: a lease is renewed every ten seconds.
         """
         ask_pods = "klab kubectl -- get pods -A -o wide"
         cni = self._plan.kubernetes.cni != "none"
@@ -83,15 +80,13 @@ class Readiness:
         etcd = Requirement("every etcd member is healthy", self.etcd, ask_pods)
         dns = Requirement("cluster DNS answers on every node", self.dns, f"klab doctor {self._plan.name} tells why")
         found = [answers]
-        if leases and remembered:
+        if remembered:
             found.append(renewed)
         found.append(nodes)
         if cni:
             # Without a pod network neither DNS nor any pod can run: that part is the student's.
             found.append(pods)
         found.append(kubelets)
-        if leases and not remembered:
-            found.append(renewed)
         if self._plan.load_balancer is not None:
             found.append(etcd)
         if cni:

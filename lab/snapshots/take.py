@@ -124,7 +124,7 @@ def not_ready(session: Session, power: Power) -> tuple[str, ...]:
     if session.plan.bootstrap != "full" or not power.running:
         return ()
     api = Api(session.lab.folder, session.plan)
-    readiness = Readiness(session.plan, api, session.machines, fresh=False, nodes=power.running)
+    readiness = Readiness(session.plan, api, session.machines, nodes=power.running)
     missing: list[str] = []
 
     def ready() -> bool:

@@ -64,8 +64,8 @@ class Verification:
         if not self._full:
             return together(watch, [Requirement("every machine answers ssh", self._silent, "klab logs NODE")])
         api = Api(lab.folder, lab.plan)
-        readiness = Readiness(lab.plan, api, self._session.machines, fresh=False, nodes=self._nodes)
-        first, *others = readiness.requirements(leases=False)
+        readiness = Readiness(lab.plan, api, self._session.machines, nodes=self._nodes)
+        first, *others = readiness.requirements()
 
         def answers() -> list[str]:
             missing = first.probe()
