@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import snapshots as module
+from bench.create import ready_at
 from bench.measure import Pair
 from bench.snapshots import (
     ALL,
@@ -53,6 +54,16 @@ SINGLE = Measured("single", 1, 1, {FREEZE: [1.0], DD: [1.0], BACK: [25.0], VIRSH
 
 def told(pair: Pair) -> tuple[float, str]:
     return round(pair.ratio, 2), pair.verdict
+
+
+def test_the_moment_when_every_node_was_ready_is_read_from_the_events() -> None:
+    began, done = (
+        {"event": {"time": at, "phase": "every node is Ready", "state": state}}
+        for at, state in ((5.0, "begin"), (9.5, "done"))
+    )
+    assert ready_at([{"event": {"time": 1.0, "phase": "create", "state": "begin"}}, began, done]) == 9.5
+    with pytest.raises(ValueError, match="no event"):
+        ready_at([began])
 
 
 def test_medians_are_set_against_each_other_each_with_what_is_wanted() -> None:
