@@ -12,7 +12,7 @@ from support.ready_lab import ReadyLab
 
 from lab.cluster.api import UnreachableError
 from lab.cluster.etcd import Etcd
-from lab.cluster.ready import Readiness
+from lab.cluster.ready import Readiness, dns_question
 from lab.errors import NotReadyInTime
 from lab.machines.protocol import NodeState
 from lab.snapshots import take as module
@@ -20,7 +20,7 @@ from lab.snapshots.restore import restore
 from lab.snapshots.take import take
 from lab.snapshots.verify import Agreement
 
-NSLOOKUP = "busybox nslookup kubernetes.default.svc.cluster.local 10.96.0.10"
+NSLOOKUP = " ".join(dns_question("10.96.0.10"))
 STATUS = "/v3/maintenance/status"
 
 
