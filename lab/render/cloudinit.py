@@ -20,6 +20,10 @@ from lab.render.secrets import Secrets
 
 USER = "vagrant"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
+# Several control planes that shut down together take etcd from one another's API servers, which then
+# wait for it until they are killed: after 90 seconds by default. They keep nothing that could be lost.
+CONTAINERS_DROP_IN = "/etc/systemd/system/cri-containerd-.scope.d/10-klab.conf"
+CONTAINERS_STOP_SECONDS = 20
 
 
 def render_seed(
@@ -95,6 +99,8 @@ def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool, joining: boo
     if plan.bootstrap == "none":
         return files
     files += _mirrors(plan)
+    if node.is_control_plane:
+        files.append((CONTAINERS_DROP_IN, f"[Scope]\nTimeoutStopSec={CONTAINERS_STOP_SECONDS}\n", "0644"))
     if plan.bootstrap == "prepared":
         if plan.kubernetes.cni == "flannel":
             files.append((CNI_FILE, render_cni(), "0644"))

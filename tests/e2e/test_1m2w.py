@@ -107,6 +107,11 @@ def test_nothing_was_restarted(lab: Lab, by_node: dict[str, dict[str, str]]) -> 
                 assert status["restartCount"] == 0, pod["metadata"]["name"]
 
 
+def test_a_control_plane_that_shuts_down_does_not_wait_long_for_its_containers(lab: Lab) -> None:
+    shown = lab.on("cp1", "systemctl show 'cri-containerd-*.scope' --property TimeoutStopUSec --value")
+    assert set(shown.split()) == {"20s"}
+
+
 def test_no_secret_of_the_seed_is_left(lab: Lab) -> None:
     folder = lab.folder
     token = (folder / "pki" / "token").read_text().split(".")[1]
