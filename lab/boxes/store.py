@@ -18,6 +18,7 @@ made from the older keep it.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -161,7 +162,9 @@ def read_box(folder: Path) -> Box:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BoxError(
-            f"the manifest of box {folder.name} is damaged", details=[f"{file}: {error}"], hint=f"rm -r {folder}"
+            f"the manifest of box {folder.name} is damaged",
+            details=[f"{file}: {error}"],
+            hint=f"rm -r {shlex.quote(str(folder))}",
         ) from error
 
 
@@ -391,8 +394,11 @@ def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:
     if name in box.files:
         return box
     partial = box.folder / f"{name}{PARTIAL}"
-    make(partial)
-    partial.replace(box.folder / name)
+    try:
+        make(partial)
+        partial.replace(box.folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
     complete = replace(box, files={**box.files, name: describe_file(box.folder / name)})
     write_manifest(complete)
     return complete

@@ -32,7 +32,7 @@ from lab.errors import BoxError, ClusterError, Conflict, LabError
 from lab.machines.capture_protocol import Incoming
 from lab.machines.protocol import HostProfile, NodeState
 from lab.plan import Plan
-from lab.planfile import from_json, to_json
+from lab.planfile import read, to_json
 from lab.scenario import check_name
 from lab.store import Home, LabFolder, Record, write_atomic
 
@@ -126,8 +126,8 @@ def refuse_conflict(home: Home, plan: Plan, file: CheckpointFile) -> Record | No
 
 def _uuids(folder: LabFolder) -> set[str]:
     try:
-        return {node.uuid for node in from_json((folder.path / "plan.json").read_text()).nodes}
-    except (LabError, OSError):
+        return {node.uuid for node in read(folder.path / "plan.json").nodes}
+    except LabError:
         return set()  # a damaged lab; what it has in libvirt is looked at later
 
 
