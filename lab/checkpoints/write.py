@@ -25,9 +25,10 @@ from lab.checkpoints.format import (
     box_member,
     check_checkpoint_name,
     disk_member,
+    is_secret,
 )
 from lab.checkpoints.progress import Progress
-from lab.errors import BoxError, Conflict, HostError, UsageError
+from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.machines.capture_protocol import PartKind
 from lab.snapshots.check import digest_problems, part_problems
 from lab.snapshots.digest import digests
@@ -129,7 +130,7 @@ def _kept_target(folder: Path, session: Session, manifest: Manifest) -> Path:
 
 
 def _is_of(file: Path, manifest: Manifest) -> bool:
-    with contextlib.suppress(UsageError):
+    with contextlib.suppress(LabError, OSError):  # what cannot be read may be anything, and is left
         there = open_checkpoint(file).checkpoint
         return (there.lab_id, there.snapshot) == (manifest.lab_id, manifest.id)
     return False
@@ -241,8 +242,10 @@ def _write(session: Session, order: Order) -> CheckpointFile:
 def _secrets(session: Session) -> dict[str, bytes]:
     """By member the lab's keys and certificates."""
     root = session.lab.folder.path
-    files = [file for part in SECRETS for file in sorted((root / part).glob("[A-Za-z0-9]*")) if file.is_file()]
-    return {str(file.relative_to(root)): file.read_bytes() for file in files if file.name != KNOWN_HOSTS}
+    files = {f"{part}/{file.name}": file for part in SECRETS for file in sorted((root / part).glob("*"))}
+    # What a person or an editor has left beside them (id_ed25519~) is none of klab's.
+    mine = {name: file for name, file in files.items() if is_secret(name) and file.is_file()}
+    return {name: file.read_bytes() for name, file in mine.items() if file.name != KNOWN_HOSTS}
 
 
 def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Checkpoint:

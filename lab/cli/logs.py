@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -40,8 +41,9 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
     file = machines.consoles()[node.name]
     try:
         with file.open("rb") as console:
-            text = console.read()
-            sys.stdout.write("\n".join(text.decode("utf-8", "replace").replace("\r", "").split("\n")[-lines:]))
+            text = console.read().decode("utf-8", "replace").replace("\r", "")
+            # The last line has an end, or is still being printed.
+            sys.stdout.write("".join(re.findall(r"[^\n]*\n|[^\n]+$", text)[-lines:]))
             sys.stdout.flush()
             while follow:
                 time.sleep(0.3)
