@@ -49,6 +49,8 @@ PACKAGES = {
     "gcc": "gcc libc6-dev",
     "VBoxManage": "virtualbox",
 }
+# ... and what none does, or none that fits.
+ELSEWHERE = {"kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others"}
 
 
 # Daemons: held, since Python complains of a child that is forgotten while it runs.
@@ -75,14 +77,14 @@ def find(program: str) -> str:
     """The full path of `program`.
 
     Raises:
-        HostError: it is not installed; the hint names the Debian package.
+        HostError: it is not installed; the hint names the Debian package, or another way to it.
     """
     # Debian keeps sbin out of an ordinary user's PATH; half of what klab starts lives there.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
     found = shutil.which(program, path=path)
     if found is None:
-        package = PACKAGES.get(program, program)
-        raise HostError(f"{program} is not installed", hint=f"sudo apt-get install {package}")
+        hint = ELSEWHERE.get(program) or f"sudo apt-get install {PACKAGES.get(program, program)}"
+        raise HostError(f"{program} is not installed", hint=hint)
     return found
 
 

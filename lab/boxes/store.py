@@ -212,12 +212,18 @@ def check_box(box: Box) -> None:
     _raise(box, problems)
 
 
-def ensure_vmdk(box: Box) -> Box:
+def ensure_vmdk(home: Home, box: Box) -> Box:
     """The box with its VMDK, made from the disk where it does not exist yet (some 40 seconds).
 
     Raises:
         ProgramError: qemu-img failed.
+        Conflict: another klab builds or puts a box.
     """
+    with Cache(home.cache).lock():
+        return _with_vmdk(read_box(box.folder))
+
+
+def _with_vmdk(box: Box) -> Box:
     return _ensure(box, VMDK, lambda target: write_vmdk(box.disk, target))
 
 
@@ -232,16 +238,15 @@ def vagrant_box(home: Home, box: Box, provider: str) -> Path:
     Raises:
         BoxError: the box is damaged.
         ProgramError: the VMDK cannot be made.
+        Conflict: another klab builds or puts a box.
     """
     check_box(box)
     if provider == "libvirt":
         return box.vagrant_box
     with Cache(home.cache).lock():
-        box = ensure_vmdk(read_box(box.folder))
-        return (
-            _ensure(box, VIRTUALBOX, lambda target: write_virtualbox_box(box.vmdk, target, box.virtual_mib)).folder
-            / VIRTUALBOX
-        )
+        box = _with_vmdk(read_box(box.folder))
+        _ensure(box, VIRTUALBOX, lambda target: write_virtualbox_box(box.vmdk, target, box.virtual_mib))
+    return box.folder / VIRTUALBOX
 
 
 def verify(home: Home, box: Box) -> None:
@@ -351,17 +356,20 @@ def prune(home: Home) -> list[str]:
 
     Returns:
         The names of the removed folders.
+
+    Raises:
+        Conflict: another klab builds or puts a box, and what is half there is its.
     """
     removed = []
     seen: set[str] = set()
-    for box in list_boxes(home):
-        if box.name in seen and not _labs_of(home, box) and not _kept_on(home, box):
-            remove(home, box)
-            removed.append(box.folder.name)
-        seen.add(box.name)
-    if home.boxes.is_dir():
-        for folder in sorted(home.boxes.iterdir()):
-            if folder.is_dir() and (_is_partial(folder) or not (folder / MANIFEST).exists()):
+    with Cache(home.cache).lock():
+        for box in list_boxes(home):
+            if box.name in seen and not _labs_of(home, box) and not _kept_on(home, box):
+                remove(home, box)
+                removed.append(box.folder.name)
+            seen.add(box.name)
+        for folder in sorted(home.boxes.glob("*/")):
+            if _is_partial(folder) or not (folder / MANIFEST).exists():
                 shutil.rmtree(folder)
                 removed.append(folder.name)
     return removed

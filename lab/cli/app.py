@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lab.cli.output import note, show_error
 from lab.cli.overview import COMMANDS, HELP
-from lab.errors import LabError, UsageError, refusal
+from lab.errors import HostError, LabError, UsageError, refusal
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -170,6 +171,10 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
     if (refused := refusal(error, hint=REFUSED_HINT)) is not None:
         show_error(refused)
         return refused.exit_code
+    if isinstance(error, FileNotFoundError) and _stands_nowhere():
+        gone = HostError("the folder that you stand in is gone", hint="cd to another, and try again")
+        show_error(gone)
+        return gone.exit_code
     return _bug(error, arguments)
 
 
@@ -177,6 +182,15 @@ def _from_click(error: click.ClickException) -> LabError:
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "klab"
     message = error.format_message().strip().rstrip(".")
     return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help shows how it is used")
+
+
+def _stands_nowhere() -> bool:
+    """Whether the working directory was deleted, as that of a lab is with the lab."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _reader_is_gone() -> bool:

@@ -55,7 +55,7 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
         built = build_box(home, catalog, name, version, tell, rebuild=rebuild)
         if vmdk:
             tell("disk for VirtualBox")
-            built = ensure_vmdk(built)
+            built = ensure_vmdk(home, built)
     report = _describe(built)
     if rebuild and before:
         report["rebuilt"] = _compare(before[0], built)

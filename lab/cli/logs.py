@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -9,6 +10,8 @@ import time
 import click
 
 from lab.errors import NotFound, UsageError
+
+FOLLOW_SECONDS = 0.3
 
 
 @click.command()
@@ -46,7 +49,9 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
             sys.stdout.write("".join(re.findall(r"[^\n]*\n|[^\n]+$", text)[-lines:]))
             sys.stdout.flush()
             while follow:
-                time.sleep(0.3)
+                time.sleep(FOLLOW_SECONDS)
+                if os.fstat(console.fileno()).st_size < console.tell():
+                    console.seek(0)  # a new console: the node was started again
                 sys.stdout.write(console.read().decode("utf-8", "replace").replace("\r", ""))
                 sys.stdout.flush()
     except FileNotFoundError:

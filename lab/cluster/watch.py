@@ -236,7 +236,7 @@ class PowerOn:
         except LabError as error:
             self.error = error
         except Exception as error:
-            self.error = refusal(error, hint="make room or give yourself the right there; klab create again goes on")
+            self.error = refusal(error, hint="make room or give yourself the right there; the same again goes on")
             self.error = self.error or ClusterError(
                 f"powering on failed unexpectedly: {error!r}", hint="run again with --debug"
             )

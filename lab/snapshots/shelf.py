@@ -47,7 +47,8 @@ class Shelf:
             try:
                 found.append(self._read(file.stem))
             except LabError as error:
-                damaged.append(Damaged(file.stem, error.message))
+                if file.exists():  # else another klab has just removed it
+                    damaged.append(Damaged(file.stem, error.message))
         return sorted(found, key=lambda m: m.created), damaged
 
     def manifests(self) -> list[Manifest]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import process
+from lab.errors import HostError
 
 # More than a pipe holds.
 TALKS = "for i in range(20000): print('a line of some length', i)"
@@ -43,3 +44,20 @@ def test_a_log_that_cannot_be_written() -> None:
 def test_a_program_on_the_persons_terminal_ends_as_it_would_in_a_shell(code: str, told: int) -> None:
     words = [sys.executable, "-c", f"import signal; signal.signal(2, signal.SIG_DFL); {code}"]
     assert process.attach(words) == told
+
+
+@pytest.mark.parametrize(
+    ("program", "hint"),
+    [
+        ("VBoxManage", "sudo apt-get install virtualbox"),
+        ("tmux", "sudo apt-get install tmux"),
+        ("kubectl", "klab box build brings one"),
+    ],
+)
+def test_a_program_that_is_missing_comes_with_the_way_to_it(
+    program: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(HostError, match=f"{program} is not installed") as caught:
+        process.find(program)
+    assert hint in caught.value.hint

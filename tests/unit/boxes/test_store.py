@@ -188,7 +188,7 @@ def test_a_vmdk_that_is_not_finished_takes_no_room(home: Home, monkeypatch: pyte
 
     monkeypatch.setattr(store, "write_vmdk", convert)
     with pytest.raises(KeyboardInterrupt):
-        store.ensure_vmdk(box)
+        store.ensure_vmdk(home, box)
     assert sorted(box.folder.iterdir()) == before
 
 

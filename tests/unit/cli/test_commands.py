@@ -13,8 +13,10 @@ import pytest
 import yaml
 from support.fake_lab import lab_on_disk
 
-from lab.cli import app
+from lab.cli import app, connect
+from lab.cli.opening import find_lab
 from lab.cli.picture import picture
+from lab.errors import MachineError
 from lab.library import load_scenario, shipped_names
 from lab.machines.fake import FakeMachines
 from lab.plan import decide
@@ -244,3 +246,30 @@ def test_a_timeline_goes_into_a_file_or_says_why_not(
     assert "one.svg cannot be written" in err
     assert "No such file or directory" in err
     assert "hint: " in err
+
+
+def test_logs_follows_a_node_that_is_started_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plan = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
+    console = FakeMachines(Home(home), folder, plan, folder.record(), None).consoles()["cp1"]
+    console.write_text("the first boot, with much to say\n")
+    moments = iter(["the second boot\n", "the second boot\nand more\n"])
+
+    def later(_seconds: float) -> None:
+        text = next(moments, None)
+        if text is None:
+            raise KeyboardInterrupt
+        console.write_text(text)
+
+    monkeypatch.setattr("lab.cli.logs.time.sleep", later)
+    assert app.run(["logs", "cp1", "-f"]) == 130
+    assert capsys.readouterr().out == "the first boot, with much to say\nthe second boot\nand more\n"
+
+
+def test_a_connection_that_nobody_could_make(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
+    lab = find_lab("demo")
+    monkeypatch.setattr(connect, "_hand_over", lambda *_: os._exit(1))
+    with pytest.raises(MachineError, match="what was to do it was killed"):
+        connect._connected(lab, lab.node("cp1"), 22)
