@@ -43,6 +43,8 @@ PACKAGES = "packages.txt"
 CONTENTS = "contents.txt"
 # What goes to another store; the others are made from the disk.
 PORTABLE = (DISK, KUBECTL, PACKAGES, CONTENTS)
+# What a box is, wherever its files lie.
+FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
 _FORMAT = 1
 
 
@@ -114,6 +116,11 @@ class Box:
         return sum(file.size for file in self.files.values())
 
 
+def facts(box: object) -> dict[str, Any]:
+    """What a box is, by name; of anything that says so of one."""
+    return {name: getattr(box, name) for name in FACTS}
+
+
 def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
     """The newest box of that recipe and Kubernetes version.
 
@@ -156,9 +163,7 @@ def read_box(folder: Path) -> Box:
         return Box(
             folder=folder,
             files=MappingProxyType({name: BoxFile(**entry) for name, entry in data["files"].items()}),
-            **{
-                key: data[key] for key in ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
-            },
+            **{key: data[key] for key in FACTS},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BoxError(
@@ -172,13 +177,7 @@ def write_manifest(box: Box) -> None:
     """Write a box's manifest; the box exists from then on."""
     data: dict[str, Any] = {
         "format": _FORMAT,
-        "name": box.name,
-        "digest": box.digest,
-        "inputs": box.inputs,
-        "kubernetes": box.kubernetes,
-        "recipe": box.recipe,
-        "created": box.created,
-        "virtual_mib": box.virtual_mib,
+        **facts(box),
         "files": {
             name: {"size": f.size, "mtime_ns": f.mtime_ns, "sha256": f.sha256} for name, f in sorted(box.files.items())
         },
@@ -322,6 +321,7 @@ def _fetched(fetch: Callable[[str, Path], None], name: str, target: Path, box: B
         raise BoxError(
             f"the box {box.name} that comes here is damaged",
             details=[f"{name}: SHA-256 is {found.sha256}, not {wanted}"],
+            hint="get the checkpoint anew",
         )
     return found
 

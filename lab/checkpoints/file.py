@@ -53,6 +53,11 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _SECTOR)
 
 
+def _span(member: Member) -> int:
+    """How many bytes a member takes, its header included."""
+    return _SECTOR + member.size + len(_padding(member.size))
+
+
 def _sum(manifest: bytes) -> bytes:
     return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
 
@@ -83,7 +88,7 @@ class CheckpointFile:
     def size(self) -> int:
         """How many bytes the file must have."""
         members = self.checkpoint.members
-        return self.start + sum(_SECTOR + m.size + len(_padding(m.size)) for m in members) + len(_END)
+        return self.start + sum(map(_span, members)) + len(_END)
 
     def verify(self, on_bytes: OnBytes) -> None:
         """Read all of it and compare.
@@ -107,7 +112,7 @@ class CheckpointFile:
                     raise damaged(f"{member.name} has changed: its digest is {digest.hexdigest()}, not {member.sha256}")
                 if file.read(len(_padding(member.size))) != _padding(member.size):
                     raise damaged(f"something stands behind {member.name}")
-                at += _SECTOR + member.size + len(_padding(member.size))
+                at += _span(member)
             if file.read(len(_END) + 1) != _END:
                 raise damaged("its end is not the end")
 
@@ -133,7 +138,7 @@ class CheckpointFile:
         for each in self.checkpoint.members:
             if each == member:
                 return at
-            at += each.size + len(_padding(each.size)) + _SECTOR
+            at += _span(each)
         raise KeyError(member.name)
 
 

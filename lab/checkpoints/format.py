@@ -19,13 +19,13 @@ from lab.planfile import from_json as plan_from_json
 from lab.planfile import to_data as plan_to_data
 from lab.rules import MANAGEMENT_RANGE, NETWORK_PREFIX
 from lab.scenario import check_name
+from lab.snapshots.names import NAME, NAME_HINT
 
 FORMAT = 1
 SUFFIX = ".klab"
 PACKED = ".gz"
 SECRETS = ("pki", "ssh")
 NODES, BOX = "nodes", "box"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SECRET = re.compile(rf"(?:{'|'.join(SECRETS)})/[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}")
 _BOX_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -129,11 +129,9 @@ def check_checkpoint_name(name: str) -> str:
     Raises:
         UsageError: it may not.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be a checkpoint's name",
-            hint="letters, digits, dots, underscores and hyphens; it begins with a letter or digit; 63 at most. "
-            "-o FILE says where it goes",
+            f"{name!r} cannot be a checkpoint's name", hint=f"{NAME_HINT}. -o FILE says where the file goes"
         )
     return name
 
@@ -202,7 +200,7 @@ def checked(found: Checkpoint) -> Checkpoint:
     numbers = (found.created, found.guest_time, found.lab_created, found.box.created)
     _must(all(_is_time(number) for number in numbers), "a time is none")
     _must(isinstance(found.accelerated, bool), "accelerated is neither true nor false")
-    _must(_NAME.fullmatch(found.name) is not None, "its name is none")
+    _must(NAME.fullmatch(found.name) is not None, "its name is none")
     check_name(found.lab)
     _check_plan(found.plan)
     _check_box(found.box)

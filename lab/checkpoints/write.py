@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.boxes.store import PORTABLE, Box, check_box, kept_folder, list_boxes
+from lab.boxes.store import PORTABLE, Box, check_box, facts, kept_folder, list_boxes
 from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint, writing
 from lab.checkpoints.format import (
     SECRETS,
@@ -30,9 +30,8 @@ from lab.checkpoints.format import (
 from lab.checkpoints.progress import Progress
 from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.machines.capture_protocol import PartKind
-from lab.snapshots.check import digest_problems, part_problems
-from lab.snapshots.digest import digests
-from lab.snapshots.freeze import matched, megabytes, versions
+from lab.snapshots.digest import file_problems
+from lab.snapshots.freeze import megabytes, versions
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.session import Lab, Session, opened, undoing
 from lab.store import Home
@@ -183,12 +182,7 @@ def _refuse_unfit(session: Session, manifest: Manifest) -> None:
         for node in manifest.nodes
         if session.plan.node(node.name) is None
     ]
-    if not problems:
-        parts = session.machines.captures().parts(manifest.id)
-        problems = part_problems(manifest, parts)
-        if not problems:
-            disks = [part for part in parts if part.kind == PartKind.DISK]
-            problems = digest_problems(matched(manifest, parts), digests(session.machines, disks))
+    problems = problems or file_problems(session.machines, manifest, [PartKind.DISK])
     if problems:
         name = session.lab.folder.name
         raise Conflict(
@@ -268,13 +262,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Chec
         plan=plan,
         scenario_text=_scenario(session),
         box=BoxPart(
-            name=box.name,
-            digest=box.digest,
-            inputs=box.inputs,
-            kubernetes=box.kubernetes,
-            recipe=box.recipe,
-            created=box.created,
-            virtual_mib=box.virtual_mib,
+            **facts(box),
             files={name: (box.files[name].size, box.files[name].sha256) for name in portable},
         ),
         host_keys={node.name: captures.host_key(node.name, order.key) for node in plan.nodes},

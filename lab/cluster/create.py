@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster.api import Api
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal, Listener
 from lab.cluster.expiry import refuse_expired
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.ready import Readiness
@@ -101,9 +101,7 @@ class Created:
     already: bool
 
 
-def create(
-    home: Home, request: Request, open_machines: OpenMachines, listener: Callable[[Event], None] | None = None
-) -> Created:
+def create(home: Home, request: Request, open_machines: OpenMachines, listener: Listener | None = None) -> Created:
     """Bring the lab to where its scenario wants it; returns when every requirement holds.
 
     Raises:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.cluster.create import OpenMachines, finished
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal, Listener
 from lab.cluster.https import Reach, direct
 from lab.errors import Conflict, Interrupted, LabError, refusal
 from lab.machines.emulator import dilated_time
@@ -39,7 +39,7 @@ class Lab:
     plan: Plan
     open_machines: OpenMachines
     timeout: float | None = None
-    listener: Callable[[Event], None] | None = None
+    listener: Listener | None = None
     clock: Callable[[], float] = time.time
     reach: Reach = direct
 

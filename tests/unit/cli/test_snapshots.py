@@ -59,7 +59,7 @@ def names(folder: LabFolder) -> list[str]:
 
 
 def test_a_snapshot_says_how_long_the_lab_stood_still_and_how_to_get_back(klab: Klab, plain: LabFolder) -> None:
-    out, err = klab("snapshot", "lesson-1", "--note", "before the exercise")
+    out, err = klab("snapshot", "lesson-1", "--note", "before\nthe  exercise")
     assert out == ""
     assert "[  0:00] cp1: freeze ..." in err
     assert "cp1: save done" in err

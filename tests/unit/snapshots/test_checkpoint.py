@@ -297,6 +297,11 @@ def test_a_damaged_snapshot_is_not_written(desk: Desk, box: Box) -> None:
     with pytest.raises(Conflict, match="cannot be kept") as caught:
         keep_snapshots(desk.lab)
     assert "has changed" in caught.value.details[0]
+    (desk.lab.folder.path / "fake" / "captures" / identity / "disk-w1").unlink()
+    with pytest.raises(Conflict, match="cannot be kept") as caught:
+        keep_snapshots(desk.lab)
+    assert caught.value.details[0] == "the file disk-w1 is missing"
+    assert "klab snapshot rm demo a" in caught.value.hint
     (desk.shelf.path / f"{identity}.json").write_text("{")
     with pytest.raises(Conflict, match="not every snapshot"):
         keep_snapshots(desk.lab)
