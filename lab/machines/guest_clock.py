@@ -60,7 +60,11 @@ def over_ssh(run: Callable[[list[str]], Completed], clock: Callable[[], float]) 
     """
     shown = run(SHOW).stdout.strip()
     if not shown.isdigit():
-        raise MachineError("the node does not tell what its clock shows", details=[shown[:200]])
+        raise MachineError(
+            "the node does not tell what its clock shows",
+            details=[shown[:200]],
+            hint="nothing but its answer may be printed at login",
+        )
     behind = clock() - float(shown)
     if behind <= 1:  # date shows no more than seconds
         return 0.0
