@@ -101,6 +101,13 @@ class Case:
         """Apply again what a create applies."""
         return f"klab create {shlex.quote(str(self.scenario))} {self._identity}"
 
+    def anew(self, node: str) -> str:
+        """Make a node anew; the whole lab where nobody could let it join: no cluster, no control plane, no quorum."""
+        alone = [n.name for n in self.plan.control_planes] == [node]
+        if alone or self.facts.quorum_lost or not kubernetes(self.plan):
+            return self.recreate
+        return f"klab node replace {self.lab} {node}"
+
     @property
     def recreate(self) -> str:
         """Make the lab anew; of a checkpoint, the person knows the file."""

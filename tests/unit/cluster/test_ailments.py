@@ -449,6 +449,23 @@ def test_a_corrupt_member_is_replaced(plan: Plan) -> None:
     assert case.facts.etcd is not None
     case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(2, "CORRUPT"),)))
     assert only(case).repair == "klab node replace ha cp2"
+    # Of one that is no node the membership says more; a second finding is about that.
+    case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(0xAB12, "CORRUPT"), Alarm(2, "CORRUPT"))))
+    assert (only(case).node, only(case).repair) == ("cp2", "klab node replace ha cp2")
+    case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(0xAB12, "CORRUPT"),)))
+    assert (only(case).node, only(case).repair) == ("", "klab doctor ha")
+
+
+def test_the_only_control_plane_cannot_be_replaced(single: Plan) -> None:
+    case = healthy(single)
+    assert case.facts.etcd is not None
+    case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(1, "CORRUPT"),)))
+    assert only(case).repair == case.recreate
+
+
+def test_without_a_cluster_no_node_can_join_again(plan: Plan) -> None:
+    case = off(healthy(replace(plan, bootstrap="none")), "w1", NodeState.ABSENT)
+    assert only(case).repair == case.recreate
 
 
 def test_a_member_that_is_no_node(plan: Plan) -> None:
