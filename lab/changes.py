@@ -35,7 +35,7 @@ def with_node(plan: Plan, role: Role, name: str | None = None) -> Plan:
     try:
         check_name(name)
     except ValueError as error:
-        raise UsageError(f"the node cannot have this name: {error}") from None
+        raise UsageError(f"the node cannot have this name: {error}", hint="such as w3") from None
     if name in taken:
         raise Conflict(f"lab {plan.name!r} has a node called {name!r} already", hint=f"klab node replace {name}")
     if role == "control-plane":
@@ -98,7 +98,7 @@ def _refuse_control_plane(plan: Plan) -> None:
             hint="make a lab that has one: klab create ha-3m2w, or topology.control_planes: 3 in the scenario",
         )
     if len(plan.control_planes) >= MOST_CONTROL_PLANES:
-        raise UsageError(too_many(len(plan.control_planes) + 1))
+        raise UsageError(too_many(len(plan.control_planes) + 1), hint="klab node add --role worker adds a worker")
 
 
 def _everywhere(plan: Plan) -> bool:

@@ -21,7 +21,14 @@ traceback reaches a person unless they ask for one with --debug.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+# What a machine may refuse anywhere and at any moment; any other error of the system's is a defect of klab's.
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO),
+    *(errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
 
 
 class LabError(Exception):
@@ -112,3 +119,19 @@ class Interrupted(LabError):
     """The person pressed Ctrl-C; what was begun has been left in a state that `create` can continue."""
 
     exit_code = 130
+
+
+def refusal(error: BaseException | None, *, said: str = "", hint: str) -> HostError | None:
+    """The error for what this machine has refused; None where it has not, and `error` is a defect of klab's.
+
+    Args:
+        error: any exception.
+        said: a line more for `details`.
+        hint: what to do.
+    """
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return None
+    where = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return HostError(
+        f"this machine refuses: {error.strerror or error}", details=[*where, *([said] if said else [])], hint=hint
+    )

@@ -20,6 +20,7 @@ from lab.store import write_atomic
 # Marks an entry as klab's: kubeconfig entries may carry extensions (kubernetes.io, kubeconfig v1).
 _MARK = "klab"
 _NULLS = {"", "~", "null"}  # BaseLoader takes every value as text and so gives it back unchanged
+OTHER_FILE = "put that right, or merge into another file: klab kubeconfig --merge FILE"
 _SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
 
 
@@ -48,7 +49,7 @@ def merge_file(target: Path, lab_text: str) -> Path | None:
                 write_atomic(backup, raw, mode=0o600)
             write_atomic(file, merged, mode=0o600)
     except OSError as error:
-        raise LabError(f"{target} cannot be changed", details=[str(error)]) from error
+        raise LabError(f"{target} cannot be changed", details=[str(error)], hint=OTHER_FILE) from error
     return backup
 
 
@@ -105,7 +106,7 @@ def _decoded(raw: bytes, target: Path) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"{target} is not UTF-8 text; nothing was changed") from None
+        raise UsageError(f"{target} is not UTF-8 text; nothing was changed", hint=OTHER_FILE) from None
 
 
 def _parse(text: str, source: str) -> yaml.MappingNode:
@@ -113,11 +114,13 @@ def _parse(text: str, source: str) -> yaml.MappingNode:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()
-        raise UsageError(f"{source} is not YAML; nothing was changed", details=reason[-2:]) from None
+        raise UsageError(f"{source} is not YAML; nothing was changed", details=reason[-2:], hint=OTHER_FILE) from None
     if root is None:
         return yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False)
     if not isinstance(root, yaml.MappingNode):
-        raise UsageError(f"{source} is no kubeconfig; nothing was changed", details=["it is not a set of keys"])
+        raise UsageError(
+            f"{source} is no kubeconfig; nothing was changed", details=["it is not a set of keys"], hint=OTHER_FILE
+        )
     return root
 
 
@@ -128,7 +131,9 @@ def _list(root: yaml.MappingNode, key: str, source: str) -> yaml.SequenceNode:
         node = yaml.SequenceNode("tag:yaml.org,2002:seq", [], flow_style=False)
         _set(root, key, node)
     if not isinstance(node, yaml.SequenceNode):
-        raise UsageError(f"{source} is no kubeconfig; nothing was changed", details=[f"{key} is not a list"])
+        raise UsageError(
+            f"{source} is no kubeconfig; nothing was changed", details=[f"{key} is not a list"], hint=OTHER_FILE
+        )
     return node
 
 

@@ -49,7 +49,11 @@ def find_scenario(name: str) -> Path:
         if path.exists():
             return path
     except (OSError, ValueError) as error:
-        raise NotFound(f"there is no scenario {name[:80]!r}", details=[str(error)]) from None
+        raise NotFound(
+            f"there is no scenario {name[:80]!r}",
+            details=[str(error)],
+            hint="klab scenarios lists those that come with klab",
+        ) from None
     close = did_you_mean(Path(name).stem, shipped_names())
     hint = f"shipped are: {', '.join(shipped_names())}{close}"
     raise NotFound(f"there is no file {name} and no shipped scenario of that name", hint=hint)
@@ -64,7 +68,9 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read", details=[error.strerror or str(error)]) from None
+        raise UsageError(
+            f"{path} cannot be read", details=[error.strerror or str(error)], hint="give yourself the right to read it"
+        ) from None
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -108,7 +114,11 @@ def _manifests(path: Path) -> Iterator[dict[str, Any]]:
     try:
         documents = list(yaml.safe_load_all(read_text(path)))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ScenarioError(f"the add-on {path} is not YAML", details=str(error).splitlines()[-1:]) from None
+        raise ScenarioError(
+            f"the add-on {path} is not YAML",
+            details=str(error).splitlines()[-1:],
+            hint="it is read as kubectl apply -f would",
+        ) from None
     for number, document in enumerate(documents, start=1):
         if document is None:
             continue

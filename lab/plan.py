@@ -218,7 +218,7 @@ def _checked(name: str) -> str:
     try:
         return check_name(name)
     except ValueError as error:
-        raise UsageError(f"the lab cannot have this name: {error}") from None
+        raise UsageError(f"the lab cannot have this name: {error}", hint="such as --name lesson-3") from None
 
 
 def _digest(*parts: object) -> bytes:

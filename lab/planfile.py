@@ -7,6 +7,7 @@ import json
 import types
 import typing
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
@@ -26,6 +27,19 @@ def to_json(plan: Plan) -> str:
     return json.dumps(to_data(plan), indent=2) + "\n"
 
 
+def read(file: Path) -> Plan:
+    """The plan in a file.
+
+    Raises:
+        LabError: the file cannot be read; or as `from_json`.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(error) from error
+    return from_json(text)
+
+
 def from_json(text: str) -> Plan:
     """Read what `to_json` wrote.
 
@@ -42,13 +56,17 @@ def from_json(text: str) -> Plan:
             )
         plan = _read(Plan, data)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise LabError(
-            "the lab's plan is damaged",
-            details=[f"plan.json: {error}"],
-            hint="klab destroy removes what is left of the lab",
-        ) from error
+        raise _damaged(error) from error
     assert isinstance(plan, Plan)  # noqa: S101 - for the type checker
     return plan
+
+
+def _damaged(error: Exception) -> LabError:
+    return LabError(
+        "the lab's plan is damaged",
+        details=[f"plan.json: {error}"],
+        hint="klab destroy removes what is left of the lab",
+    )
 
 
 def _read(wanted: Any, value: Any) -> Any:

@@ -23,6 +23,7 @@ from lab.errors import HostError, ProgramError, ProgramTimeout
 
 TAIL_LINES = 20
 TERMINATE_GRACE_SECONDS = 10.0
+SIGNALLED = 128  # and the signal's number: a shell's exit code for a program that a signal has ended
 
 # Which Debian package brings a program that is not there.
 PACKAGES = {
@@ -48,6 +49,8 @@ PACKAGES = {
     "gcc": "gcc libc6-dev",
     "VBoxManage": "virtualbox",
 }
+# ... and what none does, or none that fits.
+ELSEWHERE = {"kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others"}
 
 
 # Daemons: held, since Python complains of a child that is forgotten while it runs.
@@ -74,14 +77,14 @@ def find(program: str) -> str:
     """The full path of `program`.
 
     Raises:
-        HostError: it is not installed; the hint names the Debian package.
+        HostError: it is not installed; the hint names the Debian package, or another way to it.
     """
     # Debian keeps sbin out of an ordinary user's PATH; half of what klab starts lives there.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
     found = shutil.which(program, path=path)
     if found is None:
-        package = PACKAGES.get(program, program)
-        raise HostError(f"{program} is not installed", hint=f"sudo apt-get install {package}")
+        hint = ELSEWHERE.get(program) or f"sudo apt-get install {PACKAGES.get(program, program)}"
+        raise HostError(f"{program} is not installed", hint=hint)
     return found
 
 
@@ -203,7 +206,7 @@ def start(
 
 
 def attach(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None) -> int:
-    """Run a program on the person's own terminal (ssh, kubectl) and return its exit code.
+    """Run a program on the person's own terminal (ssh, kubectl) and return its exit code, as a shell would.
 
     Ctrl-C reaches the program, not klab.
 
@@ -215,9 +218,10 @@ def attach(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | N
     child = subprocess.Popen(words, env={**os.environ, **env} if env else None)
     while True:
         try:
-            return child.wait()
+            code = child.wait()
         except KeyboardInterrupt:
             continue
+        return code if code >= 0 else SIGNALLED - code
 
 
 def spawn(
@@ -269,6 +273,7 @@ class _Lines:
         self._on_line = on_line
         self._log = log.open("a", encoding="utf-8") if log else None
         self._lock = threading.Lock()
+        self._failure: BaseException | None = None
         self._kept: dict[str, deque[str]] = {"stdout": deque(), "stderr": deque()}
         self._threads = [
             threading.Thread(target=self._read, args=(name, stream), daemon=True)
@@ -282,11 +287,19 @@ class _Lines:
             for line in stream:
                 with self._lock:
                     self._kept[name].append(line)
-                    if self._log:
-                        self._log.write(line)
-                        self._log.flush()
-                    if self._on_line:
-                        self._on_line(line.rstrip("\n"))
+                    # Read on, whatever becomes of a line (a full disk): a child whose pipe is full waits for ever.
+                    if self._failure is None:
+                        try:
+                            self._tell(line)
+                        except Exception as error:
+                            self._failure = error
+
+    def _tell(self, line: str) -> None:
+        if self._log:
+            self._log.write(line)
+            self._log.flush()
+        if self._on_line:
+            self._on_line(line.rstrip("\n"))
 
     def join(self) -> None:
         """Wait until both streams have ended; a grandchild that keeps one open is not waited for."""
@@ -298,6 +311,13 @@ class _Lines:
                 self._log = None
 
     def done(self, code: int) -> Completed:
+        """What was printed.
+
+        Raises:
+            Exception: a line could not be written to the log, or `on_line` failed on it.
+        """
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             argv = tuple(str(word) for word in self._child.args)  # type: ignore[union-attr]
             return Completed(argv, code, "".join(self._kept["stdout"]), "".join(self._kept["stderr"]))

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lab.errors import Conflict, LabError, NotFound
 
@@ -175,16 +175,19 @@ class LabFolder:
         """Read lab.json.
 
         Raises:
+            NotFound: there is none; somebody has just destroyed the lab.
             LabError: it is damaged.
         """
         file = self.path / "lab.json"
         try:
             return Record(**json.loads(file.read_text()))
+        except FileNotFoundError:
+            raise NotFound(f"lab {self.name!r} is gone", hint="klab list shows which labs there are") from None
         except (OSError, ValueError, TypeError) as error:
             raise LabError(
                 f"the record of lab {self.name!r} is damaged",
                 details=[f"{file}: {error}"],
-                hint=f"klab destroy {self.name} removes what is left of it",
+                hint="put that file back: without it klab cannot tell which machines are the lab's",
             ) from error
 
     def write_record(self, record: Record) -> None:
@@ -207,16 +210,7 @@ class LabFolder:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.parent / f".{self.name}.lock"
-        with file.open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "unknown"
-                raise Conflict(
-                    f"lab {self.name!r} is being worked on by another klab (process {holder})",
-                    hint="wait for it to end, or press Ctrl-C there",
-                ) from None
+        with self._locked(file) as handle:
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
@@ -225,6 +219,23 @@ class LabFolder:
             finally:
                 if not self.path.exists():
                     file.unlink(missing_ok=True)
+
+    def _locked(self, file: Path) -> TextIO:
+        """The lock's file, open and locked; errors as `lock`."""
+        while True:
+            handle = file.open("a+")
+            try:
+                if hold(handle.fileno(), file):
+                    return handle
+            except BlockingIOError:
+                handle.seek(0)
+                holder = handle.read().strip() or "unknown"
+                handle.close()
+                raise Conflict(
+                    f"lab {self.name!r} is being worked on by another klab (process {holder})",
+                    hint="wait for it to end, or press Ctrl-C there",
+                ) from None
+            handle.close()
 
     def remove(self) -> None:
         """Delete the folder; lab.json goes last, so that a kill in between leaves a lab that `destroy` still finds."""
@@ -238,6 +249,23 @@ class LabFolder:
             else:
                 entry.unlink()
         shutil.rmtree(self.path)
+
+
+def hold(handle: int, path: Path) -> bool:
+    """Lock an open file or folder until it is closed.
+
+    Returns:
+        Whether it is still what is called `path`. Who held it may have removed it in between, and whoever comes
+        next would then lock another.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:

@@ -1,15 +1,18 @@
-"""One deadline, handed down, instead of time limits inside time limits."""
+"""One deadline, handed down, instead of time limits inside time limits; and several things at a time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import tenacity
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=Hashable)
+AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +58,18 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
         retry_error_callback=lambda _state: None,
     )
     return retry(probe)
+
+
+def at_once(act: Callable[[Q], T], items: Sequence[Q], *, most: int = AT_ONCE) -> dict[Q, T]:
+    """What comes of each of these, done side by side, in their order.
+
+    Args:
+        act: done for each, in a thread.
+        items: no two are equal.
+        most: how many at a time.
+
+    Raises:
+        Exception: the first failure, once all have ended.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, min(most, len(items)))) as pool:
+        return dict(zip(items, pool.map(act, items), strict=True))

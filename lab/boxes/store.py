@@ -18,6 +18,7 @@ made from the older keep it.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +43,8 @@ PACKAGES = "packages.txt"
 CONTENTS = "contents.txt"
 # What goes to another store; the others are made from the disk.
 PORTABLE = (DISK, KUBECTL, PACKAGES, CONTENTS)
+# What a box is, wherever its files lie.
+FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
 _FORMAT = 1
 
 
@@ -113,6 +116,11 @@ class Box:
         return sum(file.size for file in self.files.values())
 
 
+def facts(box: object) -> dict[str, Any]:
+    """What a box is, by name; of anything that says so of one."""
+    return {name: getattr(box, name) for name in FACTS}
+
+
 def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
     """The newest box of that recipe and Kubernetes version.
 
@@ -155,13 +163,13 @@ def read_box(folder: Path) -> Box:
         return Box(
             folder=folder,
             files=MappingProxyType({name: BoxFile(**entry) for name, entry in data["files"].items()}),
-            **{
-                key: data[key] for key in ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
-            },
+            **{key: data[key] for key in FACTS},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BoxError(
-            f"the manifest of box {folder.name} is damaged", details=[f"{file}: {error}"], hint=f"rm -r {folder}"
+            f"the manifest of box {folder.name} is damaged",
+            details=[f"{file}: {error}"],
+            hint=f"rm -r {shlex.quote(str(folder))}",
         ) from error
 
 
@@ -169,13 +177,7 @@ def write_manifest(box: Box) -> None:
     """Write a box's manifest; the box exists from then on."""
     data: dict[str, Any] = {
         "format": _FORMAT,
-        "name": box.name,
-        "digest": box.digest,
-        "inputs": box.inputs,
-        "kubernetes": box.kubernetes,
-        "recipe": box.recipe,
-        "created": box.created,
-        "virtual_mib": box.virtual_mib,
+        **facts(box),
         "files": {
             name: {"size": f.size, "mtime_ns": f.mtime_ns, "sha256": f.sha256} for name, f in sorted(box.files.items())
         },
@@ -209,12 +211,18 @@ def check_box(box: Box) -> None:
     _raise(box, problems)
 
 
-def ensure_vmdk(box: Box) -> Box:
+def ensure_vmdk(home: Home, box: Box) -> Box:
     """The box with its VMDK, made from the disk where it does not exist yet (some 40 seconds).
 
     Raises:
         ProgramError: qemu-img failed.
+        Conflict: another klab builds or puts a box.
     """
+    with Cache(home.cache).lock():
+        return _with_vmdk(read_box(box.folder))
+
+
+def _with_vmdk(box: Box) -> Box:
     return _ensure(box, VMDK, lambda target: write_vmdk(box.disk, target))
 
 
@@ -229,16 +237,15 @@ def vagrant_box(home: Home, box: Box, provider: str) -> Path:
     Raises:
         BoxError: the box is damaged.
         ProgramError: the VMDK cannot be made.
+        Conflict: another klab builds or puts a box.
     """
     check_box(box)
     if provider == "libvirt":
         return box.vagrant_box
     with Cache(home.cache).lock():
-        box = ensure_vmdk(read_box(box.folder))
-        return (
-            _ensure(box, VIRTUALBOX, lambda target: write_virtualbox_box(box.vmdk, target, box.virtual_mib)).folder
-            / VIRTUALBOX
-        )
+        box = _with_vmdk(read_box(box.folder))
+        _ensure(box, VIRTUALBOX, lambda target: write_virtualbox_box(box.vmdk, target, box.virtual_mib))
+    return box.folder / VIRTUALBOX
 
 
 def verify(home: Home, box: Box) -> None:
@@ -314,6 +321,7 @@ def _fetched(fetch: Callable[[str, Path], None], name: str, target: Path, box: B
         raise BoxError(
             f"the box {box.name} that comes here is damaged",
             details=[f"{name}: SHA-256 is {found.sha256}, not {wanted}"],
+            hint="get the checkpoint anew",
         )
     return found
 
@@ -348,17 +356,20 @@ def prune(home: Home) -> list[str]:
 
     Returns:
         The names of the removed folders.
+
+    Raises:
+        Conflict: another klab builds or puts a box, and what is half there is its.
     """
     removed = []
     seen: set[str] = set()
-    for box in list_boxes(home):
-        if box.name in seen and not _labs_of(home, box) and not _kept_on(home, box):
-            remove(home, box)
-            removed.append(box.folder.name)
-        seen.add(box.name)
-    if home.boxes.is_dir():
-        for folder in sorted(home.boxes.iterdir()):
-            if folder.is_dir() and (_is_partial(folder) or not (folder / MANIFEST).exists()):
+    with Cache(home.cache).lock():
+        for box in list_boxes(home):
+            if box.name in seen and not _labs_of(home, box) and not _kept_on(home, box):
+                remove(home, box)
+                removed.append(box.folder.name)
+            seen.add(box.name)
+        for folder in sorted(home.boxes.glob("*/")):
+            if _is_partial(folder) or not (folder / MANIFEST).exists():
                 shutil.rmtree(folder)
                 removed.append(folder.name)
     return removed
@@ -391,8 +402,11 @@ def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:
     if name in box.files:
         return box
     partial = box.folder / f"{name}{PARTIAL}"
-    make(partial)
-    partial.replace(box.folder / name)
+    try:
+        make(partial)
+        partial.replace(box.folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
     complete = replace(box, files={**box.files, name: describe_file(box.folder / name)})
     write_manifest(complete)
     return complete

@@ -12,17 +12,17 @@ import contextlib
 import datetime
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab.boxes.store import Box, BoxFile, check_box, list_boxes, put
+from lab.boxes.store import Box, BoxFile, check_box, facts, list_boxes, put
 from lab.checkpoints.file import CheckpointFile
 from lab.checkpoints.format import BOX, NODES, PACKED, Checkpoint, box_member, disk_member
 from lab.checkpoints.progress import Progress
 from lab.cluster.certificates import Renewal, renew
 from lab.cluster.create import OpenMachines, deadline
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Event, Journal, Listener, State
 from lab.cluster.expiry import refuse_expired
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.power import Power, Switch, start
@@ -32,7 +32,7 @@ from lab.errors import BoxError, ClusterError, Conflict, LabError
 from lab.machines.capture_protocol import Incoming
 from lab.machines.protocol import HostProfile, NodeState
 from lab.plan import Plan
-from lab.planfile import from_json, to_json
+from lab.planfile import read, to_json
 from lab.scenario import check_name
 from lab.store import Home, LabFolder, Record, write_atomic
 
@@ -53,7 +53,7 @@ class Request:
     profile: HostProfile
     open_machines: OpenMachines
     timeout: float | None = None
-    listener: Callable[[Event], None] | None = None
+    listener: Listener | None = None
 
     @property
     def folder(self) -> LabFolder:
@@ -126,8 +126,8 @@ def refuse_conflict(home: Home, plan: Plan, file: CheckpointFile) -> Record | No
 
 def _uuids(folder: LabFolder) -> set[str]:
     try:
-        return {node.uuid for node in from_json((folder.path / "plan.json").read_text()).nodes}
-    except (LabError, OSError):
+        return {node.uuid for node in read(folder.path / "plan.json").nodes}
+    except LabError:
         return set()  # a damaged lab; what it has in libvirt is looked at later
 
 
@@ -166,9 +166,9 @@ def room_problems(checkpoint: Checkpoint, box: Box | None, free_gib: float) -> l
         free_gib: what is free, in GiB.
     """
     # The box's disk is there a second time, as Vagrant wants it.
-    twice = 2 * checkpoint.box.files["disk.qcow2"][0]
-    rest = sum(size for size, _ in checkpoint.box.files.values()) - twice // 2
-    needed = (checkpoint.disks + (0 if box else twice + rest)) / GIB
+    files = checkpoint.box.files
+    coming = files["disk.qcow2"][0] + sum(size for size, _ in files.values())
+    needed = (checkpoint.disks + (0 if box else coming)) / GIB
     if needed <= free_gib:
         return []
     return [f"what is in the checkpoint needs {needed:.1f} GiB disk, {free_gib:.1f} GiB are free"]
@@ -243,10 +243,10 @@ def _say(journal: Journal, node: str) -> None:
     journal.add(node, "disk", "done")
 
 
-def _tell(request: Request, phase: str, state: str) -> None:
+def _tell(request: Request, phase: str, state: State) -> None:
     """An event while there is no journal yet."""
     if request.listener is not None:
-        request.listener(Event(time.time(), "", phase, "begin" if state == "begin" else "done"))
+        request.listener(Event(time.time(), "", phase, state))
 
 
 def _new_record(request: Request) -> Record:
@@ -284,13 +284,7 @@ def _box(request: Request) -> Box:
     _tell(request, "box", "begin")
     names = [m.name.removeprefix(f"{BOX}/").removesuffix(PACKED) for m in of_box]
     coming = Box(
-        name=part.name,
-        digest=part.digest,
-        inputs=part.inputs,
-        kubernetes=part.kubernetes,
-        recipe=part.recipe,
-        created=part.created,
-        virtual_mib=part.virtual_mib,
+        **facts(part),
         folder=home.boxes / part.folder,
         files={name: BoxFile(part.files[name][0], 0, part.files[name][1]) for name in names},
     )

@@ -15,7 +15,6 @@ Source of the format: POSIX.1-1988 (ustar), by Python's tarfile.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
@@ -27,9 +26,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from lab.checkpoints.format import Checkpoint, Member, damaged, from_json, to_json
+from lab.checkpoints.format import Checkpoint, Member, checked, damaged, from_json, to_json
 from lab.checkpoints.pack import pack, unpack
 from lab.errors import Conflict, HostError, NotFound, UsageError
+from lab.store import hold
 
 MANIFEST = "klab-checkpoint.json"
 SUM = f"{MANIFEST}.sha256"
@@ -51,6 +51,11 @@ def _header(name: str, size: int) -> bytes:
 
 def _padding(size: int) -> bytes:
     return bytes(-size % _SECTOR)
+
+
+def _span(member: Member) -> int:
+    """How many bytes a member takes, its header included."""
+    return _SECTOR + member.size + len(_padding(member.size))
 
 
 def _sum(manifest: bytes) -> bytes:
@@ -83,7 +88,7 @@ class CheckpointFile:
     def size(self) -> int:
         """How many bytes the file must have."""
         members = self.checkpoint.members
-        return self.start + sum(_SECTOR + m.size + len(_padding(m.size)) for m in members) + len(_END)
+        return self.start + sum(map(_span, members)) + len(_END)
 
     def verify(self, on_bytes: OnBytes) -> None:
         """Read all of it and compare.
@@ -107,7 +112,7 @@ class CheckpointFile:
                     raise damaged(f"{member.name} has changed: its digest is {digest.hexdigest()}, not {member.sha256}")
                 if file.read(len(_padding(member.size))) != _padding(member.size):
                     raise damaged(f"something stands behind {member.name}")
-                at += _SECTOR + member.size + len(_padding(member.size))
+                at += _span(member)
             if file.read(len(_END) + 1) != _END:
                 raise damaged("its end is not the end")
 
@@ -133,7 +138,7 @@ class CheckpointFile:
         for each in self.checkpoint.members:
             if each == member:
                 return at
-            at += each.size + len(_padding(each.size)) + _SECTOR
+            at += _span(each)
         raise KeyError(member.name)
 
 
@@ -227,9 +232,21 @@ class Writer:
         self._room = 0
 
     def begin(self, draft: Checkpoint) -> None:
-        """Make room for the manifest. `draft` has all members by name; sizes and digests are not known yet."""
-        longest = [Member(m.name, (1 << 50) - 1, "f" * 64, (1 << 50) - 1) for m in draft.members]
-        self._room = len(to_json(replace(draft, members=tuple(longest))))
+        """Make room for the manifest. `draft` has all members by name; sizes and digests are not known yet.
+
+        Raises:
+            Conflict: the lab has something that a checkpoint cannot say, so that nobody could read it again.
+        """
+        longest = tuple(Member(m.name, (1 << 50) - 1, "f" * 64, (1 << 50) - 1) for m in draft.members)
+        try:
+            checked(replace(draft, members=longest))
+        except ValueError as error:
+            raise Conflict(
+                f"lab {draft.lab!r} cannot be put into a checkpoint",
+                details=[str(error)],
+                hint="a pool or CPU model of a plain name can: letters, digits, dots, underscores and hyphens",
+            ) from error
+        self._room = len(to_json(replace(draft, members=longest)))
         self._file.seek(len(_beginning(bytes(self._room))))
 
     def add(self, member: str, source: BinaryIO, on_bytes: OnBytes) -> Member:
@@ -314,26 +331,20 @@ def writing(target: Path) -> Iterator[Writer]:
             hint="-o FILE says where the checkpoint goes",
         ) from error
     try:
-        if not _locked(handle, scratch):
-            raise Conflict(f"another klab is writing {target}", hint="wait for it to end")
-        _empty(scratch.iterdir())
-        writer = Writer(scratch / "checkpoint.tar", scratch, target)
         try:
-            yield writer
+            mine = hold(handle, scratch)
+        except BlockingIOError:
+            mine = False
+        if not mine:
+            raise Conflict(f"another klab is writing {target}", hint="wait for it to end")
+        try:
+            _empty(scratch.iterdir())
+            with contextlib.closing(Writer(scratch / "checkpoint.tar", scratch, target)) as writer:
+                yield writer
         finally:
-            writer.close()
             shutil.rmtree(scratch, ignore_errors=True)
     finally:
         os.close(handle)
-
-
-def _locked(handle: int, folder: Path) -> bool:
-    """Whether nobody else holds the folder, which may just have been removed by who held it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), folder.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
 
 
 def _empty(files: Iterable[Path]) -> None:

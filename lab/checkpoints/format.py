@@ -19,13 +19,13 @@ from lab.planfile import from_json as plan_from_json
 from lab.planfile import to_data as plan_to_data
 from lab.rules import MANAGEMENT_RANGE, NETWORK_PREFIX
 from lab.scenario import check_name
+from lab.snapshots.names import NAME, NAME_HINT
 
 FORMAT = 1
 SUFFIX = ".klab"
 PACKED = ".gz"
 SECRETS = ("pki", "ssh")
 NODES, BOX = "nodes", "box"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SECRET = re.compile(rf"(?:{'|'.join(SECRETS)})/[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}")
 _BOX_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -33,6 +33,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _HOST_KEYS = re.compile(r"(?:[\x20-\x7e]{1,20000}\n){0,20}")
 _MOST_BYTES = 1 << 50
+_MOST_SECONDS = 1 << 36  # of the year 4147; what a clock shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +118,20 @@ def box_member(file: str) -> str:
     return f"{BOX}/{file}{PACKED}"
 
 
+def is_secret(member: str) -> bool:
+    """Whether a file of the lab's folder is a key or certificate that a checkpoint can hold, by its path there."""
+    return _SECRET.fullmatch(member) is not None
+
+
 def check_checkpoint_name(name: str) -> str:
     """The name again, if a checkpoint may be called so.
 
     Raises:
         UsageError: it may not.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be a checkpoint's name",
-            hint="letters, digits, dots, underscores and hyphens; it begins with a letter or digit; 63 at most. "
-            "-o FILE says where it goes",
+            f"{name!r} cannot be a checkpoint's name", hint=f"{NAME_HINT}. -o FILE says where the file goes"
         )
     return name
 
@@ -150,7 +154,7 @@ def from_json(text: str) -> Checkpoint:
             raise _newer(version, found)
         if version != FORMAT:
             raise ValueError(f"its format is {version!r}")
-        return _checked(_read(found))
+        return checked(_read(found))
     except LabError as error:
         if isinstance(error, UsageError):
             raise
@@ -184,15 +188,19 @@ def _read(found: dict[str, Any]) -> Checkpoint:
     return Checkpoint(plan=plan, box=BoxPart(files=files, **box), members=members, **found)
 
 
-def _checked(found: Checkpoint) -> Checkpoint:
-    """The same, if everything in it is of its kind."""
+def checked(found: Checkpoint) -> Checkpoint:
+    """The same, if everything in it is of its kind.
+
+    Raises:
+        ValueError: something is not; says what.
+    """
     texts = [found.lab_id, found.provider, found.scenario_text, found.snapshot, found.box.inputs]
     texts += (*found.versions, *found.versions.values())
     _must(all(isinstance(text, str) for text in texts), "a text is none")
     numbers = (found.created, found.guest_time, found.lab_created, found.box.created)
-    _must(all(isinstance(number, (int, float)) for number in numbers), "a time is none")
+    _must(all(_is_time(number) for number in numbers), "a time is none")
     _must(isinstance(found.accelerated, bool), "accelerated is neither true nor false")
-    _must(_NAME.fullmatch(found.name) is not None, "its name is none")
+    _must(NAME.fullmatch(found.name) is not None, "its name is none")
     check_name(found.lab)
     _check_plan(found.plan)
     _check_box(found.box)
@@ -237,14 +245,18 @@ def _check_members(found: Checkpoint) -> None:
     disks = {disk_member(node.name) for node in found.plan.nodes}
     of_box = {box_member(name) for name in found.box.files}
     for member in found.members:
-        known = member.name in disks or member.name in of_box or _SECRET.fullmatch(member.name)
-        _must(bool(known), f"it has a file {member.name!r}")
+        known = member.name in disks or member.name in of_box or is_secret(member.name)
+        _must(known, f"it has a file {member.name!r}")
         _must(_is_count(member.size) and _is_count(member.content), f"the size of {member.name} is none")
         _must(_DIGEST.fullmatch(member.sha256) is not None, f"the digest of {member.name} is none")
         _must(member.packed or member.size == member.content, f"{member.name} has two sizes")
     _must(len(set(names)) == len(names), "it has a file twice")
     _must(disks <= set(names), "it lacks the disk of a node")
     _must(not found.with_box or box_member("disk.qcow2") in names, "it lacks the box's disk")
+
+
+def _is_time(number: object) -> bool:
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < _MOST_SECONDS
 
 
 def _is_count(number: object) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from lab.cluster.events import Event
+from lab.cluster.events import Event, Listener
 from lab.sizes import human
 
 EVERY_SECONDS = 5.0
@@ -21,7 +20,7 @@ class Progress:
         total: how many there will be, about.
     """
 
-    def __init__(self, listener: Callable[[Event], None] | None, node: str, phase: str, total: int) -> None:
+    def __init__(self, listener: Listener | None, node: str, phase: str, total: int) -> None:
         self._listener = listener
         self._node, self._phase, self._total = node, phase, total
         self._done = 0

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.boxes.store import PORTABLE, Box, check_box, kept_folder, list_boxes
+from lab.boxes.store import PORTABLE, Box, check_box, facts, kept_folder, list_boxes
 from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint, writing
 from lab.checkpoints.format import (
     SECRETS,
@@ -25,13 +25,13 @@ from lab.checkpoints.format import (
     box_member,
     check_checkpoint_name,
     disk_member,
+    is_secret,
 )
 from lab.checkpoints.progress import Progress
-from lab.errors import BoxError, Conflict, HostError, UsageError
+from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.machines.capture_protocol import PartKind
-from lab.snapshots.check import digest_problems, part_problems
-from lab.snapshots.digest import digests
-from lab.snapshots.freeze import matched, megabytes, versions
+from lab.snapshots.digest import file_problems
+from lab.snapshots.freeze import megabytes, versions
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.session import Lab, Session, opened, undoing
 from lab.store import Home
@@ -129,7 +129,7 @@ def _kept_target(folder: Path, session: Session, manifest: Manifest) -> Path:
 
 
 def _is_of(file: Path, manifest: Manifest) -> bool:
-    with contextlib.suppress(UsageError):
+    with contextlib.suppress(LabError, OSError):  # what cannot be read may be anything, and is left
         there = open_checkpoint(file).checkpoint
         return (there.lab_id, there.snapshot) == (manifest.lab_id, manifest.id)
     return False
@@ -182,12 +182,7 @@ def _refuse_unfit(session: Session, manifest: Manifest) -> None:
         for node in manifest.nodes
         if session.plan.node(node.name) is None
     ]
-    if not problems:
-        parts = session.machines.captures().parts(manifest.id)
-        problems = part_problems(manifest, parts)
-        if not problems:
-            disks = [part for part in parts if part.kind == PartKind.DISK]
-            problems = digest_problems(matched(manifest, parts), digests(session.machines, disks))
+    problems = problems or file_problems(session.machines, manifest, [PartKind.DISK])
     if problems:
         name = session.lab.folder.name
         raise Conflict(
@@ -241,8 +236,10 @@ def _write(session: Session, order: Order) -> CheckpointFile:
 def _secrets(session: Session) -> dict[str, bytes]:
     """By member the lab's keys and certificates."""
     root = session.lab.folder.path
-    files = [file for part in SECRETS for file in sorted((root / part).glob("[A-Za-z0-9]*")) if file.is_file()]
-    return {str(file.relative_to(root)): file.read_bytes() for file in files if file.name != KNOWN_HOSTS}
+    files = {f"{part}/{file.name}": file for part in SECRETS for file in sorted((root / part).glob("*"))}
+    # What a person or an editor has left beside them (id_ed25519~) is none of klab's.
+    mine = {name: file for name, file in files.items() if is_secret(name) and file.is_file()}
+    return {name: file.read_bytes() for name, file in mine.items() if file.name != KNOWN_HOSTS}
 
 
 def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Checkpoint:
@@ -265,13 +262,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Chec
         plan=plan,
         scenario_text=_scenario(session),
         box=BoxPart(
-            name=box.name,
-            digest=box.digest,
-            inputs=box.inputs,
-            kubernetes=box.kubernetes,
-            recipe=box.recipe,
-            created=box.created,
-            virtual_mib=box.virtual_mib,
+            **facts(box),
             files={name: (box.files[name].size, box.files[name].sha256) for name in portable},
         ),
         host_keys={node.name: captures.host_key(node.name, order.key) for node in plan.nodes},

@@ -7,18 +7,18 @@ the module). It is imported when it is invoked and not before.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lab.cli.output import note, show_error
 from lab.cli.overview import COMMANDS, HELP
-from lab.errors import HostError, LabError, UsageError
+from lab.errors import HostError, LabError, UsageError, refusal
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-# What a machine may refuse anywhere and at any moment; no defect of klab's.
-_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EMFILE}
+REFUSED_HINT = "make room or give yourself the right there; KLAB_HOME says where klab keeps its files"
 
 
 @dataclass(slots=True)
@@ -169,10 +168,13 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
     if isinstance(error, click.Abort):
         note("nothing was done")
         return 1
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        refused = _refused(error)
+    if (refused := refusal(error, hint=REFUSED_HINT)) is not None:
         show_error(refused)
         return refused.exit_code
+    if isinstance(error, FileNotFoundError) and _stands_nowhere():
+        gone = HostError("the folder that you stand in is gone", hint="cd to another, and try again")
+        show_error(gone)
+        return gone.exit_code
     return _bug(error, arguments)
 
 
@@ -182,13 +184,13 @@ def _from_click(error: click.ClickException) -> LabError:
     return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help shows how it is used")
 
 
-def _refused(error: OSError) -> LabError:
-    where = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return HostError(
-        f"this machine refuses: {error.strerror}",
-        details=where,
-        hint="make room or give yourself the right there; KLAB_HOME says where klab keeps its files",
-    )
+def _stands_nowhere() -> bool:
+    """Whether the working directory was deleted, as that of a lab is with the lab."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _reader_is_gone() -> bool:

@@ -55,7 +55,7 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
         built = build_box(home, catalog, name, version, tell, rebuild=rebuild)
         if vmdk:
             tell("disk for VirtualBox")
-            built = ensure_vmdk(built)
+            built = ensure_vmdk(home, built)
     report = _describe(built)
     if rebuild and before:
         report["rebuilt"] = _compare(before[0], built)
@@ -135,7 +135,8 @@ def verify(name: str | None, as_json: bool) -> None:
 
 @box.command()
 @click.argument("name")
-def rm(name: str) -> None:
+@_AS_JSON
+def rm(name: str, as_json: bool) -> None:
     """Remove a box. NAME is its name or the beginning of its digest.
 
     \b
@@ -144,13 +145,16 @@ def rm(name: str) -> None:
       klab box rm 936b754d9724
     """
     from lab.boxes.store import remove
-    from lab.cli.output import note
+    from lab.cli.output import echo_json, note
     from lab.store import Home
 
     home = Home.default()
     chosen = _pick(home, name)
     remove(home, chosen)
-    note(f"{chosen.name} {chosen.short} is gone, {_gib(chosen.size)} free again")
+    if as_json:
+        echo_json({"removed": [chosen.folder.name]})
+    else:
+        note(f"{chosen.name} {chosen.short} is gone, {_gib(chosen.size)} free again")
 
 
 @box.command()

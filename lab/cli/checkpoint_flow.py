@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,13 @@ from lab.checkpoints.create import (
 from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import SUFFIX, Checkpoint, check_checkpoint_name
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
-from lab.cli.create_flow import parse_duration, refuse_what_does_not_fit, speed
+from lab.cli.create_flow import again, making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
 from lab.cli.output import echo_json, note, table
-from lab.cli.progress import Listener, elapsed, show
+from lab.cli.progress import elapsed, show
 from lab.cli.snapshot_flow import desk, interruptible
-from lab.errors import HostError, Interrupted, LabError, UsageError
+from lab.errors import Conflict, HostError, LabError, UsageError
 from lab.machines import enter_host_network, open_machines
-from lab.machines.choose import choose_provider, leave_no_empty_realm
 from lab.machines.hostcheck import host_facts
 from lab.machines.probe import probe_host
 from lab.plan import Plan
@@ -57,38 +55,52 @@ def run_checkpoint(lab: OpenLab, name: str, output: Path | None, *, with_box: bo
     if as_json:
         click.echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
         return
-    size = human(made.path.stat().st_size >> 20)
+    size = human(made.size >> 20)
     note(f"{lab.name}: checkpoint {name} written after {elapsed(seconds)}: {made.path}, {size}")
     note("it holds the lab's private keys: who has it is admin of every lab made from it")
     if not with_box:
         note(f"who makes a lab from it needs the box {made.checkpoint.box.folder}")
-    note(f"klab create --from {made.path.name} makes the lab")
+    note(f"{again(['--from', str(target)], None)} makes the lab")
 
 
 # --- the list -----------------------------------------------------------------------------------------
 
 
 def run_list(files: Sequence[Path], *, as_json: bool) -> None:
-    """Print what is in these files, or in those that klab has kept."""
-    found = [_opened(file) for file in files or kept(Home.default())]
+    """Print what is in these files, or in those that klab has kept; exits as the first of `files` that is none."""
+    found = {file: _opened(file) for file in files or kept(Home.default())}
     if as_json:
-        echo_json({"checkpoints": [each if isinstance(each, dict) else summary(each) for each in found]})
+        echo_json({"checkpoints": [_data(file, each) for file, each in found.items()]})
     elif not found:
         note("no checkpoint is kept; klab checkpoint and klab destroy --keep-snapshots make some")
     else:
-        click.echo(table(["name", "lab", "made", "size", "box", "file"], [_row(each) for each in found]))
+        rows = [_row(file, each) for file, each in found.items()]
+        click.echo(table(["name", "lab", "made", "size", "box", "file"], rows))
+    for each in found.values():
+        if files and isinstance(each, LabError):
+            raise SystemExit(each.exit_code)
 
 
-def _opened(file: Path) -> CheckpointFile | dict[str, str]:
+def _opened(file: Path) -> CheckpointFile | LabError:
     try:
         return open_checkpoint(file)
     except LabError as error:
-        return {"file": str(file), "damaged": "; ".join((error.message, *error.details))}
+        return error
+    except OSError as error:
+        return HostError(f"it cannot be read: {error.strerror or error}")
 
 
-def _row(each: CheckpointFile | dict[str, str]) -> list[str]:
-    if isinstance(each, dict):
-        return ["DAMAGED", "", "", "", "", f"{each['file']}: {each['damaged']}"]
+def _why(error: LabError) -> str:
+    return "; ".join((error.message, *error.details))
+
+
+def _data(file: Path, each: CheckpointFile | LabError) -> dict[str, Any]:
+    return {"file": str(file), "damaged": _why(each)} if isinstance(each, LabError) else summary(each)
+
+
+def _row(file: Path, each: CheckpointFile | LabError) -> list[str]:
+    if isinstance(each, LabError):
+        return ["DAMAGED", "", "", "", "", f"{file}: {_why(each)}"]
     found = each.checkpoint
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.created))
     size = human(each.size >> 20)
@@ -118,55 +130,47 @@ def summary(file: CheckpointFile) -> dict[str, Any]:
 # --- create --from ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What stands on the command line."""
-
-    file: CheckpointFile
-    plan: Plan
-    provider: str
-    timeout: float | None
-
-
 def run_create_from(file: Path, *, name: str | None, provider: str, timeout: str | None, as_json: bool) -> None:
     """Everything from the words on the command line to the last line printed."""
     limit = parse_duration(timeout) if timeout else None
     home = Home.default()
     found = open_checkpoint(_meant(home, file))
-    asked = _Asked(found, _plan(found.checkpoint, name), provider, limit)
-    record = refuse_conflict(home, asked.plan, found)
-    chosen = _provider(asked, record.provider if record else None)
+    plan = _plan(found.checkpoint, name)
+    record = refuse_conflict(home, plan, found)
+    chosen = provider_for(provider, record)
+    if "virtualbox" in {chosen, found.checkpoint.provider}:
+        raise HostError("a lab cannot be made from a checkpoint on VirtualBox yet", hint=NO_VIRTUALBOX)
     box = box_at_hand(home, found.checkpoint)
     where = enter_host_network(home) if chosen == "libvirt" else chosen
     if record is not None:
-        open_lab(home, home.lab(asked.plan.name)).enter(changes=True)
-    try:
-        profile = probe_host(home, asked.plan.cpus)
+        open_lab(home, home.lab(plan.name)).enter(changes=True)
+    with making(home, home.lab(plan.name), again(["--from", str(file)], name)):
+        profile = probe_host(home, plan.cpus)
         if record is None:
             room = room_problems(found.checkpoint, box, host_facts(home).disk)
-            refuse_what_does_not_fit(home, asked.plan, room, "klab checkpoints FILE shows what is in it")
+            refuse_what_does_not_fit(home, plan, room, "klab checkpoints FILE shows what is in it")
         if not as_json:
-            note(f"{asked.plan.name}: {len(asked.plan.nodes)} nodes on {where}, {speed(profile)}")
-        with show(asked.plan, as_json=as_json, first="verify") as listener:
-            made = _create(home, asked, chosen, profile, listener)
-    except BaseException as error:
-        leave_no_empty_realm(home)
-        if isinstance(error, KeyboardInterrupt) and not home.lab(asked.plan.name).exists:
-            again = f"klab create --from {file} begins anew"
-            raise Interrupted("stopped; nothing of the lab has been made yet", hint=again) from None
-        raise
-    _report(asked, made, as_json=as_json)
-
-
-def _create(home: Home, asked: _Asked, provider: str, profile: Any, listener: Listener) -> Made:
-    return create_from(Request(home, asked.file, asked.plan, provider, profile, open_machines, asked.timeout, listener))
+            note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
+        with show(plan, as_json=as_json, first="verify") as listener:
+            made = create_from(Request(home, found, plan, chosen, profile, open_machines, limit, listener))
+    _report(found, plan, made, as_json=as_json)
 
 
 def _meant(home: Home, file: Path) -> Path:
-    """The file, or the one of that name that klab has kept."""
+    """The file, or the one of that name that klab has kept.
+
+    Raises:
+        Conflict: it has kept several, which need different boxes.
+    """
     if not file.exists() and file.name == str(file):
         same = [each for each in kept(home) if str(file) in {each.name, each.stem}]
-        if len(same) == 1:
+        if len(same) > 1:
+            raise Conflict(
+                f"klab has kept {len(same)} checkpoints called {file}",
+                details=[str(each) for each in same],
+                hint="name the one you mean with its folder",
+            )
+        if same:
             return same[0]
     return file.absolute()
 
@@ -178,24 +182,11 @@ def _plan(checkpoint: Checkpoint, name: str | None) -> Plan:
         raise UsageError(f"the lab cannot have this name: {error}", hint="such as --name lesson-3") from None
 
 
-def _provider(asked: _Asked, there: str | None) -> str:
-    """The provider to use: the lab's own where it exists.
-
-    Raises:
-        HostError: it cannot run the checkpoint's disks.
-    """
-    chosen = there or choose_provider(asked.provider)
-    if chosen == "virtualbox" or asked.file.checkpoint.provider == "virtualbox":
-        raise HostError("a lab cannot be made from a checkpoint on VirtualBox yet", hint=NO_VIRTUALBOX)
-    return chosen
-
-
-def _report(asked: _Asked, made: Made, *, as_json: bool) -> None:
-    plan = asked.plan
+def _report(file: CheckpointFile, plan: Plan, made: Made, *, as_json: bool) -> None:
     if as_json:
         result = {
             "lab": plan.name,
-            "checkpoint": summary(asked.file),
+            "checkpoint": summary(file),
             "nodes": [{"name": n.name, "role": n.role, "address": str(n.address)} for n in plan.nodes],
             "running": made.power.running,
             "kubeconfig": str(made.folder.kubeconfig),
@@ -206,7 +197,7 @@ def _report(asked: _Asked, made: Made, *, as_json: bool) -> None:
         click.echo(json.dumps(result))
         return
     word = "Ready" if plan.bootstrap == "full" else "up"
-    was = " was there already and" if made.already else f", from checkpoint {asked.file.checkpoint.name},"
+    was = " was there already and" if made.already else f", from checkpoint {file.checkpoint.name},"
     note(f"{plan.name}{was} is {word} after {elapsed(made.seconds)}")
     for line in made.warnings:
         note(line)
@@ -218,13 +209,15 @@ def _report(asked: _Asked, made: Made, *, as_json: bool) -> None:
 # --- destroy --keep-snapshots -------------------------------------------------------------------------
 
 
-def run_keep(lab: OpenLab) -> None:
-    """Write the snapshots of a lab that is to go into files, and name them."""
+def run_keep(lab: OpenLab, *, as_json: bool) -> list[dict[str, Any]]:
+    """Write the snapshots of a lab that is to go into files, and name them; returns them for programs."""
     with (
         interruptible("stopped; the lab has not been touched", "klab destroy again begins anew"),
-        show(lab.plan, as_json=False, first="checkpoint") as listener,
+        show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
         made = keep_snapshots(desk(lab, listener=listener))
-    for each in made:
-        note(f"{each.checkpoint.name} is kept: {each.path}, {human(each.size >> 20)}")
-    note(f"klab create --from {made[-1].path.stem} makes a lab of the last; klab checkpoints lists them")
+    if not as_json:
+        for each in made:
+            note(f"{each.checkpoint.name} is kept: {each.path}, {human(each.size >> 20)}")
+        note(f"klab create --from {made[-1].path.stem} makes a lab of the last; klab checkpoints lists them")
+    return [summary(each) for each in made]

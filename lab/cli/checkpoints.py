@@ -13,6 +13,8 @@ import click
 def command(files: tuple[Path, ...], as_json: bool) -> None:
     """List the checkpoints that klab destroy --keep-snapshots has kept, or tell what is in some files.
 
+    Exit code 2 when one of the files is no checkpoint or damaged, 3 when there is no such file.
+
     \b
     Examples:
       klab checkpoints

@@ -94,6 +94,11 @@ def _connected(lab: OpenLab, node: Node, port: int) -> socket.socket:
         theirs.close()
         answer, handles, _, _ = socket.recv_fds(ours, BLOCK, 1)
         os.waitpid(child, 0)
+    if not answer:
+        raise MachineError(
+            f"{node.name} could not be connected to: what was to do it was killed",
+            hint="klab doctor shows what is free",
+        )
     if not handles:
         error = pickle.loads(answer)  # noqa: S301 - it comes from our own child
         raise error

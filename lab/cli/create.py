@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lab.errors import Interrupted, UsageError
+from lab.errors import UsageError
 
 
 @click.command()
@@ -53,21 +53,13 @@ def command(
             "a scenario, or --from a checkpoint: one of both",
             hint="klab create 1m2w, or klab create --from lesson-3.klab; klab scenarios lists scenarios",
         )
-    again = f"klab create {scenario}"
-    try:
-        if source is not None:
-            from lab.cli.checkpoint_flow import run_create_from
+    if source is not None:
+        from lab.cli.checkpoint_flow import run_create_from
 
-            again = f"klab create --from {source}" + (f" --name {name}" if name else "")
-            if seat:
-                raise UsageError("a checkpoint has its seat already", hint="leave --seat out")
-            run_create_from(source, name=name, provider=provider, timeout=timeout, as_json=as_json)
-        elif scenario is not None:
-            from lab.cli.create_flow import run_create
+        if seat:
+            raise UsageError("a checkpoint has its seat already", hint="leave --seat out")
+        run_create_from(source, name=name, provider=provider, timeout=timeout, as_json=as_json)
+    elif scenario is not None:
+        from lab.cli.create_flow import run_create
 
-            run_create(scenario, name=name, provider=provider, seat=seat, timeout=timeout, as_json=as_json)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped; the machines made so far are still there",
-            hint=f"{again} again goes on from here; klab destroy removes it",
-        ) from None
+        run_create(scenario, name=name, provider=provider, seat=seat, timeout=timeout, as_json=as_json)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -16,7 +18,7 @@ from lab.cli.progress import elapsed, show
 from lab.cluster.create import Created, Request, create
 from lab.cluster.events import read_events
 from lab.cluster.timeline import last_create, spans
-from lab.errors import Conflict, HostError, UsageError
+from lab.errors import Conflict, HostError, Interrupted, UsageError
 from lab.library import load_scenario
 from lab.machines import enter_host_network, open_machines
 from lab.machines.choose import choose_provider, leave_no_empty_realm
@@ -24,7 +26,7 @@ from lab.machines.hostcheck import answering, check_fits, host_facts, warnings
 from lab.machines.probe import probe_host
 from lab.machines.protocol import HostProfile
 from lab.plan import Plan, decide
-from lab.store import Home, Record
+from lab.store import Home, LabFolder, Record
 
 _DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
 
@@ -57,13 +59,13 @@ def run_create(
     record = folder.record() if folder.exists else None
     if record is not None:
         _refuse_half_checkpoint(record)
-    chosen = _provider(provider, record)
+    chosen = provider_for(provider, record)
     box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host_network(home) if chosen == "libvirt" else "VirtualBox"
     if record is not None:
         open_lab(home, folder).enter(changes=True)
-    try:
+    with making(home, folder, again([scenario], name, seat)):
         profile = probe_host(home, plan.cpus)
         if record is None:
             hint = f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file"
@@ -82,9 +84,6 @@ def run_create(
         )
         with show(plan, as_json=as_json) as listener:
             created = create(home, request, open_machines, listener)
-    except BaseException:
-        leave_no_empty_realm(home)
-        raise
     _report(created, as_json=as_json)
 
 
@@ -101,7 +100,36 @@ def _refuse_half_checkpoint(record: Record) -> None:
         )
 
 
-def _provider(wanted: str, record: Record | None) -> str:
+def again(what: Sequence[str], name: str | None, seat: int = 0) -> str:
+    """The command line once more; `what` are the words behind klab create that say which lab."""
+    words = ["klab", "create", *what, *(["--name", name] if name else []), *(["--seat", str(seat)] if seat else [])]
+    return shlex.join(words)
+
+
+@contextmanager
+def making(home: Home, folder: LabFolder, command: str) -> Iterator[None]:
+    """Word a Ctrl-C while a lab is made, and end the private libvirt where nothing was made in it.
+
+    Args:
+        home: klab's folder.
+        folder: the lab's.
+        command: the command line, for the hint.
+    """
+    try:
+        yield
+    except BaseException as error:
+        leave_no_empty_realm(home)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        if not folder.exists:
+            raise Interrupted("stopped; nothing of the lab has been made yet", hint=f"{command} begins anew") from None
+        raise Interrupted(
+            "stopped; the machines made so far are still there",
+            hint=f"{command} again goes on from here; klab destroy {folder.name} removes it",
+        ) from None
+
+
+def provider_for(wanted: str, record: Record | None) -> str:
     """The provider to use: the lab's own where it exists.
 
     Raises:

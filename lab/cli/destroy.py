@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
 
-from lab.errors import UsageError
+from lab.errors import Interrupted, UsageError
 
 
 @click.command()
 @click.argument("lab", required=False)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--keep-snapshots", is_flag=True, help="Write the snapshots taken by hand into files first.")
-def command(lab: str | None, yes: bool, keep_snapshots: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> None:
     """Remove a lab: its machines, disks, networks, snapshots and files.
 
     With --keep-snapshots each snapshot that was taken by hand is first written into a checkpoint
@@ -39,17 +41,24 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool) -> None:
         nodes = ", ".join(n.name for n in found.plan.nodes)
         if not sys.stdin.isatty():
             raise UsageError("destroy asks before it removes a lab, and there is nobody to ask", hint="add -y")
-        kept = len(Shelf(found.folder).manifests())
-        snapshots = {0: "", 1: ", its snapshot"}.get(kept, f", its {kept} snapshots")
+        count = len(Shelf(found.folder).manifests())
+        snapshots = {0: "", 1: ", its snapshot"}.get(count, f", its {count} snapshots")
         if keep_snapshots:
             snapshots = ", once its snapshots are written into files,"
-        click.confirm(f"Remove lab {found.name} ({nodes}){snapshots} and everything on it?", abort=True)
+        click.confirm(f"Remove lab {found.name} ({nodes}){snapshots} and everything on it?", abort=True, err=True)
+    kept = []
     if keep_snapshots:
         from lab.cli.checkpoint_flow import run_keep
 
         found.enter(changes=True)
-        run_keep(found)
+        kept = run_keep(found, as_json=as_json)
     # Whatever was left unfinished goes with the rest.
     found.reach()
-    remove(found.home, found.folder, found.plan, open_machines, lambda _line: None)
-    note(f"{found.name} is gone")
+    try:
+        remove(found.home, found.folder, found.plan, open_machines, lambda _line: None)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped half-way", hint=f"klab destroy -y {found.name} goes on") from None
+    if as_json:
+        click.echo(json.dumps({"lab": found.name, "kept": kept}))
+    else:
+        note(f"{found.name} is gone")

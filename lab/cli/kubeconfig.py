@@ -37,7 +37,7 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
     if merge and lab is None and merge in {folder.name for folder in home.existing()}:
         lab, merge = merge, ""  # klab kubeconfig --merge 1m2w: a lab's name, not a file's
     if path and merge is not None:
-        raise UsageError("either --path or --merge")
+        raise UsageError("either --path or --merge", hint="--path prints where it is, --merge puts it into your own")
     folder = home.pick(lab)
     try:
         text = folder.kubeconfig.read_text(encoding="utf-8")

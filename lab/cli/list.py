@@ -39,7 +39,7 @@ def command(as_json: bool) -> None:
 def _describe(folder: LabFolder) -> dict[str, Any]:
     """One lab; a damaged one is listed too, so that a person sees what to destroy."""
     from lab.errors import LabError
-    from lab.planfile import from_json
+    from lab.planfile import read
 
     found: dict[str, Any] = {
         "name": folder.name,
@@ -51,8 +51,8 @@ def _describe(folder: LabFolder) -> dict[str, Any]:
     }
     try:
         record = folder.record()
-        plan = from_json((folder.path / "plan.json").read_text())
-    except (LabError, OSError, ValueError):
+        plan = read(folder.path / "plan.json")
+    except LabError:
         return found
     return found | {
         "scenario": plan.scenario,

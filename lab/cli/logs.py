@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
 
 import click
 
 from lab.errors import NotFound, UsageError
+
+FOLLOW_SECONDS = 0.3
 
 
 @click.command()
@@ -40,11 +44,14 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
     file = machines.consoles()[node.name]
     try:
         with file.open("rb") as console:
-            text = console.read()
-            sys.stdout.write("\n".join(text.decode("utf-8", "replace").replace("\r", "").split("\n")[-lines:]))
+            text = console.read().decode("utf-8", "replace").replace("\r", "")
+            # The last line has an end, or is still being printed.
+            sys.stdout.write("".join(re.findall(r"[^\n]*\n|[^\n]+$", text)[-lines:]))
             sys.stdout.flush()
             while follow:
-                time.sleep(0.3)
+                time.sleep(FOLLOW_SECONDS)
+                if os.fstat(console.fileno()).st_size < console.tell():
+                    console.seek(0)  # a new console: the node was started again
                 sys.stdout.write(console.read().decode("utf-8", "replace").replace("\r", ""))
                 sys.stdout.flush()
     except FileNotFoundError:

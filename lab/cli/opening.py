@@ -93,20 +93,20 @@ def open_lab(home: Home, folder: LabFolder) -> OpenLab:
 
 def _plan(folder: LabFolder, record: Record) -> Plan:
     """The lab's plan; decided anew from its scenario where the file is damaged: the same input gives the same plan."""
-    from lab.planfile import from_json
+    from lab.planfile import read
 
     try:
-        return from_json((folder.path / "plan.json").read_text())
-    except (OSError, LabError):
+        return read(folder.path / "plan.json")
+    except LabError:
         from lab.catalog import load_catalog
         from lab.plan import decide
         from lab.reading import parse_scenario
 
         try:
             catalog = load_catalog()
-            scenario = parse_scenario((folder.path / "scenario.yaml").read_text(), catalog)
+            scenario = parse_scenario((folder.path / "scenario.yaml").read_text(encoding="utf-8"), catalog)
             return decide(scenario, catalog, name=record.name, seat=record.seat)
-        except (OSError, LabError) as error:
+        except (OSError, UnicodeDecodeError, LabError) as error:
             raise LabError(
                 f"neither the plan nor the scenario of lab {folder.name!r} can be read",
                 details=str(error).splitlines(),

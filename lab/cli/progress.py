@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
-from lab.cluster.events import NODE_PHASES, Event
+from lab.cluster.events import NODE_PHASES, Event, Listener
 from lab.plan import Plan
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ FINISHED = {
     "renew": "renewed",
     "clock": "running",
 }
-
-
-class Listener(Protocol):
-    """Told each event as it happens."""
-
-    def __call__(self, event: Event) -> None: ...
 
 
 @contextmanager

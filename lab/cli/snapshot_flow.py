@@ -13,7 +13,8 @@ import click
 
 from lab.cli.opening import OpenLab
 from lab.cli.output import echo_json, note, table
-from lab.cli.progress import Listener, elapsed, show
+from lab.cli.progress import elapsed, show
+from lab.cluster.events import Listener
 from lab.errors import Interrupted
 from lab.machines import open_machines
 from lab.sizes import human
@@ -60,7 +61,8 @@ def run_take(lab: OpenLab, name: str | None, *, text: str, as_json: bool) -> Non
         interruptible("stopped; the lab runs as before", "klab snapshot again takes one"),
         show(lab.plan, as_json=as_json, first="look") as listener,
     ):
-        taken = take(desk(lab, listener=listener), name, text)
+        # One line of the list, whatever was pasted.
+        taken = take(desk(lab, listener=listener), name, " ".join(text.split()))
     _report_taken(lab, taken, time.monotonic() - began, as_json=as_json)
 
 

@@ -28,7 +28,7 @@ WHY_WIDTH = 60
 @click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(min=0.1, max=3600),
     metavar="SECONDS",
     help=f"Between two looks of --watch; {INTERVAL:g} when left out.",
 )

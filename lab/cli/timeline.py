@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lab.errors import UsageError
+
 
 @click.command()
 @click.argument("lab", required=False)
@@ -33,7 +35,14 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
         echo_json([asdict(span) for span in chart])
         return
     if svg is not None:
-        svg.write_text(draw_svg(chart, title=f"klab create {found.plan.scenario}"), encoding="utf-8")
+        try:
+            svg.write_text(draw_svg(chart, title=f"klab create {found.plan.scenario}"), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{svg} cannot be written",
+                details=[error.strerror or str(error)],
+                hint="name a file in a folder that is there",
+            ) from error
         note(f"written: {svg}")
         return
     click.echo(draw_text(chart, width=max(40, min(100, shutil.get_terminal_size().columns - 14))))

@@ -6,10 +6,12 @@ import click
 
 from lab.errors import UsageError
 
+TEN_YEARS = 10 * 365 * 24
+
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=24, show_default=True)
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True, max=TEN_YEARS), default=24, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(lab: str | None, hours: float, as_json: bool) -> None:
     """Make a fresh bootstrap token and print the kubeadm command that joins with it.
@@ -36,6 +38,8 @@ def command(lab: str | None, hours: float, as_json: bool) -> None:
     address, port = found.plan.api_endpoint
     digest = load_or_make(found.folder).ca_hash
     if as_json:
-        echo_json({"token": token, "hours": hours, "endpoint": f"{address}:{port}", "ca_hash": digest})
+        echo_json(
+            {"lab": found.name, "token": token, "hours": hours, "endpoint": f"{address}:{port}", "ca_hash": digest}
+        )
     else:
         click.echo(f"kubeadm join {address}:{port} --token {token} --discovery-token-ca-cert-hash {digest}")

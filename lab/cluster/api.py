@@ -90,7 +90,10 @@ class Api:
             found = self.get(_root(version), seconds=30)["resources"]
             self._kinds[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
         if kind not in self._kinds[version]:
-            raise ClusterError(f"the cluster knows no {kind} in {version}")
+            raise ClusterError(
+                f"the cluster knows no {kind} in {version}",
+                hint="its CustomResourceDefinition has to come before it, or the version is another",
+            )
         return self._kinds[version][kind]
 
     def _call(

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from lab.cluster.create import OpenMachines, deadline, finished
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal, Listener
 from lab.cluster.https import Https, NoAnswer, Reach, direct
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.power import await_ready
@@ -52,7 +52,7 @@ class Renewal:
     plan: Plan
     open_machines: OpenMachines
     timeout: float | None = None
-    listener: Callable[[Event], None] | None = None
+    listener: Listener | None = None
     reach: Reach = direct
 
 

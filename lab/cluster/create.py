@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster.api import Api
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal, Listener
 from lab.cluster.expiry import refuse_expired
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.ready import Readiness
 from lab.cluster.secrets import load_or_make
 from lab.cluster.watch import Watch
 from lab.errors import Conflict
+from lab.library import shipped_names
 from lab.machines.protocol import HostProfile, Machines, NodeState
 from lab.machines.seed import write_iso
 from lab.plan import Plan
-from lab.planfile import from_json, to_json
+from lab.planfile import read, to_json
 from lab.render.cloudinit import render_seed
 from lab.render.flannel import manifest as flannel_manifest
 from lab.store import Home, LabFolder, Record, write_atomic
@@ -62,10 +63,13 @@ def finished(folder: LabFolder, plan: Plan) -> Record:
 
 
 def again(record: Record, plan: Plan) -> str:
-    """The command that goes on with a lab that is half made."""
+    """The command that goes on with a lab that is half made; FILE is for the person to know."""
     if record.checkpoint:
         return f"klab create --from FILE --name {record.name}"
-    return f"klab create {plan.scenario}"
+    words = ["klab create", plan.scenario if plan.scenario in shipped_names() else "FILE"]
+    words += [f"--name {plan.name}"] if plan.name != plan.scenario else []
+    words += [f"--seat {plan.seat}"] if plan.seat else []
+    return " ".join(words)
 
 
 def _refuse_half_destroyed(folder: LabFolder, record: Record) -> None:
@@ -97,9 +101,7 @@ class Created:
     already: bool
 
 
-def create(
-    home: Home, request: Request, open_machines: OpenMachines, listener: Callable[[Event], None] | None = None
-) -> Created:
+def create(home: Home, request: Request, open_machines: OpenMachines, listener: Listener | None = None) -> Created:
     """Bring the lab to where its scenario wants it; returns when every requirement holds.
 
     Raises:
@@ -151,7 +153,7 @@ def _prepare(folder: LabFolder, request: Request) -> tuple[Record, bool]:
 
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     _refuse_half_destroyed(folder, record)
-    there = from_json((folder.path / "plan.json").read_text())
+    there = read(folder.path / "plan.json")
     if there == plan:
         return
     way = f"choose another name with --name, or klab destroy {folder.name} first"

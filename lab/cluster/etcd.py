@@ -9,11 +9,10 @@ Source: etcd.io, "gRPC gateway" and "API reference"; etcd/api/etcdserverpb/rpc.p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from lab.cluster.https import ASK_SECONDS, Https, NoAnswer, Reach, direct
@@ -22,16 +21,13 @@ from lab.errors import ClusterError
 from lab.plan import Node, Plan
 from lab.rules import quorum
 from lab.store import LabFolder
-from lab.waiting import Deadline
+from lab.waiting import Deadline, at_once
 
 CLIENT_PORT = 2379
 # A removal is written to the disks of a quorum, and its request waits for an election.
 AGREE_SECONDS = 30.0
 # etcd's refusal while its members have not been connected for five seconds (server.go, HealthInterval).
 SETTLING = "unhealthy cluster"
-
-Q = TypeVar("Q")
-A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +226,7 @@ class Etcd:
                 return status.id if status.votes else None
             return None
 
-        return {found for found in _side_by_side(ask, list(members)) if found is not None}
+        return {found for found in at_once(ask, list(members)).values() if found is not None}
 
     def _silent(self, members: Iterable[Member], answering: set[int]) -> list[str]:
         return [f"{name_of(m, self._plan)} does not answer" for m in members if m.id not in answering]
@@ -287,11 +283,6 @@ class Etcd:
             details=failures,
             hint=f"klab status {self._plan.name} shows which control planes run; klab start brings them back",
         )
-
-
-def _side_by_side(ask: Callable[[Q], A], questions: Sequence[Q]) -> list[A]:
-    with ThreadPoolExecutor(max_workers=max(1, len(questions))) as pool:
-        return list(pool.map(ask, questions))
 
 
 def _is_at(member: Member, node: Node) -> bool:

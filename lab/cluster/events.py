@@ -31,10 +31,13 @@ class Event:
     text: str = ""
 
 
+Listener = Callable[[Event], None]  # told each event as it happens
+
+
 class Journal:
     """Writes events down and tells whoever listens; may be used from several threads."""
 
-    def __init__(self, file: Path, listener: Callable[[Event], None] | None = None) -> None:
+    def __init__(self, file: Path, listener: Listener | None = None) -> None:
         self._file = file
         self._listener = listener
         self._lock = threading.Lock()

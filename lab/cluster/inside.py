@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lab.cluster.validity import DAY, parsed
@@ -19,6 +18,7 @@ from lab.machines.protocol import Machines
 from lab.render.flannel import LAB_INTERFACE, SUBNET_FILE
 from lab.render.renewal import TELL_CERTIFICATES
 from lab.store import Record
+from lab.waiting import at_once
 
 ASK_SECONDS = 60.0
 UNITS = ("kubelet", "containerd", "chrony", "docker-registry", "haproxy", "keepalived")
@@ -149,10 +149,7 @@ class NodeReport:
 
 def ask_nodes(machines: Machines, record: Record, nodes: Sequence[str]) -> dict[str, NodeReport | str]:
     """Ask nodes about themselves, side by side; one that does not answer is a text that says why."""
-    if not nodes:
-        return {}
-    with ThreadPoolExecutor(max_workers=min(16, len(nodes))) as pool:
-        return dict(zip(nodes, pool.map(lambda name: _ask(machines, record, name), nodes), strict=True))
+    return at_once(lambda name: _ask(machines, record, name), nodes, most=16)
 
 
 def _ask(machines: Machines, record: Record, name: str) -> NodeReport | str:

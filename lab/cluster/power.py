@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.cluster.api import Api
 from lab.cluster.create import OpenMachines, deadline, finished
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal, Listener
 from lab.cluster.expiry import refuse_expired
 from lab.cluster.ready import Readiness
 from lab.cluster.watch import Watch
@@ -18,14 +17,12 @@ from lab.machines.protocol import Machines, NodeState
 from lab.plan import Plan
 from lab.rules import quorum
 from lab.store import Home, LabFolder, Record
-from lab.waiting import Deadline
+from lab.waiting import Deadline, at_once
 
 # Seconds for the guests to shut down; one that takes longer hangs, on any host.
 STOP_ACCELERATED = 2 * 60.0
 STOP_EMULATED = 10 * 60.0
 SSH_TRY_SECONDS = 60.0
-
-Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +149,7 @@ def _await_ssh(watch: Watch, machines: Machines, journal: Journal, nodes: Sequen
         return True
 
     def answer() -> bool:
-        with ThreadPoolExecutor(max_workers=max(1, len(silent))) as pool:
-            return all(list(pool.map(ask, list(silent))))
+        return all(at_once(ask, list(silent)).values())
 
     watch.until(
         answer,

@@ -8,7 +8,6 @@ condition may be as old as its last lease; an answer through the API server is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from lab.cluster.api import Api, UnreachableError
 from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.plan import Node, Plan
+from lab.waiting import at_once
 
 SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
 DNS_NAME = "kubernetes.default.svc.cluster.local"
@@ -146,7 +146,7 @@ class Readiness:
                 return f"{name}: {error.message}"
             return "" if answer.strip() == "ok" else f"{name}: kubelet says {answer.strip()[:100]}"
 
-        return [line for line in _side_by_side(ask, [n.name for n in self._nodes]) if line]
+        return [line for line in at_once(ask, [n.name for n in self._nodes], most=8).values() if line]
 
     def leases(self) -> list[str]:
         """Judged by change, not by date: on an emulated host the guests' clocks are not the host's."""
@@ -194,7 +194,7 @@ class Readiness:
             return f"{name}: {DNS_NAME} does not resolve ({last})"
 
         silent = [n.name for n in self._nodes if n.name not in self._resolving]
-        return [line for line in _side_by_side(ask, silent) if line]
+        return [line for line in at_once(ask, silent, most=8).values() if line]
 
 
 def dns_question(server: str) -> list[str]:
@@ -202,11 +202,6 @@ def dns_question(server: str) -> list[str]:
     seconds = " ".join(map(str, DNS_SECONDS))
     ask = f"timeout $seconds busybox nslookup {DNS_NAME} {server}"
     return ["sh", "-c", f"for seconds in {seconds}; do {ask} && exit; done; exit 1"]
-
-
-def _side_by_side(ask: Callable[[str], str], names: list[str]) -> list[str]:
-    with ThreadPoolExecutor(max_workers=min(8, max(1, len(names)))) as pool:
-        return list(pool.map(ask, names))
 
 
 def _condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:

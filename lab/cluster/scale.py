@@ -19,7 +19,7 @@ from lab.changes import refuse_even, surplus, with_node, without_nodes
 from lab.cluster.api import Api, UnreachableError
 from lab.cluster.create import OpenMachines, deadline, finished
 from lab.cluster.etcd import Etcd
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal, Listener
 from lab.cluster.power import await_ready
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token, revoke_token
@@ -59,7 +59,7 @@ class Change:
     kubectl: str
     fits: Callable[[Plan, Sequence[Node]], None]
     timeout: float | None = None
-    listener: Callable[[Event], None] | None = None
+    listener: Listener | None = None
     allow_even: bool = False
 
 

@@ -9,7 +9,6 @@ import base64
 import binascii
 import datetime
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +24,7 @@ from lab.machines.protocol import Machines, NodeState
 from lab.plan import API_PORT, Plan
 from lab.render.renewal import TELL, USES
 from lab.store import LabFolder, Record
+from lab.waiting import at_once
 
 DAY = 24 * 3600.0
 TELL_SECONDS = 120.0
@@ -108,10 +108,7 @@ def side_by_side(act: Callable[[str], T], names: Sequence[str]) -> dict[str, T |
         except LabError as error:
             return error
 
-    if not names:
-        return {}
-    with ThreadPoolExecutor(max_workers=min(16, len(names))) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+    return at_once(one, names, most=16)
 
 
 @dataclass(frozen=True, slots=True)

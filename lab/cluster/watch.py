@@ -18,7 +18,7 @@ from lab.cluster.console import Console, open_consoles
 from lab.cluster.diagnose import explain_failure, explain_timeout
 from lab.cluster.events import Journal
 from lab.cluster.ready import Readiness, Requirement
-from lab.errors import ClusterError, LabError, MachineError
+from lab.errors import ClusterError, LabError, MachineError, refusal
 from lab.machines.protocol import Machines, NodeState
 from lab.plan import Plan
 from lab.store import LabFolder
@@ -236,4 +236,7 @@ class PowerOn:
         except LabError as error:
             self.error = error
         except Exception as error:
-            self.error = ClusterError(f"powering on failed unexpectedly: {error!r}", hint="run again with --debug")
+            self.error = refusal(error, hint="make room or give yourself the right there; the same again goes on")
+            self.error = self.error or ClusterError(
+                f"powering on failed unexpectedly: {error!r}", hint="run again with --debug"
+            )

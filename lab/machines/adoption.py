@@ -67,7 +67,7 @@ class Adoption:
     def _place(self, name: str, draft: Path) -> None:
         pool = self.store.inventory.pool()
         if pool is None:
-            raise MachineError("the lab's storage pool is gone")
+            raise MachineError("the lab's storage pool is gone", hint="the same command again makes it")
         if not self.store.direct:
             transfer.upload(pool, name, draft)
             return

@@ -47,7 +47,7 @@ def open_machines(home: Home, folder: LabFolder, plan: Plan, record: Record, box
             from lab.machines.fake import FakeMachines
 
             return FakeMachines(home, folder, plan, record, box_vagrant)
-    raise LabError(f"provider {record.provider!r} is unknown")
+    raise LabError(f"provider {record.provider!r} is unknown", hint="use the klab that made the lab")
 
 
 def choose_provider(wanted: str) -> str:
@@ -105,7 +105,7 @@ def wants_private(realm: Realm) -> bool:
     """
     wanted = os.environ.get("KLAB_LIBVIRT", "auto")
     if wanted not in {"auto", "private", "system"}:
-        raise HostError(f"KLAB_LIBVIRT is {wanted!r}; it must be auto, private or system")
+        raise HostError(f"KLAB_LIBVIRT is {wanted!r}; it must be auto, private or system", hint="unset KLAB_LIBVIRT")
     if wanted == "private" or (wanted == "auto" and realm.holds_labs):
         return True
     if system_answers():

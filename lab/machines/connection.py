@@ -48,7 +48,7 @@ def library() -> Any:
     return libvirt
 
 
-def connect(uri: str = URI) -> libvirt.virConnect:
+def connect() -> libvirt.virConnect:
     """A connection to libvirtd.
 
     Raises:
@@ -56,7 +56,7 @@ def connect(uri: str = URI) -> libvirt.virConnect:
     """
     library_ = library()
     try:
-        return library_.open(uri)
+        return library_.open(URI)
     except library_.libvirtError as error:
         raise _no_connection(str(error)) from error
 
@@ -107,7 +107,7 @@ def explain(what: str, error: libvirt.libvirtError) -> LabError:
             details=[text],
             hint="something else here holds that name or UUID: virsh list --all and virsh net-list --all show it",
         )
-    return MachineError(what, details=[text])
+    return MachineError(what, details=[text], hint="klab doctor tells whether libvirt works here")
 
 
 def absent(error: libvirt.libvirtError) -> bool:

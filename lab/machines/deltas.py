@@ -63,4 +63,8 @@ def refuse_strange(file: Path) -> None:
 
 
 def _strange(why: str) -> MachineError:
-    return MachineError("the disk image is not one that klab has written", details=[why])
+    return MachineError(
+        "the disk image is not one that klab has written",
+        details=[why],
+        hint="get the checkpoint anew, from whom you trust",
+    )

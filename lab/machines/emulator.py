@@ -21,14 +21,13 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import HostError
+from lab.render.vagrantfile import RATE_VARIABLE
 from lab.store import Home, write_atomic
 
 QEMU = "qemu-system-x86_64"
 COMPILER = "gcc"
 LIBRARY = Path(__file__).with_name("slow_clock.c")
 COMPILE_SECONDS = 120.0
-EPOCH_VARIABLE = "KLAB_EPOCH"
-RATE_VARIABLE = "KLAB_RATE"
 
 _WRAPPER = """#!/bin/sh
 # Made by klab: QEMU with slower clocks, for hosts without hardware virtualization.
@@ -138,5 +137,7 @@ def wanted_rate(default: float) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate <= 1:
-        raise HostError(f"KLAB_DILATION is {text!r}; it must be a number above 0 and at most 1")
+        raise HostError(
+            f"KLAB_DILATION is {text!r}; it must be a number above 0 and at most 1", hint="unset KLAB_DILATION"
+        )
     return rate

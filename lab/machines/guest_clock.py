@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lab.errors import MachineError
 from lab.machines.connection import library
 from lab.process import Completed
 
@@ -57,7 +58,14 @@ def over_ssh(run: Callable[[list[str]], Completed], clock: Callable[[], float]) 
     Raises:
         MachineError, ProgramError, ProgramTimeout: the node does not answer or refuses.
     """
-    behind = clock() - float(run(SHOW).stdout)
+    shown = run(SHOW).stdout.strip()
+    if not shown.isdigit():
+        raise MachineError(
+            "the node does not tell what its clock shows",
+            details=[shown[:200]],
+            hint="nothing but its answer may be printed at login",
+        )
+    behind = clock() - float(shown)
     if behind <= 1:  # date shows no more than seconds
         return 0.0
     run(["sudo", "date", "-s", f"@{int(clock())}"])

@@ -196,7 +196,11 @@ class Inventory:
                 pool.setAutostart(1)
             if pool is None:
                 names = ", ".join(p.name() for p in self.connection.listAllStoragePools()) or "none"
-                raise HostError(f"libvirt has no storage pool called {name!r}", details=[f"it has: {names}"])
+                raise HostError(
+                    f"libvirt has no storage pool called {name!r}",
+                    details=[f"it has: {names}"],
+                    hint="set provider.libvirt.pool in the scenario to one of those, or leave it out",
+                )
             if definitions.pool_type(pool.XMLDesc()) != "dir":
                 raise HostError(
                     f"the storage pool {name!r} is not a folder",

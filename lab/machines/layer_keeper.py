@@ -99,17 +99,11 @@ class LayerKeeper:
     def held(self, node: Node) -> set[str]:
         """The files of a node that captures hold."""
         store = self._store()
-        disks = {s.disk for entry in self._book.readable()[0] for n, s in entry.nodes.items() if n == node.name}
-        memory = {
-            file
-            for entry in self._book.readable()[0]
-            for n, s in entry.nodes.items()
-            if n == node.name
-            for file in s.memories
-        }
-        if not self._book.readable()[1]:
+        entries, whole = self._book.readable()
+        if not whole:
             return {name for name in store.names if self._is_of(name, node)}
-        return closure(store.backing, disks) | memory
+        kept = [entry.nodes[node.name] for entry in entries if node.name in entry.nodes]
+        return closure(store.backing, {saved.disk for saved in kept}) | {file for s in kept for file in s.memories}
 
     def files(self, node: Node) -> list[str]:
         """All disk layers and RAM images of a node."""

@@ -155,7 +155,8 @@ class LayerStore:
 
     def define(self, domain_xml: str) -> None:
         """Let a machine start so from now on."""
-        self.inventory.connection.defineXML(domain_xml)
+        with explained("a machine cannot be defined"):
+            self.inventory.connection.defineXML(domain_xml)
 
     def remove(self, names: Sequence[str]) -> None:
         for name in names:

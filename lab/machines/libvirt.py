@@ -10,7 +10,6 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from lab.machines import definitions, emulator, guest_clock, transfer, up_failur
 from lab.machines.adoption import Adoption
 from lab.machines.capture_book import Book
 from lab.machines.capture_protocol import Incoming
-from lab.machines.connection import URI, connect, explained, library
+from lab.machines.connection import connect, explained, library
 from lab.machines.inventory import DEFAULT_POOL, Inventory, state_of, switch_on, unless_done
 from lab.machines.layer_keeper import LayerKeeper
 from lab.machines.layer_store import LayerStore
@@ -29,6 +28,8 @@ from lab.machines.libvirt_captures import LibvirtCaptures
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.provider_steps import (
+    AGAIN,
+    ThroughVagrant,
     chosen,
     clear_books,
     end_orphans,
@@ -38,14 +39,12 @@ from lab.machines.provider_steps import (
     together,
 )
 from lab.machines.realm import Realm
-from lab.machines.ssh import Ssh
 from lab.machines.vagrant import BOX_VERSION, Vagrant
 from lab.machines.vagrant_home import box_name
 from lab.plan import Node, Plan
-from lab.process import Completed
 from lab.render.vagrantfile import LibvirtFacts, render_libvirt, seed_volume
 from lab.store import Home, LabFolder, Record, write_atomic
-from lab.waiting import Deadline, poll
+from lab.waiting import Deadline, at_once, poll
 
 if TYPE_CHECKING:
     import libvirt
@@ -54,18 +53,16 @@ SSH_TRY_SECONDS = 60.0
 SSH_POLL_SECONDS = 1.0
 
 
-class LibvirtMachines:
+class LibvirtMachines(ThroughVagrant):
     """The machines of one lab on libvirt; see `lab.machines.protocol.Machines`."""
 
     def __init__(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
+        super().__init__(folder, plan)
         self._home = home
-        self._folder = folder
-        self._plan = plan
         self._record = record
         self._box = box
         self._owner = Owner(record.id, record.seat, record.epoch)
         self._realm = Realm(home)
-        self._ssh = Ssh(folder, plan)
         self._connection: libvirt.virConnect | None = None
         self._vagrant: Vagrant | None = None
         self._cancelled = False
@@ -259,8 +256,7 @@ class LibvirtMachines:
             )
             return bool(found) and not self._cancelled
 
-        with ThreadPoolExecutor(max_workers=max(len(nodes), 1)) as pool:
-            silent = [node.name for node, ok in zip(nodes, pool.map(answers, nodes), strict=True) if not ok]
+        silent = [node.name for node, ok in at_once(answers, nodes).items() if not ok]
         if silent:
             raise MachineError(
                 f"{', '.join(silent)} did not answer ssh in time",
@@ -350,17 +346,6 @@ class LibvirtMachines:
         found = {node.name: NodeState.ABSENT for node in self._plan.nodes}
         return found | {name: state_of(domain) for name, domain in self._existing(self._plan.nodes).items()}
 
-    def consoles(self) -> dict[str, Path]:
-        return {node.name: self._folder.logs / f"console-{node.name}.log" for node in self._plan.nodes}
-
-    def ssh(
-        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
-    ) -> Completed:
-        return self._ssh.run(node, command, timeout, check, stdin)
-
-    def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
-        return self._ssh.argv(node, command)
-
     # --- seeds ----------------------------------------------------------------------------------
 
     def drop_seeds(self) -> None:
@@ -390,12 +375,10 @@ class LibvirtMachines:
         pool = inventory.pool()
         if others and pool is not None:  # `vagrant up` shall not make it again
             self._write_vagrantfile(pool, replace(self._plan, nodes=others))
-        shutil.rmtree(machine_folder(self._folder.path, node), ignore_errors=True)
-        for file in (self._folder.seeds / f"{node}.iso", self.consoles()[node]):
-            file.unlink(missing_ok=True)
+        self._drop_files(node)
         left = self._left_of(gone)
         if left:
-            raise MachineError(f"something of {node} could not be removed", details=left)
+            raise MachineError(f"something of {node} could not be removed", details=left, hint=AGAIN)
 
     def _left_of(self, node: Node) -> list[str]:
         inventory, layers = self._inventory(), self._layers()
@@ -419,7 +402,7 @@ class LibvirtMachines:
             shutil.rmtree(folder, ignore_errors=True)
         left = self.leftovers()
         if left:
-            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left)
+            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
         self._stop_empty_realm()
 
     def leftovers(self) -> list[str]:
@@ -470,7 +453,7 @@ class LibvirtMachines:
             return connection
         if self._realm.inside:
             self._realm.start()  # a libvirtd that was killed comes back; the machines ran on
-        self._connection = connect(URI)
+        self._connection = connect()
         return self._connection
 
     def _inventory(self) -> Inventory:

@@ -188,7 +188,11 @@ class LibvirtCaptures:
                         images.to_disk(file)
                 nodes = together(bring_to_disk, list(nodes))
         except OSError as error:
-            raise MachineError(f"capture {key} cannot be written to disk", details=[str(error)]) from error
+            raise MachineError(
+                f"capture {key} cannot be written to disk",
+                details=[str(error)],
+                hint="klab snapshot prune --keep 3 removes old snapshots",
+            ) from error
         self._book.write(replace(entry, nodes=nodes))
         store.remove([s.memory for name, s in entry.nodes.items() if s.memory and s.memory != nodes[name].memory])
 
@@ -248,7 +252,11 @@ class LibvirtCaptures:
             deltas.write(layers[0], base, target)
         except OSError as error:
             why = [f"{error.strerror}: {error.filename}"]
-            raise MachineError(f"the disk of {node} cannot be copied", details=why) from error
+            raise MachineError(
+                f"the disk of {node} cannot be copied",
+                details=why,
+                hint="make room there; -o FILE puts it on another disk",
+            ) from error
         finally:
             for file in copies:
                 file.unlink(missing_ok=True)

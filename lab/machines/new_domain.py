@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lab.machines.ownership import Owner
 from lab.plan import Node, Plan
-from lab.render.vagrantfile import EMULATED_CPU, LibvirtFacts, domain_name
+from lab.render.vagrantfile import EPOCH_VARIABLE, RATE_VARIABLE, LibvirtFacts, cpu_model, domain_name
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -76,7 +76,7 @@ def new_domain(plan: Plan, node: Node, facts: LibvirtFacts, owner: Owner, disk: 
 
 
 def _cpu(plan: Plan, node: Node, facts: LibvirtFacts) -> str:
-    model = plan.cpu_model or (None if facts.accelerated else EMULATED_CPU)
+    model = cpu_model(plan, facts)
     topology = f"<topology sockets='{node.cpus}' cores='1' threads='1'/>"
     if model is None:
         return f"<cpu mode='host-model'>{topology}</cpu>"
@@ -98,6 +98,6 @@ def _clock(facts: LibvirtFacts) -> str:
     """What the emulator with the slower clock is told, where there is one."""
     if facts.emulator is None:
         return ""
-    told = {facts.epoch_variable: facts.epoch, facts.rate_variable: facts.rate}
+    told = {EPOCH_VARIABLE: facts.epoch, RATE_VARIABLE: facts.rate}
     lines = [f"<qemu:env name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in told.items()]
     return f"<qemu:commandline>{''.join(lines)}</qemu:commandline>"

@@ -135,7 +135,11 @@ def _slowness() -> float:
         empty = _run_guest("tcg", 1, EMULATED_SECONDS)
         full = _run_guest("tcg", ROUNDS, EMULATED_SECONDS)
     except (ProgramTimeout, MachineError) as error:
-        raise HostError("QEMU does not run a guest here", details=[error.message, *error.details]) from error
+        raise HostError(
+            "QEMU does not run a guest here",
+            details=[error.message, *error.details],
+            hint="klab doctor tells what this machine lacks",
+        ) from error
     return round(max(1.0, (full - empty) / _run_here(ROUNDS)), 1)
 
 

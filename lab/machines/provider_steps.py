@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +12,45 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab.errors import LabError, MachineError
+from lab.machines.ssh import Ssh
 from lab.machines.vagrant import MARK, Vagrant
 from lab.plan import Node, Plan
+from lab.process import Completed
 from lab.render.vagrantfile import GUARD, ID_BEGINNING
+from lab.store import LabFolder
 from lab.waiting import Deadline, poll
 
 DESTROY_SECONDS = 300.0
 PRESS_SECONDS = 30.0
 OFF_POLL_SECONDS = 1.0
+AGAIN = "the same command again goes on"
 T = TypeVar("T")
+
+
+class ThroughVagrant:
+    """What both do alike with the machines of one lab; see `lab.machines.protocol.Machines`."""
+
+    def __init__(self, folder: LabFolder, plan: Plan) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._ssh = Ssh(folder, plan)
+
+    def consoles(self) -> dict[str, Path]:
+        return {node.name: self._folder.logs / f"console-{node.name}.log" for node in self._plan.nodes}
+
+    def ssh(
+        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
+    ) -> Completed:
+        return self._ssh.run(node, command, timeout, check, stdin)
+
+    def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
+        return self._ssh.argv(node, command)
+
+    def _drop_files(self, node: str) -> None:
+        """Delete what Vagrant and klab have in the lab's folder of one machine that is gone."""
+        shutil.rmtree(machine_folder(self._folder.path, node), ignore_errors=True)
+        for file in (self._folder.seeds / f"{node}.iso", self.consoles()[node]):
+            file.unlink(missing_ok=True)
 
 
 def chosen(plan: Plan, names: Sequence[str] | None) -> tuple[Node, ...]:

@@ -233,7 +233,9 @@ class Realm:
             return self._answers()
 
         if poll(up, Deadline.after(START_SECONDS), every=0.1) is None:
-            raise HostError("the private libvirtd does not start", details=self._log_tail())
+            raise HostError(
+                "the private libvirtd does not start", details=self._log_tail(), hint=f"its logs: {self.folder / 'log'}"
+            )
 
     def _start_daemon(self, name: str) -> None:
         (self.folder / "run" / f"{name}.pid").unlink(missing_ok=True)

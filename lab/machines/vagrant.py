@@ -34,12 +34,6 @@ BOX_SECONDS = 600.0
 ENVIRONMENT = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_BOX_UPDATE_CHECK_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
 
 
-def _library() -> Any:
-    import vagrant
-
-    return vagrant
-
-
 def environment(folder: Path) -> dict[str, str]:
     """The variables under which Vagrant works on the project in `folder`."""
     return {**ENVIRONMENT, "VAGRANT_CWD": str(folder)}
@@ -145,9 +139,9 @@ def _make(owner: Vagrant) -> Any:
     """python-vagrant's command maker and parser, with klab's door to programs in place of its own."""
     if shutil.which("vagrant") is None:
         raise HostError("vagrant is not installed", hint=f"sudo apt-get install {process.PACKAGES['vagrant']}")
-    library = _library()
+    import vagrant
 
-    class Commands(library.Vagrant):  # type: ignore[misc, name-defined]  # untyped library
+    class Commands(vagrant.Vagrant):  # type: ignore[misc]  # untyped library
         def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
             return owner.run([arg for arg in args if arg is not None]).stdout
 

@@ -19,8 +19,7 @@ from lab.machines import guest_clock, up_failure
 from lab.machines.capture_protocol import Incoming
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
-from lab.machines.provider_steps import chosen, clear_books, machine_folder, press_until_off, refuse_absent
-from lab.machines.ssh import Ssh
+from lab.machines.provider_steps import AGAIN, ThroughVagrant, chosen, clear_books, press_until_off, refuse_absent
 from lab.machines.vagrant import Vagrant
 from lab.machines.vagrant_home import box_name
 from lab.machines.virtualbox_captures import VirtualBoxCaptures, no_checkpoints
@@ -82,17 +81,14 @@ def dvd_slots(info: dict[str, str], image: str) -> list[tuple[str, str, str]]:
     ]
 
 
-class VirtualBoxMachines:
+class VirtualBoxMachines(ThroughVagrant):
     """The machines of one lab on VirtualBox; see `lab.machines.protocol.Machines`."""
 
-    def __init__(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
-        self._home = home
-        self._folder = folder
-        self._plan = plan
+    def __init__(self, _home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
+        super().__init__(folder, plan)
         self._box = box
         self._box_name = box_name(box.parent.name if box else record.box, "virtualbox")
         self._owner = Owner(record.id, record.seat, record.epoch)
-        self._ssh = Ssh(folder, plan)
         self._vagrant = Vagrant(folder.path)
         self._cancelled = False
 
@@ -181,17 +177,6 @@ class VirtualBoxMachines:
         infos = self._infos()
         return {n.name: state_of(infos[n.name]) if n.name in infos else NodeState.ABSENT for n in self._plan.nodes}
 
-    def consoles(self) -> dict[str, Path]:
-        return {node.name: self._folder.logs / f"console-{node.name}.log" for node in self._plan.nodes}
-
-    def ssh(
-        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
-    ) -> Completed:
-        return self._ssh.run(node, command, timeout, check, stdin)
-
-    def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
-        return self._ssh.argv(node, command)
-
     def drop_seeds(self) -> None:
         for node, info in self._infos().items():
             for controller, port, device in dvd_slots(info, f"{node}.iso"):
@@ -208,16 +193,18 @@ class VirtualBoxMachines:
         try:
             self._unregister(names)
         except ProgramError as error:
-            raise MachineError(f"something of {node} could not be removed", details=error.details) from error
+            raise MachineError(
+                f"something of {node} could not be removed", details=error.details, hint=AGAIN
+            ) from error
         others = tuple(other for other in self._plan.nodes if other.name != node)
         if others:  # `vagrant up` shall not make it again
             self._write_vagrantfile(replace(self._plan, nodes=others))
-        shutil.rmtree(machine_folder(self._folder.path, node), ignore_errors=True)
-        for file in (self._folder.seeds / f"{node}.iso", self.consoles()[node]):
-            file.unlink(missing_ok=True)
+        self._drop_files(node)
         if node in self._infos():
             raise MachineError(
-                f"something of {node} could not be removed", details=[f"machine {domain_name(self._plan, node)}"]
+                f"something of {node} could not be removed",
+                details=[f"machine {domain_name(self._plan, node)}"],
+                hint=AGAIN,
             )
 
     def destroy(self, on_line: Callable[[str], None]) -> None:
@@ -227,7 +214,7 @@ class VirtualBoxMachines:
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
         if left := self.leftovers():
-            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left)
+            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
 
     def _unregister(self, nodes: Sequence[str]) -> None:
         """Remove what is there of these machines, their disks included."""

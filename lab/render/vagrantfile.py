@@ -20,6 +20,9 @@ BOOT_TIMEOUT = 600  # seconds until ssh answers, with hardware virtualization
 PATIENCE = 3  # times longer without; Vagrant gives the DHCP lease 10 minutes whatever stands here
 # RAM saved under emulation must load again: a named model that QEMU emulates in full enough.
 EMULATED_CPU = "Haswell-noTSX"
+# By which the emulator with the slower clock learns epoch and rate (lab/machines/slow_clock.c).
+EPOCH_VARIABLE = "KLAB_EPOCH"
+RATE_VARIABLE = "KLAB_RATE"
 # What VirtualBox calls the AHCI controller of an imported OVF (src/VBox/Main/src-server/ApplianceImplImport.cpp).
 CONTROLLER = "SATA"
 # A name that may be the beginning of a machine's id in Vagrant's index, and the method of Vagrant's
@@ -48,8 +51,6 @@ class LibvirtFacts:
     emulator: str | None = None
     epoch: str = ""
     rate: str = ""
-    epoch_variable: str = "KLAB_EPOCH"
-    rate_variable: str = "KLAB_RATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def seed_volume(node: str) -> str:
 
 def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
     """The Vagrantfile for vagrant-libvirt."""
-    model = plan.cpu_model or (None if facts.accelerated else EMULATED_CPU)
+    model = cpu_model(plan, facts)
     return _render(
         plan,
         nodes=[
@@ -93,8 +94,15 @@ def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
         management_name=plan.networks.management_name,
         management_cidr=str(plan.networks.management_cidr),
         network_name=plan.networks.name,
+        epoch_variable=EPOCH_VARIABLE,
+        rate_variable=RATE_VARIABLE,
         **asdict(facts),
     )
+
+
+def cpu_model(plan: Plan, facts: LibvirtFacts) -> str | None:
+    """The named CPU model that the machines have; None for the host's."""
+    return plan.cpu_model or (None if facts.accelerated else EMULATED_CPU)
 
 
 def render_virtualbox(plan: Plan, facts: VirtualBoxFacts) -> str:

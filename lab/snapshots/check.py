@@ -54,6 +54,16 @@ def part_problems(manifest: Manifest, parts: Sequence[Part]) -> list[str]:
     return problems
 
 
+def matched(manifest: Manifest, parts: Sequence[Part]) -> dict[str, str]:
+    """By name the digest that a manifest has of each of these files: they are told by node and place, not by name."""
+    found: dict[str, str] = {}
+    for node in manifest.nodes:
+        mine = [part for part in parts if part.node == node.name]
+        if [part.kind for part in mine] == [record.kind for record in node.parts]:
+            found |= {part.name: record.digest for part, record in zip(mine, node.parts, strict=True)}
+    return found
+
+
 def digest_problems(known: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Which files are no longer what they were, by name."""
     return [

@@ -7,13 +7,16 @@ no proof against somebody who changes a file on purpose.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import xxhash
 
-from lab.machines.capture_protocol import Part
+from lab.errors import LabError
+from lab.machines.capture_protocol import Part, PartKind
 from lab.machines.protocol import Machines
+from lab.snapshots.check import digest_problems, matched, part_problems
+from lab.snapshots.manifest import Manifest
+from lab.waiting import at_once
 
 BLOCK = 1 << 20
 WORKERS = 4
@@ -60,19 +63,27 @@ def _trimmed(at: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
             yield at, kept
 
 
-def digests(machines: Machines, parts: Sequence[Part], on_part: Callable[[Part], None] | None = None) -> dict[str, str]:
+def digests(machines: Machines, parts: Sequence[Part]) -> dict[str, str]:
     """By name the digest of each of these files, several at once.
 
     Raises:
         MachineError: one cannot be read.
     """
-
-    def one(part: Part) -> str:
-        found = digest(machines.captures().content(part))
-        if on_part is not None:
-            on_part(part)
-        return found
-
     unique = {part.name: part for part in parts}
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return dict(zip(unique, pool.map(one, unique.values()), strict=True))
+    return at_once(lambda name: digest(machines.captures().content(unique[name])), list(unique), most=WORKERS)
+
+
+def file_problems(machines: Machines, manifest: Manifest, kinds: Collection[PartKind] = tuple(PartKind)) -> list[str]:
+    """Why a snapshot's files are not what its manifest says, one line each; [] when they are.
+
+    All must be there; those of these kinds are read.
+    """
+    names = {node.name for node in manifest.nodes}
+    try:
+        parts = [part for part in machines.captures().parts(manifest.id) if part.node in names]
+        if problems := part_problems(manifest, parts):
+            return problems
+        found = digests(machines, [part for part in parts if part.kind in kinds])
+    except LabError as error:
+        return [error.message, *error.details]
+    return digest_problems(matched(manifest, parts), found)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 
 from lab.errors import HostError, LabError
 from lab.machines.capture_protocol import Part, PartKind
+from lab.snapshots.check import matched
 from lab.snapshots.digest import digests
 from lab.snapshots.journal import Attempt
-from lab.snapshots.manifest import Manifest, NodeRecord, PartRecord
+from lab.snapshots.manifest import NodeRecord, PartRecord
 from lab.snapshots.session import Power, Session
+from lab.waiting import at_once
 
 # What the guests write to their disks meanwhile, and klab to its own.
 SPARE_BYTES = 256 << 20
@@ -92,9 +93,7 @@ def set_clocks(session: Session, nodes: Sequence[str]) -> dict[str, str]:
         session.events.add(name, "clock", "done")
         return ""
 
-    with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
-        found = dict(zip(nodes, pool.map(one, nodes), strict=True))
-    return {name: why for name, why in found.items() if why}
+    return {name: why for name, why in at_once(one, nodes).items() if why}
 
 
 def describe(session: Session, power: Power, moment: Moment) -> tuple[NodeRecord, ...]:
@@ -120,9 +119,7 @@ def describe(session: Session, power: Power, moment: Moment) -> tuple[NodeRecord
     return tuple(found)
 
 
-def seal(
-    session: Session, identity: str, on_part: Callable[[Part], None] | None = None
-) -> dict[str, tuple[PartRecord, ...]]:
+def seal(session: Session, identity: str) -> dict[str, tuple[PartRecord, ...]]:
     """Make sure that what was saved is on disk, and take its digests.
 
     Returns:
@@ -133,7 +130,7 @@ def seal(
     parts = session.machines.captures().parts(identity)
     known = known_digests(session, session.shelf.stand)
     fresh = [part for part in parts if part.kind == PartKind.MEMORY or part.name not in known]
-    found = known | digests(session.machines, fresh, on_part)
+    found = known | digests(session.machines, fresh)
     session.events.add("", "digests", "done")
     return records(parts, found)
 
@@ -158,16 +155,6 @@ def known_digests(session: Session, identity: str) -> dict[str, str]:
     except LabError:
         return {}
     return matched(manifest, parts)
-
-
-def matched(manifest: Manifest, parts: Sequence[Part]) -> dict[str, str]:
-    """By name the digest that a manifest has of each of these files: they are told by node and place, not by name."""
-    found: dict[str, str] = {}
-    for node in manifest.nodes:
-        mine = [part for part in parts if part.node == node.name]
-        if [part.kind for part in mine] == [record.kind for record in node.parts]:
-            found |= {part.name: record.digest for part, record in zip(mine, node.parts, strict=True)}
-    return found
 
 
 def versions(session: Session) -> dict[str, str]:

@@ -31,7 +31,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 class Attempt:
     """One attempt.
 
-    `id` is the snapshot that is being made, or None; `target` the one that is being restored.
+    `id` is the snapshot that is being made, empty for none; `target` the one that is being restored.
     `running` are the nodes that ran when it began. `data` is what its end needs to know.
     """
 
@@ -45,11 +45,6 @@ class Attempt:
     process: int = 0
     data: dict[str, Any] = field(default_factory=dict)
 
-    def passed(self, step: str) -> bool:
-        """Whether it has come beyond a step: that step is done."""
-        steps = STEPS[self.act]
-        return steps.index(self.step) > steps.index(step)
-
     def reached(self, step: str) -> bool:
         """Whether it has begun a step."""
         steps = STEPS[self.act]
@@ -62,11 +57,6 @@ class AttemptJournal:
     def __init__(self, folder: LabFolder) -> None:
         self._file = folder.attempt
         self.seconds: dict[str, float] = {}
-
-    @property
-    def open(self) -> bool:
-        """Whether an attempt has not come to its end."""
-        return self._file.exists()
 
     def read(self) -> Attempt | None:
         """The attempt that has not come to its end; None where there is none.

@@ -13,7 +13,9 @@ from lab.snapshots.manifest import Manifest
 RESERVED = ("take", "rm", "rename", "prune")
 AUTO_PREFIX = "auto-"
 AUTO_KEPT = 3
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# Checkpoints, too, are called so.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+NAME_HINT = "letters, digits, dots, underscores and hyphens; it begins with a letter or digit; 63 at most"
 
 
 def check_name(name: str) -> str:
@@ -22,11 +24,8 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: it may not.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a snapshot's name",
-            hint="letters, digits, dots, underscores and hyphens; it begins with a letter or digit; 63 at most",
-        )
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a snapshot's name", hint=NAME_HINT)
     if name in RESERVED:
         raise UsageError(f"{name!r} is a command of klab snapshot and cannot be a name", hint="choose another name")
     return name

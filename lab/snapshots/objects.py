@@ -67,12 +67,20 @@ def collect(api: Asked) -> dict[Object, str]:
 
     Raises:
         UnreachableError: the API server does not answer.
+        LabError: an answer is none, as of an aggregated API that somebody else has written.
     """
-    roots = ["/api/v1", *_groups(api)]
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        kinds = [kind for found in pool.map(lambda root: _kinds(api, root), roots) for kind in found]
-        lists = pool.map(lambda kind: dict(_objects(api, *kind)), kinds)
-        return {each: digest for found in lists for each, digest in found.items()}
+    try:
+        roots = ["/api/v1", *_groups(api)]
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            kinds = [kind for found in pool.map(lambda root: _kinds(api, root), roots) for kind in found]
+            lists = pool.map(lambda kind: dict(_objects(api, *kind)), kinds)
+            return {each: digest for found in lists for each, digest in found.items()}
+    except (LookupError, TypeError) as error:
+        raise LabError(
+            "an answer of the API server's is none",
+            details=[f"{type(error).__name__}: {error}"],
+            hint="klab kubectl -- get apiservices shows who answers for what",
+        ) from error
 
 
 def _groups(api: Asked) -> list[str]:
@@ -99,7 +107,7 @@ def _objects(api: Asked, kind: str, path: str) -> Iterator[tuple[Object, str]]:
     more = ""
     while True:
         page = api.get(f"{path}?limit={PAGE}{more}", seconds=60.0)
-        for item in page["items"]:
+        for item in page["items"] or ():  # Go writes null for an empty list
             metadata = item["metadata"]
             yield Object(metadata.get("namespace", ""), kind, metadata["name"]), content_digest(item)
         following = page.get("metadata", {}).get("continue")
@@ -132,4 +140,8 @@ def read(file: Path) -> dict[Object, str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise LabError("the list of a snapshot's objects is damaged", details=[f"{file}: {error}"]) from error
+        raise LabError(
+            "the list of a snapshot's objects is damaged",
+            details=[f"{file}: {error}"],
+            hint="only klab diff needs it; klab restore brings the snapshot back all the same",
+        ) from error

@@ -11,17 +11,11 @@ from contextlib import ExitStack
 
 from lab.errors import Conflict, LabError
 from lab.snapshots.freeze import set_clocks
-from lab.snapshots.journal import Attempt, AttemptJournal
+from lab.snapshots.journal import Attempt
 from lab.snapshots.remove import finish_removal
 from lab.snapshots.restore import go_back, keep_auto
 from lab.snapshots.session import Lab, Session, open_session, uninterrupted
 from lab.snapshots.take import take_back
-from lab.store import LabFolder
-
-
-def unfinished(folder: LabFolder) -> bool:
-    """Whether something has been left unfinished, or is being done right now."""
-    return AttemptJournal(folder).open
 
 
 def silent(_text: str) -> None:

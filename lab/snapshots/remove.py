@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from lab.errors import LabError
 from lab.machines.capture_protocol import Part
+from lab.snapshots.check import matched
 from lab.snapshots.digest import digests
-from lab.snapshots.freeze import matched, records
+from lab.snapshots.freeze import records
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.names import check_name, surplus

@@ -20,10 +20,10 @@ from lab.cluster.api import Api, UnreachableError
 from lab.cluster.tokens import fresh_token
 from lab.errors import Conflict, LabError, UsageError
 from lab.machines.protocol import NodeState
-from lab.snapshots.check import digest_problems, lab_problems, part_problems
-from lab.snapshots.digest import digests
+from lab.snapshots.check import lab_problems
+from lab.snapshots.digest import file_problems
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, expired, first_certificate
-from lab.snapshots.freeze import matched, refuse_no_room, resume, save, set_clocks
+from lab.snapshots.freeze import refuse_no_room, resume, save, set_clocks
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest, from_json, to_json
 from lab.snapshots.names import AUTO_KEPT, made_name, surplus_autos
@@ -237,7 +237,7 @@ class _Restore:
             plan = replace(plan, nodes=tuple(n for n in plan.nodes if n.name in self.nodes))
         problems = lab_problems(manifest, session.record.id, plan, session.machines.captures().platform())
         if not problems:
-            problems = self._file_problems(manifest)
+            problems = file_problems(session.machines, manifest)
         if problems:
             raise Conflict(
                 f"snapshot {manifest.name!r} cannot be brought back",
@@ -256,16 +256,6 @@ class _Restore:
             if plan.node(record.name) is None:
                 return f"klab node add {plan.name} {record.name} --role {record.role} first"
         return ""
-
-    def _file_problems(self, manifest: Manifest) -> list[str]:
-        try:
-            parts = [p for p in self.session.machines.captures().parts(manifest.id) if p.node in self.nodes]
-            problems = part_problems(manifest, parts)
-            if not problems:
-                problems = digest_problems(matched(manifest, parts), digests(self.session.machines, parts))
-        except LabError as error:
-            return [error.message, *error.details]
-        return problems
 
     def _announce(self) -> None:
         """Say what will have ended by then: it is repaired afterwards, and takes time."""

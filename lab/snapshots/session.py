@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import secrets
 import signal
 import threading
@@ -12,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.cluster.create import OpenMachines, again
-from lab.cluster.events import Event, Journal
+from lab.cluster.create import OpenMachines, finished
+from lab.cluster.events import Journal, Listener
 from lab.cluster.https import Reach, direct
-from lab.errors import Conflict, HostError, Interrupted, LabError
+from lab.errors import Conflict, Interrupted, LabError, refusal
 from lab.machines.emulator import dilated_time
 from lab.machines.protocol import Machines, NodeState
 from lab.plan import Plan
@@ -24,8 +23,7 @@ from lab.snapshots.names import made_id
 from lab.snapshots.shelf import Shelf
 from lab.store import Home, LabFolder, Record
 
-# What a machine may refuse at any moment; any other error of the system's is a defect of klab's.
-_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO}
+REFUSED_HINT = "make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Lab:
     plan: Plan
     open_machines: OpenMachines
     timeout: float | None = None
-    listener: Callable[[Event], None] | None = None
+    listener: Listener | None = None
     clock: Callable[[], float] = time.time
     reach: Reach = direct
 
@@ -112,13 +110,8 @@ def opened(lab: Lab) -> Iterator[Session]:
     from lab.snapshots.recover import finish  # it needs a session itself
 
     with lab.folder.lock():
+        finished(lab.folder, lab.plan)
         session = open_session(lab)
-        if session.record.phase != "ready":
-            done, hint = {
-                "creating": ("half made", f"{again(session.record, lab.plan)} goes on with it"),
-                "destroying": ("half destroyed", f"klab destroy -y {lab.folder.name} finishes that"),
-            }.get(session.record.phase, (session.record.phase, "klab status"))
-            raise Conflict(f"lab {lab.folder.name!r} is {done}", hint=hint)
         finish(session)
         yield session
 
@@ -156,13 +149,8 @@ def undoing(undo: Callable[[], str]) -> Iterator[None]:
             raise
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted("stopped", details=[said]) from None
-        if isinstance(error, OSError) and error.errno in _REFUSALS:
-            where = [str(name) for name in (error.filename, error.filename2) if name is not None]
-            raise HostError(
-                f"this machine refuses: {error.strerror or error}",
-                details=[*where, said],
-                hint="make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots",
-            ) from error
+        if (refused := refusal(error, said=said, hint=REFUSED_HINT)) is not None:
+            raise refused from error
         error.add_note(said)
         raise
 

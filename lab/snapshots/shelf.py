@@ -47,7 +47,8 @@ class Shelf:
             try:
                 found.append(self._read(file.stem))
             except LabError as error:
-                damaged.append(Damaged(file.stem, error.message))
+                if file.exists():  # else another klab has just removed it
+                    damaged.append(Damaged(file.stem, error.message))
         return sorted(found, key=lambda m: m.created), damaged
 
     def manifests(self) -> list[Manifest]:
@@ -84,13 +85,13 @@ class Shelf:
         )
 
     def ids(self, names: Sequence[str]) -> list[str]:
-        """The ids of the snapshots of these names or ids, damaged ones included.
+        """The ids of the snapshots of these names or ids, each once, damaged ones included.
 
         Raises:
             NotFound: there is no such snapshot.
         """
         damaged = {each.id for each in self.all()[1]}
-        return [name if name in damaged else self.pick(name).id for name in names]
+        return list(dict.fromkeys(name if name in damaged else self.pick(name).id for name in names))
 
     def refuse_taken(self, name: str) -> None:
         """Make sure that a name is free.

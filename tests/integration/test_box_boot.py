@@ -64,7 +64,7 @@ def console(box: Box, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the machine printed until it had done the test's commands and shown a login."""
     work = tmp_path_factory.mktemp("ahci")
     disk, seed, log = work / "disk.qcow2", work / "seed.iso", work / "console.log"
-    vmdk = ensure_vmdk(box).vmdk
+    vmdk = ensure_vmdk(Home.default(), box).vmdk
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "vmdk", "-b", vmdk, disk], timeout=60)
     files = {
         "user-data": USER_DATA,

@@ -70,7 +70,8 @@ def examine(
     answers = ask_nodes(machines, record, [node.name for node in facts.nodes if node.runs])
     reports = {name: answer for name, answer in answers.items() if isinstance(answer, NodeReport)}
     silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-    return diagnose(Case(plan, facts, reports, silent, folder.path / "scenario.yaml"))
+    scenario = folder.path / "scenario.yaml"
+    return diagnose(Case(plan, facts, reports, silent, scenario, from_checkpoint=bool(record.checkpoint)))
 
 
 def diagnose(case: Case) -> tuple[Result, ...]:

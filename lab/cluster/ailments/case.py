@@ -40,7 +40,7 @@ class Case:
     """A lab as it was seen.
 
     `reports` holds what each node said of itself, `silent` why a node that runs said nothing;
-    `scenario` is the lab's scenario file.
+    `scenario` is the lab's scenario file, `from_checkpoint` says that it was made from another.
     """
 
     plan: Plan
@@ -48,6 +48,7 @@ class Case:
     reports: Mapping[str, NodeReport]
     silent: Mapping[str, str]
     scenario: Path
+    from_checkpoint: bool = False
 
     @property
     def lab(self) -> str:
@@ -100,9 +101,18 @@ class Case:
         """Apply again what a create applies."""
         return f"klab create {shlex.quote(str(self.scenario))} {self._identity}"
 
+    def anew(self, node: str) -> str:
+        """Make a node anew; the whole lab where nobody could let it join: no cluster, no control plane, no quorum."""
+        alone = [n.name for n in self.plan.control_planes] == [node]
+        if alone or self.facts.quorum_lost or not kubernetes(self.plan):
+            return self.recreate
+        return f"klab node replace {self.lab} {node}"
+
     @property
     def recreate(self) -> str:
-        """Make the lab anew."""
+        """Make the lab anew; of a checkpoint, the person knows the file."""
+        if self.from_checkpoint:
+            return f"klab destroy -y {self.lab} && klab create --from FILE --name {self.lab}"
         copy = f"{self.lab}.yaml"
         saved = f"cp {shlex.quote(str(self.scenario))} {copy}"
         return f"{saved} && klab destroy -y {self.lab} && klab create ./{copy} {self._identity}"

@@ -92,7 +92,7 @@ def _member(case: Case, member: MemberFacts, before: Before, *, well: bool) -> I
         repair = case.ssh(case.planes[0].name, etcdctl(f"member remove {member.id:x}"))
         yield Finding("etcd", "", what, f"its id is {member.id:x}", repair)
     elif member.joined is False:
-        repair = f"klab node replace {case.lab} {member.name}"
+        repair = case.anew(member.name)
         yield Finding("etcd", member.name, "it is no member of etcd", "the membership lacks it", repair, causes=True)
     elif member.status is None:
         why, repair = revived(case, member.name, "etcd", before)
@@ -121,8 +121,10 @@ def _alarms(case: Case, alarms: Iterable[Alarm]) -> Iterator[Finding]:
             repair = case.ssh(case.planes[0].name, etcdctl(*orders))
             yield Finding("etcd", "", "etcd's database is full: nothing can be written", seen, repair, causes=True)
         else:
-            repair = f"klab node replace {case.lab} {raised[0]}"
-            yield Finding("etcd", raised[0], f"etcd has raised the alarm {kind}", seen, repair)
+            # One that is no node of the lab has a repair of its own, below.
+            known = next((name for name in raised if case.plan.node(name)), "")
+            repair = case.anew(known) if known else case.look_again
+            yield Finding("etcd", known, f"etcd has raised the alarm {kind}", seen, repair)
 
 
 def _virtual_ip(case: Case, before: Before) -> Iterator[Finding]:

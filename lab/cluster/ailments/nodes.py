@@ -33,10 +33,7 @@ def _machines(case: Case, _before: Before) -> Iterator[Finding]:
         state = case.seen(node.name).machine
         if state in {NodeState.RUNNING, "unknown"}:
             continue
-        repair = f"klab start {case.lab} {node.name}"
-        if state == NodeState.ABSENT:
-            alone = node.is_control_plane and len(case.plan.control_planes) == 1
-            repair = case.recreate if alone or case.facts.quorum_lost else f"klab node replace {case.lab} {node.name}"
+        repair = case.anew(node.name) if state == NodeState.ABSENT else f"klab start {case.lab} {node.name}"
         yield Finding(
             "machines", node.name, f"its machine is {state}", f"the provider says {state}", repair, causes=True
         )

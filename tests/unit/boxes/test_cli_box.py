@@ -80,6 +80,7 @@ def test_rm_takes_a_name_or_the_beginning_of_a_digest(home: Home) -> None:
     assert isinstance(run("rm", "nothing").exception, NotFound)
     assert run("rm", one.digest[:6]).exit_code == 0
     assert store.list_boxes(home) == [two]
+    assert json.loads(run("rm", two.digest[:6], "--json").stdout) == {"removed": [two.folder.name]}
 
 
 def test_prune_reports_what_it_removed(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def test_a_damaged_manifest_is_an_error_that_names_the_file(home: Home, text: st
     with pytest.raises(BoxError) as caught:
         store.list_boxes(home)
     assert store.MANIFEST in str(caught.value.details)
+    assert caught.value.hint == f"rm -r {shlex.quote(str(box.folder))}"
 
 
 def test_a_box_in_use_stays(home: Home) -> None:
@@ -174,6 +176,20 @@ def test_libvirt_gets_its_box_file_only_while_it_is_whole(home: Home) -> None:
     box.vagrant_box.unlink()
     with pytest.raises(BoxError, match="damaged"):
         store.vagrant_box(home, box, "libvirt")
+
+
+def test_a_vmdk_that_is_not_finished_takes_no_room(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = make_box(home)
+    before = sorted(box.folder.iterdir())
+
+    def convert(_disk: Path, target: Path) -> None:
+        target.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "write_vmdk", convert)
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure_vmdk(home, box)
+    assert sorted(box.folder.iterdir()) == before
 
 
 def test_a_vmdk_is_made_once_and_belongs_to_the_manifest(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

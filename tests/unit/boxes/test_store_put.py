@@ -81,5 +81,23 @@ def test_what_a_kill_left_is_in_nobodys_way(home: Home, box: Box) -> None:
 
 
 def test_one_at_a_time(home: Home, box: Box) -> None:
-    with Cache(home.cache).lock(), pytest.raises(Conflict):
-        store.put(home, box, Source(box))
+    with Cache(home.cache).lock():
+        for act in (
+            lambda: store.put(home, box, Source(box)),
+            lambda: store.prune(home),
+            lambda: store.ensure_vmdk(home, box),
+            lambda: store.vagrant_box(home, box, "virtualbox"),
+        ):
+            with pytest.raises(Conflict):
+                act()
+
+
+def test_nobody_prunes_what_is_just_being_put(home: Home, box: Box) -> None:
+    source = Source(box)
+
+    def fetch(name: str, target: Path) -> None:
+        with pytest.raises(Conflict, match="another box build is running"):
+            store.prune(home)
+        source(name, target)
+
+    assert store.put(home, box, fetch).disk.is_file()

@@ -150,6 +150,24 @@ def test_a_full_disk_or_a_missing_right_is_no_bug(number: int, failing, capsys: 
     assert "/some/file" in err
 
 
+def test_who_stands_in_a_folder_that_is_gone(
+    tmp_path: Path, failing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        Path.cwd()
+    failing(caught.value)
+    assert app.run(["list"]) == 5
+    err = capsys.readouterr().err
+    assert "the folder that you stand in is gone" in err
+    assert "hint: cd to another" in err
+    monkeypatch.chdir(tmp_path)
+    failing(FileNotFoundError(2, "No such file or directory", "/a/file"))
+    assert app.run(["list"]) == 70
+
+
 def test_ctrl_c(failing, capsys: pytest.CaptureFixture[str]) -> None:
     failing(KeyboardInterrupt())
     assert app.run(["list"]) == 130

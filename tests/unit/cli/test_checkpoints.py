@@ -57,7 +57,7 @@ def host(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> HostFacts:
     for module in (flow, create_flow):
         monkeypatch.setattr(module, "host_facts", lambda _home: made)
     monkeypatch.setattr(flow, "probe_host", lambda *_: HostProfile(accelerated=True, factor=1.0, dilation=1.0))
-    monkeypatch.setattr(flow, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
+    monkeypatch.setattr(create_flow, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
     return made
 
 
@@ -86,6 +86,9 @@ def test_it_says_where_the_file_is_and_what_is_in_it(klab: Klab, demo: LabFolder
     assert "klab create --from lesson-3.klab makes the lab" in err
     assert "w1: pack done" in err
     open_checkpoint(file).verify(lambda _size: None)
+    other = tmp_path / "my course" / "x.klab"
+    other.parent.mkdir()
+    assert f"klab create --from '{other}' makes the lab" in klab("checkpoint", "x", "-o", str(other))[1]
 
 
 def test_programs_get_events_and_a_result(klab: Klab, demo: LabFolder, tmp_path: Path) -> None:
@@ -155,6 +158,8 @@ def test_a_lab_from_a_file(klab: Klab, student: Path) -> None:
     assert "disks" in klab("timeline")[0]
     out, err = klab("create", "--from", str(student))
     assert "demo was there already and is up after" in err
+    _, err = klab("create", "--from", str(student), "--provider", "libvirt", code=4)
+    assert "exists on fake, not on libvirt" in err
 
 
 def test_programs_get_the_new_lab(klab: Klab, student: Path) -> None:
@@ -263,14 +268,41 @@ def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, mo
 def test_the_list(klab: Klab, demo: LabFolder, student: Path) -> None:
     assert "no checkpoint is kept" in klab("checkpoints")[1]
     Path("other").write_text("nothing")
-    out, _ = klab("checkpoints", str(student), "other")
+    out, _ = klab("checkpoints", str(student), "other", code=2)
     assert out.splitlines()[1].split()[:2] == ["lesson-3", "demo"]
     assert "in it" in out.splitlines()[1]
     assert "DAMAGED" in out.splitlines()[2]
     assert "other is not a checkpoint" in out.splitlines()[2]
-    found = json.loads(klab("checkpoints", str(student), "other", "--json")[0])["checkpoints"]
+    found = json.loads(klab("checkpoints", str(student), "other", "--json", code=2)[0])["checkpoints"]
     assert (found[0]["name"], found[0]["with_box"]) == ("lesson-3", True)
     assert found[1]["file"] == "other"
+
+
+def test_files_that_are_not_there_or_cannot_be_read(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, _ = klab("checkpoints", "none.klab", str(student), code=3)
+    assert "there is no file none.klab" in out
+    assert "lesson-3" in out
+    whole = Path.open
+
+    def refused(self: Path, *args: Any, **options: Any) -> Any:
+        if self.name == "secret.klab":
+            raise PermissionError(13, "Permission denied", str(self))
+        return whole(self, *args, **options)
+
+    Path("secret.klab").write_text("of somebody else's")
+    monkeypatch.setattr(Path, "open", refused)
+    out, _ = klab("checkpoints", "secret.klab", str(student), code=5)
+    assert "secret.klab: it cannot be read: Permission denied" in out
+    assert "lesson-3" in out
+
+
+def test_two_that_are_kept_under_one_name(klab: Klab, home: Path) -> None:
+    for folder in ("box@1", "box@2"):
+        (home / "checkpoints" / folder).mkdir(parents=True)
+        (home / "checkpoints" / folder / "demo-a.klab").write_text("")
+    _, err = klab("create", "--from", "demo-a", code=4)
+    assert "klab has kept 2 checkpoints called demo-a" in err
+    assert str(home / "checkpoints" / "box@2" / "demo-a.klab") in err
 
 
 def test_destroy_keeps_the_snapshots_and_one_of_them_is_a_lab_again(
@@ -307,6 +339,28 @@ def test_what_cannot_be_written_leaves_the_lab(klab: Klab, demo: LabFolder, monk
     assert demo.record().phase == "ready"
     assert "lesson-1" in klab("snapshots")[0]
     assert flow.kept(Home.default()) == []
+
+
+def test_programs_get_what_a_destroy_has_kept(klab: Klab, demo: LabFolder) -> None:
+    klab("snapshot", "lesson-1")
+    out, err = klab("destroy", "-y", "--keep-snapshots", "--json")
+    *events, result = (json.loads(line) for line in out.splitlines())
+    assert ("w1", "pack", "done") in {(e["event"]["node"], e["event"]["phase"], e["event"]["state"]) for e in events}
+    assert (result["lab"], [each["name"] for each in result["kept"]]) == ("demo", ["lesson-1"])
+    assert Path(result["kept"][0]["file"]).is_file()
+    assert err == ""
+    assert there() == []
+
+
+def test_a_destroy_that_is_stopped_is_finished_by_what_it_says(
+    klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeMachines, "destroy", interrupted)
+        _, err = klab("destroy", "-y", code=Interrupted.exit_code)
+    assert "klab destroy -y demo goes on" in err
+    assert json.loads(klab("destroy", "-y", "demo", "--json")[0]) == {"lab": "demo", "kept": []}
+    assert there() == []
 
 
 def test_without_the_option_nothing_is_kept(klab: Klab, demo: LabFolder) -> None:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.fake_lab import lab_on_disk
 
-from lab.cli import app
+from lab.cli import app, connect
+from lab.cli.opening import find_lab
 from lab.cli.picture import picture
+from lab.errors import MachineError
 from lab.library import load_scenario, shipped_names
+from lab.machines.fake import FakeMachines
 from lab.plan import decide
 from lab.planfile import from_json, to_json
 from lab.store import Home, Record
@@ -213,3 +217,59 @@ def test_completion_never_fails(home: Path, make_lab) -> None:
     make_lab("two")
     assert complete(home, "ssh", "") == ["one", "two", "cp1", "w1", "w2"]
     assert complete(home / "none", "ssh", "") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "shown"),
+    [
+        ("a\nb\nc\n", "1", "c\n"),
+        ("a\r\nb\r\nc\r\n", "2", "b\nc\n"),
+        ("a\nb\nlogin: ", "2", "b\nlogin: "),
+        ("", "5", ""),
+    ],
+)
+def test_logs_shows_as_many_lines_as_were_asked_for(klab, home: Path, text: str, lines: str, shown: str) -> None:
+    folder, plan = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
+    console = FakeMachines(Home(home), folder, plan, folder.record(), None).consoles()["cp1"]
+    console.write_bytes(text.encode())
+    assert klab("logs", "cp1", "-n", lines) == shown
+
+
+def test_a_timeline_goes_into_a_file_or_says_why_not(
+    klab, make_lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_lab("one")
+    klab("timeline", "--svg", str(tmp_path / "one.svg"))
+    assert (tmp_path / "one.svg").read_text().startswith("<svg")
+    assert app.run(["timeline", "--svg", str(tmp_path / "none" / "one.svg")]) == 2
+    err = capsys.readouterr().err
+    assert "one.svg cannot be written" in err
+    assert "No such file or directory" in err
+    assert "hint: " in err
+
+
+def test_logs_follows_a_node_that_is_started_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plan = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
+    console = FakeMachines(Home(home), folder, plan, folder.record(), None).consoles()["cp1"]
+    console.write_text("the first boot, with much to say\n")
+    moments = iter(["the second boot\n", "the second boot\nand more\n"])
+
+    def later(_seconds: float) -> None:
+        text = next(moments, None)
+        if text is None:
+            raise KeyboardInterrupt
+        console.write_text(text)
+
+    monkeypatch.setattr("lab.cli.logs.time.sleep", later)
+    assert app.run(["logs", "cp1", "-f"]) == 130
+    assert capsys.readouterr().out == "the first boot, with much to say\nthe second boot\nand more\n"
+
+
+def test_a_connection_that_nobody_could_make(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
+    lab = find_lab("demo")
+    monkeypatch.setattr(connect, "_hand_over", lambda *_: os._exit(1))
+    with pytest.raises(MachineError, match="what was to do it was killed"):
+        connect._connected(lab, lab.node("cp1"), 22)

@@ -120,6 +120,11 @@ def test_a_token_is_a_command_that_joins(capsys: pytest.CaptureFixture[str], clu
     assert words[4] == f"{secret['stringData']['token-id']}.{secret['stringData']['token-secret']}"
     assert secret["stringData"]["expiration"] == "2030-01-01T02:00:00Z"
     assert words[6].startswith("sha256:")
+    assert app.run(["token", "--hours", "inf"]) == 2
+    assert "87600" in capsys.readouterr().err
+    assert app.run(["token", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["lab"], told["endpoint"], told["ca_hash"]) == ("ha", "192.168.56.10:8443", words[6])
 
 
 @pytest.mark.usefixtures("plain")

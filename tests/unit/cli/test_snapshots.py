@@ -59,7 +59,7 @@ def names(folder: LabFolder) -> list[str]:
 
 
 def test_a_snapshot_says_how_long_the_lab_stood_still_and_how_to_get_back(klab: Klab, plain: LabFolder) -> None:
-    out, err = klab("snapshot", "lesson-1", "--note", "before the exercise")
+    out, err = klab("snapshot", "lesson-1", "--note", "before\nthe  exercise")
     assert out == ""
     assert "[  0:00] cp1: freeze ..." in err
     assert "cp1: save done" in err
@@ -220,7 +220,7 @@ def test_a_damaged_manifest_is_listed_and_can_be_removed(klab: Klab, plain: LabF
 def test_remove_rename_prune(klab: Klab, plain: LabFolder) -> None:
     for name in ("a", "b", "c", "d"):
         klab("snapshot", name)
-    assert "plain: a, b removed" in klab("snapshot", "rm", "plain", "a", "b")[1]
+    assert "plain: a, b removed" in klab("snapshot", "rm", "plain", "a", "b", "a")[1]
     assert "plain: c is called done now" in klab("snapshot", "rename", "c", "done")[1]
     klab("restore", "done")
     _, err = klab("snapshot", "prune", "--keep", "1")

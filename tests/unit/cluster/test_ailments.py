@@ -205,6 +205,9 @@ def test_a_machine_that_is_gone_is_made_anew(plan: Plan, single: Plan) -> None:
     assert first.repair == (
         "cp /labs/ha/scenario.yaml one.yaml && klab destroy -y one && klab create ./one.yaml --name one"
     )
+    # Its scenario would make another lab, without all that was done in it.
+    first, *_ = found(replace(off(healthy(single), "cp1", NodeState.ABSENT), from_checkpoint=True))
+    assert first.repair == "klab destroy -y one && klab create --from FILE --name one"
 
 
 def test_machines_that_cannot_be_looked_at(plan: Plan) -> None:
@@ -446,6 +449,23 @@ def test_a_corrupt_member_is_replaced(plan: Plan) -> None:
     assert case.facts.etcd is not None
     case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(2, "CORRUPT"),)))
     assert only(case).repair == "klab node replace ha cp2"
+    # Of one that is no node the membership says more; a second finding is about that.
+    case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(0xAB12, "CORRUPT"), Alarm(2, "CORRUPT"))))
+    assert (only(case).node, only(case).repair) == ("cp2", "klab node replace ha cp2")
+    case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(0xAB12, "CORRUPT"),)))
+    assert (only(case).node, only(case).repair) == ("", "klab doctor ha")
+
+
+def test_the_only_control_plane_cannot_be_replaced(single: Plan) -> None:
+    case = healthy(single)
+    assert case.facts.etcd is not None
+    case = facts(case, etcd=replace(case.facts.etcd, alarms=(Alarm(1, "CORRUPT"),)))
+    assert only(case).repair == case.recreate
+
+
+def test_without_a_cluster_no_node_can_join_again(plan: Plan) -> None:
+    case = off(healthy(replace(plan, bootstrap="none")), "w1", NodeState.ABSENT)
+    assert only(case).repair == case.recreate
 
 
 def test_a_member_that_is_no_node(plan: Plan) -> None:

@@ -14,10 +14,11 @@ import pytest
 from lab.catalog import Catalog
 from lab.cluster import create as module
 from lab.cluster.api import UnreachableError
-from lab.cluster.create import Request, create
+from lab.cluster.create import Request, again, create
 from lab.cluster.destroy import destroy
 from lab.cluster.events import Event
-from lab.errors import ClusterError, Conflict, LabError, MachineError, NotReadyInTime
+from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
+from lab.library import load_scenario
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import HostProfile, NodeState
 from lab.plan import Plan, decide
@@ -142,6 +143,34 @@ def test_another_scenario_under_the_same_name_is_refused_with_the_difference(hom
     assert "klab scale" not in caught.value.hint
 
 
+@pytest.mark.parametrize("damage", [None, b"{", b"\xff"])
+def test_a_lab_whose_plan_is_gone_or_damaged_is_left_alone(home: Home, catalog: Catalog, damage: bytes | None) -> None:
+    create(home, request_for(PLAIN, catalog), opener())
+    file = home.lab("plain").path / "plan.json"
+    file.unlink() if damage is None else file.write_bytes(damage)
+    with pytest.raises(LabError, match="the lab's plan is damaged") as caught:
+        create(home, request_for(PLAIN, catalog), opener())
+    assert "plan.json" in caught.value.details[0]
+    assert "klab destroy" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "seat", "checkpoint", "wanted"),
+    [
+        ("1m2w", "1m2w", 0, "", "klab create 1m2w"),
+        ("1m2w", "lesson", 3, "", "klab create 1m2w --name lesson --seat 3"),
+        ("mine", "mine", 0, "", "klab create FILE"),
+        ("1m2w", "lesson", 0, "digest", "klab create --from FILE --name lesson"),
+    ],
+)
+def test_the_command_that_goes_on_is_about_the_same_lab(
+    catalog: Catalog, scenario: str, name: str, seat: int, checkpoint: str, wanted: str
+) -> None:
+    plan = decide(load_scenario("1m2w", catalog).scenario, catalog, name=name, seat=seat)
+    record = Record("id", name, "fake", "box", seat, "creating", 0.0, checkpoint=checkpoint)
+    assert again(record, replace(plan, scenario=scenario)) == wanted
+
+
 def test_a_lab_that_another_klab_works_on_is_left_alone(home: Home, catalog: Catalog) -> None:
     with home.lab("plain").lock(), pytest.raises(Conflict, match="another klab"):
         create(home, request_for(PLAIN, catalog), opener())
@@ -199,6 +228,15 @@ def test_a_failing_provider_ends_the_wait_at_once(home: Home, catalog: Catalog) 
 
     with pytest.raises(MachineError, match="no more disk"):
         create(home, request_for(FULL, catalog), opener(says="", act=fail))
+
+
+def test_a_full_disk_while_machines_start_is_said_as_such(home: Home, catalog: Catalog) -> None:
+    def fail(_machines: Scripted) -> None:
+        raise OSError(28, "No space left on device", "/some/log")
+
+    with pytest.raises(HostError, match="this machine refuses: No space left on device") as caught:
+        create(home, request_for(PLAIN, catalog), opener(act=fail))
+    assert caught.value.details == ("/some/log",)
 
 
 def test_a_bug_in_the_provider_is_an_error_not_silence(home: Home, catalog: Catalog) -> None:

@@ -434,17 +434,22 @@ def test_where_no_api_server_tells_the_time_the_labs_timeline_does(
 @pytest.mark.parametrize(
     ("items", "line"),
     [
-        ([], "none; klab token ha makes one"),
-        ([token("a", hours=-1)], "expired; klab token ha makes one"),
-        ([token("a", hours=2), token("b", hours=30)], "30.0 hours left"),
-        ([token("a", hours=2), token("b", hours=None)], "never expires"),
-        ([token("a", hours=2), token("b", hours=30, usage="false")], "2.0 hours left"),
-        ([{"data": {"usage-bootstrap-authentication": "dHJ1ZQ==", "expiration": "c29vbg=="}}], "none; klab token ha"),
-        ([{"data": {"usage-bootstrap-authentication": "%"}}, {}], "none; klab token ha"),
+        (list, "none; klab token ha makes one"),
+        (lambda: [token("a", hours=-1)], "expired; klab token ha makes one"),
+        (lambda: [token("a", hours=2), token("b", hours=30)], "30.0 hours left"),
+        (lambda: [token("a", hours=2), token("b", hours=None)], "never expires"),
+        (lambda: [token("a", hours=2), token("b", hours=30, usage="false")], "2.0 hours left"),
+        (
+            lambda: [{"data": {"usage-bootstrap-authentication": "dHJ1ZQ==", "expiration": "c29vbg=="}}],
+            "none; klab token ha",
+        ),
+        (lambda: [{"data": {"usage-bootstrap-authentication": "%"}}, {}], "none; klab token ha"),
     ],
 )
-def test_tokens(see: Callable[..., ClusterFacts], servers: LabServers, items: list[Any], line: str) -> None:
-    servers.answer("/api/v1/namespaces/kube-system/secrets", 200, {"items": items})
+def test_tokens(
+    see: Callable[..., ClusterFacts], servers: LabServers, items: Callable[[], list[Any]], line: str
+) -> None:
+    servers.answer("/api/v1/namespaces/kube-system/secrets", 200, {"items": items()})
     assert token_line(see()).startswith(line)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import libvirt
 import pytest
 
+from lab.errors import MachineError
 from lab.machines import guest_clock
 from lab.machines.connection import library
 from lab.process import Completed
@@ -79,3 +80,9 @@ def test_over_ssh_to_the_second() -> None:
     assert guest_clock.over_ssh(guest.run, lambda: NOW) == pytest.approx(5000, abs=1)
     assert guest.shows == int(NOW)
     assert guest.ran == [["date", "+%s"], ["sudo", "date", "-s", f"@{int(NOW)}"]]
+
+
+def test_a_node_that_talks_before_it_answers_is_named_as_such() -> None:
+    with pytest.raises(MachineError, match="does not tell what its clock shows") as caught:
+        guest_clock.over_ssh(lambda words: Completed(tuple(words), 0, "Welcome!\n2000000000\n", ""), lambda: NOW)
+    assert "Welcome!" in caught.value.details[0]

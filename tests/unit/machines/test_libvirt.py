@@ -17,9 +17,11 @@ from lab.machines import libvirt as module
 from lab.machines.connection import library
 from lab.machines.inventory import Inventory
 from lab.machines.layer_keeper import LayerKeeper
+from lab.machines.layer_store import LayerStore
 from lab.machines.libvirt import LibvirtMachines
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
+from lab.machines.ssh import Ssh
 from lab.plan import Node, Plan, decide
 from lab.process import Completed
 from lab.render.vagrantfile import domain_name, seed_volume
@@ -133,7 +135,7 @@ def make_host(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
         connection = libvirt.open(f"test://{file}")
         open_.append(connection)
         host = Host(Home(tmp_path), plan, connection)
-        monkeypatch.setattr(module, "connect", lambda _uri: connection)
+        monkeypatch.setattr(module, "connect", lambda: connection)
         monkeypatch.setattr(provider_steps, "OFF_POLL_SECONDS", 0.01)
         monkeypatch.setattr(provider_steps, "PRESS_SECONDS", 0.0)
 
@@ -371,7 +373,7 @@ def up_host(make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(LibvirtMachines, "_commands", lambda _machines: told)
     monkeypatch.setattr(LibvirtMachines, "_prepare_box", lambda *_: None)
     monkeypatch.setattr(module.transfer, "upload", lambda _pool, name, _file: about.append(name))
-    monkeypatch.setattr(module.Ssh, "answers", lambda _ssh, node, _timeout: about.append(node) or True)
+    monkeypatch.setattr(Ssh, "answers", lambda _ssh, node, _timeout: about.append(node) or True)
     host.folder.seeds.mkdir(parents=True)
     (host.folder.seeds / "w2.iso").touch()
     known = host.folder.ssh_key.parent / "known_hosts"
@@ -399,7 +401,7 @@ def test_up_of_one_node_leaves_the_others_as_they_are(up_host: tuple[Host, Vagra
 def test_a_machine_that_is_made_anew_may_have_a_new_host_key(up_host: tuple[Host, Vagrant, list[str]]) -> None:
     host, _, _ = up_host
     host.machines().up(Deadline.after(60), print, nodes=["w2"])
-    argv = module.Ssh(host.folder, host.plan).argv("cp1")
+    argv = Ssh(host.folder, host.plan).argv("cp1")
     assert "HostKeyAlias=demo-cp1" in argv, "the name under which ssh keeps the key"
     assert (host.folder.ssh_key.parent / "known_hosts").read_text() == "demo-cp1 ssh-ed25519 AAAA\n"
 
@@ -505,3 +507,14 @@ def test_what_stands_in_the_way_of_disks_from_elsewhere_is_told_before(make_host
         host.machines().check_adoption()
     assert host.connection.listAllNetworks() == []
     assert host.connection.listAllStoragePools() == []
+
+
+def test_a_definition_that_libvirt_refuses_is_no_bug_of_klabs() -> None:
+    class Refusing:
+        def defineXML(self, _xml: str) -> None:  # noqa: N802 - libvirt's name
+            raise libvirt.libvirtError("internal error")
+
+    store = LayerStore(Inventory(Refusing(), Owner("0" * 8, 0, 0.0)))
+    with pytest.raises(MachineError, match="a machine cannot be defined") as caught:
+        store.define("<domain/>")
+    assert caught.value.details == ("internal error",)

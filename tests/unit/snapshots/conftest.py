@@ -65,7 +65,7 @@ class Desk:
 
     @property
     def unfinished(self) -> bool:
-        return AttemptJournal(self.lab.folder).open
+        return self.lab.folder.attempt.exists()
 
     def assert_nothing_left(self) -> None:
         """The snapshots there are have each their files, and there are no others."""

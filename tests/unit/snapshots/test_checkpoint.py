@@ -82,6 +82,23 @@ def test_tar_unpacks_it_and_sha256sum_knows_its_manifest(desk: Desk, box: Box, t
         assert not {f"box/{store.LIBVIRT}.gz", "ssh/known_hosts"} & set(tar.getnames())
 
 
+def test_what_lies_beside_the_keys_is_left_out(desk: Desk, box: Box, target: Path) -> None:
+    """Or nobody could read the checkpoint: klab's own files have plain names."""
+    for stray in ("ssh/id_ed25519~", "ssh/my key.pub", "pki/.ca.key.swp", f"pki/{'x' * 80}"):
+        (desk.lab.folder.path / stray).write_text("stray")
+    take_checkpoint(desk.lab, "lesson-3", target)
+    names = {member.name for member in open_checkpoint(target).checkpoint.members}
+    assert {"ssh/id_ed25519", "pki/ca.key"} <= names
+    assert not [name for name in names if "~" in name or " " in name or "swp" in name or "xx" in name]
+
+
+def test_what_no_checkpoint_could_say_is_refused_before_it_is_written(desk: Desk, box: Box, target: Path) -> None:
+    lab = replace(desk.lab, plan=replace(desk.lab.plan, pool="My Pool"))
+    error = refused(lab, target)
+    assert error.message == "lab 'demo' cannot be put into a checkpoint"
+    assert "'My Pool' is no name" in error.details
+
+
 def test_without_its_box_it_is_small(desk: Desk, box: Box, target: Path) -> None:
     made = take_checkpoint(desk.lab, "lesson-3", target, with_box=False)
     assert not made.checkpoint.with_box
@@ -186,7 +203,7 @@ def test_a_disk_that_cannot_be_read_leaves_nothing(desk: Desk, box: Box, target:
     nothing_beside(target, target.name)
 
 
-@pytest.mark.parametrize("step", ["begin", "add", "seal"])
+@pytest.mark.parametrize("step", ["__init__", "begin", "add", "seal"])
 def test_ctrl_c_and_a_full_disk_leave_nothing(
     desk: Desk, box: Box, target: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -280,6 +297,11 @@ def test_a_damaged_snapshot_is_not_written(desk: Desk, box: Box) -> None:
     with pytest.raises(Conflict, match="cannot be kept") as caught:
         keep_snapshots(desk.lab)
     assert "has changed" in caught.value.details[0]
+    (desk.lab.folder.path / "fake" / "captures" / identity / "disk-w1").unlink()
+    with pytest.raises(Conflict, match="cannot be kept") as caught:
+        keep_snapshots(desk.lab)
+    assert caught.value.details[0] == "the file disk-w1 is missing"
+    assert "klab snapshot rm demo a" in caught.value.hint
     (desk.shelf.path / f"{identity}.json").write_text("{")
     with pytest.raises(Conflict, match="not every snapshot"):
         keep_snapshots(desk.lab)

@@ -105,3 +105,19 @@ def test_lists_are_kept_without_values(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(LabError, match="damaged"):
             read(file)
+
+
+def test_a_list_that_is_null_is_empty_and_an_answer_that_is_none_is_said() -> None:
+    class Odd(Api):
+        def __init__(self, answer: Any) -> None:
+            super().__init__()
+            self.answer = answer
+
+        def get(self, path: str, *, seconds: float = 15.0) -> Any:
+            return self.answer if path.startswith("/api/v1/secrets") else super().get(path, seconds=seconds)
+
+    assert {each.kind for each in collect(Odd({"items": None, "metadata": {}}))} == {"ConfigMap", "Deployment"}
+    for answer in ({}, [], {"items": [{"kind": "Secret"}]}):
+        with pytest.raises(LabError, match="an answer of the API server's is none") as caught:
+            collect(Odd(answer))
+        assert "apiservices" in caught.value.hint

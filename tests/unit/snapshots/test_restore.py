@@ -18,7 +18,7 @@ from lab.machines.protocol import NodeState
 from lab.snapshots import restore as module
 from lab.snapshots.journal import STEPS, AttemptJournal
 from lab.snapshots.names import AUTO_KEPT
-from lab.snapshots.recover import recover, unfinished
+from lab.snapshots.recover import recover
 from lab.snapshots.remove import prune, remove, rename
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
@@ -402,9 +402,9 @@ def test_a_kill_at_any_step_of_a_restore(two: Desk, step: str, keep: bool) -> No
     if not keep and step in {"suspend", "save"}:
         step = "revert"
     killed_at(step, lambda: restore(two.lab, "first", keep=keep))
-    assert unfinished(two.lab.folder)
+    assert two.unfinished
     assert recover(two.lab)
-    assert not unfinished(two.lab.folder)
+    assert not two.unfinished
     assert two.states == {NodeState.RUNNING}
     if step in {"suspend", "save"}:
         assert two.noted == "now"

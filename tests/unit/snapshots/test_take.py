@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_lab import opener
@@ -92,6 +94,23 @@ def test_a_name_that_is_taken(desk: Desk) -> None:
     with pytest.raises(Conflict, match="already"):
         take(desk.lab, "a")
     assert desk.names == ["a"]
+
+
+def test_one_that_another_klab_removes_just_now_is_not_called_damaged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = take(desk.lab, "a").manifest
+    take(desk.lab, "b")
+    text = Path.read_text
+
+    def late(self: Path, *args: Any, **options: Any) -> str:
+        if self.stem == gone.id:
+            self.unlink()
+        return text(self, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", late)
+    manifests, damaged = desk.shelf.all()
+    assert ([m.name for m in manifests], damaged) == (["b"], [])
 
 
 def test_a_lab_that_is_worked_on_or_half_made(desk: Desk) -> None:

@@ -1,0 +1,61 @@
+"""klab create when it is stopped: what is there then, and which command goes on with just that lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.fake_lab import lab_on_disk
+
+from lab.cli import create_flow
+from lab.cli.create_flow import again, making, provider_for
+from lab.errors import Conflict, Interrupted
+from lab.store import Home, LabFolder
+
+
+def test_the_command_line_once_more_is_about_the_same_lab() -> None:
+    assert again(["1m2w"], None) == "klab create 1m2w"
+    assert again(["./my lesson.yaml"], "l3", 4) == "klab create './my lesson.yaml' --name l3 --seat 4"
+    assert again(["--from", "my file.klab"], None) == "klab create --from 'my file.klab'"
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[Home]:
+    """The homes whose private libvirt was to end."""
+    found: list[Home] = []
+    monkeypatch.setattr(create_flow, "leave_no_empty_realm", found.append)
+    return found
+
+
+def stopped(home: Home, folder: LabFolder) -> Interrupted:
+    with pytest.raises(Interrupted) as caught, making(home, folder, "klab create x.yaml --name l3"):
+        raise KeyboardInterrupt
+    return caught.value
+
+
+def test_ctrl_c_before_there_is_a_lab(home: Path, left: list[Home]) -> None:
+    caught = stopped(Home(home), Home(home).lab("l3"))
+    assert caught.message == "stopped; nothing of the lab has been made yet"
+    assert caught.hint == "klab create x.yaml --name l3 begins anew"
+    assert left == [Home(home)]
+
+
+def test_ctrl_c_when_there_is_one(home: Path, left: list[Home]) -> None:
+    folder, _ = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none", name="l3")
+    caught = stopped(Home(home), folder)
+    assert caught.message == "stopped; the machines made so far are still there"
+    assert caught.hint == "klab create x.yaml --name l3 again goes on from here; klab destroy l3 removes it"
+    assert left == [Home(home)]
+
+
+def test_any_other_failure_keeps_its_words(home: Path, left: list[Home]) -> None:
+    with pytest.raises(Conflict, match="as it was"), making(Home(home), Home(home).lab("l3"), "klab create"):
+        raise Conflict("as it was")
+    assert left == [Home(home)]
+
+
+def test_a_lab_keeps_its_provider(home: Path) -> None:
+    folder, _ = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none", name="l3")
+    assert provider_for("auto", folder.record()) == "fake"
+    with pytest.raises(Conflict, match="exists on fake, not on libvirt"):
+        provider_for("libvirt", folder.record())

@@ -1,0 +1,64 @@
+"""Errors: what a machine refuses is told from a defect, and whoever meets one reads what to try next."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab import errors
+from lab.errors import LabError, refusal
+
+# Shown as part of another error, which has the hint; or the details say all there is.
+PARTS = (
+    "it cannot be read: ",
+    "it is damaged: ",
+    "it is about snapshot ",
+    "stopped",
+    "the recipe ",
+    "two recipes ",
+)
+# What happens between klab and a provider, or while a box is built, mostly shows in the details of the above.
+INNER = ("boxes", "machines")
+
+
+def without_hint() -> Iterator[str]:
+    """Each place where klab makes an error without a hint: file, line, how its message begins."""
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LabError)}
+    root = Path(lab.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        place = file.relative_to(root)
+        if place.parts[0] in INNER:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in kinds:
+                continue
+            if any(keyword.arg == "hint" for keyword in node.keywords):
+                continue
+            message = ast.unparse(node.args[0]).lstrip("f").strip("'\"")
+            if not message.startswith(PARTS):
+                yield f"{place}:{node.lineno} {message}"
+
+
+def test_every_error_says_what_to_try_next() -> None:
+    assert list(without_hint()) == []
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.ENOSPC, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENFILE]
+)
+def test_what_a_machine_refuses(number: int) -> None:
+    found = refusal(OSError(number, os.strerror(number), "/a/file"), said="nothing was changed", hint="make room")
+    assert found is not None
+    assert found.message == f"this machine refuses: {os.strerror(number)}"
+    assert (found.details, found.hint) == (("/a/file", "nothing was changed"), "make room")
+
+
+@pytest.mark.parametrize("error", [None, ValueError("x"), KeyboardInterrupt(), OSError("x"), FileNotFoundError(2, "x")])
+def test_what_is_no_refusal(error: BaseException | None) -> None:
+    assert refusal(error, hint="none") is None

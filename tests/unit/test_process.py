@@ -1,0 +1,63 @@
+"""The one door to other programs, where what is told of them goes wrong."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import process
+from lab.errors import HostError
+
+# More than a pipe holds.
+TALKS = "for i in range(20000): print('a line of some length', i)"
+
+
+def test_a_program_that_talks_on_ends_though_its_lines_cannot_be_kept() -> None:
+    """As with a log on a full disk: it would wait for a reader until its time is up."""
+    told: list[str] = []
+
+    def full(line: str) -> None:
+        told.append(line)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        process.run([sys.executable, "-c", TALKS], timeout=300, on_line=full)
+    assert told == ["a line of some length 0"]
+
+
+def test_a_log_that_cannot_be_written() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        process.run([sys.executable, "-c", TALKS], timeout=300, log=Path("/dev/full"))
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("import os; os.kill(os.getpid(), 2)", 128 + signal.SIGINT),
+        ("import os; os.kill(os.getpid(), 15)", 128 + signal.SIGTERM),
+    ],
+)
+def test_a_program_on_the_persons_terminal_ends_as_it_would_in_a_shell(code: str, told: int) -> None:
+    words = [sys.executable, "-c", f"import signal; signal.signal(2, signal.SIG_DFL); {code}"]
+    assert process.attach(words) == told
+
+
+@pytest.mark.parametrize(
+    ("program", "hint"),
+    [
+        ("VBoxManage", "sudo apt-get install virtualbox"),
+        ("tmux", "sudo apt-get install tmux"),
+        ("kubectl", "klab box build brings one"),
+    ],
+)
+def test_a_program_that_is_missing_comes_with_the_way_to_it(
+    program: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(HostError, match=f"{program} is not installed") as caught:
+        process.find(program)
+    assert hint in caught.value.hint
