@@ -35,6 +35,7 @@ from lab.reading import parse_scenario
 from lab.store import LabFolder, Record
 
 RECORD = Record("id", "ha", "fake", "box", 0, "ready", 0.0)
+COLLECTED = time.time()  # when the tokens are made; their tests come any time later
 SECONDS = 20.0  # how long a probe may take: a busy machine is no dead one
 
 
@@ -435,16 +436,17 @@ def test_where_no_api_server_tells_the_time_the_labs_timeline_does(
     ("items", "line"),
     [
         ([], "none; klab token ha makes one"),
-        ([token("a", hours=-1)], "expired; klab token ha makes one"),
-        ([token("a", hours=2), token("b", hours=30)], "30.0 hours left"),
-        ([token("a", hours=2), token("b", hours=None)], "never expires"),
-        ([token("a", hours=2), token("b", hours=30, usage="false")], "2.0 hours left"),
+        ([token("a", hours=-1, now=COLLECTED)], "expired; klab token ha makes one"),
+        ([token("a", hours=2, now=COLLECTED), token("b", hours=30, now=COLLECTED)], "30.0 hours left"),
+        ([token("a", hours=2, now=COLLECTED), token("b", hours=None, now=COLLECTED)], "never expires"),
+        ([token("a", hours=2, now=COLLECTED), token("b", hours=30, usage="false", now=COLLECTED)], "2.0 hours left"),
         ([{"data": {"usage-bootstrap-authentication": "dHJ1ZQ==", "expiration": "c29vbg=="}}], "none; klab token ha"),
         ([{"data": {"usage-bootstrap-authentication": "%"}}, {}], "none; klab token ha"),
     ],
 )
 def test_tokens(see: Callable[..., ClusterFacts], servers: LabServers, items: list[Any], line: str) -> None:
     servers.answer("/api/v1/namespaces/kube-system/secrets", 200, {"items": items})
+    servers.set_clock(COLLECTED)
     assert token_line(see()).startswith(line)
 
 
