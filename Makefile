@@ -8,7 +8,8 @@ BIN := .venv/bin
 KLAB := $(CURDIR)/$(BIN)/klab
 PYTEST := $(BIN)/python -m pytest
 SLOWEST := --durations=15 --durations-min=5
-SIDE_BY_SIDE := -n 2
+# Two at a time: these tests compute and wait for little. What those that passed wrote, hundreds of megabytes, goes at once.
+SIDE_BY_SIDE := -n 2 --dist worksteal -o tmp_path_retention_policy=failed
 
 .PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
 
