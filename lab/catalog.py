@@ -10,6 +10,7 @@ versions only; how a box is made from a recipe is `lab.boxes`'s business.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -84,8 +85,9 @@ class Catalog:
     cnis: tuple[str, ...]
 
 
+@functools.cache
 def load_catalog(root: Path | None = None) -> Catalog:
-    """Read every recipe that klab ships.
+    """Read every recipe that klab ships; once, since they do not change while klab runs.
 
     Args:
         root: the folder of recipes; by default the one klab was installed with.

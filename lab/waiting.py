@@ -52,6 +52,7 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
         What the probe returned, or None when the deadline passed first.
     """
     retry = tenacity.Retrying(
+        sleep=time.sleep,
         retry=tenacity.retry_if_not_result(bool),
         stop=lambda _state: deadline.passed,
         wait=lambda _state: min(every, deadline.left),

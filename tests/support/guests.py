@@ -47,6 +47,7 @@ CONFIGS = {
 STUBS = {
     "systemctl": 'echo "systemctl $*" >> "$ROOT/log"',
     "date": "echo now=$CLOCK",
+    "sleep": "exec /bin/sleep 0.05",  # of a node's second
     # The process list is a file: a number and a command line in each line.
     "pgrep": (
         "found=1; while read -r pid line; do\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import json
 import socket
@@ -35,7 +36,7 @@ class Server:
 
     clock: float | None = None
 
-    def __init__(self, certificate: Path, key: Path, client_ca: Path, answers: Answers) -> None:
+    def __init__(self, context: ssl.SSLContext, answers: Answers) -> None:
         self.answers = answers
         self.asked: list[str] = []
         self.changed: list[tuple[str, str, str]] = []
@@ -69,27 +70,47 @@ class Server:
             def log_message(self, *_: object) -> None:
                 pass
 
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
         self._server = _Quiet((LOOPBACK, 0), Handler)
         self._server.context = context
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
 
 
+def tls(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
+    """What a server shows, and whose clients it serves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(client_ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 class _Quiet(ThreadingHTTPServer):
-    """Handshakes in the connection's own thread, so that a client that only looks at the certificate holds up none."""
+    """Handshakes in the connection's own thread, so that a client that only looks at the certificate holds up none.
+
+    Waits for the next connection and for nothing else: http.server's own loop looks every now and
+    then whether it is to end, which a dozen servers of a lab feel.
+    """
 
     daemon_threads = True
     block_on_close = False
     context: ssl.SSLContext
+    ended = False
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        while not self.ended:
+            with contextlib.suppress(OSError):
+                self.process_request(*self.get_request())
+
+    def shutdown(self) -> None:
+        self.ended = True
+        self.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -115,18 +136,18 @@ class LabServers:
         self.plan = plan
         pki = folder.path / "pki"
         place = folder.path / "servers"
-        api = (*server_files(folder, "ca", place, days=days), pki / "ca.crt")
-        etcd = (*server_files(folder, "etcd-ca", place, days=days), pki / "etcd-ca.crt")
+        api = tls(*server_files(folder, "ca", place, days=days), pki / "ca.crt")
+        etcd = tls(*server_files(folder, "etcd-ca", place, days=days), pki / "etcd-ca.crt")
         self.cluster: Answers = {"/readyz": (200, "ok"), **cluster_answers(plan)}
         self.doors: dict[tuple[IPv4Address, int], Server] = {}
         self.knocked: list[tuple[IPv4Address, int]] = []
         for number, node in enumerate(plan.nodes, start=1):
-            self.doors[node.address, KUBELET_PORT] = Server(*api, {})
+            self.doors[node.address, KUBELET_PORT] = Server(api, {})
             if node.is_control_plane:
-                self.doors[node.address, API_PORT] = Server(*api, dict(self.cluster))
-                self.doors[node.address, CLIENT_PORT] = Server(*etcd, etcd_answers(plan, number))
+                self.doors[node.address, API_PORT] = Server(api, dict(self.cluster))
+                self.doors[node.address, CLIENT_PORT] = Server(etcd, etcd_answers(plan, number))
         if plan.load_balancer is not None:
-            self.doors[plan.api_endpoint] = Server(*api, dict(self.cluster))
+            self.doors[plan.api_endpoint] = Server(api, dict(self.cluster))
         with socket.create_server((LOOPBACK, 0)) as closed:
             self._closed = int(closed.getsockname()[1])
 

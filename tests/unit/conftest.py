@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+from lab import waiting
 from lab.catalog import Catalog, load_catalog
 from lab.cluster import watch
 
@@ -17,6 +20,12 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("KUBECONFIG", "KLAB_DEBUG", "NO_COLOR", "VAGRANT_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _power_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk: whether what was written is on it, a power failure alone would tell."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
 
 
 @pytest.fixture
@@ -35,3 +44,27 @@ def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait for a lab that asks again at once, and gives a lost machine no time to come back."""
     for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
         monkeypatch.setattr(watch, name, 0.01)
+
+
+class PatientClock:
+    """A clock for what waits: each pause is over at once, and its time has passed all the same."""
+
+    def __init__(self) -> None:
+        self._paused = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._paused
+
+    def sleep(self, seconds: float) -> None:
+        self._paused += seconds
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """klab waits as patiently as ever, and nobody waits for klab.
+
+    For what is asked in klab's own time; what another thread has to do first gets no time to do it.
+    """
+    clock = PatientClock()
+    for module in (waiting, watch):
+        monkeypatch.setattr(module, "time", clock)

@@ -15,7 +15,7 @@ import yaml
 from cryptography import x509
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 from support.guests import NOW, PKI, Guest, GuestMachines, inline, kubeconfig, signed
-from support.lab_servers import LabServers, Server
+from support.lab_servers import LabServers, Server, tls
 
 from lab.cluster import certificates, power
 from lab.cluster import secrets as lab_secrets
@@ -269,7 +269,7 @@ def test_this_machine_takes_the_api_server_for_valid_although_its_clock_is_anoth
     renew(lab.renewal(revived))
     guest, answers = lab.guests["cp1"], {"/readyz": (200, "ok")}
     file = guest.path(CRT)
-    server = Server(file, file.with_suffix(".key"), guest.path("/etc/kubernetes/pki/ca.crt"), answers)
+    server = Server(tls(file, file.with_suffix(".key"), guest.path("/etc/kubernetes/pki/ca.crt")), answers)
     try:
         there = Https(admin_files(lab.folder), lambda *_: ("127.0.0.1", server.port), 20)
         assert there.get(lab.plan.nodes[0].address, API_PORT, "/readyz").status == 200

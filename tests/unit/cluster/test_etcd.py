@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from support.authority import LOOPBACK, server_files
-from support.lab_servers import LabServers, Server, etcd_answers, members_of
+from support.lab_servers import LabServers, Server, etcd_answers, members_of, tls
 
 from lab.catalog import Catalog
 from lab.cluster import etcd as module
@@ -328,7 +328,7 @@ def test_a_server_of_another_ca_is_refused(folder: LabFolder, plan: Plan, server
 def test_a_server_with_another_nodes_certificate_is_refused(folder: LabFolder, plan: Plan, tmp_path: Path) -> None:
     load_or_make(folder)
     files = server_files(folder, "etcd-ca", tmp_path, address="127.0.0.2")
-    server = Server(*files, folder.path / "pki" / "etcd-ca.crt", etcd_answers(plan, 1))
+    server = Server(tls(*files, folder.path / "pki" / "etcd-ca.crt"), etcd_answers(plan, 1))
     with pytest.raises(ClusterError, match="its certificate is refused: IP address mismatch"):
         Etcd(folder, plan, reach=lambda *_: (LOOPBACK, server.port)).status("cp1")
     server.close()

@@ -87,7 +87,7 @@ def test_a_reboot_is_a_new_boot(plain: Lab) -> None:
 
 
 def test_a_guest_that_does_not_shut_down_is_named_with_the_way_out(plain: Lab) -> None:
-    stubborn = replace(plain.of(stubborn=frozenset({"w1"})), timeout=0.05)
+    stubborn = plain.of(stubborn=frozenset({"w1"}))
     with pytest.raises(MachineError, match="w1 did not shut down") as caught:
         stop(stubborn)
     assert "klab stop --force w1" in caught.value.hint

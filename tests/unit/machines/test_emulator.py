@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,16 @@ def kernel(clock):
 """
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return emulator.write_library(Home(tmp_path_factory.mktemp("compiled")))
+
+
 @pytest.fixture
-def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def wrapper(tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The wrapper around a Python in QEMU's place."""
+    (tmp_path / "bin").mkdir()
+    shutil.copy2(library, tmp_path / "bin")
     find = emulator.process.find
     monkeypatch.setattr(emulator.process, "find", lambda name: sys.executable if name == emulator.QEMU else find(name))
     return emulator.write_wrapper(Home(tmp_path))
@@ -79,7 +87,7 @@ def test_waits_take_as_much_longer(wrapper: Path, wait: str) -> None:
     assert seconds >= 0.079
 
 
-def test_the_library_is_compiled_once(wrapper: Path, tmp_path: Path) -> None:
+def test_the_library_is_compiled_once(tmp_path: Path) -> None:
     library = emulator.write_library(Home(tmp_path))
     before = library.stat().st_mtime_ns
     assert emulator.write_library(Home(tmp_path)).stat().st_mtime_ns == before

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.kills import killed_in
 from support.shelved import flipped, shelve
 
 from lab.boxes import store
@@ -225,18 +224,6 @@ def test_a_kill_leaves_the_old_one_and_the_next_clears_up(desk: Desk, box: Box, 
     assert target.read_text() == "the old one"
     take_checkpoint(desk.lab, "lesson-3", target, replaces=True).verify(lambda _size: None)
     nothing_beside(target, target.name)
-
-
-def killed_in(owner: Any, method: str, act: Callable[[], object]) -> None:
-    """Do something in a process of its own, which is killed as soon as it comes to a call."""
-    child = os.fork()
-    if child == 0:
-        setattr(owner, method, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-        try:
-            act()
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
 def test_two_that_write_the_same_file(desk: Desk, box: Box, target: Path) -> None:

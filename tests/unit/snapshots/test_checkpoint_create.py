@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fake_lab import opener
+from support.kills import killed_in
 from support.shelved import flipped, shelve, shelved_box
 
 from lab.boxes import store
@@ -248,26 +246,6 @@ def test_another_host_is_told(desk: Desk, student: Student, tmp_path: Path) -> N
 
 
 # --- what ends half-way -------------------------------------------------------------------------------
-
-
-def killed_in(owner: Any, method: str, act: Callable[[], object], *, call: int = 1) -> None:
-    """Do something in a process of its own, which is killed as soon as it comes to a call for that time."""
-    child = os.fork()
-    if child == 0:
-        original, left = getattr(owner, method), [call]
-
-        def called(*words: Any, **options: Any) -> Any:
-            left[0] -= 1
-            if not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*words, **options)
-
-        setattr(owner, method, called)
-        try:
-            act()
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ OTHER = "aHVudGVyMg=="
 
 
 @pytest.fixture
-def ready(tmp_path: Path, quick_watch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
+def ready(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
     made = ReadyLab(tmp_path, monkeypatch, planes=1, workers=1)
     yield made
     made.close()

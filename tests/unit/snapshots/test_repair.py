@@ -22,7 +22,6 @@ from lab.machines.protocol import NodeState
 from lab.process import Completed
 from lab.render.renewal import KUBELET_CLIENT
 from lab.snapshots import restore as module
-from lab.snapshots import take as looks
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, expired
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.restore import restore
@@ -35,8 +34,7 @@ API_SERVER = "/etc/kubernetes/pki/apiserver.crt"
 
 
 @pytest.fixture
-def ready(tmp_path: Path, quick_watch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
-    monkeypatch.setattr(looks, "LOOK_SECONDS", 0.2)
+def ready(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
     made = ReadyLab(tmp_path, monkeypatch, planes=1, workers=1)
     yield made
     made.close()
@@ -236,7 +234,6 @@ def test_a_token_that_cannot_be_made_is_no_reason_to_take_all_back(
         raise UnreachableError("PATCH: 403 forbidden", status=403)
 
     monkeypatch.setattr(module, "fresh_token", refused)
-    monkeypatch.setattr(module, "TOKEN_SECONDS", 0.1)
     done = restore(ready.lab, "first")
     assert done.warnings == (
         "the bootstrap token had ended, and no new one could be made (PATCH: 403 forbidden); klab token makes one",

@@ -15,7 +15,6 @@ from lab.cluster.etcd import Etcd
 from lab.cluster.ready import Readiness, dns_question
 from lab.errors import NotReadyInTime
 from lab.machines.protocol import NodeState
-from lab.snapshots import take as module
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
 from lab.snapshots.verify import Agreement
@@ -25,8 +24,7 @@ STATUS = "/v3/maintenance/status"
 
 
 @pytest.fixture
-def ready(tmp_path: Path, quick_watch: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+def ready(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
     made = ReadyLab(tmp_path, monkeypatch)
     yield made
     made.close()
@@ -179,7 +177,7 @@ def test_a_member_that_does_not_answer(ready: ReadyLab) -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.snapshots.verify.LEASE_SECONDS", 0.3)
+    monkeypatch.setattr("lab.snapshots.verify.LEASE_SECONDS", 3.0)
 
 
 @pytest.mark.usefixtures("short")
@@ -226,7 +224,6 @@ def test_an_api_server_that_hesitates_is_asked_again(ready: ReadyLab, monkeypatc
 
 
 def test_a_lab_is_not_taken_for_broken_at_the_first_look(ready: ReadyLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_AGAIN_SECONDS", 0.01)
     looks = Readiness.system_pods
     failed: list[str] = []
 
