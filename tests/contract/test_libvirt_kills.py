@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.host import look_at_host
 
 from lab.machines.namespaces import Namespaces
 from lab.machines.realm import Realm
@@ -137,27 +139,19 @@ def test_two_labs_with_the_same_addresses_do_not_meet(driver: Driver, tiny_box: 
 
 def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home: Home, tiny_box: Path) -> None:
     driver = Driver(real_home, tiny_box, "traces", 6)
-    before = _host()
-    driver.run("up")
-    during = _host()
     realm = Realm(real_home)
+    assert realm.stop()
+    before = look_at_host(real_home.root)
+    driver.run("up")
+    during = look_at_host(real_home.root)
     inside = Namespaces.of((real_home.realm / "run" / "libvirtd.pid").read_text().strip())
     assert realm.running
     assert inside is not None
+    assert any("klab-traces_cp1" in line for line in during.processes), "what may be left is found"
     driver.run("destroy")
-    assert during == before
-    assert _host() == before
+    assert replace(during, processes=before.processes) == before
+    assert look_at_host(real_home.root) == before
     assert not realm.running
     assert list(inside.members()) == []
     shutil.rmtree(real_home.labs / "traces")
     assert {path.name for path in real_home.realm.iterdir()} == {"cache", "start.log"}
-
-
-def _host() -> dict[str, object]:
-    """What a leak would show in: interfaces, mounts, firewall rules."""
-    rules = subprocess.run(["/usr/sbin/nft", "list", "ruleset"], capture_output=True, text=True).stdout
-    return {
-        "interfaces": sorted(os.listdir("/sys/class/net")),  # noqa: PTH208
-        "mounts": Path("/proc/self/mounts").read_text(),
-        "rules": rules,
-    }
