@@ -59,20 +59,13 @@ class Driver:
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
-def driver(real_home: Home, tiny_box: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+@pytest.fixture(scope="class")
+def driver(real_home: Home, tiny_box: Path) -> Iterator[Driver]:
+    """One lab: for a test, or for the tests of a class, which follow its life."""
     driver = Driver(real_home, tiny_box, "kill", 5)
     yield driver
     driver.run("destroy")
     shutil.rmtree(real_home.labs / "kill")
-
-
-@pytest.mark.parametrize("phrase", ["Creating image", "Starting domain"])
-def test_up_goes_on_after_kill(driver: Driver, phrase: str) -> None:
-    driver.kill_when(phrase, "up")
-    output = driver.run("up", "states", "hostname")
-    assert "cp1=running\n" in output
-    assert "\ncp1\n" in output
 
 
 def test_destroy_without_vagrants_books_after_libvirtd_died(driver: Driver) -> None:
@@ -85,31 +78,41 @@ def test_destroy_without_vagrants_books_after_libvirtd_died(driver: Driver) -> N
     assert "leftovers: []" in driver.run("destroy", "leftovers")
 
 
-def test_start_after_the_host_was_restarted(driver: Driver) -> None:
-    """Stopping the realm leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
-    driver.run("up", "drop")
-    assert Realm(driver.home).stop()
-    output = driver.run("states", "start", "states", "hostname")
-    assert output.index("cp1=stopped") < output.index("cp1=running")
-    assert "\ncp1\n" in output
+class TestALifeWithVagrant:
+    def test_up_goes_on_after_a_kill_while_the_image_was_made(self, driver: Driver) -> None:
+        driver.kill_when("Creating image", "up")
+        output = driver.run("up", "states", "hostname", "drop")
+        assert "cp1=running\n" in output
+        assert "\ncp1\n" in output
+
+    def test_start_after_the_host_was_restarted(self, driver: Driver) -> None:
+        """Stopping the realm leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
+        assert Realm(driver.home).stop()
+        output = driver.run("states", "start", "states", "hostname")
+        assert output.index("cp1=stopped") < output.index("cp1=running")
+        assert "\ncp1\n" in output
+
+    def test_a_person_may_use_vagrant_itself(self, driver: Driver) -> None:
+        """Also once the seed is gone: vagrant-libvirt 0.11 falls over a cdrom without a medium unless told of it."""
+        output = driver.run("vagrant status", "vagrant halt", "states", "vagrant up", "states")
+        assert "running (libvirt)" in output
+        assert output.index("cp1=stopped") < output.index("cp1=running")
+        assert "cp1=absent" in driver.run("vagrant destroy -f", "states")
 
 
-def test_remove_goes_on_after_kill(driver: Driver) -> None:
-    driver.run("up")
-    driver.kill_when("Removing domain", "remove")
-    output = driver.run("remove", "states", "leftovers")
-    assert "cp1=absent\n" in output
-    assert "machine" not in output.split("leftovers: ")[1]
-    assert "volume" not in output.split("leftovers: ")[1]
-    assert "seed" not in output.split("leftovers: ")[1]
+class TestALifeThatIsCutOff:
+    def test_up_goes_on_after_a_kill_while_the_machine_was_started(self, driver: Driver) -> None:
+        driver.kill_when("Starting domain", "up")
+        output = driver.run("up", "states", "hostname")
+        assert "cp1=running\n" in output
+        assert "\ncp1\n" in output
 
-
-def test_a_person_may_use_vagrant_itself(driver: Driver) -> None:
-    """Also once the seed is gone: vagrant-libvirt 0.11 falls over a cdrom without a medium unless told of it."""
-    output = driver.run("up", "drop", "vagrant status", "vagrant halt", "states", "vagrant up", "states")
-    assert "running (libvirt)" in output
-    assert output.index("cp1=stopped") < output.index("cp1=running")
-    assert "cp1=absent" in driver.run("vagrant destroy -f", "states")
+    def test_remove_goes_on_after_kill(self, driver: Driver) -> None:
+        driver.kill_when("Removing domain", "remove")
+        output = driver.run("remove", "states", "leftovers")
+        assert "cp1=absent\n" in output
+        for kind in ("machine", "volume", "seed"):
+            assert kind not in output.split("leftovers: ")[1]
 
 
 def test_a_strangers_machine_is_neither_used_nor_removed(driver: Driver, tmp_path: Path) -> None:
