@@ -15,7 +15,7 @@ import pytest
 from support.host import look_at_host
 
 from lab.machines.namespaces import Namespaces
-from lab.machines.realm import Realm
+from lab.machines.realm import KNOCKS, Realm
 from lab.store import Home
 
 TESTS = Path(__file__).parents[1]
@@ -52,10 +52,14 @@ class Driver:
         pytest.fail(f"{phrase!r} was never printed")
 
     def virsh(self, *words: str) -> str:
+        return self.inside("/usr/bin/virsh", "-c", "qemu:///system", *words)
+
+    def inside(self, *words: str) -> str:
+        """What a program in the private libvirt's namespaces prints."""
         realm = Realm(self.home)
         realm.start()
         pid = (realm.folder / "run" / "libvirtd.pid").read_text()
-        argv = ["/usr/bin/nsenter", "-t", pid, "-n", "-m", "/usr/bin/virsh", "-c", "qemu:///system", *words]
+        argv = ["/usr/bin/nsenter", "-t", pid, "-n", "-m", *words]
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
@@ -138,6 +142,14 @@ def test_two_labs_with_the_same_addresses_do_not_meet(driver: Driver, tiny_box: 
     other.run("destroy", "leftovers")
     shutil.rmtree(driver.home.labs / "other")
     assert "klab-kill\n" in driver.virsh("net-list", "--all", "--name")
+
+
+def test_a_guest_that_boots_is_knocked_at_once_a_second(driver: Driver) -> None:
+    """As the kernel does it from Linux 6.5 on; the host's own network goes on as before."""
+    setting = Path("/proc/sys/net/ipv4/tcp_syn_linear_timeouts")
+    before = setting.read_text() if setting.exists() else ""
+    assert driver.inside("/bin/sh", "-c", f"cat {setting} || true") == (f"{KNOCKS}\n" if before else "")
+    assert (setting.read_text() if before else "") == before != f"{KNOCKS}\n"
 
 
 def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home: Home, tiny_box: Path) -> None:
