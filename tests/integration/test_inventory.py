@@ -40,7 +40,8 @@ MUCH = bytes(range(256)) * (1 << 14)  # more than pipes and sockets hold on the 
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of the test's own whose path has a blank in it, in an environment without a person's settings."""
     folder = tmp_path / "a home"
-    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "TMUX", "KLAB_"))]:
+    # COLUMNS and LINES, which a worker of pytest-xdist has, go before the size of the terminal that there is.
+    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "TMUX", "KLAB_", "COLUMNS", "LINES"))]:
         monkeypatch.delenv(name)
     for name, value in {
         "KLAB_HOME": str(folder),
