@@ -9,6 +9,8 @@ KLAB := $(CURDIR)/$(BIN)/klab
 PYTEST := $(BIN)/python -m pytest
 SLOWEST := --durations=15 --durations-min=5
 SIDE_BY_SIDE := -n 2
+# The tests of one file, or of one class, follow each other in one process.
+FILE_BY_FILE := $(SIDE_BY_SIDE) --dist loadscope
 
 .PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
 
@@ -42,18 +44,18 @@ fix: ## Repair what ruff can repair
 test: install ## Every test: unit, contract, integration, end to end
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	tools/as-root $(KLAB) box build
-	$(PYTEST) -v $(SLOWEST) tests/contract
-	$(PYTEST) -v $(SLOWEST) tests/integration
+	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/contract
+	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/integration
 	$(PYTEST) -v $(SLOWEST) tests/e2e
 
 test-unit: ## Unit and golden tests
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/golden
 
 test-contract: ## The Machines contract: the fake, and real libvirt with tiny VMs
-	$(PYTEST) tests/contract
+	$(PYTEST) $(FILE_BY_FILE) tests/contract
 
 test-integration: ## The wheel, and what other programs say of the files klab renders
-	$(PYTEST) tests/integration
+	$(PYTEST) $(FILE_BY_FILE) tests/integration
 
 test-e2e: ## A real lab; builds the box if there is none
 	$(PYTEST) tests/e2e
