@@ -11,6 +11,8 @@ SLOWEST := --durations=15 --durations-min=5
 # Two at a time: they compute, and wait for little. Python keeps what it has compiled, even where the environment
 # says otherwise: or each worker rewrites all assertions, and each klab that the tests start compiles its modules.
 QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/unit tests/golden
+# The tests of one file, or of one class, follow each other in one process.
+FILE_BY_FILE := -n 2 --dist loadscope
 
 .PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
 
@@ -44,18 +46,18 @@ fix: ## Repair what ruff can repair
 test: install ## Every test: unit, contract, integration, end to end
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	tools/as-root $(KLAB) box build
-	$(PYTEST) -v $(SLOWEST) tests/contract
-	$(PYTEST) -v $(SLOWEST) tests/integration
+	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/contract
+	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/integration
 	$(PYTEST) -v $(SLOWEST) tests/e2e
 
 test-unit: ## Unit and golden tests
 	$(QUICK_TESTS)
 
 test-contract: ## The Machines contract: the fake, and real libvirt with tiny VMs
-	$(PYTEST) tests/contract
+	$(PYTEST) $(FILE_BY_FILE) tests/contract
 
 test-integration: ## The wheel, and what other programs say of the files klab renders
-	$(PYTEST) tests/integration
+	$(PYTEST) $(FILE_BY_FILE) tests/integration
 
 test-e2e: ## A real lab; builds the box if there is none
 	$(PYTEST) tests/e2e

@@ -77,7 +77,7 @@ class Vagrant:
         """Vagrant's version, for example 2.3.4."""
         return str(self._commands.version())
 
-    def add_box(self, name: str, provider: str, files: Iterable[tuple[str, bytes | Path]], scratch: Path) -> None:
+    def add_box(self, name: str, provider: str, files: Sequence[tuple[str, bytes | Path]], scratch: Path) -> None:
         """Add a box made of the given files, unless Vagrant has one of that name.
 
         Args:
@@ -87,7 +87,7 @@ class Vagrant:
                 gigabytes is neither packed nor copied.
             scratch: where the box file is put together.
         """
-        if name in self.boxes() and vagrant_home.is_whole(name, BOX_VERSION, provider):
+        if vagrant_home.holds(name, BOX_VERSION, provider, [file for file, _ in files]):
             return
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="vagrant-box-") as temporary:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from lab.errors import HostError
@@ -25,10 +26,11 @@ def box_name(folder: str, provider: str) -> str:
     return f"klab/{folder.replace('@', '-')}" + ("" if provider == "libvirt" else f"-{provider}")
 
 
-def is_whole(name: str, version: str, provider: str) -> bool:
-    """Whether what Vagrant's copy of a box links to is still there; a box that was built anew may lie elsewhere."""
-    folder = _box_folder(name) / version / provider
-    return all(file.exists() for file in folder.iterdir()) if folder.is_dir() else True
+def holds(name: str, version: str, provider: str, files: Collection[str]) -> bool:
+    """Whether Vagrant has a box with these files, and what they link to is there: one built anew may lie elsewhere."""
+    # Vagrant 2.4 puts a folder of the architecture in between.
+    found = list((_box_folder(name) / version / provider).rglob("*"))
+    return {*files} <= {file.name for file in found} and all(file.exists() for file in found)
 
 
 def forget_box(folder: str) -> None:

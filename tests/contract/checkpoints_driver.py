@@ -3,7 +3,7 @@
 python -m contract.checkpoints_driver HOME NAME BOX STEP...
 
 A step is a word and what it is about: `checkpoint=FILE`. After `kill=CALL`, or `kill=CALL:N+SECONDS`, the process is
-killed when klab does that call, the Nth time, or so many seconds later.
+killed when klab does that call, the Nth time, or so many seconds later. `make=FILE` is `from=FILE` without the start.
 """
 
 from __future__ import annotations
@@ -20,20 +20,25 @@ from typing import Any
 from contract.guests import NODES, answers, note, recall
 from contract.labs import DILATION, Lab, make_lab
 
+from lab import process
 from lab.boxes import store
 from lab.boxes.store import Box
 from lab.checkpoints import create
 from lab.checkpoints.create import Request, create_from, plan_of
 from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
+from lab.checkpoints.format import disk_member
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.cluster.power import Power
 from lab.errors import LabError
-from lab.machines import enter_host_network, open_machines
+from lab.machines import enter_host_network, images, open_machines
 from lab.machines.adoption import Adoption
 from lab.machines.capture_protocol import PartKind
-from lab.machines.layer_store import LayerStore
+from lab.machines.layer_store import LAYER, LayerStore
+from lab.machines.libvirt import LibvirtMachines
 from lab.machines.protocol import HostProfile
 from lab.machines.vagrant import Vagrant
 from lab.planfile import from_json, to_json
+from lab.render.vagrantfile import domain_name
 from lab.snapshots import session
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
@@ -115,6 +120,20 @@ def from_checkpoint(home: Home, name: str, file: Path) -> create.Made:
     )
 
 
+def same(lab: Lab, machines: LibvirtMachines, file: Path) -> list[str]:
+    """The nodes whose disks are, to the byte, those in a checkpoint."""
+    found, store, copy = open_checkpoint(file), LayerStore(machines._inventory()), lab.folder.path / "copy.qcow2"
+    equal = []
+    for node in lab.plan.nodes:
+        layer = f"{domain_name(lab.plan, node.name)}{LAYER}"
+        found.write(found.checkpoint.member(disk_member(node.name)), copy, lambda _size: None)
+        images.lay_on(copy, store.base(layer))
+        if process.run(["qemu-img", "compare", "-q", copy, store.path(layer)], timeout=60, check=False).code == 0:
+            equal.append(node.name)
+    copy.unlink()
+    return equal
+
+
 def opened(home: Home, name: str) -> Lab:
     """The lab as it stands on disk."""
     folder = home.lab(name)
@@ -150,6 +169,10 @@ def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
             done = from_checkpoint(home, name, Path(about))
             say(word, [done.already, sorted(done.power.running)])
             return
+        case "make":
+            create._start = lambda _request: Power((), (), lost_quorum=False, seconds=0.0)
+            say(word, from_checkpoint(home, name, Path(about)).already)
+            return
         case "exists":
             say(word, home.lab(name).exists)
             return
@@ -169,6 +192,9 @@ def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
             # Of their disks alone: RAM is empty after a boot.
             texts = [recall(machines, node)[PartKind.DISK] for node in NODES]
             say(word, sorted({text.partition(" of ")[0] for text in texts}))
+        case "same":
+            assert isinstance(machines, LibvirtMachines)
+            say(word, same(lab, machines, Path(about)))
         case "checkpoint":
             say(word, take_checkpoint(desk, "lesson", Path(about), replaces=True).size)
         case "take":

@@ -16,6 +16,7 @@ from lab.machines import enter_host_network, realm
 from lab.machines.realm import Realm
 from lab.store import Home
 
+CLONE_FS = 0x00000200  # <sched.h>; os.unshare exists from Python 3.12 on only
 NEEDED = ("libvirtd", "vagrant", "qemu-system-x86_64", "grub-mkrescue", "xorriso", "bsdtar", "apt-get")
 
 
@@ -30,7 +31,7 @@ def why_no_libvirt() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_box(request: pytest.FixtureRequest) -> Path:
-    """The tiny box; built once, then kept in pytest's cache."""
+    """The tiny box; built once, then kept in pytest's cache, which all processes share."""
     if why := why_no_libvirt():
         pytest.skip(why)
     assert request.config.cache is not None
@@ -73,6 +74,9 @@ class _returning:  # noqa: N801  (read as a sentence)
 
     def __enter__(self) -> None:
         self.here = Path.cwd()
+        # A worker of pytest-xdist has a thread of its own beside this one. The kernel moves no thread to another
+        # mount namespace whose root and working directory others share (setns(2)); from now on this one's are its own.
+        assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_FS) == 0, os.strerror(ctypes.get_errno())
         self.handles = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")]
 
     def __exit__(self, *_exception: object) -> None:

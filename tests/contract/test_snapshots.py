@@ -6,32 +6,29 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from contract.offspring import Offspring
 
 from lab.snapshots.journal import STEPS
 from lab.store import Home
 
-TESTS = Path(__file__).parents[1]
 LIMIT = 600
 
 
 class Driver:
     """Runs snapshots_driver.py."""
 
-    def __init__(self, home: Home, box: Path) -> None:
-        self._words = [sys.executable, "-m", "contract.snapshots_driver", str(home.root), str(box)]
+    def __init__(self, offspring: Offspring, home: Home, box: Path) -> None:
+        self._offspring = offspring
+        self._words = [str(home.root), str(box)]
 
     def run(self, *steps: str, killed: bool = False) -> dict[str, Any]:
         """What the steps said, by step."""
-        done = subprocess.run(
-            [*self._words, *steps], capture_output=True, text=True, timeout=LIMIT, cwd=TESTS, check=False
-        )
+        done = self._offspring.run([*self._words, *steps], LIMIT)
         assert done.returncode == (-signal.SIGKILL if killed else 0), done.stdout + done.stderr
         return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
 
@@ -64,9 +61,10 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def driver(real_home: Home, tiny_box: Path) -> Iterator[Driver]:
-    driver = Driver(real_home, tiny_box)
-    yield driver
-    driver.run("destroy")
+    with Offspring("contract.snapshots_driver") as offspring:
+        driver = Driver(offspring, real_home, tiny_box)
+        yield driver
+        driver.run("destroy")
     shutil.rmtree(real_home.labs / "snapped")
 
 

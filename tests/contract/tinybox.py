@@ -8,6 +8,7 @@ disk.qcow2 in it.
 
 from __future__ import annotations
 
+import fcntl
 import lzma
 import re
 import shutil
@@ -83,16 +84,21 @@ def seed(name: str, address: str, mac: str, key: str) -> dict[str, str]:
 
 
 def build(folder: Path) -> Path:
-    """Build the box into `folder`, unless it is there; returns the path its .box file would have."""
+    """Build the box into `folder`, unless it is there; returns the path its .box file would have.
+
+    Of processes that want it at the same time one builds it, and the others wait.
+    """
     target = folder / f"tiny@{VERSION:012d}"
-    if not (target / "disk.qcow2").is_file():
-        work = folder / "work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        _build(work)
-        target.mkdir(parents=True, exist_ok=True)
-        (work / "disk.qcow2").replace(target / "disk.qcow2")
-        shutil.rmtree(work)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target / "disk.qcow2").is_file():
+            work = folder / "work"
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            _build(work)
+            target.mkdir(parents=True, exist_ok=True)
+            (work / "disk.qcow2").replace(target / "disk.qcow2")
+            shutil.rmtree(work)
     return target / "libvirt.box"
 
 

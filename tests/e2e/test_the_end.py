@@ -36,7 +36,7 @@ def test_certificates_that_expired_are_renewed(lab: Lab) -> None:
 def test_destroy_leaves_nothing(lab: Lab) -> None:
     lab.klab("destroy", "-y", lab.name)
     assert not lab.folder.exists()
-    assert look_at_host() == lab.before
+    assert look_at_host(lab.home) == lab.before
     # The box's own disk stays in the pool, as a link to the box; nothing that carries the lab's name does.
     assert [str(p) for p in lab.home.rglob("*") if lab.name in p.relative_to(lab.home).as_posix()] == []
     volumes = [p.name for p in (lab.home / "realm" / "lib" / "images").glob("*")]

@@ -288,4 +288,4 @@ def test_a_worker_joins_when_the_first_token_has_expired(lab: Lab) -> None:
 def test_destroy_leaves_nothing(lab: Lab) -> None:
     lab.klab("destroy", "-y", lab.name)
     assert not lab.folder.exists()
-    assert look_at_host() == lab.before
+    assert look_at_host(lab.home) == lab.before

@@ -40,7 +40,8 @@ MUCH = bytes(range(256)) * (1 << 14)  # more than pipes and sockets hold on the 
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of the test's own whose path has a blank in it, in an environment without a person's settings."""
     folder = tmp_path / "a home"
-    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "TMUX", "KLAB_"))]:
+    # COLUMNS and LINES, which a worker of pytest-xdist has, go before the size of the terminal that there is.
+    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "TMUX", "KLAB_", "COLUMNS", "LINES"))]:
         monkeypatch.delenv(name)
     for name, value in {
         "KLAB_HOME": str(folder),
@@ -122,6 +123,12 @@ def test_ansible_takes_the_inventory(make_lab, tmp_path: Path, name: str, words:
     assert cp2["klab_role"] == "control-plane"
     assert cp2["klab_vip"] == "192.168.56.10"
     assert cp2["ansible_python_interpreter"] == "/usr/bin/python3"
+
+
+def test_ansible_finds_the_nodes_by_their_groups_and_names(make_lab, tmp_path: Path) -> None:
+    make_lab("ha-3m2w", "ha-3m2w", "virtualbox")
+    file = tmp_path / "lab"
+    file.write_text(run(*KLAB, "inventory").stdout)
     for pattern, count in {"all": 5, "klab_ha_3m2w": 5, "workers": 2, "control_planes": 3, "w1": 1}.items():
         assert f"hosts ({count}):" in run(PROGRAMS / "ansible", "-i", file, pattern, "--list-hosts").stdout
 

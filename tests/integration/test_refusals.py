@@ -35,22 +35,23 @@ def klab(home: Path, *words: str, **variables: str) -> subprocess.CompletedProce
 
 def test_what_does_not_fit_is_refused_with_numbers(home: Path, tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_text(BIG)
-    before = look_at_host()
+    before = look_at_host(home)
     done = klab(home, "create", str(tmp_path / "big.yaml"))
     assert done.returncode == 5, done.stderr
     assert "does not fit" in done.stderr
     assert "900" in done.stderr
     assert "Traceback" not in done.stderr
-    assert look_at_host() == before
+    assert look_at_host(home) == before
     assert not (home / "labs" / "big").exists()
 
 
 def test_without_a_box_the_command_that_builds_one_is_named(tmp_path: Path) -> None:
-    before = look_at_host()
-    done = klab(tmp_path / "empty", "create", "1m2w")
+    home = tmp_path / "empty"
+    before = look_at_host(home)
+    done = klab(home, "create", "1m2w")
     assert done.returncode == 7
     assert "klab box build" in done.stderr
-    assert look_at_host() == before
+    assert look_at_host(home) == before
 
 
 def test_a_damaged_box_is_refused_before_any_machine(home: Path, tmp_path: Path) -> None:
@@ -66,11 +67,11 @@ def test_a_damaged_box_is_refused_before_any_machine(home: Path, tmp_path: Path)
             shutil.copy2(file, copy)
         else:
             (copy / file.name).symlink_to(file)
-    before = look_at_host()
+    before = look_at_host(home)
     done = klab(home, "create", "1m2w")
     assert done.returncode == 7, done.stderr
     assert "disk.qcow2" in done.stderr
-    assert look_at_host() == before
+    assert look_at_host(home) == before
 
 
 def test_an_unknown_libvirt_is_refused(home: Path) -> None:

@@ -152,7 +152,7 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
     for shared in ("boxes", "cache"):
         (real / shared).mkdir(parents=True, exist_ok=True)
         (home / shared).symlink_to(real / shared)
-    lab = Lab(home, scenario, name, look_at_host())
+    lab = Lab(home, scenario, name, look_at_host(home))
     say("building the box, unless it is there")
     subprocess.run([*KLAB, "box", "build"], env=lab.env, check=True, timeout=CREATE_SECONDS)
     return lab
@@ -160,7 +160,7 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
 
 def adopt(home: Path, scenario: str, name: str) -> Lab:
     """A lab that was created before, in a KLAB_HOME that is there."""
-    return Lab(home, scenario, name, look_at_host())
+    return Lab(home, scenario, name, look_at_host(home))
 
 
 def shared(

@@ -46,6 +46,27 @@ def test_a_box_holds_a_link_instead_of_gigabytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.box").stat().st_size < 20_000
 
 
+def test_a_box_that_vagrant_has_is_not_added_again(
+    project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def run(argv: list[str], **_options: object) -> Completed:
+        seen.append(" ".join(argv[:3]))
+        return Completed(tuple(argv), 0, "", "")
+
+    monkeypatch.setattr(vagrant.process, "run", run)
+    files: list[tuple[str, bytes | Path]] = [("metadata.json", b"{}"), ("box.img", tmp_path / "disk.qcow2")]
+    project.add_box("klab/x", "libvirt", files, tmp_path / "scratch")
+    assert seen == ["vagrant box add"]
+    held = vagrant.vagrant_home.vagrant_home() / "boxes" / "klab-VAGRANTSLASH-x" / vagrant.BOX_VERSION / "libvirt"
+    held.mkdir(parents=True)
+    for name, _ in files:
+        (held / name).touch()
+    project.add_box("klab/x", "libvirt", files, tmp_path / "scratch")
+    assert seen == ["vagrant box add"], "nor is Vagrant asked for it, which takes seconds to begin"
+
+
 def test_up_passes_the_names_to_vagrant(project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 

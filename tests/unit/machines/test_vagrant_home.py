@@ -15,13 +15,23 @@ def test_vagrants_folder_is_where_vagrant_looks_for_it(tmp_path: Path, monkeypat
     assert vagrant_home.vagrant_home() == tmp_path / "v"
 
 
-def test_a_box_whose_disk_is_gone_is_not_whole(tmp_path: Path) -> None:
-    folder = vagrant_home.vagrant_home() / "boxes" / "klab-VAGRANTSLASH-x" / "1.0.0" / "libvirt"
+@pytest.mark.parametrize("architecture", ["", "amd64"])
+def test_a_box_is_held_that_is_whole(tmp_path: Path, architecture: str) -> None:
+    def held(version: str = "1.0.0", provider: str = "libvirt") -> bool:
+        return vagrant_home.holds("klab/x", version, provider, ["metadata.json", "box.img"])
+
+    assert not held()
+    folder = vagrant_home.vagrant_home() / "boxes" / "klab-VAGRANTSLASH-x" / "1.0.0" / "libvirt" / architecture
     folder.mkdir(parents=True)
-    (folder / "box.img").symlink_to(tmp_path / "disk.qcow2")
-    assert not vagrant_home.is_whole("klab/x", "1.0.0", "libvirt")
+    (folder / "metadata.json").write_text("{}")
+    assert not held(), "Vagrant was killed while it added it"
     (tmp_path / "disk.qcow2").touch()
-    assert vagrant_home.is_whole("klab/x", "1.0.0", "libvirt")
+    (folder / "box.img").symlink_to(tmp_path / "disk.qcow2")
+    assert held()
+    assert not held(version="2.0.0")
+    assert not held(provider="virtualbox")
+    (tmp_path / "disk.qcow2").unlink()
+    assert not held(), "its disk lies elsewhere now, or nowhere"
 
 
 def test_vagrant_forgets_a_box_of_klabs_and_no_other(tmp_path: Path) -> None:
