@@ -1,6 +1,7 @@
 """Start-up costs, as ratios to `python -c pass` in the same run: help at most 5, plan at most 12.
 
-CPU seconds of the quietest run of each, since other work on the machine can only add to them.
+CPU seconds of the quietest run of each, since other work on the machine can only add to them; where that is much, so
+many more are tried.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 import lab
 
 RUNS = 9
+RUNS_WHEN_BUSY = 45
 KLAB = Path(sys.executable).with_name("klab")
 
 
@@ -32,8 +34,10 @@ def test_start_up_is_quick(words: list[str], most: float, tmp_path: Path) -> Non
     compileall.compile_dir(Path(lab.__file__).parent, quiet=2)
     commands = {"nothing": [sys.executable, "-c", "pass"], "klab": [str(KLAB), *words]}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(RUNS):
+    for run in range(RUNS_WHEN_BUSY):
         for name, command in commands.items():
             seconds[name].append(cpu_seconds(command, tmp_path))
-    ratio = min(seconds["klab"]) / min(seconds["nothing"])
+        ratio = min(seconds["klab"]) / min(seconds["nothing"])
+        if run + 1 >= RUNS and ratio <= most:
+            break
     assert ratio <= most, f"klab {' '.join(words)}: {ratio:.1f} times python -c pass"
