@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEAL_SECONDS = 30 * 60
 # What a repair starts may take that long; who repeats it sooner only disturbs.
-REPEAT_SECONDS = 5 * 60
+REPEAT_SECONDS = 10 * 60
 
 Findings = dict[tuple[str, str], dict[str, Any]]
 

@@ -13,6 +13,9 @@ from lab.machines.protocol import NodeState
 
 BALANCER = "sudo systemctl restart haproxy keepalived"
 RESTART_KUBELET = "sudo systemctl restart kubelet"
+# Seconds of the guest's in which a kubelet that has just started may not have started a static pod: it asks the
+# API server about it first, and one that waits for its etcd lets it wait for a minute, now and then twice.
+SETTLING_SECONDS = 120.0
 
 
 def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
@@ -29,8 +32,11 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
         # The kubelet starts it anew.
         again = case.ssh(node, f"sudo pkill -x {pod[:COMM_LENGTH]}")
         return f"; {pod} runs there", cause(before, node, again)
-    # Before it starts a static pod, the kubelet asks the API server about it; one without its etcd lets it wait for
-    # a minute each time, one that is gone does not (seen with 1.35).
+    kubelet = case.process(node, "kubelet")
+    if kubelet is not None and kubelet.age is not None and kubelet.age < SETTLING_SECONDS:
+        why = f"; {pod} does not run there yet, the kubelet has just started, {kubelet.age:.0f} s ago"
+        return why, cause(before, node, case.look_again)
+    # An API server without its etcd lets the kubelet wait, one that is gone does not (seen with 1.35).
     unheard = "sudo pkill -x kube-apiserver; " if pod == "etcd" else ""
     again = case.ssh(node, f"{unheard}{RESTART_KUBELET}; sudo sh -c 'tail -n 20 /var/log/containers/{pod}-*'")
     return f"; {pod} does not run there", cause(before, node, again)

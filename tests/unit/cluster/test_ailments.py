@@ -13,6 +13,7 @@ from lab.catalog import Catalog
 from lab.cli.overview import COMMANDS
 from lab.cluster import ailments
 from lab.cluster.ailments import Case, Finding, diagnose
+from lab.cluster.ailments.control_plane import SETTLING_SECONDS
 from lab.cluster.ailments.nodes import SERVICES
 from lab.cluster.etcd import Alarm, MemberStatus
 from lab.cluster.facts import Certificate, ClusterFacts, Endpoint, EtcdFacts, MemberFacts, NodeFacts, PodFacts, Token
@@ -541,6 +542,18 @@ def test_a_program_that_has_just_started_is_left_to_it(plan: Plan) -> None:
     assert finding.repair == LOOK_AGAIN
     for age in (YOUNG_SECONDS, None):
         assert "pkill" in only(process(case, "cp2", "kube-apiserver", Process(age))).repair
+
+
+def test_a_kubelet_that_has_just_started_is_given_time_to_start_etcd(plan: Plan) -> None:
+    """To restart it again would only let it begin its waits anew."""
+    lost = member(healthy(plan), "cp3", status=None, error="connection refused")
+    finding = only(told(lost, "cp3", processes={"kubelet": Process(70.4)}))
+    assert finding.evidence.endswith("etcd does not run there yet, the kubelet has just started, 70 s ago")
+    assert finding.repair == LOOK_AGAIN
+    for age in (SETTLING_SECONDS, None):
+        finding = only(told(lost, "cp3", processes={"kubelet": Process(age)}))
+        assert finding.evidence.endswith("etcd does not run there")
+        assert "systemctl restart kubelet" in finding.repair
 
 
 def test_a_program_that_answers_by_now_is_left_alone(plan: Plan) -> None:
