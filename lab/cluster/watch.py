@@ -74,6 +74,7 @@ class Watch:
 
     def cleaned(self) -> bool:
         """Whether every node has finished its first boot and deleted what its seed held."""
+        self._read_consoles()
         unfinished = [name for name, console in self.consoles.items() if "clean" not in console.finished]
         if not self.powered():
             return not unfinished

@@ -17,6 +17,7 @@ from lab.cluster.api import UnreachableError
 from lab.cluster.create import Request, again, create
 from lab.cluster.destroy import destroy
 from lab.cluster.events import Event
+from lab.cluster.watch import PowerOn
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
 from lab.library import load_scenario
 from lab.machines.fake import FakeMachines
@@ -114,6 +115,21 @@ def test_plain_machines_come_up_and_the_seeds_are_gone(home: Home, catalog: Cata
     assert not created.already
     assert home.lab("plain").record().phase == "ready"
     assert not list(home.root.rglob("*.iso"))
+    assert {(e.node, e.phase) for e in seen if e.state == "done"} >= {("cp1", "clean"), ("w1", "clean")}
+
+
+def test_what_the_consoles_say_is_noted_though_every_machine_is_up_at_once(
+    home: Home, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = PowerOn.start
+
+    def start_and_end(power: PowerOn) -> None:
+        start(power)
+        power._thread.join()
+
+    monkeypatch.setattr(PowerOn, "start", start_and_end)
+    seen: list[Event] = []
+    create(home, request_for(PLAIN, catalog), opener(), seen.append)
     assert {(e.node, e.phase) for e in seen if e.state == "done"} >= {("cp1", "clean"), ("w1", "clean")}
 
 
