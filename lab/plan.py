@@ -12,7 +12,9 @@ seat and scenario therefore hold the same lab.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -212,6 +214,12 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         pool=scenario.provider.libvirt.pool,
         linked_clone=scenario.provider.virtualbox.linked_clone,
     )
+
+
+def create_command(which: Sequence[str], name: str | None, seat: int = 0) -> str:
+    """The command that makes a lab, for a hint; `which` are the words behind klab create that say which."""
+    words = ["klab", "create", *which, *(["--name", name] if name else []), *(["--seat", str(seat)] if seat else [])]
+    return shlex.join(words)
 
 
 def _checked(name: str) -> str:

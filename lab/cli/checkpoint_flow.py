@@ -22,7 +22,7 @@ from lab.checkpoints.create import (
 from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import SUFFIX, Checkpoint, check_checkpoint_name
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
-from lab.cli.create_flow import again, making, parse_duration, provider_for, refuse_what_does_not_fit, speed
+from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
 from lab.cli.output import echo_json, note, table
 from lab.cli.progress import elapsed, show
@@ -31,7 +31,7 @@ from lab.errors import Conflict, HostError, LabError, UsageError
 from lab.machines import enter_host_network, open_machines
 from lab.machines.hostcheck import host_facts
 from lab.machines.probe import probe_host
-from lab.plan import Plan
+from lab.plan import Plan, create_command
 from lab.sizes import human
 from lab.store import Home
 
@@ -60,7 +60,7 @@ def run_checkpoint(lab: OpenLab, name: str, output: Path | None, *, with_box: bo
     note("it holds the lab's private keys: who has it is admin of every lab made from it")
     if not with_box:
         note(f"who makes a lab from it needs the box {made.checkpoint.box.folder}")
-    note(f"{again(['--from', str(target)], None)} makes the lab")
+    note(f"{create_command(['--from', str(target)], None)} makes the lab")
 
 
 # --- the list -----------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def run_create_from(file: Path, *, name: str | None, provider: str, timeout: str
     where = enter_host_network(home) if chosen == "libvirt" else chosen
     if record is not None:
         open_lab(home, home.lab(plan.name)).enter(changes=True)
-    with making(home, home.lab(plan.name), again(["--from", str(file)], name)):
+    with making(home, home.lab(plan.name), create_command(["--from", str(file)], name)):
         profile = probe_host(home, plan.cpus)
         if record is None:
             room = room_problems(found.checkpoint, box, host_facts(home).disk)

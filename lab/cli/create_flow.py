@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -25,7 +24,7 @@ from lab.machines.choose import choose_provider, leave_no_empty_realm
 from lab.machines.hostcheck import answering, check_fits, host_facts, warnings
 from lab.machines.probe import probe_host
 from lab.machines.protocol import HostProfile
-from lab.plan import Plan, decide
+from lab.plan import Plan, create_command, decide
 from lab.store import Home, LabFolder, Record
 
 _DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
@@ -65,7 +64,7 @@ def run_create(
     where = enter_host_network(home) if chosen == "libvirt" else "VirtualBox"
     if record is not None:
         open_lab(home, folder).enter(changes=True)
-    with making(home, folder, again([scenario], name, seat)):
+    with making(home, folder, create_command([scenario], name, seat)):
         profile = probe_host(home, plan.cpus)
         if record is None:
             hint = f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file"
@@ -94,16 +93,11 @@ def _refuse_half_checkpoint(record: Record) -> None:
         Conflict: the lab was begun from a checkpoint.
     """
     if record.checkpoint and record.phase == "creating":
+        command = create_command(["--from", "FILE"], record.name)
         raise Conflict(
             f"lab {record.name!r} is half made from a checkpoint",
-            hint=f"klab create --from FILE --name {record.name} goes on with it, klab destroy {record.name} removes it",
+            hint=f"{command} goes on with it, klab destroy {record.name} removes it",
         )
-
-
-def again(what: Sequence[str], name: str | None, seat: int = 0) -> str:
-    """The command line once more; `what` are the words behind klab create that say which lab."""
-    words = ["klab", "create", *what, *(["--name", name] if name else []), *(["--seat", str(seat)] if seat else [])]
-    return shlex.join(words)
 
 
 @contextmanager

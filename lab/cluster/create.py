@@ -27,7 +27,7 @@ from lab.errors import Conflict
 from lab.library import shipped_names
 from lab.machines.protocol import HostProfile, Machines, NodeState
 from lab.machines.seed import write_iso
-from lab.plan import Plan
+from lab.plan import Plan, create_command
 from lab.planfile import read, to_json
 from lab.render.cloudinit import render_seed
 from lab.render.flannel import manifest as flannel_manifest
@@ -65,11 +65,9 @@ def finished(folder: LabFolder, plan: Plan) -> Record:
 def again(record: Record, plan: Plan) -> str:
     """The command that goes on with a lab that is half made; FILE is for the person to know."""
     if record.checkpoint:
-        return f"klab create --from FILE --name {record.name}"
-    words = ["klab create", plan.scenario if plan.scenario in shipped_names() else "FILE"]
-    words += [f"--name {plan.name}"] if plan.name != plan.scenario else []
-    words += [f"--seat {plan.seat}"] if plan.seat else []
-    return " ".join(words)
+        return create_command(["--from", "FILE"], record.name)
+    which = plan.scenario if plan.scenario in shipped_names() else "FILE"
+    return create_command([which], plan.name if plan.name != plan.scenario else None, plan.seat)
 
 
 def _refuse_half_destroyed(folder: LabFolder, record: Record) -> None:

@@ -103,7 +103,11 @@ class Process:
     @property
     def young(self) -> bool:
         """Whether it has only just started, so that nothing can be held against it."""
-        return self.age is not None and self.age < YOUNG_SECONDS
+        return self.younger(YOUNG_SECONDS)
+
+    def younger(self, seconds: float) -> bool:
+        """Whether it is known to have run for less than so many seconds of the guest's."""
+        return self.age is not None and self.age < seconds
 
 
 @dataclass(frozen=True, slots=True)

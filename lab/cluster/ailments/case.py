@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster.facts import ClusterFacts, NodeFacts
 from lab.cluster.inside import NodeReport, Process
-from lab.plan import Node, Plan
+from lab.plan import Node, Plan, create_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Case:
     @property
     def converge(self) -> str:
         """Apply again what a create applies."""
-        return f"klab create {shlex.quote(str(self.scenario))} {self._identity}"
+        return create_command([str(self.scenario)], self.lab, self.plan.seat)
 
     def anew(self, node: str) -> str:
         """Make a node anew; the whole lab where nobody could let it join: no cluster, no control plane, no quorum."""
@@ -112,14 +112,11 @@ class Case:
     def recreate(self) -> str:
         """Make the lab anew; of a checkpoint, the person knows the file."""
         if self.from_checkpoint:
-            return f"klab destroy -y {self.lab} && klab create --from FILE --name {self.lab}"
+            return f"klab destroy -y {self.lab} && {create_command(['--from', 'FILE'], self.lab)}"
         copy = f"{self.lab}.yaml"
         saved = f"cp {shlex.quote(str(self.scenario))} {copy}"
-        return f"{saved} && klab destroy -y {self.lab} && klab create ./{copy} {self._identity}"
-
-    @property
-    def _identity(self) -> str:
-        return f"--name {self.lab}" + (f" --seat {self.plan.seat}" if self.plan.seat else "")
+        made = create_command([f"./{copy}"], self.lab, self.plan.seat)
+        return f"{saved} && klab destroy -y {self.lab} && {made}"
 
 
 @dataclass(frozen=True, slots=True)

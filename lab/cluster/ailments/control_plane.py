@@ -33,7 +33,7 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
         again = case.ssh(node, f"sudo pkill -x {pod[:COMM_LENGTH]}")
         return f"; {pod} runs there", cause(before, node, again)
     kubelet = case.process(node, "kubelet")
-    if kubelet is not None and kubelet.age is not None and kubelet.age < SETTLING_SECONDS:
+    if kubelet is not None and kubelet.younger(SETTLING_SECONDS):
         why = f"; {pod} does not run there yet, the kubelet has just started, {kubelet.age:.0f} s ago"
         return why, cause(before, node, case.look_again)
     # An API server without its etcd lets the kubelet wait, one that is gone does not (seen with 1.35).

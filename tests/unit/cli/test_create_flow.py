@@ -8,15 +8,16 @@ import pytest
 from support.fake_lab import lab_on_disk
 
 from lab.cli import create_flow
-from lab.cli.create_flow import again, making, provider_for
+from lab.cli.create_flow import making, provider_for
 from lab.errors import Conflict, Interrupted
+from lab.plan import create_command
 from lab.store import Home, LabFolder
 
 
 def test_the_command_line_once_more_is_about_the_same_lab() -> None:
-    assert again(["1m2w"], None) == "klab create 1m2w"
-    assert again(["./my lesson.yaml"], "l3", 4) == "klab create './my lesson.yaml' --name l3 --seat 4"
-    assert again(["--from", "my file.klab"], None) == "klab create --from 'my file.klab'"
+    assert create_command(["1m2w"], None) == "klab create 1m2w"
+    assert create_command(["./my lesson.yaml"], "l3", 4) == "klab create './my lesson.yaml' --name l3 --seat 4"
+    assert create_command(["--from", "my file.klab"], None) == "klab create --from 'my file.klab'"
 
 
 @pytest.fixture
