@@ -117,7 +117,7 @@ class Realm:
     def inside(self) -> bool:
         """Whether the calling process is in it."""
         state = self._state()
-        return state is not None and Namespaces.of("self") == Namespaces(state.net, state.mnt)
+        return state is not None and Namespaces.of("self") == Namespaces(state.net, state.mnt) and self._seen_by("self")
 
     def start(self) -> None:
         """Start whatever of it does not run. Idempotent; QEMUs that run are left alone.
@@ -224,8 +224,22 @@ class Realm:
         spaces = Namespaces(state.net, state.mnt)
         if namespaces.started(state.anchor) == state.started and Namespaces.of(state.anchor) == spaces:
             return state.anchor
-        # The kernel gives an identity away again once its namespace is gone, hence the look at the name.
-        return next((pid for pid in spaces.members() if _belongs(pid)), None)
+        return next(self._members(spaces), None)
+
+    def _members(self, spaces: Namespaces) -> Iterator[int]:
+        """The daemons and machines in the namespaces.
+
+        The kernel gives the identity of a namespace away again once it is gone, to the next realm for one:
+        hence the look at what a process sees.
+        """
+        return (pid for pid in spaces.members() if _belongs(pid) and self._seen_by(pid))
+
+    def _seen_by(self, pid: int | str) -> bool:
+        """Whether a process sees this realm's folders in place of the host's."""
+        for name, target in COVERED.items():
+            with contextlib.suppress(OSError):
+                return (self.folder / name).samefile(f"/proc/{pid}/root{target}")
+        return False
 
     # --- daemons --------------------------------------------------------------------------------
 
@@ -262,7 +276,7 @@ class Realm:
         except (OSError, ValueError):
             return None
         alive = namespaces.started(pid) is not None and namespaces.command(pid) == name
-        return pid if alive else None
+        return pid if alive and self._seen_by(pid) else None
 
     def _answers(self) -> bool:
         # Over a handle of the folder: the path of a socket may not be longer than 107 bytes (unix(7)).
@@ -279,7 +293,7 @@ class Realm:
     def _end_members(self, state: _State) -> None:
         spaces = Namespaces(state.net, state.mnt)
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            members = [pid for pid in spaces.members() if _belongs(pid)]
+            members = list(self._members(spaces))
             if namespaces.started(state.anchor) == state.started:
                 members.append(state.anchor)
             if not members:

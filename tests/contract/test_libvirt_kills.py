@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.host import look_at_host
 
+from lab.errors import HostError
 from lab.machines.namespaces import Namespaces
 from lab.machines.realm import KNOCKS, Realm
 from lab.store import Home
@@ -170,3 +172,27 @@ def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home
     assert list(inside.members()) == []
     shutil.rmtree(real_home.labs / "traces")
     assert {path.name for path in real_home.realm.iterdir()} == {"cache", "start.log"}
+
+
+def test_a_realm_is_never_taken_for_another(real_home: Home, tmp_path: Path) -> None:
+    """The kernel gives the identities of namespaces and processes away again: to a realm that was started later."""
+    other, gone = Realm(real_home), Realm(Home(tmp_path / "gone"))
+    other.start()
+    for name in ("realm.json", "run/libvirtd.pid", "run/virtlogd.pid"):
+        file = gone.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text((other.folder / name).read_text())
+    noted = json.loads((gone.folder / "realm.json").read_text())
+    (gone.folder / "realm.json").write_text(json.dumps({**noted, "anchor": os.getpid(), "started": 1}))
+    pid = (other.folder / "run" / "libvirtd.pid").read_text()
+    try:
+        assert not gone.running
+        with pytest.raises(HostError, match="does not run"):
+            gone.enter()
+        gone.start()
+        assert (gone.folder / "run" / "libvirtd.pid").read_text() != pid
+        assert gone.stop()
+        assert other.running
+        assert (other.folder / "run" / "libvirtd.pid").read_text() == pid
+    finally:
+        gone.stop()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,8 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
 
 
 def adopt(home: Path, scenario: str, name: str) -> Lab:
-    """A lab that was created before, in a KLAB_HOME that is there."""
-    return Lab(home, scenario, name, look_at_host(home))
+    """A lab that was created before, in a KLAB_HOME that is there: before it, no process worked for that home."""
+    return Lab(home, scenario, name, replace(look_at_host(home), processes=()))
 
 
 def shared(
