@@ -14,7 +14,7 @@ from lab.catalog import load_catalog
 from lab.cli.opening import open_lab
 from lab.cli.output import note, table
 from lab.cli.progress import elapsed, show
-from lab.cluster.create import Created, Request, create
+from lab.cluster.create import Created, Request, as_scaled, create
 from lab.cluster.events import read_events
 from lab.cluster.timeline import last_create, spans
 from lab.errors import Conflict, HostError, Interrupted, UsageError
@@ -58,6 +58,7 @@ def run_create(
     record = folder.record() if folder.exists else None
     if record is not None:
         _refuse_half_checkpoint(record)
+        plan = as_scaled(folder, plan, loaded.text)
     chosen = provider_for(provider, record)
     box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.

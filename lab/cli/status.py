@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from lab.cli.numbers import Number
 from lab.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ WHY_WIDTH = 60
 @click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1, max=3600),
+    type=Number(min=0.1, max=3600),
     metavar="SECONDS",
     help=f"Between two looks of --watch; {INTERVAL:g} when left out.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lab.cli.numbers import Number
 from lab.errors import UsageError
 
 TEN_YEARS = 10 * 365 * 24
@@ -11,7 +12,7 @@ TEN_YEARS = 10 * 365 * 24
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True, max=TEN_YEARS), default=24, show_default=True)
+@click.option("--hours", type=Number(min=0, min_open=True, max=TEN_YEARS), default=24, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(lab: str | None, hours: float, as_json: bool) -> None:
     """Make a fresh bootstrap token and print the kubeadm command that joins with it.

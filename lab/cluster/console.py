@@ -31,6 +31,7 @@ class Console:
         self.finished: set[str] = set()
         self.failed: tuple[str, str] | None = None
         self.alive = False
+        self._begun = False
         self._file = file
         self._offset = 0
         self._rest = ""
@@ -54,6 +55,11 @@ class Console:
         *lines, self._rest = text.split("\n")
         for line in lines:
             self._line(_CONTROL.sub("", line.replace("\r", "")), journal)
+
+    @property
+    def amidst(self) -> bool:
+        """Whether the node is amidst its first boot: cloud-init does not go on with what a crash has cut off."""
+        return self._begun and "clean" not in self.finished
 
     def tail(self) -> list[str]:
         """The last lines a person should see.
@@ -84,6 +90,7 @@ class Console:
 
     def _note(self, phase: str, state: State, text: str, journal: Journal) -> None:
         if phase == "cloud-init" and state == "begin":
+            self._begun = True
             journal.add(self.node, "boot", "done")
         if phase == "boot":  # node.sh runs: cloud-init has done its part
             phase = "cloud-init"

@@ -23,7 +23,7 @@ from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.ready import Readiness
 from lab.cluster.secrets import load_or_make
 from lab.cluster.watch import Watch
-from lab.errors import Conflict
+from lab.errors import Conflict, MachineError
 from lab.library import shipped_names
 from lab.machines.protocol import HostProfile, Machines, NodeState
 from lab.machines.seed import write_iso
@@ -149,6 +149,21 @@ def _prepare(folder: LabFolder, request: Request) -> tuple[Record, bool]:
     return record, False
 
 
+def as_scaled(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
+    """The plan of a lab that was made from this very scenario and has grown or shrunk since; else the scenario's own.
+
+    Raises:
+        LabError: the lab's plan is damaged.
+    """
+    there = read(folder.path / "plan.json")
+    scaled = replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer) == plan
+    try:
+        same = (folder.path / "scenario.yaml").read_text(encoding="utf-8") == scenario_text
+    except (OSError, UnicodeDecodeError):
+        same = False
+    return there if scaled and same else plan
+
+
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     _refuse_half_destroyed(folder, record)
     there = read(folder.path / "plan.json")
@@ -158,7 +173,7 @@ def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     if replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer, scenario=plan.scenario) == plan:
         way = f"klab scale {folder.name} changes its size; else {way}"
     raise Conflict(
-        f"a lab called {folder.name!r} exists, made from another scenario or seat, or scaled since",
+        f"a lab called {folder.name!r} exists, made from another scenario or seat",
         details=_differences(there, plan),
         hint=way,
     )
@@ -193,10 +208,14 @@ class _Creation:
     def run(self) -> None:
         secrets = load_or_make(self.folder)
         write_kubeconfig(self.folder, self.plan)
-        if self._runs_already():
-            self._refuse_expired()
-            self._cluster()
-            return
+        if self.record.phase == "ready":
+            states = self.machines.states()
+            self._refuse_absent([name for name, state in states.items() if state == NodeState.ABSENT])
+            # Whether it only needs to be looked at: then Vagrant need not be asked.
+            if set(states.values()) == {NodeState.RUNNING}:
+                self._refuse_expired()
+                self._cluster()
+                return
         if self.record.phase == "creating":
             for node in self.plan.nodes:
                 seed = render_seed(self.plan, node, secrets, patient=not self.record.accelerated)
@@ -215,9 +234,14 @@ class _Creation:
             raise
         self.machines.drop_seeds()
 
-    def _runs_already(self) -> bool:
-        """Whether a finished lab only needs to be looked at: then Vagrant need not be asked."""
-        return self.record.phase == "ready" and set(self.machines.states().values()) == {NodeState.RUNNING}
+    def _refuse_absent(self, nodes: Sequence[str]) -> None:
+        """A machine that is made now would have no seed: the cluster has used it up, and its token."""
+        if not nodes:
+            return
+        anew = f"klab destroy -y {self.folder.name} and the same command again make the lab anew"
+        if self.plan.bootstrap == "full":
+            anew = f"klab node replace {self.folder.name} {nodes[0]} makes it anew"
+        raise MachineError(f"{self.folder.name} was made to its end, but {', '.join(nodes)} has no machine", hint=anew)
 
     def _refuse_expired(self) -> None:
         """Ask a lab that is to be Ready again whether it can be: its nodes, so they have to run."""

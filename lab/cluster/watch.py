@@ -2,6 +2,7 @@
 
 What create, start, scale and the rest share. A node that reports a failure on its console, a
 machine that goes away, the deadline: each ends the wait at once, with an error that says which.
+A machine that crashed before its node had done anything is started again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ POLL_SECONDS = 1.0
 API_POLL_SECONDS = 2.0
 STATE_POLL_SECONDS = 10.0
 GONE_GRACE_SECONDS = 30.0
+# How often one crashed machine is started again. QEMU without KVM now and then ends while firmware or kernel move a
+# device's memory: "iotlb_to_section: Assertion ... failed" (QEMU issue 1921).
+STARTS_AGAIN = 3
 
 
 class Watch:
@@ -52,6 +56,7 @@ class Watch:
         self.consoles: dict[str, Console] = {}
         self._power: PowerOn | None = None
         self._gone_since: dict[str, float] = {}
+        self._crashes: dict[str, int] = {}
         self._ready: set[str] = set()
         self._states_at = 0.0
 
@@ -180,17 +185,47 @@ class Watch:
                 raise explain_failure(self.plan, console)
         if self._power is not None and self._power.error is not None:
             raise self._power.error
-        if self.powered() and time.monotonic() - self._states_at > STATE_POLL_SECONDS:
+        if time.monotonic() - self._states_at > STATE_POLL_SECONDS:
             self._states_at = time.monotonic()
-            self._look_for_lost_machines()
+            self._look_at_machines()
 
     def _read_consoles(self) -> None:
         for console in self.consoles.values():
             console.read(self.journal)
 
-    def _look_for_lost_machines(self) -> None:
-        for name, state in self.machines.states().items():
-            if state == NodeState.RUNNING or name not in self.nodes:
+    def _look_at_machines(self) -> None:
+        try:
+            states = {name: state for name, state in self.machines.states().items() if name in self.nodes}
+        except LabError:
+            if self.powered():
+                raise
+            return  # `power_on` is at work there, and has its own words for what fails
+        for name, state in states.items():
+            if state == NodeState.CRASHED:
+                self._start_again(name)
+        if self.powered():
+            self._refuse_lost(states)
+
+    def _start_again(self, name: str) -> None:
+        """Start a machine whose hypervisor crashed, where its node can go on from there."""
+        console = self.consoles.get(name)
+        self._crashes[name] = self._crashes.get(name, 0) + 1
+        if self._crashes[name] <= STARTS_AGAIN and not (console and console.amidst):
+            self.journal.add(name, "boot", "retry", "its virtual machine crashed")
+            self.machines.start([name])
+            return
+        anew = f"klab destroy -y {self.plan.name}, and the same command again makes it anew"
+        if self.folder.record().phase == "ready":
+            anew = f"klab doctor {self.plan.name} names what makes the node anew"
+        raise MachineError(
+            f"the virtual machine of {name} crashed" + (" amidst its first boot" if console and console.amidst else ""),
+            details=console.tail() if console else (),
+            hint=f"{anew}; klab logs {name} shows its console",
+        )
+
+    def _refuse_lost(self, states: Mapping[str, NodeState]) -> None:
+        for name, state in states.items():
+            if state == NodeState.RUNNING:
                 self._gone_since.pop(name, None)
                 continue
             since = self._gone_since.setdefault(name, time.monotonic())

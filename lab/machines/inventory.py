@@ -303,7 +303,10 @@ def state_of(domain: libvirt.virDomain) -> NodeState:
     """What a domain is doing; one that shuts down runs until it is off."""
     library_ = library()
     with explained("a machine's state cannot be read"):
-        state = domain.state()[0]
+        state, reason = domain.state()
+    # libvirt calls a domain crashed whose guest has; one whose QEMU has is off, for that reason.
+    if (state, reason) == (library_.VIR_DOMAIN_SHUTOFF, library_.VIR_DOMAIN_SHUTOFF_CRASHED):
+        return NodeState.CRASHED
     return {
         library_.VIR_DOMAIN_RUNNING: NodeState.RUNNING,
         library_.VIR_DOMAIN_BLOCKED: NodeState.RUNNING,

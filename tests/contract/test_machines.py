@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -37,6 +39,16 @@ def deafen(lab: Lab, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(FakeMachines, "stubborn", frozenset({node}))
         return
     machines.ssh(node, ["killall", "acpid"], timeout=60)
+
+
+def crash(lab: Lab, node: str) -> None:
+    """Kill the program that runs a node's machine."""
+    machines = lab.open()
+    if isinstance(machines, FakeMachines):
+        machines.set_state(node, NodeState.CRASHED)
+        return
+    os.kill(int((lab.home.realm / "run" / "qemu" / f"{_domain(lab, node).name()}.pid").read_text()), signal.SIGKILL)
+    assert poll(lambda: machines.states()[node] != NodeState.RUNNING, Deadline.after(60), every=0.1)
 
 
 def boots(machines: Machines, *nodes: str) -> dict[str, str]:
@@ -182,6 +194,19 @@ def test_a_guest_that_does_not_shut_down_is_named_until_its_power_is_cut(
     machines.power_off(["w1"])
     assert machines.states() == {"cp1": NodeState.RUNNING, "w1": NodeState.STOPPED}
     machines.start(["w1"])
+    after = boots(machines, "cp1", "w1")
+    assert after["cp1"] == before["cp1"]
+    assert after["w1"] != before["w1"]
+
+
+def test_a_machine_that_crashed_is_told_from_one_that_is_off_and_starts_again(lab: Lab) -> None:
+    machines = lab.open()
+    before = boots(machines, "cp1", "w1")
+    crash(lab, "w1")
+    assert machines.states() == {"cp1": NodeState.RUNNING, "w1": NodeState.CRASHED}
+    machines.power_off(["w1"])
+    machines.start(["w1"])
+    assert all_in(machines, NodeState.RUNNING)
     after = boots(machines, "cp1", "w1")
     assert after["cp1"] == before["cp1"]
     assert after["w1"] != before["w1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
     assert {n["metadata"]["name"] for n in lab.get("nodes")["items"]} == {"cp1", "w1"}
     assert "w2" not in lab.on("w1", "cat /etc/hosts")
     assert lab.result("scale", lab.name, "--workers", "1")["left"] == []
-    back = lab.result("scale", lab.name, "--workers", "2")
+    with lab.crashing("w2"):
+        back = lab.result("scale", lab.name, "--workers", "2")
     assert back["joined"] == ["w2"]
+    retried = [
+        e for e in map(json.loads, (lab.folder / "events.jsonl").read_text().splitlines()) if e["state"] == "retry"
+    ]
+    assert (retried[-1]["node"], retried[-1]["text"]) == ("w2", "its virtual machine crashed")
     assert lab.on("w2", key) != before
     assert "w2" in lab.on("w1", "cat /etc/hosts")
     assert lab.result("status", lab.name)["ready"] is True

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 
 from lab.store import Home
-from support.host import HostView, look_at_host
+from support.host import HostView, look_at_host, processes_of
 
 KLAB = [sys.executable, "-m", "lab.cli.main"]
 CREATE_SECONDS = 60 * 60
@@ -133,6 +134,27 @@ class Lab:
             child.send_signal(sign)
             out, err = child.communicate(timeout=120)
         return subprocess.CompletedProcess(argv, child.returncode, out, err)
+
+    @contextlib.contextmanager
+    def crashing(self, node: str) -> Iterator[None]:
+        """Kill the QEMU of a node once Vagrant has started it, as an emulating one ends by itself now and then."""
+        log = self.folder / "logs" / "up.log"
+        known, over = len(log.read_text()), threading.Event()
+
+        def crash() -> None:
+            while f"{node}: Waiting for domain" not in log.read_text()[known:]:
+                if over.wait(0.2):
+                    return
+            (found,) = (line for line in processes_of(self.home) if f"guest=klab-{self.name}_{node}," in line)
+            os.kill(int(found.split()[0]), signal.SIGKILL)
+
+        thread = threading.Thread(target=crash)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def destroy(self) -> None:
         say("destroy")

@@ -122,6 +122,7 @@ def test_a_token_is_a_command_that_joins(capsys: pytest.CaptureFixture[str], clu
     assert secret["stringData"]["expiration"] == "2030-01-01T02:00:00Z"
     assert words[6].startswith("sha256:")
     assert app.run(["token", "--hours", "inf"]) == 2
+    assert app.run(["token", "--hours", "nan"]) == 2
     assert "87600" in capsys.readouterr().err
     assert app.run(["token", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

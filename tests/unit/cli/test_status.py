@@ -304,3 +304,4 @@ def test_an_interval_without_watching_is_a_mistake(plan: Plan, capsys: pytest.Ca
     assert app.run(["status", "--interval", "3"]) == 2
     assert "klab status --watch --interval 5" in capsys.readouterr().err
     assert app.run(["status", "--watch", "--interval", "0"]) == 2
+    assert app.run(["status", "--watch", "--interval", "nan"]) == 2

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from lab.catalog import Catalog
+from lab.changes import with_node
 from lab.cluster import create as module
 from lab.cluster.api import UnreachableError
-from lab.cluster.create import Request, again, create
+from lab.cluster.create import Request, again, as_scaled, create
 from lab.cluster.destroy import destroy
 from lab.cluster.events import Event
 from lab.cluster.watch import PowerOn
@@ -23,8 +24,9 @@ from lab.library import load_scenario
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import HostProfile, NodeState
 from lab.plan import Plan, decide
+from lab.planfile import to_json
 from lab.reading import parse_scenario
-from lab.store import Home, LabFolder, Record
+from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline
 
 PLAIN = "version: 1\nname: plain\ntopology: {workers: 1}\nbootstrap: none\n"
@@ -147,6 +149,33 @@ def test_a_second_create_starts_what_was_stopped(home: Home, catalog: Catalog) -
     assert machines.states()["w1"] == NodeState.RUNNING
 
 
+@pytest.mark.parametrize(("text", "way"), [(PLAIN, "klab destroy -y plain"), (FULL, "klab node replace full w1")])
+def test_a_machine_that_is_gone_is_not_made_without_a_seed(home: Home, catalog: Catalog, text: str, way: str) -> None:
+    request = request_for(text, catalog)
+    folder = home.lab(request.plan.name)
+    create(home, request_for(PLAIN.replace("plain", request.plan.name), catalog), opener())
+    write_atomic(folder.path / "plan.json", to_json(request.plan))
+    FakeMachines(home, folder, request.plan, folder.record(), None).remove("w1", print)
+    with pytest.raises(MachineError, match="w1 has no machine") as caught:
+        create(home, request, opener())
+    assert way in caught.value.hint
+
+
+def test_a_lab_that_was_scaled_is_the_same_lab_as_long_as_its_scenario_is(home: Home, catalog: Catalog) -> None:
+    folder, request = home.lab("plain"), request_for(PLAIN, catalog)
+    create(home, request, opener())
+    scaled = with_node(request.plan, "worker")
+    write_atomic(folder.path / "plan.json", to_json(scaled))
+    assert as_scaled(folder, request.plan, PLAIN) == scaled
+    edited = request_for(PLAIN.replace("workers: 1", "workers: 2"), catalog)
+    assert as_scaled(folder, edited.plan, edited.scenario_text) == edited.plan
+    larger = request_for(PLAIN + "cpus: 3\nmirrors: {docker.io: http://mirror.lan}\n", catalog)
+    assert as_scaled(folder, larger.plan, PLAIN) == larger.plan
+    for damage in (lambda file: file.write_bytes(b"\xff"), Path.unlink):
+        damage(folder.path / "scenario.yaml")
+        assert as_scaled(folder, request.plan, PLAIN) == request.plan
+
+
 def test_another_scenario_under_the_same_name_is_refused_with_the_difference(home: Home, catalog: Catalog) -> None:
     create(home, request_for(PLAIN, catalog), opener())
     with pytest.raises(Conflict) as caught:
@@ -264,11 +293,57 @@ def test_a_bug_in_the_provider_is_an_error_not_silence(home: Home, catalog: Cata
 
 
 def test_a_machine_that_goes_away_is_noticed(home: Home, catalog: Catalog) -> None:
-    def crash(machines: Scripted) -> None:
-        machines.set_state("w1", NodeState.CRASHED)
+    def go(machines: Scripted) -> None:
+        machines.set_state("w1", NodeState.STOPPED)
 
-    with pytest.raises(MachineError, match="w1 is crashed"):
-        create(home, request_for(FULL, catalog), opener(says="klab: boot done\n", act=crash))
+    with pytest.raises(MachineError, match="w1 is stopped"):
+        create(home, request_for(FULL, catalog), opener(says="klab: boot done\n", act=go))
+
+
+class Crashing(Scripted):
+    """The virtual machine of w1 crashes so many times; its node says `says` each time that it runs."""
+
+    times = 1
+
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        super().up(deadline, on_line, nodes)
+        self.starts = 0
+        self.set_state("w1", NodeState.CRASHED)
+        while self.states()["w1"] == NodeState.CRASHED:  # as Vagrant waits for its address
+            if self.cancelled.wait(0.01):
+                return
+        with self.consoles()["w1"].open("a") as out:
+            out.write(WELL)
+
+    def start(self, nodes: Sequence[str]) -> None:
+        self.starts += 1
+        if self.starts == self.times:
+            super().start(nodes)
+
+
+def crashing(**attributes: Any) -> Any:
+    kind = type("Crashing", (Crashing,), {"cancelled": threading.Event(), **attributes})
+    kind.cancel = lambda self: self.cancelled.set()
+    return lambda home, folder, plan, record, box: kind(home, folder, plan, record, box)
+
+
+def test_a_machine_that_crashed_before_its_node_did_anything_is_started_again(home: Home, catalog: Catalog) -> None:
+    seen: list[Event] = []
+    create(home, request_for(PLAIN, catalog), crashing(says="", times=2), seen.append)
+    assert [(e.node, e.phase) for e in seen if e.state == "retry"] == [("w1", "boot")] * 2
+    assert {(e.node, e.phase) for e in seen if e.state == "done"} >= {("w1", "clean")}
+
+
+def test_a_machine_that_crashes_again_and_again_is_given_up(home: Home, catalog: Catalog) -> None:
+    with pytest.raises(MachineError, match="virtual machine of w1 crashed\n") as caught:
+        create(home, request_for(PLAIN, catalog), crashing(says="SeaBIOS\n", times=9))
+    assert "SeaBIOS" in caught.value.details
+    assert "klab destroy -y plain" in caught.value.hint
+
+
+def test_a_node_that_crashed_amidst_its_first_boot_is_no_node(home: Home, catalog: Catalog) -> None:
+    with pytest.raises(MachineError, match="w1 crashed amidst its first boot"):
+        create(home, request_for(PLAIN, catalog), crashing(says="klab: cloud-init begin\n"))
 
 
 def test_ctrl_c_leaves_a_lab_that_create_continues(home: Home, catalog: Catalog) -> None:
