@@ -36,6 +36,7 @@ class NodeFacts:
     `machine` is a NodeState's value, or "unknown". `api` is for control planes: empty when its
     own API server says that it is ready, else why not; None for workers. `ready` is the Ready
     condition, None where it cannot be seen; `why` says why it does not hold or is not seen.
+    `unheard` says that its kubelet has not told the API of itself lately, be it well or not.
     `pressures` are the conditions that say that something runs short (DiskPressure).
     """
 
@@ -47,6 +48,7 @@ class NodeFacts:
     registered: bool | None = None
     ready: bool | None = None
     why: str = ""
+    unheard: bool = False
     cordoned: bool = False
     kubelet: str = ""
     pressures: tuple[str, ...] = ()

@@ -68,7 +68,7 @@ awk 'NR > 1 {{ print "swap=" $1 }}' /proc/swaps
 ip -4 -o addr show dev {LAB_INTERFACE} | awk '{{ print "address=" $4 }}'
 [ -s {SUBNET_FILE} ] && echo subnet=yes
 for file in /etc/cni/net.d/*.conf*; do [ -s "$file" ] && echo "cni=$file"; done
-for file in /etc/kubernetes/manifests/*.yaml; do [ -s "$file" ] && echo "manifest=${{file##*/}}"; done
+stat -c 'manifest=%s %Y %n' /etc/kubernetes/manifests/*.yaml 2> /dev/null
 {TELL_CERTIFICATES}if images=$(timeout 30 ctr --connect-timeout 5s -n k8s.io images ls -q 2> /dev/null); then
     echo images=seen
     printf '%s\\n' "$images" | sed 's/^/image=/'
@@ -128,8 +128,9 @@ class NodeReport:
 
     `disk` and `inodes` are percent used of the root file system, `free` its free KiB; None
     where it said nothing. `certificates` are those in files, with the days left by the guests'
-    clocks. `images` is None where containerd does not tell. `processes` are those of the kubelet
-    and of static pods, by name. `kubelet` is the last thing the kubelet said when it does not run.
+    clocks. `images` is None where containerd does not tell. `manifests` are those of static
+    pods, by name, each with the seconds of the guest's since it was written; `processes` are those of
+    the kubelet and of static pods, by name. `kubelet` is the last thing the kubelet said when it does not run.
     """
 
     units: Mapping[str, Unit]
@@ -141,7 +142,7 @@ class NodeReport:
     addresses: tuple[str, ...] = ()
     subnet: bool = False
     cni: tuple[str, ...] = ()
-    manifests: tuple[str, ...] = ()
+    manifests: Mapping[str, float] = field(default_factory=dict)
     processes: Mapping[str, Process] = field(default_factory=dict)
     certificates: tuple[tuple[str, float], ...] = ()
     images: tuple[str, ...] | None = None
@@ -208,12 +209,20 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
         addresses=tuple(address.partition("/")[0] for address in all_of("address")),
         subnet="subnet" in said,
         cni=all_of("cni"),
-        manifests=tuple(name.removesuffix(".yaml") for name in all_of("manifest")),
+        manifests=dict(_manifests(all_of("manifest"), now)),
         processes=_processes(said),
         certificates=tuple(_certificates(all_of("certificate"), now)),
         images=all_of("image") if "images" in said else None,
         kubelet=" ".join(" ".join(all_of("kubelet")).split())[:300],
     )
+
+
+def _manifests(lines: Sequence[str], now: float) -> Iterator[tuple[str, float]]:
+    """Name and age of each that is not empty."""
+    for line in lines:
+        size, written, file = line.split(" ", 2)
+        if size != "0":
+            yield file.rpartition("/")[2].removesuffix(".yaml"), max(0.0, now - int(written))
 
 
 def _unit(block: Mapping[str, str]) -> Unit:

@@ -139,6 +139,7 @@ class _Look:
             registered=True,
             ready=ready,
             why="" if ready else _line(str(condition.get("message") or "not Ready")),
+            unheard=condition.get("status") == "Unknown",
             cordoned=bool(found.get("spec", {}).get("unschedulable")),
             kubelet=str(found.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")),
             pressures=tuple(c["type"] for c in conditions if "Pressure" in c["type"] and c.get("status") == "True"),

@@ -58,6 +58,8 @@ backend kube-apiservers
     http-check expect status 200
     default-server check check-ssl verify none inter 3s fastinter 1s fall 3 rise 2
     default-server observe layer4 error-limit 2 on-error sudden-death
+    # An API server that has lost its etcd keeps its connections, and each request in them waits until its time is up.
+    default-server on-marked-down shutdown-sessions
 {servers}
 """
 

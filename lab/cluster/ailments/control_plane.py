@@ -13,8 +13,8 @@ from lab.machines.protocol import NodeState
 
 BALANCER = "sudo systemctl restart haproxy keepalived"
 RESTART_KUBELET = "sudo systemctl restart kubelet"
-# Seconds of the guest's in which a kubelet that has just started may not have started a static pod: it asks the
-# API server about it first, and one that waits for its etcd lets it wait for a minute, now and then twice.
+# Seconds of the guest's in which a kubelet that has just started, or just got a manifest, may not have started a static
+# pod: it asks the API server about it first, and one that waits for its etcd lets it wait for a minute or two.
 SETTLING_SECONDS = 120.0
 
 
@@ -35,6 +35,10 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
     kubelet = case.process(node, "kubelet")
     if kubelet is not None and kubelet.younger(SETTLING_SECONDS):
         why = f"; {pod} does not run there yet, the kubelet has just started, {kubelet.age:.0f} s ago"
+        return why, cause(before, node, case.look_again)
+    written = case.reports[node].manifests.get(pod)
+    if written is not None and written < SETTLING_SECONDS:
+        why = f"; {pod} does not run there yet, its manifest was written {written:.0f} s ago"
         return why, cause(before, node, case.look_again)
     # An API server without its etcd lets the kubelet wait, one that is gone does not (seen with 1.35).
     unheard = "sudo pkill -x kube-apiserver; " if pod == "etcd" else ""
@@ -143,7 +147,7 @@ def _virtual_ip(case: Case, before: Before) -> Iterator[Finding]:
         seen = f"{_vip(case)} is on none of {', '.join(asked)}"
         services = [f for f in before if f.check in {"haproxy", "keepalived"}]
         repair = services[0].repair if services else case.ssh(asked[0], BALANCER)
-        yield Finding("virtual IP", "", "no node holds it", seen, repair)
+        yield Finding("virtual IP", "", "no node holds it", seen, repair, causes=True)
 
 
 def _vip(case: Case) -> str:
@@ -173,7 +177,7 @@ def _api(case: Case, before: Before) -> Iterator[Finding]:
         ways = [f for f in before if f.check in {"virtual IP", "haproxy", "keepalived"}]
         first = next((n.name for n in case.balancing if n.name in case.reports), case.planes[0].name)
         repair = ways[0].repair if ways else case.ssh(first, BALANCER)
-        yield Finding("API", "", f"the API does not answer at {endpoint.url}", endpoint.error, repair)
+        yield Finding("API", "", f"the API does not answer at {endpoint.url}", endpoint.error, repair, causes=True)
 
 
 def _no_plane(case: Case) -> str:

@@ -31,7 +31,8 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
     """Write the manifest of a static pod anew, as kubeadm did at first.
 
     What only mattered when etcd was formed (its initial cluster) is left out: a member that
-    has its data does not look at it.
+    has its data does not look at it. An API server without its etcd would let the kubelet wait
+    before it starts etcd, one that is gone does not (seen with 1.35): so it goes.
     Source: kubernetes.io, "kubeadm init phase".
     """
     kubernetes = plan.kubernetes
@@ -53,4 +54,5 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
     texts = (shlex.quote(json.dumps({"apiVersion": API_VERSION, **document})) for document in documents)
     file = "/tmp/kubeadm.yaml"  # noqa: S108 - on the node, and no secret
     written = f"printf '%s\\n' {' --- '.join(texts)} > {file}"
-    return f"{written}; sudo kubeadm init phase {PHASES[pod]} --config {file}"
+    unheard = "; sudo pkill -x kube-apiserver || true" if pod == "etcd" else ""
+    return f"{written}; sudo kubeadm init phase {PHASES[pod]} --config {file}{unheard}"

@@ -25,7 +25,7 @@ def _network(case: Case, before: Before) -> Iterator[Finding]:
         if pods is not None and own is None:
             seen = f"flannel runs on {', '.join(sorted({p.node for p in flannel})) or 'no node'}"
             yield Finding("network", node.name, "flannel has no pod there", seen, repair, causes=True)
-        elif own is not None and not own.ready:
+        elif own is not None and not own.ready and not case.seen(node.name).unheard:
             yield Finding(
                 "network", node.name, "flannel is not ready there", f"{own.name}: {own.why}", repair, causes=True
             )
@@ -141,8 +141,9 @@ def _names(case: Case) -> Iterator[Finding]:
 
 
 def _explained(case: Case, pod: PodFacts) -> bool:
-    """Whether another check has said why: the machine is off, flannel, images; or nothing is wrong with that."""
-    off = {node.name for node in case.facts.nodes if not node.runs}
+    """Whether another check has said why: machine off, kubelet unheard, flannel, images; or nothing is wrong."""
+    # What the API knows of their pods is old.
+    off = {node.name for node in case.facts.nodes if not node.runs or node.unheard}
     waits = case.plan.kubernetes.cni == "none" and pod.name.startswith("coredns")
     return pod.node in off or pod.namespace == NAMESPACE or bool(pod.images) or waits
 

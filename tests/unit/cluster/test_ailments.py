@@ -88,7 +88,7 @@ def report(plan: Plan, node: Node) -> NodeReport:
         addresses=(str(node.address), *((str(balancer.vip),) if balancer and first else ())),
         subnet=True,
         cni=(CNI_FILE,),
-        manifests=STATIC_PODS if node.is_control_plane else (),
+        manifests=dict.fromkeys(STATIC_PODS if node.is_control_plane else (), 9000.0),
         processes=dict.fromkeys((*(STATIC_PODS if node.is_control_plane else ()), "kubelet"), OLD),
         certificates=(("/etc/kubernetes/admin.conf", 300.0),),
         images=tuple(plan.kubernetes.versions.images.values()),
@@ -556,6 +556,16 @@ def test_a_kubelet_that_has_just_started_is_given_time_to_start_etcd(plan: Plan)
         assert "systemctl restart kubelet" in finding.repair
 
 
+def test_a_kubelet_is_given_time_for_a_manifest_that_was_just_written(plan: Plan) -> None:
+    lost = member(healthy(plan), "cp3", status=None, error="connection refused")
+    lost = told(lost, "cp3", processes={"kubelet": OLD})
+    finding = only(told(lost, "cp3", manifests={**lost.reports["cp3"].manifests, "etcd": 9.6}))
+    assert finding.evidence.endswith("etcd does not run there yet, its manifest was written 10 s ago")
+    assert finding.repair == LOOK_AGAIN
+    finding = only(told(lost, "cp3", manifests={**lost.reports["cp3"].manifests, "etcd": SETTLING_SECONDS}))
+    assert "systemctl restart kubelet" in finding.repair
+
+
 def test_a_program_that_answers_by_now_is_left_alone(plan: Plan) -> None:
     works = Process(9000.0, works=True)
     case = member(healthy(plan), "cp3", status=None, error="no answer within 15 s")
@@ -584,9 +594,23 @@ def test_an_endpoint_down_though_the_api_servers_are_well(plan: Plan) -> None:
     assert finding.repair == "klab ssh ha cp1 -- sudo systemctl restart haproxy keepalived"
 
 
+def test_nodes_that_lost_their_way_to_the_api_with_the_virtual_ip(plan: Plan) -> None:
+    """Nothing is known of their pods; it is the virtual IP that is to be repaired."""
+    case = unit(healthy(plan), "cp1", "keepalived")
+    case = told(case, "cp1", addresses=("192.168.56.11",))
+    case = node(case, "w1", ready=False, unheard=True, why="Kubelet stopped posting node status.")
+    waiting = [replace(p, ready=False, why="Running") for p in case.facts.pods or () if p.node == "w1"]
+    proxy = PodFacts("kube-system", "kube-proxy-x", "w1", ready=False, why="Running")
+    case = pods(case, *waiting, proxy)
+    again = "klab ssh ha cp1 -- sudo systemctl restart keepalived"
+    assert [(f.check, f.node, f.repair) for f in found(case)] == [
+        ("keepalived", "cp1", again), ("virtual IP", "", again), ("nodes", "w1", again)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("pod", STATIC_PODS)
 def test_a_manifest_that_is_gone_is_written_again(plan: Plan, pod: str) -> None:
-    case = told(healthy(plan), "cp1", manifests=tuple(p for p in STATIC_PODS if p != pod), processes={})
+    case = told(healthy(plan), "cp1", manifests={p: 9000.0 for p in STATIC_PODS if p != pod}, processes={})
     case = node(case, "cp1", api="connection refused")
     manifest, api = found(case)
     assert manifest.evidence == f"/etc/kubernetes/manifests/{pod}.yaml is missing"

@@ -174,12 +174,14 @@ def read(*lines: str, **changes: Any) -> NodeReport:
 
 def test_files() -> None:
     report = read(
-        "subnet=yes", "cni=/etc/cni/net.d/10-flannel.conflist", "manifest=etcd.yaml", "manifest=kube-apiserver.yaml",
-        "swap=/dev/sda2",
+        "subnet=yes", "cni=/etc/cni/net.d/10-flannel.conflist", "swap=/dev/sda2",
+        "manifest=2300 4960 /etc/kubernetes/manifests/etcd.yaml",
+        "manifest=0 4970 /etc/kubernetes/manifests/kube-apiserver.yaml",
+        "manifest=2300 5003 /etc/kubernetes/manifests/kube-scheduler.yaml",
     )  # fmt: skip
     assert report.subnet
     assert report.cni == ("/etc/cni/net.d/10-flannel.conflist",)
-    assert report.manifests == ("etcd", "kube-apiserver")
+    assert report.manifests == {"etcd": 40.0, "kube-scheduler": 0.0}
     assert report.swap == ("/dev/sda2",)
 
 
