@@ -241,6 +241,7 @@ class LibvirtMachines(ThroughVagrant):
             on_line,
             names=[node.name for node in nodes],
             cancelled=lambda: self._cancelled,
+            states=self.states,
             # A Vagrant that was killed may have asked libvirt for a domain which appears only now.
             mend=lambda: self._mend(inventory, nodes),
         )

@@ -3,16 +3,20 @@ Vagrant 2.3 (templates/locales/en.yml) and vagrant-libvirt 0.11 (locales/en.yml)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
 from lab.machines.connection import GROUP_HINT
+from lab.machines.protocol import NodeState
 from lab.machines.vagrant import Vagrant
 from lab.process import PACKAGES, Completed
-from lab.waiting import Deadline
+from lab.waiting import Deadline, poll
 
 DETAIL_LINES = 15
+# What Vagrant says when a machine goes off while it waits for ssh, and for how long klab waits until it runs again.
+GONE = "entered an invalid state while waiting for it"
+GONE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,13 @@ def vagrant_up(
     *,
     names: Sequence[str],
     cancelled: Callable[[], bool],
+    states: Callable[[], Mapping[str, NodeState]],
     mend: Callable[[], bool] = lambda: False,
 ) -> None:
-    """`vagrant up`, and once more where its failure could be mended.
+    """`vagrant up`, and once more where its failure could be mended, or was a crash that is over.
+
+    Whoever watches the nodes starts a crashed machine again (`lab.cluster.watch`), since that knows whether its
+    node can go on; Vagrant gives up at once.
 
     Args:
         vagrant: the lab's Vagrant.
@@ -96,6 +104,7 @@ def vagrant_up(
         on_line: receives Vagrant's output line by line.
         names: the machines it is about.
         cancelled: whether somebody has stopped it; then a failure is none of Vagrant's.
+        states: what the machines are doing.
         mend: called after a failure; says whether it has put something right.
 
     Raises:
@@ -112,8 +121,15 @@ def vagrant_up(
                 hint="klab create again goes on; klab logs NODE shows a machine's console",
             ) from error
 
+    def run_again() -> bool:
+        found = poll(
+            lambda: cancelled() or all(states()[name] == NodeState.RUNNING for name in names),
+            Deadline.after(deadline.at_most(GONE_SECONDS)),
+        )
+        return bool(found) and not cancelled()
+
     done = once()
-    if done.code != 0 and not cancelled() and mend():
+    if done.code != 0 and not cancelled() and (mend() or (GONE in done.stderr + done.stdout and run_again())):
         done = once()
     if done.code != 0:
         raise explain(done, cancelled())

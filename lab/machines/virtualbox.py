@@ -104,7 +104,13 @@ class VirtualBoxMachines(ThroughVagrant):
         self._write_vagrantfile(self._plan)
         if wanted:
             up_failure.vagrant_up(
-                self._vagrant, "virtualbox", deadline, on_line, names=wanted, cancelled=lambda: self._cancelled
+                self._vagrant,
+                "virtualbox",
+                deadline,
+                on_line,
+                names=wanted,
+                cancelled=lambda: self._cancelled,
+                states=self.states,
             )
 
     def _write_vagrantfile(self, plan: Plan) -> None:

@@ -3,11 +3,13 @@ templates/locales/en.yml and vagrant-libvirt 0.11.2's locales/en.yml; those mark
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
+from lab.machines.protocol import NodeState
 from lab.machines.up_failure import explain, vagrant_up
 from lab.process import Completed
 from lab.waiting import Deadline
@@ -86,6 +88,8 @@ def test_a_stop_that_was_asked_for_is_no_failure_of_vagrants() -> None:
 class Scripted:
     """A Vagrant whose `up` ends each time with the next of the given exit codes; None: it does not end."""
 
+    says = "something"
+
     def __init__(self, *codes: int | None) -> None:
         self.codes = list(codes)
         self.names: list[Sequence[str]] = []
@@ -96,10 +100,12 @@ class Scripted:
         code = self.codes.pop(0)
         if code is None:
             raise ProgramTimeout("vagrant did not end", details=["==> w1: Waiting for machine to boot"])
-        return Completed(("vagrant", "up"), code, "", "something")
+        return Completed(("vagrant", "up"), code, "", self.says)
 
 
-def up(vagrant: Scripted, *, cancelled: bool = False, mends: bool = False) -> None:
+def up(
+    vagrant: Scripted, *, cancelled: bool = False, mends: bool = False, state: NodeState = NodeState.RUNNING
+) -> None:
     vagrant_up(
         vagrant,  # type: ignore[arg-type]
         "libvirt",
@@ -107,6 +113,7 @@ def up(vagrant: Scripted, *, cancelled: bool = False, mends: bool = False) -> No
         print,
         names=["w1"],
         cancelled=lambda: cancelled,
+        states=lambda: {"w1": state},
         mend=lambda: mends,
     )
 
@@ -115,6 +122,15 @@ def test_what_can_be_mended_is_tried_once_more() -> None:
     vagrant = Scripted(1, 0)
     up(vagrant, mends=True)
     assert vagrant.names == [["w1"], ["w1"]]
+
+
+@pytest.mark.parametrize(("state", "tries"), [(NodeState.RUNNING, 2), (NodeState.CRASHED, 1)])
+def test_a_machine_that_crashed_and_runs_again_is_waited_for_again(state: NodeState, tries: int) -> None:
+    vagrant = Scripted(1, 0)
+    vagrant.says = "The guest machine entered an invalid state while waiting for it\nto boot."  # seen
+    with contextlib.nullcontext() if tries > 1 else pytest.raises(MachineError, match="exit code 1"):
+        up(vagrant, state=state)
+    assert len(vagrant.names) == tries
 
 
 @pytest.mark.parametrize(("mends", "tries"), [(False, 1), (True, 2)])
