@@ -112,12 +112,12 @@ def directory_pool(name: str, uuid: str | None, path: str) -> str:
 </pool>"""
 
 
-def raw_volume(name: str, size: int) -> str:
-    """A volume that takes a file's bytes as they are; `size` in bytes."""
+def raw_volume(name: str) -> str:
+    """A volume that takes a file's bytes as they are, and grows with them: its size tells how many have arrived."""
     return f"""
 <volume>
   <name>{escape(name)}</name>
-  <capacity unit='bytes'>{size}</capacity>
+  <capacity unit='bytes'>1</capacity>
   <allocation unit='bytes'>0</allocation>
   <target><format type='raw'/><permissions><mode>0600</mode></permissions></target>
 </volume>"""

@@ -153,9 +153,12 @@ class LibvirtMachines(ThroughVagrant):
         vagrant.add_box(self._box_name, "libvirt", files, self._home.cache)
         # The name that vagrant-libvirt 0.11 looks for (action/handle_box_image.rb).
         volume = f"{self._box_name.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
-        transfer.ensure_base(self._home, pool, volume, disk, link=self._realm.inside)
         with explained("libvirt cannot say where the box lies"):
-            return Path(definitions.pool_path(pool.XMLDesc())) / volume
+            folder = Path(definitions.pool_path(pool.XMLDesc()))
+        # A link does not reach from one mount to another, be it of the same file system (link(2)).
+        beside = self._realm.uncovered(folder) if self._realm.inside else None
+        transfer.ensure_base(self._home, pool, volume, disk, folder=beside)
+        return folder / volume
 
     def _box_disk(self) -> Path:
         if self._box is None:

@@ -119,6 +119,13 @@ class Realm:
         state = self._state()
         return state is not None and Namespaces.of("self") == Namespaces(state.net, state.mnt) and self._seen_by("self")
 
+    def uncovered(self, folder: Path) -> Path | None:
+        """Where a folder that is seen inside lies on the host; None for one that is no part of the realm."""
+        for name, target in COVERED.items():
+            if folder.is_relative_to(target):
+                return self.folder / name / folder.relative_to(target)
+        return None
+
     def start(self) -> None:
         """Start whatever of it does not run. Idempotent; QEMUs that run are left alone.
 

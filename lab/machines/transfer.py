@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 
 
-def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path, *, link: bool) -> None:
+def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path, *, folder: Path | None) -> None:
     """Make a box's disk a volume, once for all labs; the volume of a killed transfer is made anew.
 
     Args:
@@ -25,7 +25,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
         pool: where it goes.
         name: the volume's name, as vagrant-libvirt looks for it.
         image: the disk.
-        link: hard-link instead of copying: the pool's folder is klab's own and on this machine.
+        folder: the pool's folder as it lies beside the image, where it is klab's own: then a hard link does.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     with (home.root / ".base.lock").open("a") as lock, explained(f"the box cannot be put into the pool {pool.name()}"):
@@ -35,7 +35,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
             return
         if volume is not None:
             volume.delete()
-        if not (link and _linked(image, Path(definitions.pool_path(pool.XMLDesc())) / name)):
+        if folder is None or not _linked(image, folder / name):
             upload(pool, name, image)
         pool.refresh()
 
@@ -47,7 +47,7 @@ def upload(pool: libvirt.virStoragePool, name: str, file: Path) -> None:
         if old is not None:
             old.delete()
         size = file.stat().st_size
-        volume = pool.createXML(definitions.raw_volume(name, size))
+        volume = pool.createXML(definitions.raw_volume(name))
         stream = pool.connect().newStream()
         volume.upload(stream, 0, size)
         with file.open("rb") as source:

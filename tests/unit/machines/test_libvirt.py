@@ -118,7 +118,7 @@ class Host:
         pool = Inventory(self.connection, OWNER).pool()
         assert pool is not None
         for name in names:
-            pool.createXML(definitions.raw_volume(name, 1))
+            pool.createXML(definitions.raw_volume(name))
 
 
 @pytest.fixture
