@@ -164,6 +164,9 @@ def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home
     inside = Namespaces.of((real_home.realm / "run" / "libvirtd.pid").read_text().strip())
     assert realm.running
     assert inside is not None
+    base, image = next((realm.folder / "lib" / "images").glob("*box.img")), tiny_box.parent / "disk.qcow2"
+    if base.stat().st_dev == image.stat().st_dev:
+        assert base.samefile(image), "nobody waits for a copy of what lies beside"
     assert any("klab-traces_cp1" in line for line in during.processes), "what may be left is found"
     driver.run("destroy")
     assert replace(during, processes=before.processes) == before
@@ -196,3 +199,42 @@ def test_a_realm_is_never_taken_for_another(real_home: Home, tmp_path: Path) -> 
         assert (other.folder / "run" / "libvirtd.pid").read_text() == pid
     finally:
         gone.stop()
+
+
+COPY = """
+import os, sys
+from pathlib import Path
+from lab.machines import definitions, enter_host_network, transfer
+from lab.machines.connection import connect
+from lab.store import Home
+home = Home(Path(sys.argv[1]))
+enter_host_network(home)
+xml = "<pool type='dir'><name>copies</name><target><path>/var/lib/libvirt/images</path></target></pool>"
+pool = connect().storagePoolCreateXML(xml)
+image = Path(sys.argv[2])
+stream = pool.connect().newStream()
+pool.createXML(definitions.raw_volume("base")).upload(stream, 0, image.stat().st_size)
+stream.send(image.read_bytes()[:1 << 20])
+stream.abort()
+files, there = [], home.realm / "lib" / "images" / "base"
+for folder in (None, None, there.parent):
+    transfer.ensure_base(home, pool, "base", image, folder=folder)
+    files.append(there.stat().st_ino)
+    assert there.read_bytes() == image.read_bytes()
+assert files[0] == files[1] == files[2] != image.stat().st_ino, "what is whole stays"
+there.unlink()
+pool.refresh()
+transfer.ensure_base(home, pool, "base", image, folder=there.parent)
+assert there.samefile(image), "one that lies beside it is linked"
+there.unlink()
+pool.destroy()
+"""
+
+
+def test_a_copy_of_a_box_that_was_cut_off_is_made_anew(real_home: Home) -> None:
+    image = real_home.root / "image"
+    image.write_bytes(os.urandom(4 << 20))
+    argv = [sys.executable, "-c", COPY, str(real_home.root), str(image)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LIMIT)
+    image.unlink()
+    assert done.returncode == 0, done.stderr
