@@ -156,12 +156,16 @@ def as_scaled(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
         LabError: the lab's plan is damaged.
     """
     there = read(folder.path / "plan.json")
-    scaled = replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer) == plan
     try:
         same = (folder.path / "scenario.yaml").read_text(encoding="utf-8") == scenario_text
     except (OSError, UnicodeDecodeError):
         same = False
-    return there if scaled and same else plan
+    return there if same and _same_but_for_nodes(there, plan) else plan
+
+
+def _same_but_for_nodes(there: Plan, plan: Plan) -> bool:
+    """Whether scaling could lead from one plan to the other; what the scenario is called does not matter."""
+    return replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer, scenario=plan.scenario) == plan
 
 
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
@@ -170,7 +174,7 @@ def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     if there == plan:
         return
     way = f"choose another name with --name, or klab destroy {folder.name} first"
-    if replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer, scenario=plan.scenario) == plan:
+    if _same_but_for_nodes(there, plan):
         way = f"klab scale {folder.name} changes its size; else {way}"
     raise Conflict(
         f"a lab called {folder.name!r} exists, made from another scenario or seat",

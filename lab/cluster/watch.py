@@ -209,8 +209,9 @@ class Watch:
     def _start_again(self, name: str) -> None:
         """Start a machine whose hypervisor crashed, where its node can go on from there."""
         console = self.consoles.get(name)
+        amidst = console is not None and console.amidst
         self._crashes[name] = self._crashes.get(name, 0) + 1
-        if self._crashes[name] <= STARTS_AGAIN and not (console and console.amidst):
+        if self._crashes[name] <= STARTS_AGAIN and not amidst:
             self.journal.add(name, "boot", "retry", "its virtual machine crashed")
             self.machines.start([name])
             return
@@ -218,7 +219,7 @@ class Watch:
         if self.folder.record().phase == "ready":
             anew = f"klab doctor {self.plan.name} names what makes the node anew"
         raise MachineError(
-            f"the virtual machine of {name} crashed" + (" amidst its first boot" if console and console.amidst else ""),
+            f"the virtual machine of {name} crashed" + (" amidst its first boot" if amidst else ""),
             details=console.tail() if console else (),
             hint=f"{anew}; klab logs {name} shows its console",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lab.cluster.ailments.case import Before, Case, Check, Finding, balanced, cause, kubernetes, unreported
-from lab.cluster.ailments.revive import etcdctl, manifest_again
+from lab.cluster.ailments.revive import END_API_SERVER, etcdctl, manifest_again
 from lab.cluster.etcd import Alarm
 from lab.cluster.facts import MemberFacts, endpoint_line, etcd_line
 from lab.cluster.inside import COMM_LENGTH, STATIC_PODS
@@ -40,8 +40,7 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
     if written is not None and written < SETTLING_SECONDS:
         why = f"; {pod} does not run there yet, its manifest was written {written:.0f} s ago"
         return why, cause(before, node, case.look_again)
-    # An API server without its etcd lets the kubelet wait, one that is gone does not (seen with 1.35).
-    unheard = "sudo pkill -x kube-apiserver; " if pod == "etcd" else ""
+    unheard = f"{END_API_SERVER}; " if pod == "etcd" else ""
     again = case.ssh(node, f"{unheard}{RESTART_KUBELET}; sudo sh -c 'tail -n 20 /var/log/containers/{pod}-*'")
     return f"; {pod} does not run there", cause(before, node, again)
 

@@ -14,6 +14,8 @@ PHASES = {
     "kube-controller-manager": "control-plane controller-manager",
     "kube-scheduler": "control-plane scheduler",
 }
+# An API server without its etcd lets the kubelet wait before that starts etcd; one that is gone does not (seen: 1.35).
+END_API_SERVER = "sudo pkill -x kube-apiserver"
 _PKI = "/etc/kubernetes/pki/etcd"
 ENDPOINT = "https://127.0.0.1:2379"
 _ETCDCTL = (
@@ -31,8 +33,7 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
     """Write the manifest of a static pod anew, as kubeadm did at first.
 
     What only mattered when etcd was formed (its initial cluster) is left out: a member that
-    has its data does not look at it. An API server without its etcd would let the kubelet wait
-    before it starts etcd, one that is gone does not (seen with 1.35): so it goes.
+    has its data does not look at it. With etcd's manifest back, the API server goes.
     Source: kubernetes.io, "kubeadm init phase".
     """
     kubernetes = plan.kubernetes
@@ -54,5 +55,5 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
     texts = (shlex.quote(json.dumps({"apiVersion": API_VERSION, **document})) for document in documents)
     file = "/tmp/kubeadm.yaml"  # noqa: S108 - on the node, and no secret
     written = f"printf '%s\\n' {' --- '.join(texts)} > {file}"
-    unheard = "; sudo pkill -x kube-apiserver || true" if pod == "etcd" else ""
+    unheard = f"; {END_API_SERVER} || true" if pod == "etcd" else ""
     return f"{written}; sudo kubeadm init phase {PHASES[pod]} --config {file}{unheard}"
