@@ -36,7 +36,7 @@ defaults
     # A server that has lost its power does not refuse, it is silent: give up on it soon, and ask another.
     option redispatch 1
     retries 3
-    timeout connect 1s
+    timeout connect 500ms
     timeout client 1h
     timeout server 1h
     timeout check 10s
@@ -57,8 +57,8 @@ backend kube-apiservers
     option httpchk GET /readyz
     http-check expect status 200
     default-server check check-ssl verify none inter 3s fastinter 1s fall 3 rise 2
-    default-server observe layer4 error-limit 2 on-error sudden-death
     # An API server that has lost its etcd keeps its connections, and each request in them waits until its time is up.
+    # Not from a client's failed connection (observe): that one would be shut down too, instead of led elsewhere.
     default-server on-marked-down shutdown-sessions
 {servers}
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from lab.render.secrets import Secrets
 from lab.store import LabFolder
 
 SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")
+TESTS = Path(__file__).parents[1]
 PLANES = """
 version: 1
 name: planes
@@ -113,6 +116,34 @@ def test_haproxy_and_keepalived_accept_theirs(planes: int, tmp_path: Path) -> No
         assert keepalived_says(keepalived) == []
         keepalived.write_text(text.replace("advert_int", "advert_intt"))
         assert any("advert_intt" in line for line in keepalived_says(keepalived))
+
+
+@pytest.mark.parametrize(("way", "unanswered"), [("refusing", 0), ("unready", 0), ("silent", 1)])
+def test_haproxy_leads_past_an_api_server_that_goes(
+    way: str, unanswered: int, secrets: Secrets, tmp_path: Path
+) -> None:
+    """Of connections one after another none waits in vain, and none stays with the one that has gone.
+
+    One may, where a machine is silent: whoever tries to reach it in the very moment in which it is
+    given up is not led elsewhere by HAProxy 3.0, and 2.6 closes that connection (decision 0003).
+    """
+    plan = plan_of(PLANES.format(planes=3))
+    assert plan.load_balancer is not None
+    haproxy, certificate = tmp_path / "haproxy.cfg", tmp_path / "certificate.pem"
+    haproxy.write_text(render_haproxy(plan, plan.load_balancer))
+    certificate.write_text(secrets.ca.private + secrets.ca.public)
+    addresses = [str(node.address) for node in plan.control_planes]
+    done = process.run(
+        ["unshare", "--net", sys.executable, "-m", "integration.api_servers", haproxy, certificate,
+         str(plan.load_balancer.port), way, *addresses],
+        timeout=300,
+        cwd=TESTS,
+    )  # fmt: skip
+    seen = json.loads(done.stdout)
+    assert set(seen["before"]) == set(addresses)
+    assert seen["after"].count("") <= unanswered
+    assert set(seen["after"][-6:]) == set(addresses[1:])
+    assert seen["cut"] is True
 
 
 def test_one_control_plane_needs_no_balancer() -> None:

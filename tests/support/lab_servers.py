@@ -27,7 +27,7 @@ Answers = dict[str, tuple[int, Any]]
 
 
 class Server:
-    """One HTTPS server on a free port of the loopback.
+    """One HTTPS server, on a free port of the loopback unless told where.
 
     `answers` is by path without its query; JSON or text, or what makes one anew for each question.
     What is to be changed (PATCH, DELETE) is written down and granted. `clock` is what it says of
@@ -36,7 +36,7 @@ class Server:
 
     clock: float | None = None
 
-    def __init__(self, context: ssl.SSLContext, answers: Answers) -> None:
+    def __init__(self, context: ssl.SSLContext, answers: Answers, at: tuple[str, int] = (LOOPBACK, 0)) -> None:
         self.answers = answers
         self.asked: list[str] = []
         self.changed: list[tuple[str, str, str]] = []
@@ -70,7 +70,7 @@ class Server:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = _Quiet((LOOPBACK, 0), Handler)
+        self._server = _Quiet(at, Handler)
         self._server.context = context
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
