@@ -368,7 +368,7 @@ class LibvirtMachines(ThroughVagrant):
             return
         end_orphans(self._folder.path)
         inventory = self._inventory()
-        clear_books(self._folder.path, self._commands, on_line, [node])
+        self._clear_books([node], on_line)
         domain = inventory.domain(gone.uuid)
         if domain is not None:
             inventory.remove_domain(domain)
@@ -383,6 +383,12 @@ class LibvirtMachines(ThroughVagrant):
         left = self._left_of(gone)
         if left:
             raise MachineError(f"something of {node} could not be removed", details=left, hint=AGAIN)
+
+    def _clear_books(self, names: Sequence[str], on_line: Callable[[str], None]) -> None:
+        """Let Vagrant forget machines, off by then: of one that boots it asks the address, for seconds each time."""
+        with contextlib.suppress(MachineError):  # what does not go off is met again when it is removed
+            self.power_off(names)
+        clear_books(self._folder.path, self._commands, on_line, names)
 
     def _left_of(self, node: Node) -> list[str]:
         inventory, layers = self._inventory(), self._layers()
@@ -399,7 +405,7 @@ class LibvirtMachines(ThroughVagrant):
             return
         end_orphans(self._folder.path)
         inventory = self._inventory()
-        clear_books(self._folder.path, self._commands, on_line, [node.name for node in self._plan.nodes])
+        self._clear_books([node.name for node in self._plan.nodes], on_line)
         inventory.remove_all()
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         for folder in (self._folder.path / ".vagrant", self._folder.captures):
