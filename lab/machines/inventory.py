@@ -371,8 +371,10 @@ def _metadata(domain: libvirt.virDomain) -> str | None:
     library_ = library()
     try:
         return owner_in_metadata(domain.metadata(library_.VIR_DOMAIN_METADATA_ELEMENT, XML_NAMESPACE))
-    except library_.libvirtError:
-        return None
+    except library_.libvirtError as error:
+        if absent(error) or error.get_error_code() == library_.VIR_ERR_NO_DOMAIN_METADATA:
+            return None
+        raise
 
 
 def _marked(domain: libvirt.virDomain) -> str | None:
@@ -382,5 +384,7 @@ def _marked(domain: libvirt.virDomain) -> str | None:
         return found
     try:
         return owner_in_description(definitions.description(domain.XMLDesc()))
-    except library().libvirtError:
-        return None  # it has gone in this very moment
+    except library().libvirtError as error:
+        if absent(error):
+            return None  # it has gone in this very moment
+        raise

@@ -62,7 +62,9 @@ class Driver:
         realm.start()
         pid = (realm.folder / "run" / "libvirtd.pid").read_text()
         argv = ["/usr/bin/nsenter", "-t", pid, "-n", "-m", *words]
-        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture(scope="class")
