@@ -184,7 +184,7 @@ class Readiness:
 
         def ask(name: str) -> str:
             try:
-                done = self._machines.ssh(name, command, timeout=NODE_CHECK_SECONDS, check=False)
+                done = self._machines.run(name, command, timeout=NODE_CHECK_SECONDS)
             except LabError as error:
                 return f"{name}: {error.message}"
             last = (done.tail or ["no answer"])[-1]

@@ -55,7 +55,7 @@ class Book:
     """The entries of one lab. `folder` is captures/."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def entry(self, key: str) -> Entry:
         """The entry of that key.
@@ -80,7 +80,7 @@ class Book:
 
     def keys(self) -> list[str]:
         """Of all entries, damaged ones included."""
-        return sorted(file.stem for file in self._folder.glob("[!.]*.json"))
+        return sorted(file.stem for file in self.folder.glob("[!.]*.json"))
 
     def readable(self) -> tuple[list[Entry], bool]:
         """The entries that can be read, oldest first, and whether these are all."""
@@ -140,7 +140,7 @@ class Book:
 
     @property
     def _marker(self) -> Path:
-        return self._folder / ".merge.json"
+        return self.folder / ".merge.json"
 
     def _file(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
+        return self.folder / f"{key}.json"

@@ -172,11 +172,11 @@ class Captures(Protocol):
         """
         ...
 
-    def content(self, part: Part) -> Iterator[tuple[int, bytes]]:
+    def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         """What a part stands for: offset and bytes of each stretch, in order; what is left out is zeros.
 
-        The last item is the file's length with no bytes. Where a layer lies on another, the other's name is
-        left out: it may change.
+        The bytes are there until the next are asked for. The last item is the file's length with no
+        bytes. Where a layer lies on another, the other's name is left out: it may change.
 
         Raises:
             MachineError: it cannot be read.

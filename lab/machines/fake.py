@@ -144,6 +144,9 @@ class FakeMachines:
             raise failed(done)
         return done
 
+    def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
+        return self.ssh(node, command, timeout, check=False)
+
     def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
         return ["ssh", f"{USER}@{self._plan.known(node).address}", *command]
 

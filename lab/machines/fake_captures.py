@@ -120,7 +120,7 @@ class FakeCaptures:
                     raise MachineError(f"the file {file.name} is missing", details=[str(file)])
         return found
 
-    def content(self, part: Part) -> Iterator[tuple[int, bytes]]:
+    def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         return images.stretches(self._folder / part.name)
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:  # noqa: ARG002 - they share nothing

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lab.errors import MachineError
+from lab.machines import guest_agent
 from lab.machines.connection import library
 from lab.process import Completed
 
@@ -28,7 +29,8 @@ def through_agent(domain: libvirt.virDomain, clock: Callable[[], float]) -> floa
     library_ = library()
     try:
         domain.agentSetResponseTimeout(AGENT_SECONDS)
-        behind = clock() - _shown(domain)
+        shown = guest_agent.patiently(lambda: _shown(domain))
+        behind = clock() - shown
         if behind <= CLOSE:
             return 0.0
         try:

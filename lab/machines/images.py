@@ -10,10 +10,11 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from lab import process
 
-BLOCK = 1 << 22
+BLOCK = 1 << 20
 QCOW2 = b"QFI\xfb"
 # Of the header: where the name of the file below stands, and how long it is.
 _BACKING = struct.Struct(">QI")
@@ -23,26 +24,35 @@ MERGE_SECONDS = 1800.0
 QUICK_SECONDS = 60.0
 
 
-def stretches(file: Path) -> Iterator[tuple[int, bytes]]:
+class Extent(NamedTuple):
+    """Some bytes of a file that is open: `length` of them from `start` on."""
+
+    handle: int
+    start: int
+    length: int
+
+
+def stretches(file: Path) -> Iterator[tuple[int, bytes | memoryview]]:
     """The bytes of a file with their offsets, holes left out; last its length, with no bytes.
 
+    Each is there until the next is asked for, and ends where a multiple of BLOCK does at the latest.
     Where a qcow2 image's header names the file below, zeros stand for that name: it may change
     while the content stays.
     """
+    buffer = memoryview(bytearray(BLOCK))
     with file.open("rb", buffering=0) as handle:
         length = os.fstat(handle.fileno()).st_size
         for start, end in _data(handle.fileno(), length):
-            handle.seek(start)
             while start < end:
-                block = handle.read(min(BLOCK, end - start))
-                if not block:
+                count = os.preadv(handle.fileno(), [buffer[: min(BLOCK - start % BLOCK, end - start)]], start)
+                if not count:
                     break  # it has become shorter under our hands; its length tells
-                yield start, anonymous(block) if start == 0 else block
-                start += len(block)
+                yield start, buffer[:count] if start else anonymous(bytes(buffer[:count]))
+                start += count
     yield length, b""
 
 
-def write(content: Iterable[tuple[int, bytes]], file: Path) -> None:
+def write(content: Iterable[tuple[int, bytes | memoryview]], file: Path) -> None:
     """Write to a new file what `stretches` yields."""
     with file.open("wb") as out:
         for at, block in content:

@@ -171,7 +171,7 @@ class LayerStore:
                     if not absent(error):
                         raise
 
-    def download(self, name: str) -> Iterator[tuple[int, bytes]]:
+    def download(self, name: str) -> Iterator[tuple[int, bytes | memoryview]]:
         """The bytes of a file that klab itself may not read, through libvirtd; as `images.stretches`."""
         library_ = library()
         volume = self.volumes.get(name)

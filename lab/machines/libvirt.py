@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lab import process
 from lab.errors import MachineError
-from lab.machines import definitions, emulator, guest_clock, transfer, up_failure
+from lab.machines import definitions, emulator, guest_agent, guest_clock, transfer, up_failure
 from lab.machines.adoption import Adoption
 from lab.machines.capture_book import Book
 from lab.machines.capture_protocol import Incoming
@@ -42,6 +42,7 @@ from lab.machines.realm import Realm
 from lab.machines.vagrant import BOX_VERSION, Vagrant
 from lab.machines.vagrant_home import box_name
 from lab.plan import Node, Plan
+from lab.process import Completed
 from lab.render.vagrantfile import LibvirtFacts, render_libvirt, seed_volume
 from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline, at_once, poll
@@ -447,6 +448,13 @@ class LibvirtMachines(ThroughVagrant):
 
     def _layers(self) -> LayerKeeper:
         return LayerKeeper(self._plan, Book(self._folder.captures), self._inventory)
+
+    def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
+        for domain in self._existing(chosen(self._plan, [node])).values():
+            done = guest_agent.run(domain, command, timeout)
+            if done is not None:
+                return done
+        return super().run(node, command, timeout)
 
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
         for domain in self._existing(chosen(self._plan, [node])).values():

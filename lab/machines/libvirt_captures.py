@@ -38,6 +38,9 @@ from lab.sizes import human
 if TYPE_CHECKING:
     import libvirt
 
+# From which version on libvirt reads the beginning of a saved image alone before it reads all of it.
+HEAD_FIRST = 11_002_000
+
 
 class LibvirtCaptures:
     """The captures of one lab on libvirt; see `lab.machines.capture_protocol.Captures`.
@@ -209,7 +212,8 @@ class LibvirtCaptures:
 
         def ready(name: str) -> _Return:
             with explained(f"{name} cannot be brought back"):
-                return self._ready(inventory, store, wanted[name], entry.nodes[name])
+                pipe = self._book.folder / f"{key}.{name}.pipe"
+                return self._ready(inventory, store, wanted[name], entry.nodes[name], pipe)
 
         def bring_back(name: str) -> None:
             with explained(f"{name} cannot be brought back"):
@@ -226,16 +230,16 @@ class LibvirtCaptures:
         for name in wanted:
             self._ssh.know(name, entry.nodes[name].host_key)
 
-    def _ready(self, inventory: Inventory, store: LayerStore, node: Node, saved: Saved) -> _Return:
-        overlay = new_layer(self._plan, node.name)
+    def _ready(self, inventory: Inventory, store: LayerStore, node: Node, saved: Saved, pipe: Path) -> _Return:
+        overlay, connection = new_layer(self._plan, node.name), inventory.connection
         store.add_layer(overlay, saved.disk)
-        path, image, xml = store.path(overlay), "", ""
+        path, image, xml = store.path(overlay), None, ""
         if saved.memory:
-            image = store.path(ram_images.made_whole(store, saved))
+            image = ram_images.Image(store, saved, pipe, library().libvirtError)
             flag = library().VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
-            xml = definitions.with_disk(inventory.connection.saveImageGetXMLDesc(image, flag), path)
+            xml = definitions.with_disk(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)), path)
         definition = definitions.with_disk(saved.definition, path)
-        return _Return(inventory.connection, inventory.domain(node.uuid), definition, image, xml)
+        return _Return(connection, inventory.domain(node.uuid), definition, image, xml)
 
     # --- disks for elsewhere ----------------------------------------------------------------------
 
@@ -301,7 +305,7 @@ class LibvirtCaptures:
             found += [Part(node, kind, name, store.size(name)) for name, kind in kinds]
         return found
 
-    def content(self, part: Part) -> Iterator[tuple[int, bytes]]:
+    def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         store = LayerStore(self._inventory())
         path, older = Path(store.path(part.name)), self._book.older(part.name)
         try:
@@ -339,13 +343,13 @@ class LibvirtCaptures:
 class _Return:
     """A machine on its way back: what there is of it now, how it will start, and its RAM image with what goes with it.
 
-    `image` and `image_xml` are empty for one that was off.
+    `image` is None for one that was off, and `image_xml` empty.
     """
 
     connection: libvirt.virConnect
     domain: libvirt.virDomain | None
     definition: str
-    image: str
+    image: ram_images.Image | None
     image_xml: str
 
     def go(self) -> None:
@@ -353,8 +357,9 @@ class _Return:
         if self.domain is not None:
             unless_done(self.domain.destroy)
         self.connection.defineXML(self.definition)
-        if self.image:
-            self.connection.restoreFlags(self.image, self.image_xml, library().VIR_DOMAIN_SAVE_PAUSED)
+        if self.image is not None:
+            flag, heads = library().VIR_DOMAIN_SAVE_PAUSED, int(self.connection.getLibVersion() >= HEAD_FIRST)
+            self.image.read(lambda file: self.connection.restoreFlags(file, self.image_xml, flag), heads=heads)
 
 
 def _fetched(store: LayerStore, layers: Sequence[Path], box: Path, copies: Sequence[Path]) -> list[Path]:

@@ -132,6 +132,22 @@ class Machines(Protocol):
         """
         ...
 
+    def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
+        """Run a command on a node as whoever is quickest there, be it root or user `vagrant`.
+
+        It may be run twice. A login takes a slow guest seconds; some providers know a way without.
+
+        Args:
+            node: the node's name.
+            command: program and arguments, as for `ssh`.
+            timeout: seconds it may take.
+
+        Raises:
+            MachineError: the node does not answer.
+            ProgramTimeout: it did not end in time.
+        """
+        ...
+
     def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
         """The ssh command line that reaches a node, for a person's own terminal."""
         ...

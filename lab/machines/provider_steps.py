@@ -43,6 +43,9 @@ class ThroughVagrant:
     ) -> Completed:
         return self._ssh.run(node, command, timeout, check, stdin)
 
+    def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
+        return self.ssh(node, command, timeout, check=False)
+
     def ssh_argv(self, node: str, command: Sequence[str] = ()) -> list[str]:
         return self._ssh.argv(node, command)
 

@@ -23,12 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lab.machines.images import BLOCK, Extent
+
 MAGIC = b"KLABRAM1"
 COPY, LITERAL, PACKED = 0, 1, 2
 _HEAD = struct.Struct("<8sQ")
 _RECORD = struct.Struct("<BQQ")
+WRITTEN = 1 << 22  # bytes at once
 CHUNK = 1 << 18  # bytes of a literal, at most
-BLOCK = 1 << 22
 FAST = 1  # zlib's level
 WORTH = 0.9  # what is hardly smaller when packed stays as it is
 
@@ -53,7 +55,7 @@ def write(image: Path, older: Path, delta: Path) -> None:
         OSError: one cannot be read, or the disk does not take it.
         ValueError: one is empty.
     """
-    with _mapped(image) as new, _mapped(older) as old, delta.open("wb", buffering=BLOCK) as out:
+    with _mapped(image) as new, _mapped(older) as old, delta.open("wb", buffering=WRITTEN) as out:
         delta.chmod(0o600)
         out.write(_HEAD.pack(MAGIC, len(new)))
         at = 0
@@ -66,27 +68,62 @@ def write(image: Path, older: Path, delta: Path) -> None:
         os.fsync(out.fileno())
 
 
-def stretches(delta: Path, older: Path) -> Iterator[tuple[int, bytes]]:
-    """The bytes of the image with their offsets, in order; last its length, with no bytes.
+def stretches(delta: Path, older: Path) -> Iterator[tuple[int, bytes | memoryview]]:
+    """The bytes of the image with their offsets, in order; last its length, with no bytes; as `images.stretches`.
 
     Raises:
         DamagedDeltaError: the delta is none, or does not fit the older image.
         OSError: one cannot be read.
     """
+    buffer, at, filled = memoryview(bytearray(BLOCK)), 0, 0
+    for piece in pieces(delta, older):
+        done, length = 0, piece.length if isinstance(piece, Extent) else len(piece)
+        while done < length:
+            room = buffer[filled : filled + length - done]
+            count = _fill(room, piece, done)
+            done, filled = done + count, filled + count
+            if filled == BLOCK:
+                yield at, buffer
+                at, filled = at + BLOCK, 0
+    if filled:
+        yield at, buffer[:filled]
+    yield at + filled, b""
+
+
+def _fill(room: memoryview, piece: bytes | Extent, done: int) -> int:
+    """Put as many bytes of a piece as there is room for, from `done` on; returns how many."""
+    if isinstance(piece, Extent):
+        count = os.preadv(piece.handle, [room], piece.start + done)
+        if not count:
+            raise DamagedDeltaError("the image that it builds on is shorter than it was")
+        return count
+    room[:] = piece[done : done + len(room)]
+    return len(room)
+
+
+def pieces(delta: Path, older: Path) -> Iterator[bytes | Extent]:
+    """The bytes of the image in order, and where those are that the older one has; see `stretches`.
+
+    Each must be used before the next is asked for.
+    """
     with delta.open("rb") as source, older.open("rb", buffering=0) as base:
         magic, length = _unpack(_HEAD, source.read(_HEAD.size))
         if magic != MAGIC:
             raise DamagedDeltaError("it is no RAM image")
-        at = 0
+        at, end = 0, os.fstat(base.fileno()).st_size
         while at < length:
             kind, first, second = _unpack(_RECORD, source.read(_RECORD.size))
-            blocks = _copied(base.fileno(), first, second) if kind == COPY else _literal(source, kind, first, second)
-            for block in blocks:
-                yield at, block
-                at += len(block)
+            if kind == COPY:
+                if first + second > end:
+                    raise DamagedDeltaError("the image that it builds on is shorter than it was")
+                yield Extent(base.fileno(), first, second)
+                at += second
+            else:
+                data = _literal(source, kind, first, second)
+                yield data
+                at += len(data)
         if at != length or source.read(1):
             raise DamagedDeltaError("it is longer than it says")
-    yield length, b""
 
 
 def restore(delta: Path, older: Path, image: Path) -> None:
@@ -156,7 +193,7 @@ def _write_literal(out: BinaryIO, new: mmap.mmap, start: int, end: int) -> None:
             out.write(_RECORD.pack(LITERAL, len(data), len(data)) + data)
 
 
-def _literal(source: BinaryIO, kind: int, length: int, stored: int) -> Iterator[bytes]:
+def _literal(source: BinaryIO, kind: int, length: int, stored: int) -> bytes:
     if kind not in {LITERAL, PACKED} or not 0 < stored <= length <= CHUNK:
         raise DamagedDeltaError("it is damaged")
     data = source.read(stored)
@@ -167,17 +204,7 @@ def _literal(source: BinaryIO, kind: int, length: int, stored: int) -> Iterator[
             raise DamagedDeltaError(str(error)) from error
     if len(data) != length:
         raise DamagedDeltaError("it is damaged")
-    yield data
-
-
-def _copied(older: int, start: int, length: int) -> Iterator[bytes]:
-    end = start + length
-    while start < end:
-        block = os.pread(older, min(BLOCK, end - start), start)
-        if not block:
-            raise DamagedDeltaError("the image that it builds on is shorter than it was")
-        yield block
-        start += len(block)
+    return data
 
 
 def _unpack(shape: struct.Struct, data: bytes) -> tuple[Any, ...]:

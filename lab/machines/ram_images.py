@@ -2,7 +2,7 @@
 
     klab-demo_cp1.KEY.ram         whole
     klab-demo_cp1.KEY.delta.ram   what distinguishes it from a whole one of the same machine
-    klab-demo_cp1.KEY.back.ram    made whole again, while a machine is brought back
+    klab-demo_cp1.KEY.back.ram    made whole again, while a machine is brought back that cannot read it through a pipe
 
 Deltas are all of one whole image, not of one another: whichever is brought back, two files are read.
 """
@@ -10,12 +10,14 @@ Deltas are all of one whole image, not of one another: whichever is brought back
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from lab.errors import MachineError
-from lab.machines import images, ram_delta
+from lab.machines import images, ram_delta, ram_pipe
 from lab.machines.capture_book import Saved
 from lab.machines.layer_store import MEMORY, LayerStore
 
@@ -23,6 +25,8 @@ DELTA = f".delta{MEMORY}"
 BACK = f".back{MEMORY}"
 # A delta larger than this part of its image is not worth it: the image stays whole, and those to come build on it.
 WORTH = 0.5
+
+T = TypeVar("T")
 
 
 def settled(store: LayerStore, saved: Saved, older: str) -> Saved:
@@ -52,6 +56,58 @@ def settled(store: LayerStore, saved: Saved, older: str) -> Saved:
     return saved
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A RAM image for whoever reads it from front to end, by its path.
+
+    A delta is put together while it is read. Where that cannot be, a file is made of it; `drop_made` deletes that.
+
+    Args:
+        store: where it lies.
+        saved: what the book says of it.
+        pipe: where a path may lead for a moment.
+        refused: what a reader raises that cannot read from a pipe.
+    """
+
+    store: LayerStore
+    saved: Saved
+    pipe: Path
+    refused: type[Exception]
+
+    def read_head(self, reader: Callable[[str], T]) -> T:
+        """What a reader makes of its beginning, which is all that it reads."""
+        return self._read(reader, lambda head: [head])
+
+    def read(self, reader: Callable[[str], T], *, heads: int = 0) -> T:
+        """What a reader makes of it.
+
+        Args:
+            reader: gets the path.
+            heads: how often it reads the beginning alone, before it reads all of it.
+
+        Raises:
+            MachineError: as `made_whole`.
+        """
+        return self._read(reader, lambda head: chain([head] * heads, ram_delta.pieces(*self._files)))
+
+    def _read(self, reader: Callable[[str], T], shown: Callable[[bytes], Iterable[bytes | images.Extent]]) -> T:
+        if not self.saved.older:
+            return reader(self.store.path(self.saved.memory))
+        with (
+            contextlib.suppress(OSError, ValueError, self.refused),
+            ram_pipe.fed(self.pipe, shown(self._head())) as path,
+        ):
+            return reader(path)
+        return reader(self.store.path(made_whole(self.store, self.saved)))
+
+    def _head(self) -> bytes:
+        return ram_pipe.head(block for _, block in ram_delta.stretches(*self._files))
+
+    @property
+    def _files(self) -> tuple[Path, Path]:
+        return Path(self.store.path(self.saved.memory)), Path(self.store.path(self.saved.older))
+
+
 def made_whole(store: LayerStore, saved: Saved) -> str:
     """The name of a file with a whole RAM image; where that is made for it, `drop_made` deletes it.
 
@@ -78,7 +134,7 @@ def drop_made(store: LayerStore, saved: Saved) -> None:
         Path(store.path(_named(saved, BACK))).unlink(missing_ok=True)
 
 
-def stretches(store: LayerStore, memory: str, older: str) -> Iterator[tuple[int, bytes]]:
+def stretches(store: LayerStore, memory: str, older: str) -> Iterator[tuple[int, bytes | memoryview]]:
     """The bytes of the whole image behind a delta; as `images.stretches`.
 
     Raises:

@@ -237,7 +237,7 @@ class VirtualBoxCaptures:
         except OSError as error:
             raise MachineError(f"capture {key} cannot be written to disk", details=[str(error)]) from error
 
-    def content(self, part: Part) -> Iterator[tuple[int, bytes]]:
+    def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         try:
             yield from images.stretches(Path(part.name))
         except OSError as error:

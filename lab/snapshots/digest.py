@@ -20,11 +20,11 @@ from lab.waiting import at_once
 
 BLOCK = 1 << 20
 WORKERS = 4
+TAIL = 1 << 12  # where zeros are looked for at once
 _HEAD = struct.Struct("<QI")
-_ZEROS = bytes(BLOCK)
 
 
-def digest(stretches: Iterable[tuple[int, bytes]]) -> str:
+def digest(stretches: Iterable[tuple[int, bytes | memoryview]]) -> str:
     """The digest of a file's content, as `Captures.content` yields it.
 
     Zeros count for nothing but the length, so that a file has the same digest however many of
@@ -37,30 +37,38 @@ def digest(stretches: Iterable[tuple[int, bytes]]) -> str:
     return found.hexdigest()
 
 
-def _blocks(stretches: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+def _blocks(stretches: Iterable[tuple[int, bytes | memoryview]]) -> Iterator[tuple[int, bytes | memoryview]]:
     """The same content in pieces that begin at multiples of BLOCK, without zeros at their ends; last the length."""
-    length, begun, piece = 0, 0, b""
+    length, begun, piece = 0, 0, bytearray()
     for start, data in stretches:
-        length = max(length, start + len(data))
+        length, end = max(length, start + len(data)), start + len(data)
         at = start
-        while at < start + len(data):
+        while at < end:
             begin = at - at % BLOCK
-            end = min(begin + BLOCK, start + len(data))
+            until = min(begin + BLOCK, end)
             if piece and begin != begun:
                 yield from _trimmed(begun, piece)
-                piece = b""
-            # What lies before it in the same piece is a hole.
-            piece += bytes(at - begin - len(piece)) + data[at - start : end - start]
-            begun, at = begin, end
+                piece = bytearray()
+            part = memoryview(data)[at - start : until - start]
+            if len(part) == BLOCK:  # nothing has to be put together
+                yield from _trimmed(begin, part)
+            else:
+                # What lies before it in the same piece is a hole.
+                piece += bytes(at - begin - len(piece))
+                piece += part
+            begun, at = begin, until
     yield from _trimmed(begun, piece)
     yield length, b""
 
 
-def _trimmed(at: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
-    if piece and piece != _ZEROS:
-        kept = piece if piece[-1] else piece.rstrip(b"\0")
-        if kept:
-            yield at, kept
+def _trimmed(at: int, piece: bytearray | memoryview) -> Iterator[tuple[int, bytes | memoryview]]:
+    length = len(piece)
+    while length:
+        tail = len(bytes(piece[max(0, length - TAIL) : length]).rstrip(b"\0"))
+        length = max(0, length - TAIL) + tail
+        if tail:
+            yield at, memoryview(piece)[:length]
+            return
 
 
 def digests(machines: Machines, parts: Sequence[Part]) -> dict[str, str]:

@@ -96,6 +96,7 @@ class _Restore:
         self.missing: tuple[str, ...] = ()
         self.asked: dict[str, float] = {}
         host = session.lab.clock()
+        self.verification = self._verification()
         self.expired = expired(self.manifest.expires, guests=session.guest_time(host), host=host)
 
     def run(self) -> Restored:
@@ -286,7 +287,8 @@ class _Restore:
             if not self.alone:
                 session.shelf.stand_on(self.manifest.id)
             resume(session, self._to_run())
-        with self._timed("clocks"), session.attempts.step(attempt, "clocks"):
+        with self._timed("clocks"), session.attempts.step(attempt, "clocks"), ThreadPoolExecutor(1) as pool:
+            pool.submit(self.verification.knock)
             unset = set_clocks(session, self._to_run())
         self.warnings += [f"the clock of {name} could not be set: {why}" for name, why in unset.items()]
 
@@ -295,16 +297,20 @@ class _Restore:
     def _verify(self) -> Verification:
         with self._timed("certificates"):
             renewed = self._repair_certificates()
-        if not renewed:
+        if renewed:
+            self.verification = self._verification()  # one that has the new ones
+        else:
             del self.seconds["certificates"]
-        verification = Verification(self.session, self._to_run(), ready=not self.manifest.missing)
         if self.manifest.missing and self._has_cluster():
             self.warnings.append("the lab was not Ready when this snapshot was taken, and is as it was then")
             self.warnings += self.manifest.missing
         with self._timed("verify"):
-            self.asked = verification.wait()
+            self.asked = self.verification.wait()
         self._repair_token()
-        return verification
+        return self.verification
+
+    def _verification(self) -> Verification:
+        return Verification(self.session, self._to_run(), ready=not self.manifest.missing)
 
     def _has_cluster(self) -> bool:
         return self.session.plan.bootstrap == "full" and bool(self.manifest.running)

@@ -7,6 +7,7 @@ seconds of the guests' time, and to wait for that would be most of a restore.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from lab.snapshots.session import Session
 from lab.waiting import Deadline
 
 SSH_SECONDS = 60.0
+KNOCK_SECONDS = 5.0
 # A lease is renewed every 10 seconds of the guests' time; a kubelet that has just found its clock ahead may miss some.
 LEASE_SECONDS = 90.0
 POLL_SECONDS = 0.5
@@ -41,7 +43,15 @@ class Verification:
         self._planes = [n.name for n in session.plan.control_planes if n.name in nodes]
         full = session.plan.bootstrap == "full"
         self._full = full and ready and len(self._planes) >= quorum(len(session.plan.control_planes))
+        self._api: Api | None = None
         self._readiness: Readiness | None = None
+
+    def knock(self) -> None:
+        """Ask the API server for a first time, whatever it answers: to be connected takes a slow guest a second."""
+        if self._full:
+            self._api = Api(self._session.lab.folder, self._session.plan)
+            with contextlib.suppress(LabError):
+                self._api.text("/readyz", seconds=KNOCK_SECONDS)
 
     @property
     def full(self) -> bool:
@@ -63,7 +73,7 @@ class Verification:
         watch = self._watch(deadline(self._session.record, lab.timeout))
         if not self._full:
             return together(watch, [Requirement("every machine answers ssh", self._silent, "klab logs NODE")])
-        api = Api(lab.folder, lab.plan)
+        api = self._api or Api(lab.folder, lab.plan)
         readiness = Readiness(lab.plan, api, self._session.machines, nodes=self._nodes)
         first, *others = readiness.requirements()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -50,7 +51,7 @@ def test_a_delta_takes_its_place_and_it_can_be_made_whole(store: LayerStore, tmp
     image = (tmp_path / SAVED.memory).read_bytes()
     back = ram_images.made_whole(store, delta)
     assert (tmp_path / back).read_bytes() == image
-    assert b"".join(data for _, data in ram_images.stretches(store, delta.memory, delta.older)) == image
+    assert b"".join(bytes(data) for _, data in ram_images.stretches(store, delta.memory, delta.older)) == image
     ram_images.drop_made(store, delta)
     ram_images.drop_made(store, delta)
     assert files(tmp_path) == {SAVED.memory, OLDER, delta.memory}
@@ -115,3 +116,57 @@ def test_the_book_knows_what_builds_on_what(tmp_path: Path) -> None:
     assert book.whole_before("three", "cp1") == ""
     book.remove(["two"])
     assert book.whole_before("one", "w1") == "", "not on itself"
+
+
+class Refused(Exception):
+    """What a reader raises that reads no pipes."""
+
+
+def of(store: LayerStore, saved: Saved, tmp_path: Path) -> ram_images.Image:
+    return ram_images.Image(store, saved, tmp_path / "pipe", Refused)
+
+
+def with_head(tmp_path: Path) -> bytes:
+    """Give the newer image what libvirt writes before the stream; returns all of it."""
+    file = tmp_path / SAVED.memory
+    file.write_bytes(
+        struct.pack("=16sII", b"LibvirtQemudSave", 2, 9).ljust(92, b"\0") + b"<domain/>" + file.read_bytes()
+    )
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("pipes", [True, False])
+def test_a_delta_is_read_through_a_pipe_or_as_a_file_where_that_is_refused(
+    store: LayerStore, tmp_path: Path, *, pipes: bool
+) -> None:
+    whole = with_head(tmp_path)
+    delta = ram_images.settled(store, SAVED, OLDER)
+    kinds = []
+
+    def read(path: str) -> bytes:
+        kinds.append(Path(path).is_fifo())
+        if kinds[-1] and not pipes:
+            raise Refused
+        return Path(path).read_bytes()
+
+    image = of(store, delta, tmp_path)
+    assert image.read(read) == whole
+    assert image.read_head(read) == whole[:101] if pipes else whole
+    if pipes:
+        assert image.read(read, heads=2) == whole[:101] * 2 + whole
+    assert kinds == [True] * 3 if pipes else [True, False, True, False]
+    ram_images.drop_made(store, delta)
+    assert files(tmp_path) == {SAVED.memory, OLDER, delta.memory}
+
+
+def test_a_whole_image_is_read_where_it_lies(store: LayerStore, tmp_path: Path) -> None:
+    image = of(store, SAVED, tmp_path)
+    assert image.read(str) == image.read_head(str) == f"{tmp_path}/{SAVED.memory}"
+
+
+def test_a_damaged_delta_is_no_image(store: LayerStore, tmp_path: Path) -> None:
+    with_head(tmp_path)
+    delta = ram_images.settled(store, SAVED, OLDER)
+    (tmp_path / OLDER).write_bytes(b"")
+    with pytest.raises(MachineError, match="cannot be made whole"):
+        of(store, delta, tmp_path).read(lambda path: Path(path).read_bytes())
