@@ -236,6 +236,7 @@ class LibvirtCaptures:
         path, image, xml = store.path(overlay), None, ""
         if saved.memory:
             image = ram_images.Image(store, saved, pipe, library().libvirtError)
+            image.check()
             flag = library().VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
             xml = definitions.with_disk(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)), path)
         definition = definitions.with_disk(saved.definition, path)

@@ -126,6 +126,23 @@ def pieces(delta: Path, older: Path) -> Iterator[bytes | Extent]:
             raise DamagedDeltaError("it is longer than it says")
 
 
+def check(delta: Path, older: Path) -> None:
+    """Make sure that a delta is whole and fits the older image; what it holds is not looked at. Errors as `stretches`."""
+    with delta.open("rb") as source:
+        magic, length = _unpack(_HEAD, source.read(_HEAD.size))
+        at, end, size = 0, older.stat().st_size, os.fstat(source.fileno()).st_size
+        while magic == MAGIC and at < length:
+            kind, first, second = _unpack(_RECORD, source.read(_RECORD.size))
+            if kind == COPY and first + second > end:
+                raise DamagedDeltaError("the image that it builds on is shorter than it was")
+            if kind != COPY and second > CHUNK:
+                break
+            at += second if kind == COPY else first
+            source.seek(0 if kind == COPY else second, os.SEEK_CUR)
+        if magic != MAGIC or at != length or source.tell() != size:
+            raise DamagedDeltaError("it is damaged")
+
+
 def restore(delta: Path, older: Path, image: Path) -> None:
     """Write the image.
 

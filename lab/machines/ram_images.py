@@ -74,6 +74,18 @@ class Image:
     pipe: Path
     refused: type[Exception]
 
+    def check(self) -> None:
+        """Make sure that it is there and whole, as far as a quick look can tell.
+
+        Raises:
+            MachineError: it is not.
+        """
+        if self.saved.older:
+            try:
+                ram_delta.check(*self._files)
+            except (OSError, ram_delta.DamagedDeltaError) as error:
+                raise _useless(self.saved, error) from error
+
     def read_head(self, reader: Callable[[str], T]) -> T:
         """What a reader makes of its beginning, which is all that it reads."""
         return self._read(reader, lambda head: [head])
@@ -120,12 +132,16 @@ def made_whole(store: LayerStore, saved: Saved) -> str:
     try:
         ram_delta.restore(*(Path(store.path(name)) for name in (saved.memory, saved.older, back)))
     except (OSError, ram_delta.DamagedDeltaError) as error:
-        raise MachineError(
-            f"the RAM image {saved.memory} cannot be made whole",
-            details=[str(error)],
-            hint="it needs room for a moment: klab snapshot prune --keep 3 makes some; and it needs root",
-        ) from error
+        raise _useless(saved, error) from error
     return back
+
+
+def _useless(saved: Saved, error: Exception) -> MachineError:
+    return MachineError(
+        f"the RAM image {saved.memory} cannot be made whole",
+        details=[str(error)],
+        hint="it needs root; room on the disk, where libvirt reads no pipe: klab snapshot prune --keep 3 makes some",
+    )
 
 
 def drop_made(store: LayerStore, saved: Saved) -> None:

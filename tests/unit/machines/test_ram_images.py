@@ -150,6 +150,7 @@ def test_a_delta_is_read_through_a_pipe_or_as_a_file_where_that_is_refused(
         return Path(path).read_bytes()
 
     image = of(store, delta, tmp_path)
+    image.check()
     assert image.read(read) == whole
     assert image.read_head(read) == whole[:101] if pipes else whole
     if pipes:
@@ -168,5 +169,8 @@ def test_a_damaged_delta_is_no_image(store: LayerStore, tmp_path: Path) -> None:
     with_head(tmp_path)
     delta = ram_images.settled(store, SAVED, OLDER)
     (tmp_path / OLDER).write_bytes(b"")
+    image = of(store, delta, tmp_path)
     with pytest.raises(MachineError, match="cannot be made whole"):
-        of(store, delta, tmp_path).read(lambda path: Path(path).read_bytes())
+        image.check()
+    with pytest.raises(MachineError, match="cannot be made whole"):
+        image.read(lambda path: Path(path).read_bytes())
