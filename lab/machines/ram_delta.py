@@ -127,7 +127,7 @@ def pieces(delta: Path, older: Path) -> Iterator[bytes | Extent]:
 
 
 def check(delta: Path, older: Path) -> None:
-    """Make sure that a delta is whole and fits the older image; what it holds is not looked at. Errors as `stretches`."""
+    """Make sure that a delta is whole and fits the older image, whatever it holds; errors as `stretches`."""
     with delta.open("rb") as source:
         magic, length = _unpack(_HEAD, source.read(_HEAD.size))
         at, end, size = 0, older.stat().st_size, os.fstat(source.fileno()).st_size
