@@ -173,16 +173,30 @@ def deltas(files: Sequence[str]) -> list[str]:
     return [name for name in files if name.endswith(".delta.ram")]
 
 
-@pytest.mark.parametrize("left", [0, 30 << 20])
-def test_a_disk_without_room_to_go_back(driver: Driver, left: int) -> None:
-    """Neither for a new layer, nor to make a RAM image whole: the machines are let go on as they are."""
-    assert deltas(driver.run("files")["files"])
-    said = driver.run("note=now", f"full=revert+{left}", "restore=two")
+def test_a_disk_without_room_to_go_back(driver: Driver) -> None:
+    """There is none for a new layer: the machines are let go on as they are."""
+    said = driver.run("note=now", "full=revert+0", "restore=two")
     kind, _, *details = said["error"]
     assert kind == "MachineError"
     assert any("No space left on device" in line for line in details), said["error"]
     assert details[-1] == "the lab is as it was before"
     driver.expect("now", "one", "two", "three", after=["empty"])
+
+
+def test_to_go_back_to_a_delta_takes_no_room(driver: Driver) -> None:
+    assert deltas(driver.run("files")["files"])
+    said = driver.run("note=now", f"full=revert+{30 << 20}", "restore=two", "noted")
+    assert "error" not in said, said
+    assert said["noted"] == ["second"]
+    driver.expect("second", "one", "two", "three", after=["empty", "recover"])
+
+
+@pytest.mark.parametrize("moment", ["restoreFlags+0.05", "restoreFlags+0.3"])
+def test_a_kill_while_machines_read_their_ram_from_a_pipe(driver: Driver, moment: str) -> None:
+    assert deltas(driver.run("files")["files"])
+    driver.run("note=now", f"kill={moment}", "restore=two", killed=True)
+    said = driver.expect("second", "one", "two", "three", after=["recover"])
+    assert "finished" in said["recover"]
 
 
 def test_a_disk_that_is_full_when_the_lab_is_back(driver: Driver) -> None:
