@@ -152,10 +152,10 @@ def test_a_delta_is_read_through_a_pipe_or_as_a_file_where_that_is_refused(
     image = of(store, delta, tmp_path)
     image.check()
     assert image.read(read) == whole
-    assert image.read_head(read) == whole[:101] if pipes else whole
+    assert image.read_head(read) == (whole[:101] if pipes else whole)
     if pipes:
         assert image.read(read, heads=2) == whole[:101] * 2 + whole
-    assert kinds == [True] * 3 if pipes else [True, False, True, False]
+    assert kinds == ([True] * 3 if pipes else [True, False, True, False])
     ram_images.drop_made(store, delta)
     assert files(tmp_path) == {SAVED.memory, OLDER, delta.memory}
 
