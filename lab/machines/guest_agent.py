@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
 
 from lab.errors import ProgramTimeout
 from lab.machines.connection import library
 from lab.process import Completed
+from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
     import libvirt
@@ -27,20 +29,13 @@ CONNECT_SECONDS = 3.0
 T = TypeVar("T")
 
 
-def run(
-    domain: libvirt.virDomain,
-    command: Sequence[str],
-    timeout: float,
-    *,
-    ask: Callable[[libvirt.virDomain, str, int, int], str] | None = None,
-) -> Completed | None:
+def run(domain: libvirt.virDomain, command: Sequence[str], timeout: float) -> Completed | None:
     """Run a command as root and wait for its end.
 
     Args:
         domain: the guest's.
         command: program and arguments.
         timeout: seconds it may take.
-        ask: puts a question to the agent; libvirt's way of it when left out.
 
     Returns:
         How it ended; None where no agent runs it, or none tells how it ended: it may have run then.
@@ -48,23 +43,19 @@ def run(
     Raises:
         ProgramTimeout: it did not end in time.
     """
-    library_ = library()
-    put = ask or _ask
 
-    def told(execute: str, **arguments: Any) -> Any:
-        text = put(domain, json.dumps({"execute": execute, "arguments": arguments}), ANSWER_SECONDS, 0)
-        return json.loads(text)["return"]
+    def ended() -> dict[str, Any] | None:
+        status: dict[str, Any] = _told(domain, "guest-exec-status", {"pid": pid})
+        return status if status["exited"] else None
 
-    until = time.monotonic() + timeout
+    wanted = {"path": command[0], "arg": list(command[1:]), "capture-output": True}
     try:
-        wanted = {"path": command[0], "arg": list(command[1:]), "capture-output": True}
-        pid = patiently(lambda: told("guest-exec", **wanted))["pid"]
-        while not (status := told("guest-exec-status", pid=pid))["exited"]:
-            if time.monotonic() > until:
-                raise ProgramTimeout(f"{command[0]} in {domain.name()} did not end within {timeout:g} s")
-            time.sleep(POLL_SECONDS)
-    except (library_.libvirtError, ValueError, LookupError, TypeError):
+        pid = patiently(lambda: _told(domain, "guest-exec", wanted))["pid"]
+        status = poll(ended, Deadline.after(timeout), every=POLL_SECONDS)
+    except (library().libvirtError, ValueError, LookupError, TypeError):
         return None
+    if status is None:
+        raise ProgramTimeout(f"{command[0]} in {domain.name()} did not end within {timeout:g} s")
     # One that a signal ended has no exit code.
     code = status.get("exitcode", -status.get("signal", 1))
     return Completed(tuple(command), code, _text(status, "out-data"), _text(status, "err-data"))
@@ -77,20 +68,26 @@ def patiently(ask: Callable[[], T]) -> T:
         libvirtError: it is not there, or refuses.
     """
     library_ = library()
-    until = time.monotonic() + CONNECT_SECONDS
-    while True:
-        try:
-            return ask()
-        except library_.libvirtError as error:
-            if error.get_error_code() != library_.VIR_ERR_AGENT_UNRESPONSIVE or time.monotonic() > until:
-                raise
-        time.sleep(POLL_SECONDS)
+
+    def away(error: BaseException) -> bool:
+        unresponsive = library_.VIR_ERR_AGENT_UNRESPONSIVE
+        return isinstance(error, library_.libvirtError) and error.get_error_code() == unresponsive
+
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(away),
+        stop=tenacity.stop_after_delay(CONNECT_SECONDS),
+        wait=tenacity.wait_fixed(POLL_SECONDS),
+        reraise=True,
+    )
+    return retry(ask)
 
 
-def _ask(domain: libvirt.virDomain, question: str, seconds: int, flags: int) -> str:
+def _told(domain: libvirt.virDomain, execute: str, arguments: dict[str, Any]) -> Any:
+    """What the agent returns for one command of its protocol."""
     import libvirt_qemu
 
-    return str(libvirt_qemu.qemuAgentCommand(domain, question, seconds, flags))
+    question = json.dumps({"execute": execute, "arguments": arguments})
+    return json.loads(libvirt_qemu.qemuAgentCommand(domain, question, ANSWER_SECONDS, 0))["return"]
 
 
 def _text(status: dict[str, str], name: str) -> str:

@@ -29,7 +29,6 @@ MAGIC = b"KLABRAM1"
 COPY, LITERAL, PACKED = 0, 1, 2
 _HEAD = struct.Struct("<8sQ")
 _RECORD = struct.Struct("<BQQ")
-WRITTEN = 1 << 22  # bytes at once
 CHUNK = 1 << 18  # bytes of a literal, at most
 FAST = 1  # zlib's level
 WORTH = 0.9  # what is hardly smaller when packed stays as it is
@@ -55,7 +54,7 @@ def write(image: Path, older: Path, delta: Path) -> None:
         OSError: one cannot be read, or the disk does not take it.
         ValueError: one is empty.
     """
-    with _mapped(image) as new, _mapped(older) as old, delta.open("wb", buffering=WRITTEN) as out:
+    with _mapped(image) as new, _mapped(older) as old, delta.open("wb", buffering=BLOCK) as out:
         delta.chmod(0o600)
         out.write(_HEAD.pack(MAGIC, len(new)))
         at = 0
@@ -107,40 +106,35 @@ def pieces(delta: Path, older: Path) -> Iterator[bytes | Extent]:
     Each must be used before the next is asked for.
     """
     with delta.open("rb") as source, older.open("rb", buffering=0) as base:
-        magic, length = _unpack(_HEAD, source.read(_HEAD.size))
-        if magic != MAGIC:
-            raise DamagedDeltaError("it is no RAM image")
-        at, end = 0, os.fstat(base.fileno()).st_size
-        while at < length:
-            kind, first, second = _unpack(_RECORD, source.read(_RECORD.size))
-            if kind == COPY:
-                if first + second > end:
-                    raise DamagedDeltaError("the image that it builds on is shorter than it was")
-                yield Extent(base.fileno(), first, second)
-                at += second
-            else:
-                data = _literal(source, kind, first, second)
-                yield data
-                at += len(data)
-        if at != length or source.read(1):
-            raise DamagedDeltaError("it is longer than it says")
+        for kind, first, second in _records(source, os.fstat(base.fileno()).st_size):
+            yield Extent(base.fileno(), first, second) if kind == COPY else _literal(source, kind, first, second)
 
 
 def check(delta: Path, older: Path) -> None:
     """Make sure that a delta is whole and fits the older image, whatever it holds; errors as `stretches`."""
     with delta.open("rb") as source:
-        magic, length = _unpack(_HEAD, source.read(_HEAD.size))
-        at, end, size = 0, older.stat().st_size, os.fstat(source.fileno()).st_size
-        while magic == MAGIC and at < length:
-            kind, first, second = _unpack(_RECORD, source.read(_RECORD.size))
-            if kind == COPY and first + second > end:
+        for kind, _, stored in _records(source, older.stat().st_size):
+            if kind != COPY:
+                source.seek(stored, os.SEEK_CUR)
+
+
+def _records(source: BinaryIO, older: int) -> Iterator[tuple[int, int, int]]:
+    """The records of a delta of an image that is `older` bytes long; what a literal holds is passed by its reader."""
+    magic, length = _unpack(_HEAD, source.read(_HEAD.size))
+    if magic != MAGIC:
+        raise DamagedDeltaError("it is no RAM image")
+    at = 0
+    while at < length:
+        kind, first, second = _unpack(_RECORD, source.read(_RECORD.size))
+        if kind == COPY:
+            if first + second > older:
                 raise DamagedDeltaError("the image that it builds on is shorter than it was")
-            if kind != COPY and second > CHUNK:
-                break
-            at += second if kind == COPY else first
-            source.seek(0 if kind == COPY else second, os.SEEK_CUR)
-        if magic != MAGIC or at != length or source.tell() != size:
+        elif kind not in {LITERAL, PACKED} or not 0 < second <= first <= CHUNK:
             raise DamagedDeltaError("it is damaged")
+        yield kind, first, second
+        at += second if kind == COPY else first
+    if at != length or source.tell() != os.fstat(source.fileno()).st_size:
+        raise DamagedDeltaError("it is not as long as it says")
 
 
 def restore(delta: Path, older: Path, image: Path) -> None:
@@ -211,8 +205,6 @@ def _write_literal(out: BinaryIO, new: mmap.mmap, start: int, end: int) -> None:
 
 
 def _literal(source: BinaryIO, kind: int, length: int, stored: int) -> bytes:
-    if kind not in {LITERAL, PACKED} or not 0 < stored <= length <= CHUNK:
-        raise DamagedDeltaError("it is damaged")
     data = source.read(stored)
     if kind == PACKED:
         try:

@@ -136,7 +136,7 @@ class _Restore:
                 session.machines.captures().revert(self.manifest.id, self.nodes, back)
             self._go_on(attempt)
             with session.attempts.step(attempt, "verify"):
-                verification = self._verify()
+                self._verify()
         ready = time.monotonic() - self.began
         # The lab is back: whoever presses Ctrl-C now would only leave this to the next command.
         with uninterrupted(), self._timed("digests of the automatic snapshot"):
@@ -150,7 +150,7 @@ class _Restore:
             self.asked,
             ready,
             tuple(self.warnings),
-            verification,
+            self.verification,
         )
 
     def _back(self, switched: Sequence[str]) -> str:
@@ -294,7 +294,7 @@ class _Restore:
 
     # --- is it there again? -----------------------------------------------------------------------
 
-    def _verify(self) -> Verification:
+    def _verify(self) -> None:
         with self._timed("certificates"):
             renewed = self._repair_certificates()
         if renewed:
@@ -307,7 +307,6 @@ class _Restore:
         with self._timed("verify"):
             self.asked = self.verification.wait()
         self._repair_token()
-        return self.verification
 
     def _verification(self) -> Verification:
         return Verification(self.session, self._to_run(), ready=not self.manifest.missing)
