@@ -103,7 +103,7 @@ def _open(switch: Switch) -> tuple[Record, Machines, Journal]:
 
 
 def _shut_down(switch: Switch, record: Record, machines: Machines, journal: Journal, *, force: bool) -> None:
-    on = [n for n, s in machines.states().items() if n in switch.wanted and s in {NodeState.RUNNING, NodeState.PAUSED}]
+    on = [n for n, s in machines.states().items() if n in switch.wanted and s.on]
     for name in on:
         journal.add(name, "shutdown", "begin")
     if force:

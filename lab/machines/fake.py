@@ -64,7 +64,7 @@ class FakeMachines:
 
     def _switch_on(self, node: str) -> None:
         """Let a machine run; one that was not merely paused boots."""
-        if self._books.state(node) not in {NodeState.RUNNING, NodeState.PAUSED}:
+        if not self._books.state(node).on:
             self._books.boot_id(node).write_text(f"{uuid.uuid4()}\n")
             self._books.memory(node).unlink(missing_ok=True)
             console = self.consoles()[node]
@@ -94,8 +94,7 @@ class FakeMachines:
             self._switch_on(node)
 
     def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
-        lit = {NodeState.RUNNING, NodeState.PAUSED}
-        on = [node for node in self._named(nodes) if self._books.state(node) in lit]
+        on = [node for node in self._named(nodes) if self._books.state(node).on]
         late = [node for node in on if node in self.stubborn or deadline.passed]
         for node in on:
             self._books.set_state(node, NodeState.RUNNING if node in late else NodeState.STOPPED)

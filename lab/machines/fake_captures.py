@@ -34,7 +34,7 @@ class FakeCaptures:
     def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
         wanted = self._chosen(nodes)
         for node in wanted:
-            if self._books.state(node) not in {NodeState.RUNNING, NodeState.PAUSED}:
+            if not self._books.state(node).on:
                 raise MachineError(f"{node} does not run", hint=f"klab start {self._plan.name} {node}")
         return {node: self._switch(node, NodeState.PAUSED) for node in wanted}
 

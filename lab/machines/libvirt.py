@@ -323,7 +323,7 @@ class LibvirtMachines(ThroughVagrant):
 
         def on() -> list[str]:
             states = self.states()
-            return [name for name in domains if states[name] in {NodeState.RUNNING, NodeState.PAUSED}]
+            return [name for name in domains if states[name].on]
 
         def press(name: str) -> None:
             button = library().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN

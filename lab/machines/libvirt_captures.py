@@ -73,7 +73,7 @@ class LibvirtCaptures:
     def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
         domains = self._domains(chosen(self._plan, nodes))
         for name, domain in domains.items():
-            if state_of(domain) not in {NodeState.RUNNING, NodeState.PAUSED}:
+            if not state_of(domain).on:
                 raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
         return together(lambda name: _suspend(name, domains[name]), list(domains))
 

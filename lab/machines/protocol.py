@@ -26,6 +26,11 @@ class NodeState(StrEnum):
     STOPPED = "stopped"
     CRASHED = "crashed"
 
+    @property
+    def on(self) -> bool:
+        """Whether the machine has its RAM: it runs, or stands still."""
+        return self in {NodeState.RUNNING, NodeState.PAUSED}
+
 
 @dataclass(frozen=True, slots=True)
 class HostProfile:

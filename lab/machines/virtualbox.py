@@ -136,7 +136,7 @@ class VirtualBoxMachines(ThroughVagrant):
 
         def on() -> list[str]:
             states = self.states()
-            return [name for name in wanted if states[name] in {NodeState.RUNNING, NodeState.PAUSED}]
+            return [name for name in wanted if states[name].on]
 
         def press(name: str) -> None:
             # What it answers does not matter: whether the machine is off is looked up.
@@ -176,7 +176,7 @@ class VirtualBoxMachines(ThroughVagrant):
             return
         done = _manage(*(["discardstate", name] if "saved" in word else ["controlvm", name, "poweroff"]), check=False)
         # It may have gone off by itself in that moment.
-        if done.code != 0 and self.states()[node] in {NodeState.RUNNING, NodeState.PAUSED}:
+        if done.code != 0 and self.states()[node].on:
             raise process.failed(done)
 
     def states(self) -> dict[str, NodeState]:

@@ -165,8 +165,8 @@ class _Restore:
 
     def _untouched(self) -> bool:
         """Whether each machine that was to be put back is there still; of one that was off nobody could tell."""
-        states, on = self.session.machines.states(), {NodeState.RUNNING, NodeState.PAUSED}
-        return set(self.nodes) <= set(self.power.running) and all(states[name] in on for name in self.nodes)
+        states = self.session.machines.states()
+        return set(self.nodes) <= set(self.power.running) and all(states[name].on for name in self.nodes)
 
     def _tidy(self, attempt: Attempt) -> Manifest | None:
         """Let the automatic snapshot exist, and remove those that are too many. The lab is back, whatever fails here.
@@ -216,10 +216,9 @@ class _Restore:
                 f"there is no machine of {', '.join(absent)}, so the lab cannot be kept as it is",
                 hint="klab restore --no-save does without the automatic snapshot",
             )
-        on = {NodeState.RUNNING, NodeState.PAUSED}
         return Power(
-            tuple(name for name, state in states.items() if state in on),
-            tuple(name for name, state in states.items() if state not in on and state != NodeState.ABSENT),
+            tuple(name for name, state in states.items() if state.on),
+            tuple(name for name, state in states.items() if not state.on and state != NodeState.ABSENT),
         )
 
     def _to_run(self) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from lab.machines.provider_steps import clear_books
 from lab.waiting import Deadline, poll
 
 LIMIT = 300
-RUNNING = {NodeState.RUNNING, NodeState.PAUSED}
 
 
 def all_in(machines: Machines, state: NodeState) -> bool:
@@ -276,7 +275,7 @@ def test_destroy_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
     if isinstance(machines, LibvirtMachines):
         # Of one that boots Vagrant would ask the address again and again, for a minute in a lab of three.
         def look(*words: Any) -> None:
-            seen.append(RUNNING.isdisjoint(machines.states().values()))
+            seen.append(not any(state.on for state in machines.states().values()))
             clear_books(*words)
 
         monkeypatch.setattr("lab.machines.libvirt.clear_books", look)
