@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from lab import process
 
@@ -30,6 +30,10 @@ class Extent(NamedTuple):
     handle: int
     start: int
     length: int
+
+
+# Some bytes, or where they are.
+Piece: TypeAlias = bytes | memoryview | Extent
 
 
 def stretches(file: Path) -> Iterator[tuple[int, bytes | memoryview]]:

@@ -6,8 +6,10 @@ Nothing depends on that: what is not recognised is kept as it is, and what is ta
 compared.
 
     head       MAGIC, length of the image
-    record     COPY, from where in the older image, how many bytes
-    record     LITERAL or PACKED (by zlib), how many bytes, how many are stored; then these
+    group      how many records, how many bytes its literals have, how many are stored; then both
+      record     COPY, from where in the older image, how many bytes
+      record     LITERAL, from where in the group's literals, how many bytes
+      literals   packed by zlib where fewer are stored than there are
 
 Source of the stream's format: QEMU, migration/ram.c (RAM_SAVE_FLAG_*), docs/devel/migration/main.rst.
 """
@@ -19,17 +21,23 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from lab.machines.images import BLOCK, Extent
+from lab.machines.images import BLOCK, Extent, Piece
 
-MAGIC = b"KLABRAM1"
-COPY, LITERAL, PACKED = 0, 1, 2
+MAGIC = b"KLABRAM2"
+FAMILY = MAGIC[:-1]
+COPY, LITERAL = 0, 1
 _HEAD = struct.Struct("<8sQ")
+_GROUP = struct.Struct("<III")
 _RECORD = struct.Struct("<BQQ")
-CHUNK = 1 << 18  # bytes of a literal, at most
+CHUNK = 1 << 18  # bytes of literals in a group, at most
+COMPARED = 1 << 16  # bytes that are compared at once, at most
+MOST = 1 << 14  # records in a group, at most
 FAST = 1  # zlib's level
 WORTH = 0.9  # what is hardly smaller when packed stays as it is
 
@@ -38,9 +46,9 @@ STREAM = b"QEVM"  # the stream's own magic; libvirt's header and the machine's d
 # A page's header is its address with these flags in the lower bits; without CONTINUE its block's name follows.
 _HEADER = struct.Struct(">Q")
 _ZERO, _PAGE, _CONTINUE, _FLAGS = 0x02, 0x08, 0x20, 0xFFF
-_KINDS = frozenset((_ZERO, _PAGE))
+_BYTES = {_ZERO: _HEADER.size + 1, _PAGE: _HEADER.size + PAGE}  # of an entry, without a name
 _HIGHEST = 1 << 40  # no guest has a terabyte
-_LONGEST_NAME = 256
+_LOST = 1 << 14  # after so many bytes of something else there are no pages any more
 
 
 class DamagedDeltaError(ValueError):
@@ -57,12 +65,13 @@ def write(image: Path, older: Path, delta: Path) -> None:
     with _mapped(image) as new, _mapped(older) as old, delta.open("wb", buffering=BLOCK) as out:
         delta.chmod(0o600)
         out.write(_HEAD.pack(MAGIC, len(new)))
-        at = 0
-        for start, source, length in _copies(new, old):
-            _write_literal(out, new, at, start)
-            out.write(_RECORD.pack(COPY, source, length))
+        group, at = _Group(out), 0
+        for start, source, length in _joined(_equal(new, old)):
+            group.literal(new, at, start)
+            group.copy(source, length)
             at = start + length
-        _write_literal(out, new, at, len(new))
+        group.literal(new, at, len(new))
+        group.write()
         out.flush()
         os.fsync(out.fileno())
 
@@ -89,7 +98,7 @@ def stretches(delta: Path, older: Path) -> Iterator[tuple[int, bytes | memoryvie
     yield at + filled, b""
 
 
-def _fill(room: memoryview, piece: bytes | Extent, done: int) -> int:
+def _fill(room: memoryview, piece: Piece, done: int) -> int:
     """Put as many bytes of a piece as there is room for, from `done` on; returns how many."""
     if isinstance(piece, Extent):
         count = os.preadv(piece.handle, [room], piece.start + done)
@@ -100,39 +109,51 @@ def _fill(room: memoryview, piece: bytes | Extent, done: int) -> int:
     return len(room)
 
 
-def pieces(delta: Path, older: Path) -> Iterator[bytes | Extent]:
+def pieces(delta: Path, older: Path) -> Iterator[Piece]:
     """The bytes of the image in order, and where those are that the older one has; see `stretches`.
 
     Each must be used before the next is asked for.
     """
     with delta.open("rb") as source, older.open("rb", buffering=0) as base:
-        for kind, first, second in _records(source, os.fstat(base.fileno()).st_size):
-            yield Extent(base.fileno(), first, second) if kind == COPY else _literal(source, kind, first, second)
+        handle = base.fileno()
+        for records, length, stored in _groups(source, os.fstat(handle).st_size):
+            literals = memoryview(_unpacked(source.read(stored), length))
+            for kind, start, count in records:
+                yield Extent(handle, start, count) if kind == COPY else literals[start : start + count]
 
 
 def check(delta: Path, older: Path) -> None:
     """Make sure that a delta is whole and fits the older image, whatever it holds; errors as `stretches`."""
     with delta.open("rb") as source:
-        for kind, _, stored in _records(source, older.stat().st_size):
-            if kind != COPY:
-                source.seek(stored, os.SEEK_CUR)
+        for _, _, stored in _groups(source, older.stat().st_size):
+            source.seek(stored, os.SEEK_CUR)
 
 
-def _records(source: BinaryIO, older: int) -> Iterator[tuple[int, int, int]]:
-    """The records of a delta of an image that is `older` bytes long; what a literal holds is passed by its reader."""
+def _groups(source: BinaryIO, older: int) -> Iterator[tuple[list[tuple[int, int, int]], int, int]]:
+    """The groups of a delta of an image that is `older` bytes long: records, bytes of literals, how many are stored.
+
+    The reader of this passes what is stored, before it asks for the next.
+    """
     magic, length = _unpack(_HEAD, source.read(_HEAD.size))
     if magic != MAGIC:
-        raise DamagedDeltaError("it is no RAM image")
+        other = magic.startswith(FAMILY)
+        raise DamagedDeltaError("another version of klab has written it" if other else "it is no RAM image")
     at = 0
     while at < length:
-        kind, first, second = _unpack(_RECORD, source.read(_RECORD.size))
-        if kind == COPY:
-            if first + second > older:
-                raise DamagedDeltaError("the image that it builds on is shorter than it was")
-        elif kind not in {LITERAL, PACKED} or not 0 < second <= first <= CHUNK:
+        count, whole, stored = _unpack(_GROUP, source.read(_GROUP.size))
+        if not 0 < count <= MOST or not stored <= whole <= CHUNK:
             raise DamagedDeltaError("it is damaged")
-        yield kind, first, second
-        at += second if kind == COPY else first
+        packed = source.read(count * _RECORD.size)
+        if len(packed) < count * _RECORD.size:
+            raise DamagedDeltaError("it ends too early")
+        records = list(_RECORD.iter_unpack(packed))
+        for kind, start, size in records:
+            if kind == COPY and start + size > older:
+                raise DamagedDeltaError("the image that it builds on is shorter than it was")
+            if kind not in {COPY, LITERAL} or not size or (kind == LITERAL and start + size > whole):
+                raise DamagedDeltaError("it is damaged")
+            at += size
+        yield records, whole, stored
     if at != length or source.tell() != os.fstat(source.fileno()).st_size:
         raise DamagedDeltaError("it is not as long as it says")
 
@@ -150,70 +171,148 @@ def restore(delta: Path, older: Path, image: Path) -> None:
             out.write(block)
 
 
-def _copies(new: mmap.mmap, old: mmap.mmap) -> Iterator[tuple[int, int, int]]:
-    """Where the images are equal: offset in the new one, offset in the old one, length; in order, none overlapping."""
-    known = dict(_pages(old))
-    start = source = length = 0
-    for key, at in _pages(new):
-        there = known.get(key)
-        if there is None or new[at : at + PAGE] != old[there : there + PAGE]:
-            continue
-        # Pages in a row are one copy, with the headers between them.
-        gap = at - start - length
-        follows = length and gap <= PAGE and gap == there - source - length
-        if follows and new[at - gap : at] == old[there - gap : there]:
-            length += gap + PAGE
-            continue
-        if length:
-            yield start, source, length
-        start, source, length = at, there, PAGE
-    if length:
-        yield start, source, length
+class _Group:
+    """Records on their way to a delta. Many small literals are packed as one, which takes half the time."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._records: list[bytes] = []
+        self._literals = bytearray()
+
+    def copy(self, source: int, length: int) -> None:
+        self._add(COPY, source, length)
+
+    def literal(self, image: mmap.mmap, start: int, end: int) -> None:
+        while start < end:
+            until = min(end, start + CHUNK - len(self._literals))
+            self._literals += image[start:until]
+            self._add(LITERAL, len(self._literals) - (until - start), until - start)
+            start = until
+
+    def _add(self, kind: int, start: int, length: int) -> None:
+        self._records.append(_RECORD.pack(kind, start, length))
+        if len(self._records) == MOST or len(self._literals) == CHUNK:
+            self.write()
+
+    def write(self) -> None:
+        if self._records:
+            stored = _packed(self._literals)
+            self._out.write(_GROUP.pack(len(self._records), len(self._literals), len(stored)))
+            self._out.writelines([*self._records, stored])
+        self._records, self._literals = [], bytearray()
 
 
-def _pages(image: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """The pages of a stream that are not zeros: what each is known by, and its offset."""
-    unpack, end = _HEADER.unpack_from, len(image) - _HEADER.size - _LONGEST_NAME - PAGE
-    at, block = max(0, image.find(STREAM)), 0
-    while at < end:
-        (header,) = unpack(image, at)
-        flags = header & _FLAGS
-        if header >= _HIGHEST or flags & ~_CONTINUE not in _KINDS:
-            at += 1  # something between the pages
-            continue
-        at += _HEADER.size
-        if not flags & _CONTINUE:
-            at += 1 + image[at]
-            block += _HIGHEST
-        if flags & _PAGE:
-            yield block + header, at
-            at += PAGE
-        else:
-            at += 1
+def _packed(data: bytearray) -> bytes | bytearray:
+    sample = data[:PAGE]  # tells whether it is worth the time
+    if len(zlib.compress(sample, FAST)) < len(sample) * WORTH:
+        packed = zlib.compress(data, FAST)
+        return packed if len(packed) < len(data) else data
+    return data
 
 
-def _write_literal(out: BinaryIO, new: mmap.mmap, start: int, end: int) -> None:
-    for at in range(start, end, CHUNK):
-        data = new[at : min(at + CHUNK, end)]
-        # The first page tells whether it is worth the time.
-        sample = data[:PAGE]
-        packed = zlib.compress(data, FAST) if len(zlib.compress(sample, FAST)) < len(sample) * WORTH else data
-        if len(packed) < len(data):
-            out.write(_RECORD.pack(PACKED, len(data), len(packed)) + packed)
-        else:
-            out.write(_RECORD.pack(LITERAL, len(data), len(data)) + data)
-
-
-def _literal(source: BinaryIO, kind: int, length: int, stored: int) -> bytes:
-    data = source.read(stored)
-    if kind == PACKED:
-        try:
-            data = zlib.decompress(data)
-        except zlib.error as error:
-            raise DamagedDeltaError(str(error)) from error
+def _unpacked(stored: bytes, length: int) -> bytes:
+    try:
+        data = zlib.decompress(stored) if len(stored) < length else stored
+    except zlib.error as error:
+        raise DamagedDeltaError(str(error)) from error
     if len(data) != length:
         raise DamagedDeltaError("it is damaged")
     return data
+
+
+class _Run(NamedTuple):
+    """Entries of a stream that follow one another: `length` of them of `size` bytes each, the first at `at`.
+
+    `page` is what that one's page is known by; those of the others follow. Entries of zeros differ by their size.
+    """
+
+    page: int
+    size: int
+    length: int
+    at: int
+
+    def of(self, page: int) -> int:
+        """Where the entry of a page is."""
+        return self.at + (page - self.page) * self.size
+
+
+def _runs(image: mmap.mmap) -> Iterator[_Run]:
+    """The pages of a stream; what else it holds is passed over, also an entry with the name of a block."""
+    unpack, end = _HEADER.unpack_from, len(image) - _BYTES[_PAGE]
+    at, block, lost = max(0, image.find(STREAM)), 0, 0
+    while at < end and lost < _LOST:
+        (header,) = unpack(image, at)
+        size = _BYTES.get(header & _FLAGS & ~_CONTINUE)
+        if size is None or header >= _HIGHEST:
+            at, lost = at + 1, lost + 1
+        elif not header & _CONTINUE:
+            block += _HIGHEST
+            at += size + 1 + image[at + _HEADER.size]
+        else:
+            count, lost = _in_a_row(image, at, header, size), 0
+            yield _Run((block + header) // PAGE, size, count, at)
+            at += count * size
+
+
+def _in_a_row(image: mmap.mmap, at: int, header: int, size: int) -> int:
+    """How many entries follow one another. Few are looked at: where the last is in its place, so are those before."""
+    most, unpack = (len(image) - at) // size, _HEADER.unpack_from
+    count, step, rising = 1, 1, True
+    while step:
+        last = count + step - 1
+        if last < most and unpack(image, at + last * size) == (header + last * PAGE,):
+            count += step
+        else:
+            rising = False
+        step = step * 2 if rising else step // 2
+    return count
+
+
+def _equal(new: mmap.mmap, old: mmap.mmap) -> Iterator[tuple[int, int, int]]:
+    """Where the images are equal: offset in the new one, offset in the old one, length; in order, none overlapping."""
+    known: dict[int, list[_Run]] = {size: [] for size in _BYTES.values()}
+    for run in _runs(old):
+        known[run.size].append(run)
+    for runs in known.values():
+        runs.sort()
+    for run in _runs(new):
+        runs, page, end = known[run.size], run.page, run.page + run.length
+        index = max(0, bisect(runs, page, key=itemgetter(0)) - 1)
+        while index < len(runs) and runs[index].page < end:
+            other = runs[index]
+            page, until = max(page, other.page), min(end, other.page + other.length)
+            while page < until:
+                count = min(until - page, COMPARED // run.size)
+                yield from _halves(new, old, run.of(page), other.of(page), run.size, count)
+                page += count
+            index += 1
+
+
+def _halves(
+    new: mmap.mmap, old: mmap.mmap, at: int, there: int, size: int, count: int
+) -> Iterator[tuple[int, int, int]]:
+    """Which of so many entries are equal: all, or what is found in either half."""
+    length = count * size
+    if new[at : at + length] == old[there : there + length]:
+        yield at, there, length
+    elif count > 1:
+        half = count // 2
+        yield from _halves(new, old, at, there, size, half)
+        yield from _halves(new, old, at + half * size, there + half * size, size, count - half)
+
+
+def _joined(copies: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+    """The same, with what follows one another in both images in one."""
+    at = there = length = 0
+    for start, source, count in copies:
+        if start == at + length and source == there + length:
+            length += count
+            continue
+        if length:
+            yield at, there, length
+        at, there, length = start, source, count
+    if length:
+        yield at, there, length
 
 
 def _unpack(shape: struct.Struct, data: bytes) -> tuple[Any, ...]:

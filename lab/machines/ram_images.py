@@ -102,7 +102,7 @@ class Image:
         """
         return self._read(reader, lambda head: chain([head] * heads, ram_delta.pieces(*self._files)))
 
-    def _read(self, reader: Callable[[str], T], shown: Callable[[bytes], Iterable[bytes | images.Extent]]) -> T:
+    def _read(self, reader: Callable[[str], T], shown: Callable[[bytes], Iterable[images.Piece]]) -> T:
         if not self.saved.older:
             return reader(self.store.path(self.saved.memory))
         with (

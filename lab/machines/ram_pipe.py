@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab.machines.images import Extent
+from lab.machines.images import Extent, Piece
 
 _HEADER = struct.Struct("=16sII")
 _HEADER_BYTES = 92
@@ -54,7 +54,7 @@ def head(image: Iterable[bytes | memoryview]) -> bytes:
 
 
 @contextlib.contextmanager
-def fed(pipe: Path, pieces: Iterable[bytes | Extent]) -> Iterator[str]:
+def fed(pipe: Path, pieces: Iterable[Piece]) -> Iterator[str]:
     """A path from which these bytes can be read, once, by whoever opens it meanwhile, in one go or in several.
 
     Args:
@@ -83,7 +83,7 @@ def fed(pipe: Path, pieces: Iterable[bytes | Extent]) -> Iterator[str]:
         feeding.result()
 
 
-def _feed(pipe: Path, pieces: Iterable[bytes | Extent], over: threading.Event) -> None:
+def _feed(pipe: Path, pieces: Iterable[Piece], over: threading.Event) -> None:
     handle = _opened(pipe, over)
     if handle is None:
         return
@@ -112,7 +112,7 @@ def _opened(pipe: Path, over: threading.Event) -> int | None:
     return None
 
 
-def _put(handle: int, piece: bytes | Extent, at: int) -> int:
+def _put(handle: int, piece: Piece, at: int) -> int:
     """How many bytes of a piece from `at` on found room; waits for a moment where there is none."""
     try:
         if isinstance(piece, Extent):

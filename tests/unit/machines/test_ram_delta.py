@@ -73,6 +73,20 @@ def test_changed_pages_cost_what_they_are(delta: Callable[[bytes, bytes], Path])
     assert size < 30 * PAGE
 
 
+def test_what_does_not_fit_into_one_group(
+    delta: Callable[[bytes, bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither more bytes nor more records than a group takes are lost, and where they are cut costs little."""
+    old, new = pages(1500), pages(1500)
+    new[200:600] = pages(400, seed=5)
+    new[700::2] = pages(len(new[700::2]), seed=6)
+    image, older = stream({"pc.ram": new}), stream({"pc.ram": old})
+    size = delta(image, older).stat().st_size
+    monkeypatch.setattr(ram_delta, "MOST", 3)
+    monkeypatch.setattr(ram_delta, "CHUNK", 3 * PAGE + 1)
+    assert size <= delta(image, older).stat().st_size < size * 1.1
+
+
 def test_pages_of_one_block_are_not_those_of_another(delta: Callable[[bytes, bytes], Path]) -> None:
     a, b = pages(200, seed=3), pages(200, seed=4)
     assert delta(stream({"a": a, "b": b}), stream({"a": b, "b": a})).stat().st_size > 200 * PAGE
@@ -121,6 +135,7 @@ def test_damage_is_seen(delta: Callable[[bytes, bytes], Path], tmp_path: Path) -
     for end in (0, 5, 16, 20, len(good) - 1):
         refused(good[:end])
     refused(b"x" + good[1:])
+    refused(good[:7] + b"1" + good[8:])
     refused(good + b"x")
     for at in range(16, len(good), len(good) // 40):
         file.write_bytes(good[:at] + bytes([good[at] ^ 0x55]) + good[at + 1 :])
