@@ -28,6 +28,7 @@ from lab.waiting import at_once
 
 DAY = 24 * 3600.0
 TELL_SECONDS = 120.0
+ASK = ("sudo", "sh", "-c", TELL)
 # By what `lab.cluster.look` calls a certificate that it was shown: where it is shown, and by whom to whom.
 SHOWN = {
     "API server": (API_PORT, "API server, to its clients"),
@@ -65,7 +66,7 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
         MachineError: it does not answer, or not in full.
     """
     try:
-        done = machines.ssh(name, ["sudo", "sh", "-s"], seconds, check=False, stdin=TELL)
+        done = machines.run(name, ASK, seconds)
     except LabError as error:
         raise MachineError(
             f"{name} does not answer ssh",

@@ -138,6 +138,7 @@ class _Restore:
             with session.attempts.step(attempt, "verify"):
                 self._verify()
         ready = time.monotonic() - self.began
+        self._tell_back(ready)
         # The lab is back: whoever presses Ctrl-C now would only leave this to the next command.
         with uninterrupted(), self._timed("digests of the automatic snapshot"):
             auto = self._tidy(attempt)
@@ -152,6 +153,17 @@ class _Restore:
             tuple(self.warnings),
             self.verification,
         )
+
+    def _tell_back(self, seconds: float) -> None:
+        """Say that the lab can be used: what is still to be done for the automatic snapshot takes longer than that."""
+        events = self.session.events
+        for name in self._to_run():
+            if self.verification.full:
+                events.add(name, "ready", "done")
+        if self.keep and self._to_run():
+            state = "Ready" if self.verification.full else "up"
+            text = f"{state} again after {seconds:.0f} s, and free to be used; how it was before is still being written"
+            events.add("", "back", "note", text)
 
     def _back(self, switched: Sequence[str]) -> str:
         """Bring the lab back to how it was; returns what became of it, as a clause."""
@@ -282,6 +294,7 @@ class _Restore:
 
     def _go_on(self, attempt: Attempt) -> None:
         session = self.session
+        session.events.add("", "clocks", "begin")
         with self._timed("resume"), session.attempts.step(attempt, "resume"):
             if not self.alone:
                 session.shelf.stand_on(self.manifest.id)

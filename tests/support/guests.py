@@ -17,13 +17,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID
 
 from lab.cluster.secrets import load_or_make
+from lab.cluster.validity import ASK
 from lab.errors import MachineError
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.plan import Node, Plan
 from lab.process import Completed
 from lab.render.kubeadm import api_names
-from lab.render.renewal import KUBELET_CLIENT, LOCK
+from lab.render.renewal import KUBELET_CLIENT, LOCK, TELL
 from lab.render.secrets import KeyPair
 from lab.store import LabFolder
 
@@ -203,6 +204,11 @@ class GuestMachines(FakeMachines):
         assert command[0] == "sudo"
         self.told.append((node, stdin))
         return self.guests[node].run(command[1:], stdin)
+
+    def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
+        if tuple(command) == ASK:
+            return self.ssh(node, ["sudo", "sh", "-s"], timeout, check=False, stdin=TELL)
+        return super().run(node, command, timeout)
 
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
         done = super().set_clock(node, clock, timeout)

@@ -62,6 +62,21 @@ def test_everything_is_asked_after_the_machines_went_back(ready: ReadyLab) -> No
     assert done.verification.leases() == []
 
 
+def test_it_is_said_that_the_lab_is_back_before_its_automatic_snapshot_is_finished(ready: ReadyLab) -> None:
+    take(ready.lab, "first")
+    ready.events.clear()
+    restore(ready.lab, "first")
+    said = [(e.node, e.phase, e.state) for e in ready.events]
+    told = said.index(("", "back", "note"))
+    assert told < said.index(("", "digests", "begin"))
+    assert {entry[0] for entry in said[:told] if entry[1:] == ("ready", "done")} == {"cp1", "cp2", "cp3", "w1"}
+    (note,) = ready.notes
+    assert note.startswith("back: Ready again after ")
+    ready.events.clear()
+    restore(ready.lab, "first", keep=False)
+    assert ready.notes == [], "there is nothing left to wait for"
+
+
 def fails(ready: ReadyLab, **changes: Any) -> NotReadyInTime:
     """The error of a restore of a lab that was Ready when its snapshot was taken; it must be as it was before."""
     names = [m.name for m in ready.shelf.manifests()]
