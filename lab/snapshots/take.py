@@ -8,6 +8,7 @@ Whatever fails or is cut off before the manifest stands takes the whole attempt 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from lab.cluster.api import Api
@@ -99,24 +100,24 @@ def look(session: Session, power: Power) -> Seen:
     """Look at what runs: its objects, when its certificates and tokens end. A broken cluster is no reason to stop."""
     if session.plan.bootstrap != "full" or not power.running:
         return Seen()
-    expires: dict[str, float] = {}
-    unseen = []
-    end = first_certificate(session, power.running)
+    unseen: list[str] = []
+    found = token = None
+    # The nodes tell of their certificates while the API server answers.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        told = pool.submit(first_certificate, session, power.running)
+        try:
+            api = Api(session.lab.folder, session.plan)
+            found = objects.collect(api)
+            token = last_token(api)
+        except (LabError, LookupError, TypeError) as error:
+            why = error.message if isinstance(error, LabError) else "the API server's answer is none"
+            unseen.append(f"the cluster's objects could not be listed, so klab diff will not know them: {why}")
+        missing = not_ready(session, power)
+        end = told.result()
     if end is None:
-        unseen.append("the nodes did not tell when their certificates end")
-    else:
-        expires[CERTIFICATE] = end
-    found = None
-    try:
-        api = Api(session.lab.folder, session.plan)
-        found = objects.collect(api)
-        token = last_token(api)
-        if token is not None:
-            expires[TOKEN] = token
-    except (LabError, LookupError, TypeError) as error:
-        why = error.message if isinstance(error, LabError) else "the API server's answer is none"
-        unseen.append(f"the cluster's objects could not be listed, so klab diff will not know them: {why}")
-    return Seen(found, expires, not_ready(session, power), tuple(unseen))
+        unseen.insert(0, "the nodes did not tell when their certificates end")
+    ends = {CERTIFICATE: end, TOKEN: token}
+    return Seen(found, {what: when for what, when in ends.items() if when is not None}, missing, tuple(unseen))
 
 
 def not_ready(session: Session, power: Power) -> tuple[str, ...]:
