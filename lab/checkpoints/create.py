@@ -20,12 +20,12 @@ from lab.boxes.store import Box, BoxFile, check_box, facts, list_boxes, put
 from lab.checkpoints.file import CheckpointFile
 from lab.checkpoints.format import BOX, NODES, PACKED, Checkpoint, box_member, disk_member
 from lab.checkpoints.progress import Progress
-from lab.cluster.certificates import Renewal, renew
-from lab.cluster.create import OpenMachines, deadline
-from lab.cluster.events import Event, Journal, Listener, State
+from lab.cluster.certificates import renew
+from lab.cluster.events import Event, Journal, State
 from lab.cluster.expiry import refuse_expired
 from lab.cluster.kubeconfig import write_kubeconfig
-from lab.cluster.power import Power, Switch, start
+from lab.cluster.lab import Lab
+from lab.cluster.power import Power, start
 from lab.cluster.secrets import load_or_make
 from lab.cluster.watch import Watch
 from lab.errors import BoxError, ClusterError, Conflict, LabError
@@ -44,20 +44,12 @@ SSH_TRY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for. `plan` is `plan_of` the checkpoint, `timeout` is seconds."""
+    """What is asked for: the lab that there is to be, its plan `plan_of` the checkpoint."""
 
-    home: Home
+    lab: Lab
     file: CheckpointFile
-    plan: Plan
     provider: str
     profile: HostProfile
-    open_machines: OpenMachines
-    timeout: float | None = None
-    listener: Listener | None = None
-
-    @property
-    def folder(self) -> LabFolder:
-        return self.home.lab(self.plan.name)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -205,33 +197,33 @@ def create_from(request: Request) -> Made:
         MachineError, ClusterError, NotReadyInTime: as `start`; the lab is left, and the same again goes on.
     """
     began = time.monotonic()
-    folder = request.folder
-    with folder.lock():
+    lab = request.lab
+    with lab.folder.lock():
         # Once more: nobody can come in between now.
-        record = refuse_conflict(request.home, request.plan, request.file)
+        record = refuse_conflict(lab.home, lab.plan, request.file)
         already = record is not None and record.phase == "ready"
         if not already:
             _make(request, record)
-    power = _start(request)
-    return Made(folder, power, already, time.monotonic() - began, differences(request))
+    power = _start(lab)
+    return Made(lab.folder, power, already, time.monotonic() - began, differences(request))
 
 
 def _make(request: Request, record: Record | None) -> None:
-    home, folder, file = request.home, request.folder, request.file
+    lab, folder, file = request.lab, request.lab.folder, request.file
     wanted = record or _new_record(request)
-    request.open_machines(home, folder, request.plan, wanted, None).check_adoption()
+    lab.machines(wanted).check_adoption()
     _tell(request, "verify", "begin")
-    file.verify(Progress(request.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
+    file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
     _tell(request, "verify", "done")
     box = _box(request)
     if record is None:
         _write_folder(request, wanted)
-    journal = Journal(folder.events, request.listener)
+    journal = lab.journal()
     journal.add("", "create", "begin", "" if record is None else "again")
     _write_secrets(request)
     load_or_make(folder)
-    write_kubeconfig(folder, request.plan)
-    machines = request.open_machines(home, folder, request.plan, wanted, box.vagrant_box)
+    write_kubeconfig(folder, lab.plan)
+    machines = lab.machines(wanted, box.vagrant_box)
     journal.add("", "disks", "begin")
     machines.adopt(_disks(request), lambda node: _say(journal, node))
     journal.add("", "disks", "done")
@@ -245,18 +237,18 @@ def _say(journal: Journal, node: str) -> None:
 
 def _tell(request: Request, phase: str, state: State) -> None:
     """An event while there is no journal yet."""
-    if request.listener is not None:
-        request.listener(Event(time.time(), "", phase, state))
+    if request.lab.listener is not None:
+        request.lab.listener(Event(time.time(), "", phase, state))
 
 
 def _new_record(request: Request) -> Record:
     checkpoint = request.checkpoint
     return Record(
         id=str(uuid.uuid4()),
-        name=request.plan.name,
+        name=request.lab.plan.name,
         provider=request.provider,
         box=checkpoint.box.folder,
-        seat=request.plan.seat,
+        seat=request.lab.plan.seat,
         phase="creating",
         # As old as its certificates.
         created=checkpoint.lab_created,
@@ -270,13 +262,13 @@ def _new_record(request: Request) -> Record:
 
 def _box(request: Request) -> Box:
     """The box in the store; put there if need be."""
-    home, checkpoint = request.home, request.checkpoint
+    home, checkpoint = request.lab.home, request.checkpoint
     found = box_at_hand(home, checkpoint)
     if found is not None:
         return found
     part = checkpoint.box
     of_box = [m for m in checkpoint.members if m.name.startswith(f"{BOX}/")]
-    progress = Progress(request.listener, "", "box", sum(m.content for m in of_box))
+    progress = Progress(request.lab.listener, "", "box", sum(m.content for m in of_box))
 
     def fetch(name: str, target: Path) -> None:
         request.file.write(checkpoint.member(box_member(name)), target, progress)
@@ -295,12 +287,12 @@ def _box(request: Request) -> Box:
 
 def _write_folder(request: Request, record: Record) -> None:
     """What `destroy` needs stands there before the record, which makes it a lab."""
-    folder = request.folder
+    folder = request.lab.folder
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o700)
     folder.logs.mkdir(exist_ok=True)
     write_atomic(folder.path / "scenario.yaml", request.checkpoint.scenario_text)
-    write_atomic(folder.path / "plan.json", to_json(request.plan))
+    write_atomic(folder.path / "plan.json", to_json(request.lab.plan))
     folder.write_record(record)
 
 
@@ -308,7 +300,7 @@ def _write_secrets(request: Request) -> None:
     for member in request.checkpoint.members:
         # `from_json` has refused every other name than FOLDER/FILE.
         if not member.name.startswith((f"{NODES}/", f"{BOX}/")):
-            file = request.folder.path / member.name
+            file = request.lab.folder.path / member.name
             file.parent.mkdir(mode=0o700, exist_ok=True)
             request.file.write(member, file, lambda _size: None)
 
@@ -316,38 +308,36 @@ def _write_secrets(request: Request) -> None:
 def _disks(request: Request) -> dict[str, Incoming]:
     def incoming(node: str) -> Incoming:
         member = request.checkpoint.member(disk_member(node))
-        progress = Progress(request.listener, node, "disk", member.content)
+        progress = Progress(request.lab.listener, node, "disk", member.content)
         return Incoming(request.checkpoint.host_keys[node], lambda target: request.file.write(member, target, progress))
 
-    return {node.name: incoming(node.name) for node in request.plan.nodes}
+    return {node.name: incoming(node.name) for node in request.lab.plan.nodes}
 
 
 # --- starting it --------------------------------------------------------------------------------------
 
 
-def _start(request: Request) -> Power:
+def _start(lab: Lab) -> Power:
     """As `klab start`; certificates that have ended while the checkpoint lay about are renewed."""
-    home, folder, plan = request.home, request.folder, request.plan
-    switch = Switch(home, folder, plan, request.open_machines, (), request.timeout, request.listener)
-    journal = Journal(folder.events, request.listener)
+    journal = lab.journal()
     try:
-        power = start(switch)
+        power = start(lab)
     except ClusterError as error:
-        if not _expired(request):
+        if not _expired(lab):
             raise
         journal.add("", "certificates", "note", f"{error.message}: they are renewed")
-        renew(Renewal(home, folder, plan, request.open_machines, request.timeout, request.listener))
-        power = start(switch)
-    if plan.bootstrap != "full":
-        _await_answers(request, journal, power.running)
+        renew(lab)
+        power = start(lab)
+    if lab.plan.bootstrap != "full":
+        _await_answers(lab, journal, power.running)
     return power
 
 
-def _await_answers(request: Request, journal: Journal, nodes: Sequence[str]) -> None:
+def _await_answers(lab: Lab, journal: Journal, nodes: Sequence[str]) -> None:
     """Wait for machines that a killed klab has started: `start` waits for those alone that it starts itself."""
-    record = request.folder.record()
-    machines = request.open_machines(request.home, request.folder, request.plan, record, None)
-    watch = Watch(request.folder, request.plan, machines, journal, deadline(record, request.timeout), nodes)
+    record = lab.folder.record()
+    machines = lab.machines(record)
+    watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record), nodes)
     silent = list(nodes)
 
     def answer() -> bool:
@@ -365,13 +355,12 @@ def _await_answers(request: Request, journal: Journal, nodes: Sequence[str]) -> 
     )
 
 
-def _expired(request: Request) -> bool:
-    home, folder, plan = request.home, request.folder, request.plan
-    record = folder.record()
-    machines = request.open_machines(home, folder, plan, record, None)
+def _expired(lab: Lab) -> bool:
+    record = lab.folder.record()
+    machines = lab.machines(record)
     running = [name for name, state in machines.states().items() if state == NodeState.RUNNING]
     try:
-        refuse_expired(folder, plan, record, machines, running, deadline(record, request.timeout))
+        refuse_expired(lab.folder, lab.plan, record, machines, running, lab.deadline(record))
     except ClusterError:
         return True
     return False

@@ -28,12 +28,13 @@ from lab.checkpoints.format import (
     is_secret,
 )
 from lab.checkpoints.progress import Progress
+from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.machines.capture_protocol import PartKind
 from lab.snapshots.digest import file_problems
 from lab.snapshots.freeze import megabytes, versions
 from lab.snapshots.manifest import Manifest
-from lab.snapshots.session import Lab, Session, opened, undoing
+from lab.snapshots.session import Session, opened, undoing
 from lab.store import Home
 
 READ_BLOCK = 1 << 22

@@ -81,15 +81,13 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
     from lab.cli.create_flow import parse_duration
     from lab.cli.output import note
     from lab.cli.progress import show as progress
-    from lab.cluster.certificates import Renewal
     from lab.cluster.certificates import renew as renew_all
-    from lab.machines import open_machines
 
     limit = parse_duration(timeout) if timeout else None
     found = _open(lab, "on the student's control plane: kubeadm certs renew all", changes=True)
     try:
         with progress(found.plan, as_json=as_json) as listener:
-            done = renew_all(Renewal(found.home, found.folder, found.plan, open_machines, limit, listener))
+            done = renew_all(found.lab(limit, listener))
     except KeyboardInterrupt:
         raise Interrupted("stopped half-way", hint="the same command again goes on") from None
     if as_json:

@@ -14,7 +14,6 @@ from lab.cli.output import note
 from lab.cli.progress import elapsed, show
 from lab.cluster.scale import Change, Changed
 from lab.errors import BoxError, HostError, Interrupted
-from lab.machines import open_machines
 from lab.machines.hostcheck import check_room, host_facts
 from lab.plan import Node, Plan
 
@@ -33,15 +32,10 @@ def run_change(
     box = _box(lab)
     with show(lab.plan, as_json=as_json) as listener:
         change = Change(
-            home=lab.home,
-            folder=lab.folder,
-            plan=lab.plan,
-            open_machines=open_machines,
+            lab=lab.lab(limit, listener),
             box=vagrant_box(lab.home, box, lab.record.provider) if box else None,
             kubectl=str(box.kubectl) if box and box.kubectl.exists() else "kubectl",
             fits=lambda plan, nodes: _refuse_what_does_not_fit(lab, plan, nodes),
-            timeout=limit,
-            listener=listener,
             allow_even=allow_even,
         )
         try:

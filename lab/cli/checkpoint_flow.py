@@ -26,7 +26,8 @@ from lab.cli.create_flow import making, parse_duration, provider_for, refuse_wha
 from lab.cli.opening import OpenLab, open_lab
 from lab.cli.output import echo_json, note, table
 from lab.cli.progress import elapsed, show
-from lab.cli.snapshot_flow import desk, interruptible
+from lab.cli.snapshot_flow import interruptible
+from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, UsageError
 from lab.machines import enter_host_network, open_machines
 from lab.machines.hostcheck import host_facts
@@ -50,7 +51,7 @@ def run_checkpoint(lab: OpenLab, name: str, output: Path | None, *, with_box: bo
         interruptible("stopped; nothing was written, and the lab has not been touched", "klab checkpoint begins anew"),
         show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
-        made = take_checkpoint(desk(lab, listener=listener), name, target, with_box=with_box, replaces=force)
+        made = take_checkpoint(lab.lab(listener=listener), name, target, with_box=with_box, replaces=force)
     seconds = time.monotonic() - began
     if as_json:
         click.echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
@@ -152,7 +153,9 @@ def run_create_from(file: Path, *, name: str | None, provider: str, timeout: str
         if not as_json:
             note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
         with show(plan, as_json=as_json, first="verify") as listener:
-            made = create_from(Request(home, found, plan, chosen, profile, open_machines, limit, listener))
+            made = create_from(
+                Request(Lab(home, home.lab(plan.name), plan, open_machines, limit, listener), found, chosen, profile)
+            )
     _report(found, plan, made, as_json=as_json)
 
 
@@ -215,7 +218,7 @@ def run_keep(lab: OpenLab, *, as_json: bool) -> list[dict[str, Any]]:
         interruptible("stopped; the lab has not been touched", "klab destroy again begins anew"),
         show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
-        made = keep_snapshots(desk(lab, listener=listener))
+        made = keep_snapshots(lab.lab(listener=listener))
     if not as_json:
         for each in made:
             note(f"{each.checkpoint.name} is kept: {each.path}, {human(each.size >> 20)}")

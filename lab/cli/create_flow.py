@@ -16,6 +16,7 @@ from lab.cli.output import note, table
 from lab.cli.progress import elapsed, show
 from lab.cluster.create import Created, Request, as_scaled, create
 from lab.cluster.events import read_events
+from lab.cluster.lab import Lab
 from lab.cluster.timeline import last_create, spans
 from lab.errors import Conflict, HostError, Interrupted, UsageError
 from lab.library import load_scenario
@@ -73,17 +74,15 @@ def run_create(
         if not as_json:
             note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
         request = Request(
-            plan=plan,
             scenario_text=loaded.text,
             provider=chosen,
             profile=profile,
             box_name=box.folder.name,
             box_vagrant=vagrant_box(home, box, chosen),
-            timeout=limit,
             addons=loaded.addons,
         )
         with show(plan, as_json=as_json) as listener:
-            created = create(home, request, open_machines, listener)
+            created = create(Lab(home, home.lab(plan.name), plan, open_machines, limit, listener), request)
     _report(created, as_json=as_json)
 
 

@@ -33,7 +33,6 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     from lab.cli.opening import find_lab
     from lab.cli.output import note
     from lab.cluster.destroy import destroy as remove
-    from lab.machines import open_machines
     from lab.snapshots.shelf import Shelf
 
     found = find_lab(lab)
@@ -55,7 +54,7 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     # Whatever was left unfinished goes with the rest.
     found.reach()
     try:
-        remove(found.home, found.folder, found.plan, open_machines, lambda _line: None)
+        remove(found.lab(), lambda _line: None)
     except KeyboardInterrupt:
         raise Interrupted("stopped half-way", hint=f"klab destroy -y {found.name} goes on") from None
     if as_json:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.cli.output import note
 from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.plan import Node, Plan
 from lab.store import Home, LabFolder, Record
+
+if TYPE_CHECKING:
+    from lab.cluster.events import Listener
+    from lab.cluster.lab import Lab
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,13 @@ class OpenLab:
         from lab.machines import open_machines
 
         return open_machines(self.home, self.folder, self.plan, self.record, box)
+
+    def lab(self, timeout: float | None = None, listener: Listener | None = None) -> Lab:
+        """The lab for who works on it; call `enter` first."""
+        from lab.cluster.lab import Lab
+        from lab.machines import open_machines
+
+        return Lab(self.home, self.folder, self.plan, open_machines, timeout, listener)
 
     def enter(self, *, changes: bool = False) -> None:
         """Get to where the lab's machines are, and bring to its end what a killed klab has left unfinished there.
@@ -63,11 +75,9 @@ class OpenLab:
             enter_host_network(self.home)
 
     def _recover(self) -> str:
-        from lab.machines import open_machines
         from lab.snapshots.recover import recover
-        from lab.snapshots.session import Lab
 
-        return recover(Lab(self.home, self.folder, self.plan, open_machines), lambda text: note(f"{self.name}: {text}"))
+        return recover(self.lab(), lambda text: note(f"{self.name}: {text}"))
 
     def node(self, name: str) -> Node:
         """One node of the lab; errors as `Plan.known`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import click
@@ -12,13 +12,15 @@ from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab, lab_then
 from lab.cli.output import note
 from lab.cli.progress import elapsed, show
-from lab.cluster.power import Power, Switch
+from lab.cluster.lab import Lab
+from lab.cluster.power import Power
 from lab.errors import Interrupted
-from lab.machines import open_machines
 from lab.rules import quorum
 
 
-def run_power(words: tuple[str, ...], act: Callable[[Switch], Power], *, timeout: str | None, as_json: bool) -> None:
+def run_power(
+    words: tuple[str, ...], act: Callable[[Lab, Sequence[str]], Power], *, timeout: str | None, as_json: bool
+) -> None:
     """Everything from the words on the command line ([LAB] [NODE...]) to the last line printed."""
     limit = parse_duration(timeout) if timeout else None
     lab, names = lab_then(words)
@@ -27,7 +29,7 @@ def run_power(words: tuple[str, ...], act: Callable[[Switch], Power], *, timeout
     lab.enter(changes=True)
     try:
         with show(lab.plan, as_json=as_json, nodes=names or None) as listener:
-            power = act(Switch(lab.home, lab.folder, lab.plan, open_machines, tuple(names), limit, listener))
+            power = act(lab.lab(limit, listener), names)
     except KeyboardInterrupt:
         raise Interrupted("stopped half-way", hint="klab status shows what runs; the same command goes on") from None
     if as_json:

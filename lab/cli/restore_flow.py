@@ -11,7 +11,7 @@ import click
 from lab.cli.create_flow import parse_duration
 from lab.cli.output import note
 from lab.cli.progress import elapsed, show
-from lab.cli.snapshot_flow import desk, interruptible, parts_of
+from lab.cli.snapshot_flow import interruptible, parts_of
 from lab.errors import ClusterError
 from lab.snapshots.restore import Restored, restore
 
@@ -29,7 +29,7 @@ def run_restore(
         interruptible("stopped; the lab has not been touched", "klab restore again brings it back"),
         show(lab.plan, as_json=as_json, nodes=[node] if node else None, first="check") as listener,
     ):
-        done = restore(desk(lab, limit, listener), name, node=node, keep=keep)
+        done = restore(lab.lab(limit, listener), name, node=node, keep=keep)
     if not as_json:
         _report(lab, done)
     began = time.monotonic()

@@ -14,25 +14,17 @@ import click
 from lab.cli.opening import OpenLab
 from lab.cli.output import echo_json, note, table
 from lab.cli.progress import elapsed, show
-from lab.cluster.events import Listener
 from lab.errors import Interrupted
-from lab.machines import open_machines
 from lab.sizes import human
 from lab.snapshots.compare import NOW, compare
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference, Object
 from lab.snapshots.remove import prune, remove, rename
-from lab.snapshots.session import Lab
 from lab.snapshots.shelf import Damaged, Shelf
 from lab.snapshots.take import Taken, take
 from lab.snapshots.tree import Branch, tree
 
 MIB = 1 << 20
-
-
-def desk(lab: OpenLab, timeout: float | None = None, listener: Listener | None = None) -> Lab:
-    """The lab as snapshots know it; entered."""
-    return Lab(lab.home, lab.folder, lab.plan, open_machines, timeout, listener)
 
 
 @contextmanager
@@ -62,7 +54,7 @@ def run_take(lab: OpenLab, name: str | None, *, text: str, as_json: bool) -> Non
         show(lab.plan, as_json=as_json, first="look") as listener,
     ):
         # One line of the list, whatever was pasted.
-        taken = take(desk(lab, listener=listener), name, " ".join(text.split()))
+        taken = take(lab.lab(listener=listener), name, " ".join(text.split()))
     _report_taken(lab, taken, time.monotonic() - began, as_json=as_json)
 
 
@@ -89,14 +81,14 @@ _HALF = ("stopped half-way", "the next klab command finishes the removal")
 def run_remove(lab: OpenLab, names: Sequence[str], *, as_json: bool) -> None:
     lab.enter(changes=True)
     with interruptible(*_HALF):
-        gone = remove(desk(lab), names)
+        gone = remove(lab.lab(), names)
     _report_gone(lab, gone, as_json=as_json)
 
 
 def run_prune(lab: OpenLab, keep: int, *, as_json: bool) -> None:
     lab.enter(changes=True)
     with interruptible(*_HALF):
-        gone = prune(desk(lab), keep)
+        gone = prune(lab.lab(), keep)
     _report_gone(lab, gone, as_json=as_json)
 
 
@@ -109,7 +101,7 @@ def _report_gone(lab: OpenLab, names: Sequence[str], *, as_json: bool) -> None:
 
 def run_rename(lab: OpenLab, old: str, new: str, *, as_json: bool) -> None:
     lab.enter(changes=True)
-    manifest = rename(desk(lab), old, new)
+    manifest = rename(lab.lab(), old, new)
     if as_json:
         echo_json({"lab": lab.name, "id": manifest.id, "name": manifest.name})
     else:
@@ -195,7 +187,7 @@ def summary(manifest: Manifest, stand: str) -> dict[str, Any]:
 def run_diff(lab: OpenLab, first: str, second: str | None, *, as_json: bool) -> None:
     """Print what differs between two snapshots, or a snapshot and now."""
     lab.enter()
-    found = compare(desk(lab), first, second)
+    found = compare(lab.lab(), first, second)
     if as_json:
         kinds = {name: [asdict(each) for each in getattr(found, name)] for name in ("added", "removed", "changed")}
         echo_json({"lab": lab.name, "first": first, "second": second or NOW, **kinds})

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from lab.cluster.create import OpenMachines, deadline, finished
-from lab.cluster.events import Journal, Listener
-from lab.cluster.https import Https, NoAnswer, Reach, direct
+from lab.cluster.https import Https, NoAnswer
 from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.lab import Lab
 from lab.cluster.power import await_ready
 from lab.cluster.ready import Requirement
 from lab.cluster.secrets import admin_files, authorities, kubelet_client, reissue, renew_clients
@@ -30,30 +29,16 @@ from lab.cluster.validity import TELL_SECONDS, Told, ask, line, side_by_side
 from lab.cluster.watch import Watch
 from lab.errors import ClusterError, Conflict, LabError, MachineError
 from lab.machines.protocol import NodeState
-from lab.plan import API_PORT, Node, Plan
+from lab.plan import API_PORT, Node
 from lab.render.renewal import CONTROL_PLANE, KUBELET, PERHAPS, RESTART, Held, Replacement, render_renewal
 from lab.render.secrets import KeyPair
 from lab.rules import quorum
-from lab.store import Home, LabFolder
 
 YEAR = datetime.timedelta(days=365)
 # For a node to take its certificates and to end what had the old ones: that waits by the guest's clock.
 RENEW_SECONDS = 300.0
 # A slow guest's API server is not a dead one.
 ASK_SECONDS = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """A lab whose certificates are to be renewed. `timeout` is seconds; `reach` says where a node's port is reached."""
-
-    home: Home
-    folder: LabFolder
-    plan: Plan
-    open_machines: OpenMachines
-    timeout: float | None = None
-    listener: Listener | None = None
-    reach: Reach = direct
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +58,7 @@ class Renewed:
     seconds: float
 
 
-def renew(renewal: Renewal) -> Renewed:
+def renew(lab: Lab) -> Renewed:
     """Renew the certificates of every node that runs, and klab's own, and wait until those nodes are Ready.
 
     Raises:
@@ -81,31 +66,30 @@ def renew(renewal: Renewal) -> Renewed:
         MachineError: a node does not answer; nothing has been changed then.
         ClusterError, NotReadyInTime: a CA has expired; a node fails; the lab does not become Ready.
     """
-    with renewal.folder.lock():
-        return renew_held(renewal)
+    with lab.folder.lock():
+        return renew_held(lab)
 
 
-def renew_held(renewal: Renewal) -> Renewed:
+def renew_held(lab: Lab) -> Renewed:
     """As `renew`, for a caller that holds the lab's lock."""
-    return _Run(renewal).renew()
+    return _Run(lab).renew()
 
 
 class _Run:
     """One renewal of one lab."""
 
-    def __init__(self, renewal: Renewal) -> None:
-        folder, plan = renewal.folder, renewal.plan
-        record = finished(folder, plan)
+    def __init__(self, lab: Lab) -> None:
+        record, folder, plan = lab.finished(), lab.folder, lab.plan
         if plan.bootstrap != "full":
             raise Conflict(
                 f"lab {folder.name!r} has no cluster of klab's making",
                 hint="on the student's control plane: kubeadm certs renew all",
             )
         self.began = time.monotonic()
-        self.folder, self.plan, self.reach = folder, plan, renewal.reach
-        self.machines = renewal.open_machines(renewal.home, folder, plan, record, None)
-        self.journal = Journal(folder.events, renewal.listener)
-        self.deadline = deadline(record, renewal.timeout)
+        self.folder, self.plan, self.reach = folder, plan, lab.reach
+        self.machines = lab.machines(record)
+        self.journal = lab.journal()
+        self.deadline = lab.deadline(record)
         self.node_seconds = RENEW_SECONDS / record.dilation
         states = self.machines.states()
         self.nodes = [n for n in plan.nodes if states[n.name] == NodeState.RUNNING]

@@ -11,81 +11,38 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lab.cluster.api import Api
-from lab.cluster.events import Journal, Listener
+from lab.cluster.events import Journal
 from lab.cluster.expiry import refuse_expired
 from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.lab import Lab, refuse_half_destroyed
 from lab.cluster.ready import Readiness
 from lab.cluster.secrets import load_or_make
 from lab.cluster.watch import Watch
 from lab.errors import Conflict, MachineError
-from lab.library import shipped_names
-from lab.machines.protocol import HostProfile, Machines, NodeState
+from lab.machines.protocol import HostProfile, NodeState
 from lab.machines.seed import write_iso
-from lab.plan import Plan, create_command
+from lab.plan import Plan
 from lab.planfile import read, to_json
 from lab.render.cloudinit import render_seed
 from lab.render.flannel import manifest as flannel_manifest
-from lab.store import Home, LabFolder, Record, write_atomic
-from lab.waiting import Deadline
-
-# Seconds until Ready, by default, where hardware virtualization works and where it does not.
-TIMEOUT_ACCELERATED = 15 * 60.0
-TIMEOUT_EMULATED = 60 * 60.0
-
-OpenMachines = Callable[[Home, LabFolder, Plan, Record, Path | None], Machines]
-
-
-def deadline(record: Record, timeout: float | None) -> Deadline:
-    """Until when a lab may take to become Ready: `timeout` seconds, or what its host is given by default."""
-    return Deadline.after(timeout or (TIMEOUT_ACCELERATED if record.accelerated else TIMEOUT_EMULATED))
-
-
-def finished(folder: LabFolder, plan: Plan) -> Record:
-    """The record of a lab that was made to its end: one whose machines may be switched, changed, renewed.
-
-    Raises:
-        Conflict: it is half made or half destroyed.
-    """
-    record = folder.record()
-    _refuse_half_destroyed(folder, record)
-    if record.phase != "ready":
-        raise Conflict(
-            f"lab {folder.name!r} is half made",
-            hint=f"{again(record, plan)} goes on with it, klab destroy {folder.name} removes it",
-        )
-    return record
-
-
-def again(record: Record, plan: Plan) -> str:
-    """The command that goes on with a lab that is half made; FILE is for the person to know."""
-    if record.checkpoint:
-        return create_command(["--from", "FILE"], record.name)
-    which = plan.scenario if plan.scenario in shipped_names() else "FILE"
-    return create_command([which], plan.name if plan.name != plan.scenario else None, plan.seat)
-
-
-def _refuse_half_destroyed(folder: LabFolder, record: Record) -> None:
-    if record.phase == "destroying":
-        raise Conflict(f"lab {folder.name!r} is half destroyed", hint=f"klab destroy -y {folder.name} finishes that")
+from lab.store import LabFolder, Record, write_atomic
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `create` is asked for. `addons` are the manifests' objects in order; `timeout` is seconds."""
+    """What `create` is asked for. `addons` are the manifests' objects in order."""
 
-    plan: Plan
     scenario_text: str
     provider: str
     profile: HostProfile
     box_name: str
     box_vagrant: Path | None
-    timeout: float | None = None
     addons: Sequence[dict[str, Any]] = ()
 
 
@@ -99,7 +56,7 @@ class Created:
     already: bool
 
 
-def create(home: Home, request: Request, open_machines: OpenMachines, listener: Listener | None = None) -> Created:
+def create(lab: Lab, request: Request) -> Created:
     """Bring the lab to where its scenario wants it; returns when every requirement holds.
 
     Raises:
@@ -109,21 +66,19 @@ def create(home: Home, request: Request, open_machines: OpenMachines, listener: 
         The lab is left as it is then: `create` again goes on, `destroy` removes it.
     """
     began = time.monotonic()
-    folder = home.lab(request.plan.name)
-    with folder.lock():
-        record, already = _prepare(folder, request)
-        journal = Journal(folder.events, listener)
+    with lab.folder.lock():
+        record, already = _prepare(lab, request)
+        journal = lab.journal()
         journal.add("", "create", "begin", "again" if already else "")
-        machines = open_machines(home, folder, request.plan, record, request.box_vagrant)
-        _Creation(folder, request, machines, journal, record).run()
-        folder.update_record(phase="ready")
+        _Creation(lab, request, journal, record).run()
+        lab.folder.update_record(phase="ready")
         journal.add("", "create", "done")
-    return Created(folder, request.plan, time.monotonic() - began, already and record.phase == "ready")
+    return Created(lab.folder, lab.plan, time.monotonic() - began, already and record.phase == "ready")
 
 
-def _prepare(folder: LabFolder, request: Request) -> tuple[Record, bool]:
+def _prepare(lab: Lab, request: Request) -> tuple[Record, bool]:
     """Everything that stands on disk before the first VM: idempotent. Returns the record and whether it was there."""
-    plan = request.plan
+    folder, plan = lab.folder, lab.plan
     if folder.exists:
         record = folder.record()
         _refuse_conflict(folder, record, plan)
@@ -169,7 +124,7 @@ def _same_but_for_nodes(there: Plan, plan: Plan) -> bool:
 
 
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
-    _refuse_half_destroyed(folder, record)
+    refuse_half_destroyed(folder, record)
     there = read(folder.path / "plan.json")
     if there == plan:
         return
@@ -199,15 +154,13 @@ def _differences(there: Plan, wanted: Plan) -> list[str]:
 class _Creation:
     """One run of create, over one lab."""
 
-    def __init__(
-        self, folder: LabFolder, request: Request, machines: Machines, journal: Journal, record: Record
-    ) -> None:
-        self.folder = folder
-        self.plan = request.plan
+    def __init__(self, lab: Lab, request: Request, journal: Journal, record: Record) -> None:
+        self.folder = lab.folder
+        self.plan = lab.plan
         self.request = request
-        self.machines = machines
+        self.machines = lab.machines(record, request.box_vagrant)
         self.record = record
-        self.watch = Watch(folder, request.plan, machines, journal, deadline(record, request.timeout))
+        self.watch = Watch(lab.folder, lab.plan, self.machines, journal, lab.deadline(record))
 
     def run(self) -> None:
         secrets = load_or_make(self.folder)

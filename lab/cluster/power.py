@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.cluster.api import Api
-from lab.cluster.create import OpenMachines, deadline, finished
-from lab.cluster.events import Journal, Listener
+from lab.cluster.events import Journal
 from lab.cluster.expiry import refuse_expired
+from lab.cluster.lab import Lab
 from lab.cluster.ready import Readiness
 from lab.cluster.watch import Watch
 from lab.errors import LabError, MachineError
 from lab.machines.protocol import Machines, NodeState
 from lab.plan import Plan
 from lab.rules import quorum
-from lab.store import Home, LabFolder, Record
+from lab.store import Record
 from lab.waiting import Deadline, at_once
 
 # Seconds for the guests to shut down; one that takes longer hangs, on any host.
@@ -39,39 +40,25 @@ class Power:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """A lab whose machines are to be switched. `nodes` names them, empty for all; `timeout` is seconds."""
-
-    home: Home
-    folder: LabFolder
-    plan: Plan
-    open_machines: OpenMachines
-    nodes: tuple[str, ...] = ()
-    timeout: float | None = None
-    listener: Listener | None = None
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        return self.nodes or tuple(n.name for n in self.plan.nodes)
-
-
-def stop(switch: Switch, *, force: bool = False) -> Power:
+def stop(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> Power:
     """Shut machines down; with `force` cut their power.
+
+    Args:
+        lab: the lab.
+        nodes: the nodes whose machines they are; all when left out.
+        force: do not wait for the guests.
 
     Raises:
         Conflict: another klab works on the lab, or it is half made or half destroyed.
         MachineError: a guest does not shut down in time.
     """
-    began = time.monotonic()
-    with switch.folder.lock():
-        record, machines, journal = _open(switch)
-        _shut_down(switch, record, machines, journal, force=force)
-        return _power(switch, machines, began)
+    with _switched(lab, nodes) as switch:
+        switch.shut_down(force=force)
+        return switch.power()
 
 
-def start(switch: Switch) -> Power:
-    """Start machines and wait until every node that runs is Ready.
+def start(lab: Lab, nodes: Sequence[str] = ()) -> Power:
+    """Start machines and wait until every node that runs is Ready; arguments as for `stop`.
 
     Returns at once after the machines answer ssh where too few control planes run for a quorum.
 
@@ -79,61 +66,75 @@ def start(switch: Switch) -> Power:
         Conflict: as `stop`.
         MachineError, ClusterError, NotReadyInTime: with node, log and hint; at once where certificates have expired.
     """
+    with _switched(lab, nodes) as switch:
+        switch.bring_up()
+        return switch.power()
+
+
+def reboot(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> Power:
+    """Stop machines, all at once, and start them again; arguments and errors as for `stop` and `start`."""
+    with _switched(lab, nodes) as switch:
+        switch.shut_down(force=force)
+        switch.bring_up()
+        return switch.power()
+
+
+@contextmanager
+def _switched(lab: Lab, nodes: Sequence[str]) -> Iterator[_Switch]:
     began = time.monotonic()
-    with switch.folder.lock():
-        record, machines, journal = _open(switch)
-        _bring_up(switch, record, machines, journal)
-        return _power(switch, machines, began)
+    with lab.folder.lock():
+        record = lab.finished()
+        wanted = tuple(nodes) or tuple(n.name for n in lab.plan.nodes)
+        yield _Switch(lab, wanted, record, lab.machines(record), lab.journal(), began)
 
 
-def reboot(switch: Switch, *, force: bool = False) -> Power:
-    """Stop machines, all at once, and start them again; errors as `stop` and `start`."""
-    began = time.monotonic()
-    with switch.folder.lock():
-        record, machines, journal = _open(switch)
-        _shut_down(switch, record, machines, journal, force=force)
-        _bring_up(switch, record, machines, journal)
-        return _power(switch, machines, began)
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """One lab whose machines are being switched, under its lock; `nodes` are theirs."""
 
+    lab: Lab
+    nodes: tuple[str, ...]
+    record: Record
+    machines: Machines
+    journal: Journal
+    began: float
 
-def _open(switch: Switch) -> tuple[Record, Machines, Journal]:
-    record = finished(switch.folder, switch.plan)
-    machines = switch.open_machines(switch.home, switch.folder, switch.plan, record, None)
-    return record, machines, Journal(switch.folder.events, switch.listener)
+    def shut_down(self, *, force: bool) -> None:
+        on = [n for n, s in self.machines.states().items() if n in self.nodes and s.on]
+        for name in on:
+            self.journal.add(name, "shutdown", "begin")
+        if force:
+            self.machines.power_off(on)
+        else:
+            limit = self.lab.timeout or (STOP_ACCELERATED if self.record.accelerated else STOP_EMULATED)
+            late = self.machines.stop(on, Deadline.after(limit))
+            if late:
+                for name in late:
+                    self.journal.add(name, "shutdown", "failed")
+                raise MachineError(
+                    f"{', '.join(late)} did not shut down within {limit:.0f} seconds",
+                    hint=f"klab logs {late[0]} shows its console; klab stop --force {late[0]} cuts its power",
+                )
+        for name in on:
+            self.journal.add(name, "shutdown", "done")
 
+    def bring_up(self) -> None:
+        limit = self.lab.deadline(self.record)
+        off = [n for n, s in self.machines.states().items() if n in self.nodes and s != NodeState.RUNNING]
+        for name in off:
+            self.journal.add(name, "start", "begin")
+        self.machines.start(off)
+        running = _running(self.machines)
+        watch = Watch(self.lab.folder, self.lab.plan, self.machines, self.journal, limit, running)
+        _await_ssh(watch, self.machines, self.journal, off)
+        if self.lab.plan.bootstrap == "full" and not _quorum_lost(self.lab.plan, running):
+            refuse_expired(self.lab.folder, self.lab.plan, self.record, self.machines, running, limit)
+            await_ready(watch, running)
 
-def _shut_down(switch: Switch, record: Record, machines: Machines, journal: Journal, *, force: bool) -> None:
-    on = [n for n, s in machines.states().items() if n in switch.wanted and s.on]
-    for name in on:
-        journal.add(name, "shutdown", "begin")
-    if force:
-        machines.power_off(on)
-    else:
-        limit = switch.timeout or (STOP_ACCELERATED if record.accelerated else STOP_EMULATED)
-        late = machines.stop(on, Deadline.after(limit))
-        if late:
-            for name in late:
-                journal.add(name, "shutdown", "failed")
-            raise MachineError(
-                f"{', '.join(late)} did not shut down within {limit:.0f} seconds",
-                hint=f"klab logs {late[0]} shows its console; klab stop --force {late[0]} cuts its power",
-            )
-    for name in on:
-        journal.add(name, "shutdown", "done")
-
-
-def _bring_up(switch: Switch, record: Record, machines: Machines, journal: Journal) -> None:
-    limit = deadline(record, switch.timeout)
-    off = [n for n, s in machines.states().items() if n in switch.wanted and s != NodeState.RUNNING]
-    for name in off:
-        journal.add(name, "start", "begin")
-    machines.start(off)
-    running = _running(machines)
-    watch = Watch(switch.folder, switch.plan, machines, journal, limit, running)
-    _await_ssh(watch, machines, journal, off)
-    if switch.plan.bootstrap == "full" and not _quorum_lost(switch.plan, running):
-        refuse_expired(switch.folder, switch.plan, record, machines, running, limit)
-        await_ready(watch, running)
+    def power(self) -> Power:
+        running = _running(self.machines)
+        lost = self.lab.plan.bootstrap == "full" and _quorum_lost(self.lab.plan, running)
+        return Power(self.nodes, running, lost, time.monotonic() - self.began)
 
 
 def _await_ssh(watch: Watch, machines: Machines, journal: Journal, nodes: Sequence[str]) -> None:
@@ -178,9 +179,3 @@ def _running(machines: Machines) -> tuple[str, ...]:
 def _quorum_lost(plan: Plan, running: Sequence[str]) -> bool:
     planes = [n.name for n in plan.control_planes]
     return sum(name in running for name in planes) < quorum(len(planes))
-
-
-def _power(switch: Switch, machines: Machines, began: float) -> Power:
-    running = _running(machines)
-    lost = switch.plan.bootstrap == "full" and _quorum_lost(switch.plan, running)
-    return Power(switch.wanted, running, lost, time.monotonic() - began)

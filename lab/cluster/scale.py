@@ -17,9 +17,8 @@ from pathlib import Path
 from lab import process
 from lab.changes import refuse_even, surplus, with_node, without_nodes
 from lab.cluster.api import Api, UnreachableError
-from lab.cluster.create import OpenMachines, deadline, finished
 from lab.cluster.etcd import Etcd
-from lab.cluster.events import Journal, Listener
+from lab.cluster.lab import Lab
 from lab.cluster.power import await_ready
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token, revoke_token
@@ -32,7 +31,7 @@ from lab.planfile import to_json
 from lab.render.cloudinit import render_seed
 from lab.render.node_update import render_update
 from lab.scenario import Role
-from lab.store import Home, LabFolder, write_atomic
+from lab.store import write_atomic
 from lab.waiting import poll
 
 UPDATE_SECONDS = 300.0
@@ -48,18 +47,12 @@ class Change:
 
     `box` is the box file that a new machine is made from, `kubectl` the program that drains.
     `fits` is asked before a machine is made and raises where the host has no room for it.
-    `timeout` is seconds.
     """
 
-    home: Home
-    folder: LabFolder
-    plan: Plan
-    open_machines: OpenMachines
+    lab: Lab
     box: Path | None
     kubectl: str
     fits: Callable[[Plan, Sequence[Node]], None]
-    timeout: float | None = None
-    listener: Listener | None = None
     allow_even: bool = False
 
 
@@ -82,9 +75,9 @@ def scale(change: Change, *, workers: int | None = None, control_planes: int | N
         HostError: the host has no room for the new machines.
         ClusterError: the quorum would be lost; a node does not join.
     """
-    with change.folder.lock():
+    with change.lab.folder.lock():
         run = _Run(change)
-        plan, leaving = change.plan, []
+        plan, leaving = change.lab.plan, []
         wanted: tuple[tuple[Role, int | None], ...] = (("control-plane", control_planes), ("worker", workers))
         for role, count in wanted:
             if count is None:
@@ -96,30 +89,30 @@ def scale(change: Change, *, workers: int | None = None, control_planes: int | N
             while sum(n.role == role for n in plan.nodes) < count:
                 plan = with_node(plan, role)
             leaving += surplus(plan, role, count)
-        run.join(plan, [n.name for n in plan.nodes if change.plan.node(n.name) is None])
+        run.join(plan, [n.name for n in plan.nodes if change.lab.plan.node(n.name) is None])
         run.leave(leaving)
         return run.changed()
 
 
 def add_node(change: Change, role: Role, name: str | None = None) -> Changed:
     """Add one node; errors as in `scale`, and Conflict when it is there already."""
-    with change.folder.lock():
+    with change.lab.folder.lock():
         run = _Run(change)
-        existing = change.plan.node(name) if name else None
+        existing = change.lab.plan.node(name) if name else None
         # Named by the plan, but no part of the cluster: an earlier try that was cut off.
-        plan = change.plan if existing and name not in run.registered() else with_node(change.plan, role, name)
+        plan = change.lab.plan if existing and name not in run.registered() else with_node(change.lab.plan, role, name)
         if role == "control-plane":
             refuse_even(len(plan.control_planes), allow=change.allow_even)
-        run.join(plan, [n.name for n in plan.nodes if change.plan.node(n.name) is None])
+        run.join(plan, [n.name for n in plan.nodes if change.lab.plan.node(n.name) is None])
         return run.changed()
 
 
 def remove_node(change: Change, name: str) -> Changed:
     """Take one node out; errors as in `scale`."""
-    with change.folder.lock():
+    with change.lab.folder.lock():
         run = _Run(change)
-        plan = without_nodes(change.plan, [name])
-        if change.plan.known(name).is_control_plane:
+        plan = without_nodes(change.lab.plan, [name])
+        if change.lab.plan.known(name).is_control_plane:
             refuse_even(len(plan.control_planes), allow=change.allow_even)
         run.leave([name])
         return run.changed()
@@ -127,11 +120,11 @@ def remove_node(change: Change, name: str) -> Changed:
 
 def replace_node(change: Change, name: str) -> Changed:
     """Take one node out, dead or alive, and make it anew under its name and address; errors as in `scale`."""
-    with change.folder.lock():
+    with change.lab.folder.lock():
         run = _Run(change)
-        without_nodes(change.plan, [name])
+        without_nodes(change.lab.plan, [name])
         run.leave([name], for_good=False)
-        run.join(change.plan, [name])
+        run.join(change.lab.plan, [name])
         return run.changed()
 
 
@@ -139,18 +132,20 @@ class _Run:
     """One change of one lab."""
 
     def __init__(self, change: Change) -> None:
-        record = finished(change.folder, change.plan)
-        if change.plan.bootstrap != "full":
+        lab = change.lab
+        record = lab.finished()
+        if lab.plan.bootstrap != "full":
             raise Conflict(
-                f"lab {change.folder.name!r} has no cluster of klab's making that a node could join or leave",
-                hint="its nodes are for the student: bootstrap is " + change.plan.bootstrap,
+                f"lab {lab.folder.name!r} has no cluster of klab's making that a node could join or leave",
+                hint="its nodes are for the student: bootstrap is " + lab.plan.bootstrap,
             )
         self.change = change
-        self.plan = change.plan
+        self.folder = lab.folder
+        self.plan = lab.plan
         self.record = record
-        self.journal = Journal(change.folder.events, change.listener)
-        self.deadline = deadline(record, change.timeout)
-        self.api = Api(change.folder, change.plan)
+        self.journal = lab.journal()
+        self.deadline = lab.deadline(record)
+        self.api = Api(lab.folder, lab.plan)
         self.began = time.monotonic()
         self._joined: list[str] = []
         self._left: list[str] = []
@@ -202,11 +197,11 @@ class _Run:
         # Before it runs: a new load balancer that hears nothing of the others would take the virtual IP.
         self._update_others(names)
         token = fresh_token(self.api)
-        secrets = replace(load_or_make(self.change.folder), token=token)
+        secrets = replace(load_or_make(self.folder), token=token)
         for node in nodes:
             seed = render_seed(self.plan, node, secrets, patient=not self.record.accelerated, joining=True)
-            write_iso(seed, self.change.folder.seeds / f"{node.name}.iso")
-        watch = Watch(self.change.folder, self.plan, machines, self.journal, self.deadline, names)
+            write_iso(seed, self.folder.seeds / f"{node.name}.iso")
+        watch = Watch(self.folder, self.plan, machines, self.journal, self.deadline, names)
         try:
             watch.power_on()
             watch.until(watch.cleaned, "every new node has joined")
@@ -221,7 +216,7 @@ class _Run:
 
     def _take_back_member(self, node: Node) -> None:
         """A join that failed may have announced a member that never came: etcd must not wait for it."""
-        Etcd(self.change.folder, self.plan).remove_member(node.name)
+        Etcd(self.folder, self.plan).remove_member(node.name)
 
     # --- leave ----------------------------------------------------------------------------------
 
@@ -236,7 +231,7 @@ class _Run:
         machines = self._machines()
         left = without_nodes(self.plan, [node.name])
         if node.is_control_plane:
-            Etcd(self.change.folder, self.plan).refuse_loss(node.name)
+            Etcd(self.folder, self.plan).refuse_loss(node.name)
         runs = machines.states()[node.name] == NodeState.RUNNING
         if runs and node.name in there:
             self._drain(node)
@@ -279,7 +274,7 @@ class _Run:
             process.run(
                 [*command, f"--timeout={limit:.0f}s"],
                 timeout=limit + 30,
-                env={"KUBECONFIG": str(self.change.folder.kubeconfig)},
+                env={"KUBECONFIG": str(self.folder.kubeconfig)},
             )
         except ProgramError as error:
             # A pod that will not go (a disruption budget) shall not keep the lab from shrinking.
@@ -306,11 +301,10 @@ class _Run:
                 ) from error
 
     def _machines(self) -> Machines:
-        change = self.change
-        return change.open_machines(change.home, change.folder, self.plan, self.record, change.box)
+        return replace(self.change.lab, plan=self.plan).machines(self.record, self.change.box)
 
     def _keep(self, plan: Plan) -> None:
-        write_atomic(self.change.folder.path / "plan.json", to_json(plan))
+        write_atomic(self.folder.path / "plan.json", to_json(plan))
         self.plan = plan
 
 

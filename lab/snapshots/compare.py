@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lab.cluster.api import Api
+from lab.cluster.lab import Lab
 from lab.errors import Conflict, UsageError
 from lab.snapshots import objects
 from lab.snapshots.objects import Difference, Object, difference
-from lab.snapshots.session import Lab
 from lab.snapshots.shelf import Shelf
 
 NOW = "now"

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from lab.cluster.lab import Lab
 from lab.errors import Conflict, LabError
 from lab.snapshots.freeze import set_clocks
 from lab.snapshots.journal import Attempt
 from lab.snapshots.remove import finish_removal
 from lab.snapshots.restore import go_back, keep_auto
-from lab.snapshots.session import Lab, Session, open_session, uninterrupted
+from lab.snapshots.session import Session, open_session, uninterrupted
 from lab.snapshots.take import take_back
 
 
@@ -40,7 +41,7 @@ def recover(lab: Lab, say: Callable[[str], None] = silent) -> str:
             held.enter_context(lab.folder.lock())
         except Conflict:
             return ""
-        session = open_session(lab)
+        session = open_session(lab, lab.folder.record())
         return finish(session, say) if session.record.phase == "ready" else ""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from lab.cluster.lab import Lab
 from lab.errors import LabError
 from lab.machines.capture_protocol import Part
 from lab.snapshots.check import matched
@@ -19,7 +20,7 @@ from lab.snapshots.freeze import records
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.names import check_name, surplus
-from lab.snapshots.session import Lab, Session, opened
+from lab.snapshots.session import Session, opened
 
 
 def remove(lab: Lab, names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from lab.cluster import certificates
 from lab.cluster.api import Api, UnreachableError
+from lab.cluster.lab import Lab
 from lab.cluster.tokens import fresh_token
 from lab.errors import Conflict, LabError, UsageError
 from lab.machines.protocol import NodeState
@@ -28,7 +29,7 @@ from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest, from_json, to_json
 from lab.snapshots.names import AUTO_KEPT, made_name, surplus_autos
 from lab.snapshots.remove import remove_held
-from lab.snapshots.session import Lab, Power, Session, opened, undoing, undone, uninterrupted
+from lab.snapshots.session import Power, Session, opened, undoing, undone, uninterrupted
 from lab.snapshots.take import drafted, not_ready, sealed
 from lab.snapshots.verify import Verification
 from lab.waiting import Deadline, poll
@@ -339,11 +340,7 @@ class _Restore:
             return False
         if end is not None and not expired({CERTIFICATE: end}, guests=session.guest_time(host), host=host):
             return False
-        certificates.renew_held(
-            certificates.Renewal(
-                lab.home, lab.folder, lab.plan, lab.open_machines, lab.timeout, lab.listener, lab.reach
-            )
-        )
+        certificates.renew_held(lab)
         self.warnings.append("certificates had ended and have been renewed")
         return True
 

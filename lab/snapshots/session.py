@@ -6,14 +6,12 @@ import contextlib
 import secrets
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.cluster.create import OpenMachines, finished
-from lab.cluster.events import Journal, Listener
-from lab.cluster.https import Reach, direct
+from lab.cluster.events import Journal
+from lab.cluster.lab import Lab
 from lab.errors import Conflict, Interrupted, LabError, refusal
 from lab.machines.emulator import dilated_time
 from lab.machines.protocol import Machines, NodeState
@@ -21,27 +19,9 @@ from lab.plan import Plan
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.names import made_id
 from lab.snapshots.shelf import Shelf
-from lab.store import Home, LabFolder, Record
+from lab.store import Record
 
 REFUSED_HINT = "make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots"
-
-
-@dataclass(frozen=True, slots=True)
-class Lab:
-    """The lab that an act is about.
-
-    `timeout` is seconds until it must be Ready. `clock` is the host's, in seconds since 1970; what
-    it says the guests' clocks are set by. `reach` says where a node's port is reached.
-    """
-
-    home: Home
-    folder: LabFolder
-    plan: Plan
-    open_machines: OpenMachines
-    timeout: float | None = None
-    listener: Listener | None = None
-    clock: Callable[[], float] = time.time
-    reach: Reach = direct
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +90,14 @@ def opened(lab: Lab) -> Iterator[Session]:
     from lab.snapshots.recover import finish  # it needs a session itself
 
     with lab.folder.lock():
-        finished(lab.folder, lab.plan)
-        session = open_session(lab)
+        session = open_session(lab, lab.finished())
         finish(session)
         yield session
 
 
-def open_session(lab: Lab) -> Session:
+def open_session(lab: Lab, record: Record) -> Session:
     """A session for who holds the lab's lock."""
-    record = lab.folder.record()
-    return Session(
-        lab,
-        record,
-        lab.open_machines(lab.home, lab.folder, lab.plan, record, None),
-        Journal(lab.folder.events, lab.listener),
-        AttemptJournal(lab.folder),
-        Shelf(lab.folder),
-    )
+    return Session(lab, record, lab.machines(record), lab.journal(), AttemptJournal(lab.folder), Shelf(lab.folder))
 
 
 @contextmanager

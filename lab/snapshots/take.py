@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from lab.cluster.api import Api
+from lab.cluster.lab import Lab
 from lab.cluster.ready import Readiness
 from lab.errors import LabError
 from lab.snapshots import objects
@@ -20,7 +21,7 @@ from lab.snapshots.freeze import Moment, describe, refuse_no_room, resume, save,
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.names import check_name, made_name
-from lab.snapshots.session import Lab, Power, Session, opened, undoing, undone
+from lab.snapshots.session import Power, Session, opened, undoing, undone
 from lab.waiting import Deadline, poll
 
 # What a slow guest does not answer at once is no reason to take its lab for broken.

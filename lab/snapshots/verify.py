@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from lab.cluster.api import Api, UnreachableError
-from lab.cluster.create import deadline
 from lab.cluster.etcd import Etcd, MemberStatus
+from lab.cluster.lab import deadline
 from lab.cluster.ready import Readiness, Requirement
 from lab.cluster.watch import Watch
 from lab.errors import LabError, NotReadyInTime

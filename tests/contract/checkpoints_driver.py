@@ -28,6 +28,7 @@ from lab.checkpoints.create import Request, create_from, plan_of
 from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
 from lab.checkpoints.format import disk_member
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.power import Power
 from lab.errors import LabError
 from lab.machines import enter_host_network, images, open_machines
@@ -39,7 +40,6 @@ from lab.machines.protocol import HostProfile
 from lab.machines.vagrant import Vagrant
 from lab.planfile import from_json, to_json
 from lab.render.vagrantfile import domain_name
-from lab.snapshots import session
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
 from lab.store import Home
@@ -115,9 +115,9 @@ def made(home: Home, name: str, box: Path) -> Lab:
 def from_checkpoint(home: Home, name: str, file: Path) -> create.Made:
     found = open_checkpoint(file)
     profile = HostProfile(accelerated=False, factor=1.0, dilation=DILATION)
-    return create_from(
-        Request(home, found, plan_of(found.checkpoint, name), "libvirt", profile, open_machines, SECONDS)
-    )
+    plan = plan_of(found.checkpoint, name)
+    lab = ClusterLab(home, home.lab(plan.name), plan, open_machines, SECONDS)
+    return create_from(Request(lab, found, "libvirt", profile))
 
 
 def same(lab: Lab, machines: LibvirtMachines, file: Path) -> list[str]:
@@ -184,7 +184,7 @@ def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
             return
     lab = opened(home, name)
     machines = lab.open()
-    desk = session.Lab(home, lab.folder, lab.plan, open_machines)
+    desk = ClusterLab(home, lab.folder, lab.plan, open_machines)
     match word:
         case "note":
             note(machines, about)

@@ -25,6 +25,7 @@ from typing import Any
 from contract.guests import NODES, answers, note, noted, stir, write_on, written
 from contract.labs import make_lab
 
+from lab.cluster.lab import Lab
 from lab.errors import LabError
 from lab.machines import enter_host_network, open_machines
 from lab.machines.capture_book import Book
@@ -34,7 +35,6 @@ from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.recover import recover
 from lab.snapshots.remove import remove
 from lab.snapshots.restore import restore
-from lab.snapshots.session import Lab
 from lab.snapshots.shelf import Shelf
 from lab.snapshots.take import take
 from lab.store import Home

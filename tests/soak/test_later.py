@@ -59,7 +59,7 @@ import json, sys, time
 from lab.cli.opening import find_lab
 from lab.machines import open_machines
 from lab.snapshots.restore import restore
-from lab.snapshots.session import Lab
+from lab.cluster.lab import Lab
 found = find_lab(NAME)
 later = LATER_SECONDS / found.record.dilation
 notes = []

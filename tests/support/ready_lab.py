@@ -14,11 +14,11 @@ from lab.cluster import api
 from lab.cluster.etcd import CLIENT_PORT
 from lab.cluster.events import Event
 from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
 from lab.machines.capture_protocol import PartKind
 from lab.machines.fake import FakeMachines
 from lab.plan import Plan
-from lab.snapshots.session import Lab
 from lab.snapshots.shelf import Shelf
 from lab.store import Home
 from support.fake_lab import READY, lab_on_disk, opener

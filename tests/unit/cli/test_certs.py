@@ -14,7 +14,8 @@ import pytest
 
 from lab.catalog import Catalog
 from lab.cluster import certificates, validity
-from lab.cluster.certificates import Renewal, Renewed
+from lab.cluster.certificates import Renewed
+from lab.cluster.lab import Lab
 from lab.cluster.validity import Entry, Survey
 from lab.errors import ClusterError
 from lab.plan import Plan, decide
@@ -152,15 +153,15 @@ def test_a_students_cluster_is_left_to_the_student(klab: Klab, make_lab: Callabl
 
 
 @pytest.fixture
-def renews(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Renewal]]:
+def renews(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Lab]]:
     """Lets a renewal end so; returns what was asked for."""
 
-    def renews(error: BaseException | None = None, **result: Any) -> list[Renewal]:
-        asked: list[Renewal] = []
+    def renews(error: BaseException | None = None, **result: Any) -> list[Lab]:
+        asked: list[Lab] = []
         until = CLOCK + datetime.timedelta(days=365)
         done = {"nodes": ("cp1", "w1"), "off": (), "left": (), "until": until, "lost_quorum": False, "seconds": 83.0}
 
-        def renew(renewal: Renewal) -> Renewed:
+        def renew(renewal: Lab) -> Renewed:
             asked.append(renewal)
             if error is not None:
                 raise error
@@ -173,7 +174,7 @@ def renews(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Renewal]]:
 
 
 def test_a_renewal_says_where_and_until_when(
-    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Renewal]]
+    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Lab]]
 ) -> None:
     make_lab()
     asked = renews()
@@ -182,9 +183,7 @@ def test_a_renewal_says_where_and_until_when(
     assert (asked[0].plan.name, asked[0].timeout) == ("demo", 1200)
 
 
-def test_what_was_left_out_is_said(
-    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Renewal]]
-) -> None:
+def test_what_was_left_out_is_said(klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Lab]]) -> None:
     make_lab()
     renews(nodes=("cp1",), off=("cp2", "cp3"), left=("cp1: /etc/kubernetes/admin.conf is missing",), lost_quorum=True)
     _, err = klab("certs", "renew")
@@ -198,7 +197,7 @@ def test_what_was_left_out_is_said(
     assert "w1 is off and left out: when it runs, klab certs renew demo again" in klab("certs", "renew")[1]
 
 
-def test_a_renewal_as_json(klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Renewal]]) -> None:
+def test_a_renewal_as_json(klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Lab]]) -> None:
     make_lab()
     renews(off=("w2",))
     assert json.loads(klab("certs", "renew", "--json")[0]) == {
@@ -213,7 +212,7 @@ def test_a_renewal_as_json(klab: Klab, make_lab: Callable[..., Plan], renews: Ca
 
 
 def test_a_renewal_that_fails_or_is_stopped(
-    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Renewal]]
+    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Lab]]
 ) -> None:
     make_lab()
     renews(ClusterError("w1 cannot", details=["exit code 4"], hint="again"))
@@ -225,7 +224,7 @@ def test_a_renewal_that_fails_or_is_stopped(
 
 @pytest.mark.parametrize(("context", "told"), [("klab-demo", True), ('"klab-demo"', True), ("klab-demo2", False)])
 def test_a_kubeconfig_that_the_labs_was_merged_into_is_named(
-    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Renewal]], context: str, told: bool
+    klab: Klab, make_lab: Callable[..., Plan], renews: Callable[..., list[Lab]], context: str, told: bool
 ) -> None:
     make_lab()
     renews()

@@ -19,10 +19,11 @@ from support.lab_servers import LabServers, Server, tls
 
 from lab.cluster import certificates, power
 from lab.cluster import secrets as lab_secrets
-from lab.cluster.certificates import RENEW_SECONDS, Renewal, Renewed, renew
+from lab.cluster.certificates import RENEW_SECONDS, Renewed, renew
 from lab.cluster.events import Event, Journal, read_events
 from lab.cluster.https import Answer, Https, NoAnswer
 from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.secrets import admin_files, ca_hash, etcd_client_files, load_or_make
 from lab.errors import ClusterError, Conflict, MachineError, NotReadyInTime
 from lab.machines.protocol import NodeState
@@ -78,9 +79,9 @@ class Lab:
         for guest in self.guests.values():
             guest.clock = clock
 
-    def renewal(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> Renewal:
+    def renewal(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> ClusterLab:
         machines = opener(base, guests=self.guests, told=self.told, **attributes)
-        return Renewal(self.home, self.folder, self.plan, machines, 600, self.events.append)
+        return ClusterLab(self.home, self.folder, self.plan, machines, 600, self.events.append)
 
     def power_off(self, *names: str) -> None:
         machines = opener()(self.home, self.folder, self.plan, self.folder.record(), None)
@@ -447,7 +448,7 @@ def test_an_api_server_that_never_comes_is_named(
         def passed(self) -> bool:
             return len(https.asked) > 4
 
-    monkeypatch.setattr(certificates, "deadline", lambda *_: Patience())
+    monkeypatch.setattr(ClusterLab, "deadline", lambda *_: Patience())
     with pytest.raises(NotReadyInTime) as caught:
         renew(lab.renewal())
     assert "cp1: not ready (500)" in caught.value.details

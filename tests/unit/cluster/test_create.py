@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 from lab.catalog import Catalog
 from lab.changes import with_node
 from lab.cluster import create as module
+from lab.cluster import lab as lab_module
 from lab.cluster.api import UnreachableError
-from lab.cluster.create import Request, again, as_scaled, create
+from lab.cluster.create import Created, Request, as_scaled
 from lab.cluster.destroy import destroy
-from lab.cluster.events import Event
+from lab.cluster.events import Event, Listener
+from lab.cluster.lab import Lab, OpenMachines, again
 from lab.cluster.watch import PowerOn
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
 from lab.library import load_scenario
@@ -80,7 +82,7 @@ class TimeIsUp:
 @pytest.fixture
 def time_is_up(monkeypatch: pytest.MonkeyPatch) -> TimeIsUp:
     deadline = TimeIsUp()
-    monkeypatch.setattr(module, "Deadline", deadline)
+    monkeypatch.setattr(lab_module, "Deadline", deadline)
     return deadline
 
 
@@ -104,11 +106,22 @@ def opener(**attributes: Any) -> Any:
     return lambda home, folder, plan, record, box: kind(home, folder, plan, record, box)
 
 
-def request_for(text: str, catalog: Catalog, **changes: Any) -> Request:
-    plan = decide(parse_scenario(text, catalog), catalog)
+@dataclass(frozen=True)
+class Wanted:
+    """A scenario's plan, and what is asked for with it."""
+
+    plan: Plan
+    request: Request
+
+
+def request_for(text: str, catalog: Catalog) -> Wanted:
     profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
-    request = Request(plan, text, "fake", profile, "box", None, timeout=20)
-    return replace(request, **changes)
+    return Wanted(decide(parse_scenario(text, catalog), catalog), Request(text, "fake", profile, "box", None))
+
+
+def create(home: Home, wanted: Wanted, machines: OpenMachines, listener: Listener | None = None) -> Created:
+    lab = Lab(home, home.lab(wanted.plan.name), wanted.plan, machines, 20, listener)
+    return module.create(lab, wanted.request)
 
 
 def test_plain_machines_come_up_and_the_seeds_are_gone(home: Home, catalog: Catalog) -> None:
@@ -168,7 +181,7 @@ def test_a_lab_that_was_scaled_is_the_same_lab_as_long_as_its_scenario_is(home: 
     write_atomic(folder.path / "plan.json", to_json(scaled))
     assert as_scaled(folder, request.plan, PLAIN) == scaled
     edited = request_for(PLAIN.replace("workers: 1", "workers: 2"), catalog)
-    assert as_scaled(folder, edited.plan, edited.scenario_text) == edited.plan
+    assert as_scaled(folder, edited.plan, edited.request.scenario_text) == edited.plan
     larger = request_for(PLAIN + "cpus: 3\nmirrors: {docker.io: http://mirror.lan}\n", catalog)
     assert as_scaled(folder, larger.plan, PLAIN) == larger.plan
     for damage in (lambda file: file.write_bytes(b"\xff"), Path.unlink):
@@ -363,7 +376,7 @@ def test_destroy_removes_everything_even_a_half_made_lab(home: Home, catalog: Ca
     with pytest.raises(NotReadyInTime):
         create(home, request, machines)
     folder = home.lab("plain")
-    destroy(home, folder, request.plan, opener(), lambda _line: None)
+    destroy(Lab(home, folder, request.plan, opener()), lambda _line: None)
     assert not folder.path.exists()
     assert home.existing() == []
     assert list(home.labs.iterdir()) == []

@@ -13,7 +13,8 @@ from support.guests import NOW, Guest, GuestMachines, signed
 from lab.cluster import create as create_module
 from lab.cluster import power
 from lab.cluster.create import Created, Request, create
-from lab.cluster.power import Power, Switch, reboot, start, stop
+from lab.cluster.lab import Lab as ClusterLab
+from lab.cluster.power import Power, reboot, start, stop
 from lab.cluster.secrets import load_or_make
 from lab.errors import ClusterError, MachineError
 from lab.machines.protocol import HostProfile, NodeState
@@ -44,19 +45,18 @@ class Lab:
         self.guests = {n.name: Guest(place, self.folder, self.plan, n, self.ends) for n, place in places}
         self.told: list[tuple[str, str]] = []
 
-    def switch(self, *nodes: str, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> Switch:
+    def lab(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> ClusterLab:
         machines = opener(base, guests=self.guests, told=self.told, **attributes)
-        return Switch(self.home, self.folder, self.plan, machines, nodes, timeout=600)
+        return ClusterLab(self.home, self.folder, self.plan, machines, timeout=600)
 
     def off_and_on(self, base: type[GuestMachines] = GuestMachines) -> Power:
-        stop(self.switch())
-        return start(self.switch(base=base))
+        stop(self.lab())
+        return start(self.lab(base))
 
     def create(self) -> Created:
         """`klab create` once more."""
         profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
-        request = Request(self.plan, "", "fake", profile, "box", None, timeout=600)
-        return create(self.home, request, opener(GuestMachines, guests=self.guests, told=self.told))
+        return create(self.lab(), Request("", "fake", profile, "box", None))
 
     def put(self, node: str, file: str, ends: datetime.datetime) -> None:
         pair = signed(self.folder, "ca", "made-by-the-test", ends=ends)
@@ -98,23 +98,23 @@ def test_an_expired_lab_says_so_at_once_and_names_what_helps(old: Lab, cluster: 
 
 
 def test_its_machines_run_then_since_a_renewal_needs_them(old: Lab) -> None:
-    stop(old.switch())
-    switch = old.switch()
+    stop(old.lab())
+    lab = old.lab()
     with pytest.raises(ClusterError):
-        start(switch)
-    machines = switch.open_machines(old.home, old.folder, old.plan, old.folder.record(), None)
+        start(lab)
+    machines = lab.machines(old.folder.record())
     assert set(machines.states().values()) == {NodeState.RUNNING}
 
 
 def test_a_reboot_says_so_too(old: Lab) -> None:
     with pytest.raises(ClusterError, match="have expired"):
-        reboot(old.switch())
+        reboot(old.lab())
 
 
 @pytest.mark.parametrize("off", [False, True])
 def test_a_second_create_says_so_at_once(old: Lab, cluster: FakeCluster, off: bool) -> None:
     if off:
-        stop(old.switch())
+        stop(old.lab())
     with pytest.raises(ClusterError, match="certificates of lab 'demo' have expired") as caught:
         old.create()
     assert "klab certs renew demo" in caught.value.hint
@@ -126,7 +126,7 @@ def test_a_second_create_says_so_at_once(old: Lab, cluster: FakeCluster, off: bo
 @pytest.mark.parametrize("off", [False, True])
 def test_a_second_create_goes_on_where_they_hold(renewed: Lab, cluster: FakeCluster, off: bool) -> None:
     if off:
-        stop(renewed.switch())
+        stop(renewed.lab())
     assert renewed.create().already
     assert {name for name, script in renewed.told if script == TELL} == {"cp1", "w1"}
     assert cluster.asked

@@ -11,7 +11,8 @@ import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
 from lab.cluster import power
-from lab.cluster.power import Switch, reboot, start, stop
+from lab.cluster.lab import Lab as ClusterLab
+from lab.cluster.power import reboot, start, stop
 from lab.errors import Conflict, MachineError
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import NodeState
@@ -31,14 +32,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 class Lab:
     def __init__(self, home: Home, folder: LabFolder, plan: Plan) -> None:
-        self.switch = Switch(home, folder, plan, opener())
+        self.lab = ClusterLab(home, folder, plan, opener())
         self.machines = FakeMachines(home, folder, plan, folder.record(), None)
 
     def names(self, state: NodeState) -> set[str]:
         return {name for name, now in self.machines.states().items() if now == state}
 
-    def of(self, *nodes: str, **attributes: Any) -> Switch:
-        return replace(self.switch, nodes=nodes, open_machines=opener(**attributes))
+    def of(self, **attributes: Any) -> ClusterLab:
+        return replace(self.lab, open_machines=opener(**attributes))
 
 
 @pytest.fixture
@@ -56,32 +57,32 @@ def ha(tmp_path: Path, cluster: FakeCluster) -> Lab:
 
 
 def test_a_lab_stops_and_starts(plain: Lab) -> None:
-    done = stop(plain.switch)
+    done = stop(plain.lab)
     assert plain.names(NodeState.STOPPED) == {"cp1", "w1"}
     assert (done.nodes, done.running) == (("cp1", "w1"), ())
-    done = start(plain.switch)
+    done = start(plain.lab)
     assert plain.names(NodeState.RUNNING) == {"cp1", "w1"}
     assert done.running == ("cp1", "w1")
 
 
 def test_one_node_stops_and_starts(plain: Lab) -> None:
-    assert stop(plain.of("w1")).running == ("cp1",)
-    assert start(plain.of("w1")).running == ("cp1", "w1")
+    assert stop(plain.lab, ["w1"]).running == ("cp1",)
+    assert start(plain.lab, ["w1"]).running == ("cp1", "w1")
 
 
 def test_stopping_twice_and_starting_twice_changes_nothing(plain: Lab) -> None:
-    stop(plain.switch)
-    assert stop(plain.switch).running == ()
-    start(plain.switch)
+    stop(plain.lab)
+    assert stop(plain.lab).running == ()
+    start(plain.lab)
     boots = [plain.machines.ssh(n, ["cat", "/proc/sys/kernel/random/boot_id"], 5).stdout for n in ("cp1", "w1")]
-    start(plain.switch)
+    start(plain.lab)
     assert boots == [plain.machines.ssh(n, ["cat", "/proc/sys/kernel/random/boot_id"], 5).stdout for n in ("cp1", "w1")]
 
 
 def test_a_reboot_is_a_new_boot(plain: Lab) -> None:
     command = ["cat", "/proc/sys/kernel/random/boot_id"]
     before = plain.machines.ssh("w1", command, 5).stdout
-    reboot(plain.of("w1"))
+    reboot(plain.lab, ["w1"])
     assert plain.machines.ssh("w1", command, 5).stdout != before
     assert plain.names(NodeState.RUNNING) == {"cp1", "w1"}
 
@@ -104,16 +105,16 @@ def test_a_guest_that_does_not_shut_down_is_named_with_the_way_out(plain: Lab) -
     ],
 )
 def test_a_lab_that_is_half_there_is_refused_with_what_to_do(plain: Lab, phase: str, said: str, way: str) -> None:
-    plain.switch.folder.update_record(phase=phase)
+    plain.lab.folder.update_record(phase=phase)
     with pytest.raises(Conflict, match=said) as caught:
-        start(plain.switch)
+        start(plain.lab)
     assert way in caught.value.hint
 
 
 def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: FakeCluster) -> None:
-    stop(ha.switch)
+    stop(ha.lab)
     cluster.asked.clear()
-    done = start(ha.switch)
+    done = start(ha.lab)
     assert not done.lost_quorum
     leases = next(i for i, path in enumerate(cluster.asked) if "leases" in path)
     nodes = next(i for i, path in enumerate(cluster.asked) if path == "/api/v1/nodes")
@@ -121,20 +122,20 @@ def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: Fake
 
 
 def test_without_a_quorum_nobody_waits_for_the_cluster(ha: Lab, cluster: FakeCluster) -> None:
-    stop(ha.switch)
+    stop(ha.lab)
     cluster.asked.clear()
-    done = start(ha.of("cp1", "w1"))
+    done = start(ha.lab, ["cp1", "w1"])
     assert done.lost_quorum
     assert cluster.asked == []
-    assert not start(ha.of("cp2")).lost_quorum
+    assert not start(ha.lab, ["cp2"]).lost_quorum
     assert cluster.asked
 
 
 def test_what_is_off_is_not_waited_for(ha: Lab, cluster: FakeCluster) -> None:
-    stop(ha.of("cp3"))
+    stop(ha.lab, ["cp3"])
     cluster.not_ready = {"cp3"}
-    stop(ha.of("w1"))
-    assert start(ha.of("w1")).running == ("cp1", "cp2", "w1")
+    stop(ha.lab, ["w1"])
+    assert start(ha.lab, ["w1"]).running == ("cp1", "cp2", "w1")
 
 
 def test_dns_that_answers_every_second_question_is_waited_for_node_by_node(ha: Lab) -> None:
@@ -150,6 +151,6 @@ def test_dns_that_answers_every_second_question_is_waited_for_node_by_node(ha: L
             lost = asked.count(node) < 1 + (node == "w1")
             return Completed(tuple(command), int(lost), "", "nslookup: timed out" if lost else "")
 
-    stop(ha.of("cp3"), force=True)
-    start(replace(ha.of("cp2"), open_machines=opener(EverySecond)))
+    stop(ha.lab, ["cp3"], force=True)
+    start(replace(ha.lab, open_machines=opener(EverySecond)), ["cp2"])
     assert sorted(asked) == ["cp1", "cp2", "w1", "w1"], "whoever was answered is not asked again"

@@ -11,6 +11,8 @@ import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
 from lab.cluster import power, scale
+from lab.cluster.events import Listener
+from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.scale import Change, add_node, remove_node, replace_node
 from lab.errors import ClusterError, Conflict, HostError, LabError, NotFound, UsageError
 from lab.machines.fake import FakeMachines
@@ -77,17 +79,10 @@ class Lab:
         self.home, self.folder, self.cluster, self.etcd = home, folder, cluster, etcd
         cluster.nodes = [n.name for n in plan.nodes]
 
-    def change(self, **attributes: Any) -> Change:
-        return Change(
-            self.home,
-            self.folder,
-            self.plan,
-            opener(Joining, cluster=self.cluster, **attributes),
-            None,
-            "true",  # in kubectl's place
-            lambda _plan, _nodes: None,
-            timeout=20,
-        )
+    def change(self, kubectl: str = "true", listener: Listener | None = None, **attributes: Any) -> Change:
+        machines = opener(Joining, cluster=self.cluster, **attributes)
+        lab = ClusterLab(self.home, self.folder, self.plan, machines, 20, listener)
+        return Change(lab, None, kubectl, lambda _plan, _nodes: None)
 
     @property
     def plan(self) -> Plan:
@@ -255,16 +250,14 @@ def test_a_lab_that_is_not_ready_is_refused(small: Lab) -> None:
 def test_a_node_that_is_off_leaves_without_being_drained(small: Lab) -> None:
     small.machines.power_off(["w1"])
     events: list[str] = []
-    change = replace(small.change(), listener=lambda e: events.append(e.phase))
+    change = small.change(listener=lambda event: events.append(event.phase))
     assert remove_node(change, "w1").left == ("w1",)
     assert "drain" not in events
 
 
 def test_a_drain_that_fails_is_noted_and_does_not_keep_the_node(small: Lab) -> None:
     notes: list[str] = []
-    change = replace(
-        small.change(), kubectl="false", listener=lambda e: notes.append(e.text) if e.state == "note" else None
-    )
+    change = small.change("false", lambda event: notes.append(event.text) if event.state == "note" else None)
     assert remove_node(change, "w1").left == ("w1",)
     assert notes
 

@@ -13,12 +13,12 @@ import pytest
 from support.fake_lab import lab_on_disk, opener
 
 from lab.cluster.events import Event
+from lab.cluster.lab import Lab
 from lab.errors import MachineError
 from lab.machines.capture_protocol import PartKind
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.snapshots.journal import AttemptJournal
-from lab.snapshots.session import Lab
 from lab.snapshots.shelf import Shelf
 from lab.store import Home
 

@@ -22,9 +22,9 @@ from lab.checkpoints import write as module
 from lab.checkpoints.file import MANIFEST, Writer, open_checkpoint, writing
 from lab.checkpoints.pack import BLOCK
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, Interrupted, LabError, MachineError, NotFound, UsageError
 from lab.machines.protocol import NodeState
-from lab.snapshots.session import Lab
 from lab.snapshots.take import take
 
 from .conftest import Desk

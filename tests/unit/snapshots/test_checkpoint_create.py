@@ -17,9 +17,9 @@ from lab.checkpoints import create as module
 from lab.checkpoints.create import Made, Request, create_from, plan_of, refuse_conflict, room_problems
 from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.write import take_checkpoint
-from lab.cluster.create import finished
 from lab.cluster.destroy import destroy
 from lab.cluster.events import Event
+from lab.cluster.lab import Lab
 from lab.errors import BoxError, ClusterError, Conflict, LabError, MachineError, NotReadyInTime, UsageError
 from lab.machines.capture_protocol import PartKind
 from lab.machines.fake import FakeMachines
@@ -41,13 +41,13 @@ class Student:
     file: CheckpointFile
     events: list[Event] = field(default_factory=list)
 
-    def request(self, name: str | None = None, **changes: Any) -> Request:
+    def lab(self, name: str | None = None, **changes: Any) -> Lab:
         plan = plan_of(self.file.checkpoint, name)
-        made = Request(self.home, self.file, plan, "fake", PROFILE, opener(), 60, self.events.append)
+        made = Lab(self.home, self.home.lab(plan.name), plan, opener(), 60, self.events.append)
         return replace(made, **changes)
 
-    def create(self, name: str | None = None, **changes: Any) -> Made:
-        return create_from(self.request(name, **changes))
+    def create(self, name: str | None = None, *, profile: HostProfile = PROFILE, **changes: Any) -> Made:
+        return create_from(Request(self.lab(name, **changes), self.file, "fake", profile))
 
     def machines(self, folder: LabFolder) -> FakeMachines:
         return FakeMachines(self.home, folder, self.plan(folder), folder.record(), None)
@@ -113,7 +113,7 @@ def test_under_another_name(student: Student) -> None:
     assert plan.networks.cidr == student.file.checkpoint.plan.networks.cidr
     assert "klab-mine" in made.folder.kubeconfig.read_text()
     with pytest.raises(ValueError, match="is not a name"):
-        student.request("Not A Name")
+        student.lab("Not A Name")
 
 
 def test_each_step_is_told(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_a_box_that_is_there_but_damaged_is_put_anew(student: Student) -> None:
 
 def test_it_can_be_destroyed_and_made_again(student: Student) -> None:
     folder = student.create().folder
-    destroy(student.home, folder, student.plan(folder), opener(), lambda _line: None)
+    destroy(student.lab(), lambda _line: None)
     assert not folder.exists
     assert student.disks(student.create().folder) == student.whole
 
@@ -183,7 +183,7 @@ def test_a_box_that_is_another_one_leaves_nothing(student: Student) -> None:
     box = replace(student.file.checkpoint.box, digest="0" * 64)
     told = replace(student.file, checkpoint=replace(student.file.checkpoint, box=box))
     with pytest.raises(BoxError, match="that comes here is damaged"):
-        student.create(file=told)
+        replace(student, file=told).create()
     student.assert_untouched()
 
 
@@ -195,7 +195,7 @@ def test_machines_of_somebody_elses_leave_nothing(student: Student) -> None:
 
 def test_a_name_that_is_taken(desk: Desk, student: Student) -> None:
     with pytest.raises(Conflict, match="exists and is not from this checkpoint") as caught:
-        student.create(home=desk.lab.home)
+        replace(student, home=desk.lab.home).create()
     assert "--name" in caught.value.hint
     student.create("other")
     desk.lab.folder.update_record(phase="destroying")
@@ -205,12 +205,12 @@ def test_a_name_that_is_taken(desk: Desk, student: Student) -> None:
 
 def test_the_same_machines_twice(desk: Desk, student: Student) -> None:
     with pytest.raises(Conflict, match="lab 'demo' has the same machines") as caught:
-        student.create("twin", home=desk.lab.home)
+        replace(student, home=desk.lab.home).create("twin")
     assert "klab destroy demo" in caught.value.hint
     assert not desk.lab.home.lab("twin").path.exists()
     # A lab whose plan cannot be read does not keep others from being made.
     (desk.lab.folder.path / "plan.json").write_text("{")
-    student.create("twin", home=desk.lab.home)
+    replace(student, home=desk.lab.home).create("twin")
 
 
 def test_a_checkpoint_without_its_box(desk: Desk, student: Student, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_kill_is_made_good_by_the_same_command(student: Student, owner: Any, m
     made = student.create()
     assert student.disks(made.folder) == student.whole
     assert made.power.running == ("cp1", "w1")
-    assert finished(made.folder, student.plan(made.folder)).phase == "ready"
+    assert student.lab().finished().phase == "ready"
 
 
 def test_ctrl_c_leaves_a_lab_that_the_same_command_finishes(student: Student) -> None:
@@ -288,14 +288,14 @@ def test_ctrl_c_leaves_a_lab_that_the_same_command_finishes(student: Student) ->
     folder = student.home.lab("demo")
     assert folder.record().phase == "creating"
     with pytest.raises(Conflict, match="half made"):
-        finished(folder, student.plan(folder))
+        student.lab().finished()
     assert student.disks(student.create().folder) == student.whole
 
 
 def test_a_half_made_lab_can_be_destroyed(student: Student) -> None:
     killed_in(FakeMachines, "adopt", student.create)
     folder = student.home.lab("demo")
-    destroy(student.home, folder, student.plan(folder), opener(), lambda _line: None)
+    destroy(student.lab(), lambda _line: None)
     assert not folder.path.exists()
 
 

@@ -15,6 +15,7 @@ from support.lab_servers import token
 from support.ready_lab import ReadyLab
 
 from lab.cluster.api import UnreachableError
+from lab.cluster.lab import Lab
 from lab.cluster.look import TOKENS
 from lab.cluster.tokens import fresh_token
 from lab.errors import ClusterError, MachineError
@@ -25,7 +26,6 @@ from lab.snapshots import restore as module
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, expired
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.restore import restore
-from lab.snapshots.session import Lab
 from lab.snapshots.take import take
 
 DAY = 24 * 3600.0

@@ -1,0 +1,87 @@
+"""The lab that a command works on, whatever it does with it: start, scale, renew, snapshot, destroy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.cluster.events import Journal, Listener
+from lab.cluster.https import Reach, direct
+from lab.errors import Conflict
+from lab.library import shipped_names
+from lab.machines.protocol import Machines
+from lab.plan import Plan, create_command
+from lab.store import Home, LabFolder, Record
+from lab.waiting import Deadline
+
+# Seconds until Ready, by default, where hardware virtualization works and where it does not.
+TIMEOUT_ACCELERATED = 15 * 60.0
+TIMEOUT_EMULATED = 60 * 60.0
+
+OpenMachines = Callable[[Home, LabFolder, Plan, Record, Path | None], Machines]
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The lab that an act is about.
+
+    `timeout` is seconds until it must be Ready. `clock` is the host's, in seconds since 1970; what
+    it says the guests' clocks are set by. `reach` says where a node's port is reached.
+    """
+
+    home: Home
+    folder: LabFolder
+    plan: Plan
+    open_machines: OpenMachines
+    timeout: float | None = None
+    listener: Listener | None = None
+    clock: Callable[[], float] = time.time
+    reach: Reach = direct
+
+    def finished(self) -> Record:
+        """The record of a lab that was made to its end: one whose machines may be switched, changed, renewed.
+
+        Raises:
+            Conflict: it is half made or half destroyed.
+        """
+        record = self.folder.record()
+        refuse_half_destroyed(self.folder, record)
+        if record.phase != "ready":
+            raise Conflict(
+                f"lab {self.folder.name!r} is half made",
+                hint=f"{again(record, self.plan)} goes on with it, klab destroy {self.folder.name} removes it",
+            )
+        return record
+
+    def machines(self, record: Record, box: Path | None = None) -> Machines:
+        """Its machines; new ones are made from a box file, none without."""
+        return self.open_machines(self.home, self.folder, self.plan, record, box)
+
+    def journal(self) -> Journal:
+        """Where its events go."""
+        return Journal(self.folder.events, self.listener)
+
+    def deadline(self, record: Record) -> Deadline:
+        """Until when it may take to become Ready."""
+        return deadline(record, self.timeout)
+
+
+def deadline(record: Record, timeout: float | None) -> Deadline:
+    """Until when a lab may take to become Ready: `timeout` seconds, or what its host is given by default."""
+    return Deadline.after(timeout or (TIMEOUT_ACCELERATED if record.accelerated else TIMEOUT_EMULATED))
+
+
+def again(record: Record, plan: Plan) -> str:
+    """The command that goes on with a lab that is half made; FILE is for the person to know."""
+    if record.checkpoint:
+        return create_command(["--from", "FILE"], record.name)
+    which = plan.scenario if plan.scenario in shipped_names() else "FILE"
+    return create_command([which], plan.name if plan.name != plan.scenario else None, plan.seat)
+
+
+def refuse_half_destroyed(folder: LabFolder, record: Record) -> None:
+    """Make sure that a lab is not about to go; raises Conflict."""
+    if record.phase == "destroying":
+        raise Conflict(f"lab {folder.name!r} is half destroyed", hint=f"klab destroy -y {folder.name} finishes that")
