@@ -36,6 +36,15 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a script on a node printed, and when it was asked and had answered: seconds since 1970."""
+
+    asked: float
+    text: str
+    answered: float
+
+
 @dataclass
 class Lab:
     """klab, pointed at the lab under test."""
@@ -95,6 +104,11 @@ class Lab:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def look(self, *scripts: tuple[str, str]) -> list[Answer]:
+        """Run shell scripts as root, each on its node, one after the other: a tenth of what logins take."""
+        code = LOOK.replace("NAME", repr(self.name)).replace("SCRIPTS", repr(scripts))
+        return [Answer(*json.loads(line)) for line in self.inside(code, seconds=COMMAND_SECONDS).splitlines()]
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -161,6 +175,19 @@ class Lab:
         self.klab("destroy", "-y", self.name, check=False)
         shutil.rmtree(self.home, ignore_errors=True)
 
+
+# What answers klab's own questions quickest, the guest's agent where there is one, answers those of a test.
+LOOK = """
+import json, time
+from lab.cli.opening import find_lab
+found = find_lab(NAME)
+machines = found.lab().machines(found.folder.record())
+for node, script in SCRIPTS:
+    began = time.time()
+    done = machines.run(node, ["sudo", "sh", "-c", script], 600)
+    assert done.returncode == 0, (node, script, done)
+    print(json.dumps([began, done.stdout, time.time()]))
+"""
 
 # What Python code begins with that is to run inside the lab's network.
 ENTER = "from lab.machines import enter_host_network; from lab.store import Home\nenter_host_network(Home.default())\n"

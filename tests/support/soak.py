@@ -185,9 +185,7 @@ class Soak:
         first, second = WORKERS
         earlier = self._count()
         # Each copy before what it is a copy of: what is counted in between must not count.
-        copies = self._read(second, "copy")
-        one = self._read(first, "copy", "own", "acknowledged")
-        two = self._read(second, "own")
+        copies, one, two = self._read((second, "copy"), (first, "copy own acknowledged"), (second, "own"))
         return Tally(
             own={first: one["own"], second: two["own"]},
             copies={first: one["copy"], second: copies["copy"]},
@@ -196,8 +194,9 @@ class Soak:
             later=self._count(),
         )
 
-    def _read(self, worker: str, *files: str) -> dict[str, list[int]]:
-        return _sections(self.lab.on(worker, READ.replace("FILES", " ".join(files))))
+    def _read(self, *wanted: tuple[str, str]) -> list[dict[str, list[int]]]:
+        scripts = [(worker, READ.replace("FILES", files)) for worker, files in wanted]
+        return [_sections(answer.text) for answer in self.lab.look(*scripts)]
 
     def _count(self) -> int:
         return int(self.lab.get("configmap", "counter", "-n", SPACE)["data"]["count"])
@@ -253,8 +252,7 @@ class Soak:
 
     def _mark(self) -> None:
         self.lab.kubectl("create", "configmap", "later", "-n", SPACE)
-        for node in self.lab.nodes:
-            self.lab.on(node, "touch /root/later; sync")
+        self.lab.look(*((node, "touch /root/later; sync") for node in self.lab.nodes))
 
     def restore(self, frozen: Frozen) -> Any:
         """Bring the lab back, and judge everything about it; returns what klab said."""
@@ -281,18 +279,19 @@ class Soak:
 
     def _look_for_what_came_later(self) -> None:
         assert "later" not in self.lab.kubectl("get", "configmaps", "-n", SPACE, "-o", "name")
-        for node in self.lab.nodes:
-            assert self.lab.on(node, "ls /root/later 2> /dev/null || true") == "", node
+        for answer in self.lab.look(*((node, "ls /root/later 2> /dev/null || true") for node in self.lab.nodes)):
+            assert answer.text == ""
 
     def check_clocks(self, ahead: float = 0.0) -> None:
         """Every node's clock is right to a second; `ahead` is by how many seconds the host's is taken to be ahead."""
         record = json.loads((self.lab.folder / "lab.json").read_text())
-        for node in self.lab.nodes:
-            began = time.time()
-            shown = float(self.lab.on(node, "date +%s.%N"))
+        answers = self.lab.look(*((node, "date +%s.%N") for node in self.lab.nodes))
+        for node, answer in zip(self.lab.nodes, answers, strict=True):
             earliest, latest = (
-                dilated_time(moment + ahead, record["epoch"], record["dilation"]) for moment in (began, time.time())
+                dilated_time(moment + ahead, record["epoch"], record["dilation"])
+                for moment in (answer.asked, answer.answered)
             )
+            shown = float(answer.text)
             assert astray(shown, earliest, latest) <= APART_SECONDS, f"{node} shows {shown}, it is {earliest}"
 
 
