@@ -185,7 +185,7 @@ machines = found.lab().machines(found.folder.record())
 for node, script in SCRIPTS:
     began = time.time()
     done = machines.run(node, ["sudo", "sh", "-c", script], 600)
-    assert done.returncode == 0, (node, script, done)
+    assert done.code == 0, (node, script, done)
     print(json.dumps([began, done.stdout, time.time()]))
 """
 
