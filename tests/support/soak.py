@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SPACE = "soak"
 FOLDER = "/var/lib/klab-soak"
+LATER = "/root/later"
 WORKERS = ("w1", "w2")
 START_SECONDS = 40 * 60
 GO_ON_SECONDS = 20 * 60
@@ -171,8 +172,7 @@ class Soak:
         """Take it out of the cluster, and from the disk the snapshots that were not there before."""
         self.lab.kubectl("delete", "namespace", SPACE, "--wait=true", "--timeout=20m")
         self.lab.kubectl("delete", "configmap", WITNESS, "--ignore-not-found")
-        for worker in WORKERS:
-            self.lab.on(worker, f"rm -rf {FOLDER}")
+        self.lab.look(*((node, f"rm -rf {FOLDER} {LATER}") for node in self.lab.nodes))
         self.kept.clear()
         if made := self._snapshots() - self._before:
             self.lab.klab("snapshot", "rm", self.lab.name, *sorted(made))
@@ -252,7 +252,7 @@ class Soak:
 
     def _mark(self) -> None:
         self.lab.kubectl("create", "configmap", "later", "-n", SPACE)
-        self.lab.look(*((node, "touch /root/later; sync") for node in self.lab.nodes))
+        self.lab.look(*((node, f"touch {LATER}; sync") for node in self.lab.nodes))
 
     def restore(self, frozen: Frozen) -> Any:
         """Bring the lab back, and judge everything about it; returns what klab said."""
@@ -279,7 +279,7 @@ class Soak:
 
     def _look_for_what_came_later(self) -> None:
         assert "later" not in self.lab.kubectl("get", "configmaps", "-n", SPACE, "-o", "name")
-        for answer in self.lab.look(*((node, "ls /root/later 2> /dev/null || true") for node in self.lab.nodes)):
+        for answer in self.lab.look(*((node, f"ls {LATER} 2> /dev/null || true") for node in self.lab.nodes)):
             assert answer.text == ""
 
     def check_clocks(self, ahead: float = 0.0) -> None:
