@@ -20,10 +20,13 @@ from lab.render.secrets import Secrets
 
 USER = "vagrant"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
-# Several control planes that shut down together take etcd from one another's API servers, which then
-# wait for it until they are killed: after 90 seconds by default. They keep nothing that could be lost.
+# A node that shuts down kills the containers that do not end by themselves, after 90 seconds by default.
 CONTAINERS_DROP_IN = "/etc/systemd/system/cri-containerd-.scope.d/10-klab.conf"
-CONTAINERS_STOP_SECONDS = 20
+# Several control planes that shut down together take etcd from one another's API servers, which then
+# wait for it until they are killed. They keep nothing that could be lost.
+CONTROL_PLANE_STOP_SECONDS = 20
+# What a pod is given where it is deleted. Many never end by themselves, such as `sleep infinity`.
+WORKER_STOP_SECONDS = 30
 
 
 def render_seed(
@@ -99,8 +102,8 @@ def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool, joining: boo
     if plan.bootstrap == "none":
         return files
     files += _mirrors(plan)
-    if node.is_control_plane:
-        files.append((CONTAINERS_DROP_IN, f"[Scope]\nTimeoutStopSec={CONTAINERS_STOP_SECONDS}\n", "0644"))
+    stop_seconds = CONTROL_PLANE_STOP_SECONDS if node.is_control_plane else WORKER_STOP_SECONDS
+    files.append((CONTAINERS_DROP_IN, f"[Scope]\nTimeoutStopSec={stop_seconds}\n", "0644"))
     if plan.bootstrap == "prepared":
         if plan.kubernetes.cni == "flannel":
             files.append((CNI_FILE, render_cni(), "0644"))
