@@ -157,14 +157,10 @@ class _Restore:
 
     def _tell_back(self, seconds: float) -> None:
         """Say that the lab can be used: what is still to be done for the automatic snapshot takes longer than that."""
-        events = self.session.events
-        for name in self._to_run():
-            if self.verification.full:
-                events.add(name, "ready", "done")
         if self.keep and self._to_run():
             state = "Ready" if self.verification.full else "up"
             text = f"{state} again after {seconds:.0f} s, and free to be used; how it was before is still being written"
-            events.add("", "back", "note", text)
+            self.session.events.add("", "back", "note", text)
 
     def _back(self, switched: Sequence[str]) -> str:
         """Bring the lab back to how it was; returns what became of it, as a clause."""
