@@ -296,8 +296,8 @@ class _Restore:
             if not self.alone:
                 session.shelf.stand_on(self.manifest.id)
             resume(session, self._to_run())
-        with self._timed("clocks"), session.attempts.step(attempt, "clocks"), ThreadPoolExecutor(1) as pool:
-            pool.submit(self.verification.knock)
+        self.verification.knock()
+        with self._timed("clocks"), session.attempts.step(attempt, "clocks"):
             unset = set_clocks(session, self._to_run())
         self.warnings += [f"the clock of {name} could not be set: {why}" for name, why in unset.items()]
 

@@ -8,6 +8,7 @@ seconds of the guests' time, and to wait for that would be most of a restore.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,6 @@ from dataclasses import replace
 
 from lab.cluster.api import Api, UnreachableError
 from lab.cluster.etcd import Etcd, MemberStatus
-from lab.cluster.lab import deadline
 from lab.cluster.ready import Readiness, Requirement
 from lab.cluster.watch import Watch
 from lab.errors import LabError, NotReadyInTime
@@ -44,14 +44,19 @@ class Verification:
         full = session.plan.bootstrap == "full"
         self._full = full and ready and len(self._planes) >= quorum(len(session.plan.control_planes))
         self._api: Api | None = None
+        self._knocking: threading.Thread | None = None
         self._readiness: Readiness | None = None
 
     def knock(self) -> None:
-        """Ask the API server for a first time, whatever it answers: to be connected takes a slow guest a second."""
+        """Begin to ask the API server, whatever it answers: to be connected takes a guest seconds that is slow."""
         if self._full:
+            self._knocking = threading.Thread(target=self._knock, name="knock")
+            self._knocking.start()
+
+    def _knock(self) -> None:
+        with contextlib.suppress(LabError):
             self._api = Api(self._session.lab.folder, self._session.plan)
-            with contextlib.suppress(LabError):
-                self._api.text("/readyz", seconds=KNOCK_SECONDS)
+            self._api.text("/readyz", seconds=KNOCK_SECONDS)
 
     @property
     def full(self) -> bool:
@@ -70,9 +75,12 @@ class Verification:
         if not self._nodes:
             return {}
         lab = self._session.lab
-        watch = self._watch(deadline(self._session.record, lab.timeout))
+        watch = self._watch(lab.deadline(self._session.record))
         if not self._full:
             return together(watch, [Requirement("every machine answers ssh", self._silent, "klab logs NODE")])
+        began = time.monotonic()
+        if self._knocking is not None:
+            self._knocking.join()
         api = self._api or Api(lab.folder, lab.plan)
         readiness = Readiness(lab.plan, api, self._session.machines, nodes=self._nodes)
         first, *others = readiness.requirements()
@@ -84,7 +92,8 @@ class Verification:
                 readiness.leases()
             return missing
 
-        took = together(watch, [replace(first, probe=answers)])
+        together(watch, [replace(first, probe=answers)])
+        took = {first.name: time.monotonic() - began}
         self._readiness = readiness
         etcd = Etcd(lab.folder, lab.plan, nodes=self._planes, reach=lab.reach)
         agreement = Agreement(etcd, self._planes).missing
