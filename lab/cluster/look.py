@@ -35,6 +35,8 @@ TOKENS = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 DAY = 24 * 3600.0
 WORKERS = 32
+# How long one probe may take where machines are emulated: on a busy host an API server there needs more than 5 seconds.
+ASK_SECONDS_EMULATED = 15.0
 
 
 def gather(
@@ -43,7 +45,7 @@ def gather(
     record: Record,
     machines: Machines,
     *,
-    seconds: float = ASK_SECONDS,
+    seconds: float | None = None,
     reach: Reach = direct,
 ) -> ClusterFacts:
     """Take one look.
@@ -53,10 +55,11 @@ def gather(
         plan: the lab's plan.
         record: for the guests' clocks, where no API server tells.
         machines: asked for their states only.
-        seconds: how long one probe may take.
+        seconds: how long one probe may take; by default what its host can do.
         reach: where a node's port is reached from here.
     """
-    return _Look(folder, plan, record, machines, seconds, reach).take()
+    by_default = ASK_SECONDS if record.accelerated else ASK_SECONDS_EMULATED
+    return _Look(folder, plan, record, machines, seconds or by_default, reach).take()
 
 
 class _Look:

@@ -223,6 +223,29 @@ def test_when_the_provider_is_silent_the_rest_is_seen(
     assert not facts.ready
 
 
+@pytest.mark.parametrize(("accelerated", "seconds"), [(True, 5.0), (False, 15.0)])
+def test_an_emulated_lab_is_given_more_time_to_answer(
+    folder: LabFolder,
+    plan: Plan,
+    servers: LabServers,
+    neighbours: object,
+    monkeypatch: pytest.MonkeyPatch,
+    accelerated: bool,
+    seconds: float,
+) -> None:
+    given: set[float] = set()
+
+    class Noting(https.Https):
+        def __init__(self, files: Any, reach: Any, allowed: float) -> None:
+            given.add(allowed)
+            super().__init__(files, reach, allowed)
+
+    monkeypatch.setattr(look, "Https", Noting)
+    machines: Any = Machines(plan)
+    gather(folder, plan, replace(RECORD, accelerated=accelerated), machines, reach=servers.reach)
+    assert given == {seconds}
+
+
 @pytest.mark.parametrize("bootstrap", ["prepared", "none"])
 def test_without_a_cluster_of_klabs_there_are_only_machines(
     folder: LabFolder, plan: Plan, servers: LabServers, bootstrap: Any
