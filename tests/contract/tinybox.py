@@ -17,7 +17,7 @@ from pathlib import Path
 
 PACKAGES = ("busybox-static", "dropbear-bin", "libtomcrypt1", "libtommath1")
 MODULES = ("virtio_blk", "virtio_net", "virtio_rng", "ahci", "sr_mod", "isofs", "button", "evdev")
-VERSION = 3
+VERSION = 4
 
 INIT = """#!/bin/sh
 export PATH=/bin:/sbin
@@ -71,8 +71,8 @@ poweroff -f
 """
 GRUB = """set timeout=0
 serial --unit=0 --speed=115200
-linux /vmlinuz console=ttyS0 net.ifnames=0 mitigations=off no_timer_check random.trust_cpu=on panic=-1
-initrd /initrd
+linux16 /vmlinuz console=ttyS0 net.ifnames=0 mitigations=off no_timer_check random.trust_cpu=on panic=-1
+initrd16 /initrd
 boot
 """
 
