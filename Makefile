@@ -14,7 +14,7 @@ QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/un
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-ha soak bench golden docs lock clean
+.PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-life test-ha soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,7 +43,7 @@ fix: ## Repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: install ## Every test: unit, contract, integration, end to end
+test: install ## Unit, contract, integration and end to end with a real cluster
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/contract
@@ -61,6 +61,10 @@ test-integration: ## The wheel, and what other programs say of the files klab re
 
 test-e2e: ## A real lab; builds the box if there is none
 	$(PYTEST) tests/e2e
+
+test-life: install ## What befalls a lab: broken nodes, lost power, growth, expired certificates; an hour when emulated
+	tools/as-root $(KLAB) box build
+	$(PYTEST) -v $(SLOWEST) tests/life
 
 test-ha: install ## Three control planes: power loss, quorum, reboot, replacement; over an hour when emulated
 	tools/as-root $(KLAB) box build

@@ -12,35 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.facts import facts
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
-
-FACTS = r"""
-set -u
-echo "hostname=$(hostname)"
-echo "swap=$(tail -n +2 /proc/swaps | wc -l)"
-echo "forward=$(cat /proc/sys/net/ipv4/ip_forward)"
-echo "bridge=$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)"
-echo "br_netfilter=$(grep -c '^br_netfilter ' /proc/modules)"
-echo "cpus=$(nproc)"
-echo "memory=$(awk '/MemTotal/{print int($2/1024)}' /proc/meminfo)"
-echo "disk=$(df --output=size -BG / | tail -n 1 | tr -dc 0-9)"
-echo "uuid=$(cat /sys/class/dmi/id/product_uuid)"
-echo "machine_id=$(cat /etc/machine-id)"
-echo "macs=$(cat /sys/class/net/eth0/address /sys/class/net/eth1/address | tr '\n' ' ')"
-echo "address=$(ip -4 -o addr show eth1 | awk '{print $4}')"
-echo "kubelet_restarts=$(systemctl show -p NRestarts --value kubelet)"
-echo "kubelet_enabled=$(systemctl is-enabled kubelet)"
-echo "kubelet=$(kubelet --version)"
-echo "containerd=$(containerd --version)"
-echo "hostkey=$(cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub)"
-"""
-
-
-def facts(lab: Lab, node: str) -> dict[str, str]:
-    lines = lab.on(node, FACTS).splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 @pytest.fixture(scope="module")
@@ -228,18 +203,3 @@ def test_timeline_shows_every_node(lab: Lab) -> None:
     svg = lab.home / "timeline.svg"
     lab.klab("timeline", "--svg", str(svg))
     assert "<svg" in svg.read_text()
-
-
-def test_a_reboot_changes_nothing(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
-    boot = "cat /proc/sys/kernel/random/boot_id"
-    before = lab.on("w1", boot)
-    lab.on("w1", "systemctl reboot", check=False)
-    deadline = time.monotonic() + 600
-    after = before
-    while time.monotonic() < deadline and after in {"", before}:
-        time.sleep(5)
-        after = lab.on("w1", boot, check=False)
-    assert after not in {"", before}
-    now = facts(lab, "w1")
-    for key in ("hostname", "hostkey", "address", "macs", "uuid", "machine_id", "swap", "forward", "bridge"):
-        assert now[key] == by_node["w1"][key], key

@@ -1,12 +1,30 @@
-"""A lab lives on: it shrinks and grows, and survives the loss of all its power."""
+"""A lab lives on: a node restarts, nodes go and come, all lose their power."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
+
+from support.facts import facts
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
+
+
+def test_a_reboot_changes_nothing(lab: Lab) -> None:
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    first, before = facts(lab, "w1"), lab.on("w1", boot)
+    lab.on("w1", "systemctl reboot", check=False)
+    deadline = time.monotonic() + 600
+    after = before
+    while time.monotonic() < deadline and after in {"", before}:
+        time.sleep(5)
+        after = lab.on("w1", boot, check=False)
+    assert after not in {"", before}
+    now = facts(lab, "w1")
+    for key in ("hostname", "hostkey", "address", "macs", "uuid", "machine_id", "swap", "forward", "bridge"):
+        assert now[key] == first[key], key
 
 
 def test_a_lab_shrinks_and_grows(lab: Lab) -> None:

@@ -129,15 +129,21 @@ class Lab:
         began = time.monotonic()
         with subprocess.Popen(argv, env=self.env, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
-            for line in child.stdout:
-                data = json.loads(line)
-                if "event" in data:
-                    event = data["event"]
-                    words = (event["node"] or "lab", event["phase"], event["state"], event["text"])
-                    say(f"{time.monotonic() - began:6.0f}s {' '.join(words)}")
-                else:
-                    self.created = data
-            return child.wait(CREATE_SECONDS)
+            try:
+                for line in child.stdout:
+                    data = json.loads(line)
+                    if "event" in data:
+                        event = data["event"]
+                        words = (event["node"] or "lab", event["phase"], event["state"], event["text"])
+                        say(f"{time.monotonic() - began:6.0f}s {' '.join(words)}")
+                    else:
+                        self.created = data
+                return child.wait(CREATE_SECONDS)
+            except KeyboardInterrupt:
+                # It may have reached this process alone; the lab can be destroyed when klab has let go of it.
+                child.send_signal(signal.SIGINT)
+                child.wait(120)
+                raise
 
     def create_cut_off(self, sign: signal.Signals, after: float) -> subprocess.CompletedProcess[str]:
         """`klab create`, sent a signal after some seconds."""

@@ -1,4 +1,4 @@
-"""Stop, start and reboot over the shipped fake. Real machines: tests/contract, tests/e2e."""
+"""Stop, start and reboot over the shipped fake. Real machines: tests/contract, tests/life."""
 
 from __future__ import annotations
 

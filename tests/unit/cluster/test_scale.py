@@ -1,4 +1,4 @@
-"""Grow and shrink over the shipped fake. Real clusters: tests/e2e."""
+"""Grow and shrink over the shipped fake. Real clusters: tests/life."""
 
 from __future__ import annotations
 
