@@ -1,4 +1,4 @@
-"""Last of all `klab destroy`."""
+"""Last of all `klab destroy`, of a lab at work that has snapshots."""
 
 from __future__ import annotations
 

@@ -54,6 +54,8 @@ class Lab:
     name: str
     before: HostView
     created: dict[str, Any] | None = None
+    # It was there before the tests, and stays.
+    stays: bool = False
 
     @property
     def env(self) -> dict[str, str]:
@@ -215,7 +217,7 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
 
 def adopt(home: Path, scenario: str, name: str) -> Lab:
     """A lab that was created before, in a KLAB_HOME that is there: before it, no process worked for that home."""
-    return Lab(home, scenario, name, replace(look_at_host(home), processes=()))
+    return Lab(home, scenario, name, replace(look_at_host(home), processes=()), stays=True)
 
 
 def shared(
