@@ -62,7 +62,7 @@ test-integration: ## The wheel, and what other programs say of the files klab re
 test-e2e: ## A real lab; builds the box if there is none
 	$(PYTEST) tests/e2e
 
-test-life: install ## What befalls a lab: broken nodes, lost power, growth, expired certificates; an hour when emulated
+test-life: install ## What befalls a lab: broken nodes, lost power, growth, expired certificates; long when emulated
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/life
 

@@ -69,6 +69,7 @@ POWER_OFF = """#!/bin/sh
 sync
 poweroff -f
 """
+# linux16, as in lab/boxes/disk.py, which says why.
 GRUB = """set timeout=0
 serial --unit=0 --speed=115200
 linux16 /vmlinuz console=ttyS0 net.ifnames=0 mitigations=off no_timer_check random.trust_cpu=on panic=-1

@@ -90,7 +90,8 @@ def test_a_control_plane_that_shuts_down_does_not_wait_long_for_its_containers(l
 # What was written since the box was built: a file's time of change, which no program can set, is later than the box's
 # own. etcd holds the token as a Secret, and control planes their CA: that is Kubernetes, not the seed.
 SEARCH = r"""
-find / \( -path /proc -o -path /sys -o -path /dev -o -name etcd -o -name containerd -o -name docker-registry \) -prune \
+find / -type d \( -path /proc -o -path /sys -o -path /dev \
+  -o -name etcd -o -name containerd -o -name docker-registry \) -prune \
   -o -type f -cnewer /etc/.updated -print0 | xargs -0 grep -lsF -e TOKEN -e KEY || true
 """
 

@@ -133,19 +133,22 @@ class Lab:
             assert child.stdout is not None
             try:
                 for line in child.stdout:
-                    data = json.loads(line)
-                    if "event" in data:
-                        event = data["event"]
-                        words = (event["node"] or "lab", event["phase"], event["state"], event["text"])
-                        say(f"{time.monotonic() - began:6.0f}s {' '.join(words)}")
-                    else:
-                        self.created = data
+                    self._pass_on(json.loads(line), time.monotonic() - began)
                 return child.wait(CREATE_SECONDS)
             except KeyboardInterrupt:
                 # It may have reached this process alone; the lab can be destroyed when klab has let go of it.
                 child.send_signal(signal.SIGINT)
                 child.wait(120)
                 raise
+
+    def _pass_on(self, data: dict[str, Any], seconds: float) -> None:
+        """A line of `klab create --json`: an event is told, the result is kept."""
+        if "event" in data:
+            event = data["event"]
+            words = (event["node"] or "lab", event["phase"], event["state"], event["text"])
+            say(f"{seconds:6.0f}s {' '.join(words)}")
+        else:
+            self.created = data
 
     def create_cut_off(self, sign: signal.Signals, after: float) -> subprocess.CompletedProcess[str]:
         """`klab create`, sent a signal after some seconds."""

@@ -169,7 +169,12 @@ class Soak:
         return missing + [f"{worker} has a copy" for worker, numbers in tally.copies.items() if not numbers]
 
     def end(self) -> None:
-        """Take it out of the cluster, and from the disk the snapshots that were not there before."""
+        """Take it out of a lab that stays, and from the disk the snapshots that were not there before.
+
+        A lab that does not stay is destroyed next, with all that it has.
+        """
+        if not self.lab.stays:
+            return
         self.lab.kubectl("delete", "namespace", SPACE, "--wait=true", "--timeout=20m")
         self.lab.kubectl("delete", "configmap", WITNESS, "--ignore-not-found")
         self.lab.look(*((node, f"rm -rf {FOLDER} {LATER}") for node in self.lab.nodes))
