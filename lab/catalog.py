@@ -100,10 +100,22 @@ def load_catalog(root: Path | None = None) -> Catalog:
     recipes = []
     for file in files:
         try:
-            recipes.append(parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8"))))
+            recipes.append(parse_recipe(read_recipe(file)))
         except (OSError, yaml.YAMLError, ValueError) as error:
             raise BoxError(f"the recipe {file.parent.name} cannot be read", details=[f"{file}: {error}"]) from error
     return merge(recipes)
+
+
+def read_recipe(file: Path) -> Any:
+    """What a recipe's file holds, through libyaml where PyYAML has it, which is eight times as quick.
+
+    Raises:
+        OSError: it cannot be read.
+        yaml.YAMLError: it is not YAML.
+        ValueError: it is not UTF-8.
+    """
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    return yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
 
 
 def parse_recipe(data: Any) -> Catalog:

@@ -15,7 +15,7 @@ import yaml
 
 from lab import resources
 from lab.boxes.cache import digest_tree
-from lab.catalog import KubernetesVersion, parse_recipe
+from lab.catalog import KubernetesVersion, parse_recipe, read_recipe
 from lab.errors import BoxError, NotFound
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
@@ -115,7 +115,7 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
         known = ", ".join(sorted(p.parent.name for p in folder.parent.glob("*/recipe.yaml")))
         raise NotFound(f"there is no box called {name!r}", hint=f"known are: {known}")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = read_recipe(file)
         versions = parse_recipe(data).kubernetes
         if kubernetes not in versions:
             raise NotFound(f"the box {name} has no Kubernetes {kubernetes}", hint=f"known are: {', '.join(versions)}")
