@@ -88,9 +88,11 @@ def probe_host(home: Home, cpus: int = 0) -> HostProfile:
 def pace(cpus: int, cores: int) -> float:
     """The rate of guests' clocks without hardware virtualization, for so many virtual CPUs on so many cores.
 
-    What counts is how long a guest waits for its turn: the more guests, the slower their clocks.
+    The more virtual CPUs, the more work a cluster does in the same time of its guests, and the smaller the share
+    of the cores that each of them gets: so the rate falls with the square of the share.
     """
-    return round(DILATION * min(1.0, CPUS_PER_CORE * cores / max(cpus, 1)), 2)
+    share = min(1.0, CPUS_PER_CORE * cores / max(cpus, 1))
+    return round(DILATION * share**2, 2)
 
 
 def why_not_accelerated(home: Home) -> str:
