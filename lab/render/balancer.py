@@ -4,7 +4,7 @@ HAProxy listens on a port of its own on every load-balancing node, because a lis
 the VIP's 6443 would meet the local API server. keepalived's check lowers the weight
 instead of declaring a fault: before the first `kubeadm init` HAProxy has no healthy
 server, and a VIP that nobody holds would never let it come up.
-Sources: kubernetes.io kubeadm HA considerations; keepalived.conf(5); HAProxy manual.
+Sources: kubernetes.io kubeadm HA considerations; keepalived.conf(5); HAProxy manual and its Lua reference.
 """
 
 from __future__ import annotations
@@ -13,11 +13,39 @@ from lab.plan import API_PORT, LoadBalancer, Node, Plan
 from lab.render.flannel import LAB_INTERFACE
 
 HAPROXY_FILE = "/etc/haproxy/haproxy.cfg"
+CLOSE_SESSIONS_FILE = "/etc/haproxy/close-sessions.lua"
 KEEPALIVED_FILE = "/etc/keepalived/keepalived.conf"
 FIRST_PRIORITY = 150
 PRIORITY_STEP = 10
 # Above (nodes - 1) * PRIORITY_STEP for seven nodes: a failed check always loses the VIP to a healthy node.
 CHECK_WEIGHT = -70
+# Decision 0003 says why HAProxy's own way is not taken.
+CLOSE_SESSIONS = """\
+-- An API server that has lost its etcd keeps its connections, and each request in them waits until its time is up:
+-- close the sessions of a server that is down. Not in the very moment in which it is marked down, as
+-- `on-marked-down shutdown-sessions` would: a connection that is being made to it then would never be led elsewhere.
+core.register_task(function()
+    local was_down = {}
+    while true do
+        core.sleep(1)
+        for name, server in pairs(core.backends["kube-apiservers"].servers) do
+            local down = server:get_stats()["status"]:sub(1, 4) == "DOWN"
+            if down and was_down[name] then
+                server:shut_sess()
+            end
+            was_down[name] = down
+        end
+    end
+end)
+"""
+
+
+def render_load_balancer(plan: Plan, balancer: LoadBalancer, node: Node) -> dict[str, dict[str, str]]:
+    """The files of one load-balancing node: path to content, by the service that reads them."""
+    return {
+        "haproxy": {CLOSE_SESSIONS_FILE: CLOSE_SESSIONS, HAPROXY_FILE: render_haproxy(plan, balancer)},
+        "keepalived": {KEEPALIVED_FILE: render_keepalived(plan, balancer, node)},
+    }
 
 
 def render_haproxy(plan: Plan, balancer: LoadBalancer) -> str:
@@ -27,6 +55,7 @@ def render_haproxy(plan: Plan, balancer: LoadBalancer) -> str:
 global
     log stdout format raw local0
     maxconn 4000
+    lua-load {CLOSE_SESSIONS_FILE}
 
 defaults
     mode tcp
@@ -57,9 +86,6 @@ backend kube-apiservers
     option httpchk GET /readyz
     http-check expect status 200
     default-server check check-ssl verify none inter 3s fastinter 1s fall 3 rise 2
-    # An API server that has lost its etcd keeps its connections, and each request in them waits until its time is up.
-    # Not from a client's failed connection (observe): that one would be shut down too, instead of led elsewhere.
-    default-server on-marked-down shutdown-sessions
 {servers}
 """
 

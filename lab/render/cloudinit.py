@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lab.plan import Node, Plan
-from lab.render.balancer import HAPROXY_FILE, KEEPALIVED_FILE, render_haproxy, render_keepalived
+from lab.render.balancer import render_load_balancer
 from lab.render.flannel import CNI_FILE, render_cni, render_manifest
 from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
@@ -123,10 +123,8 @@ def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool, joining: boo
         files += [(f"{PATCHES_FOLDER}/{name}", text, "0600") for name, text in patches.items()]
     files += [(f"/etc/klab/pki/{name}", text, "0600") for name, text in secrets.control_plane_files.items()]
     if plan.load_balancer is not None and node.name in plan.load_balancer.nodes:
-        files += [
-            (HAPROXY_FILE, render_haproxy(plan, plan.load_balancer), "0644"),
-            (KEEPALIVED_FILE, render_keepalived(plan, plan.load_balancer, node), "0644"),
-        ]
+        services = render_load_balancer(plan, plan.load_balancer, node)
+        files += [(path, text, "0644") for made in services.values() for path, text in made.items()]
     return files
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.plan import Node, Plan
-from lab.render.balancer import HAPROXY_FILE, KEEPALIVED_FILE, render_haproxy, render_keepalived
+from lab.render.balancer import render_load_balancer
 from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
 
 # Ends each file in the script; no file that klab renders has such a line.
@@ -26,14 +26,9 @@ def render_update(plan: Plan, node: Node) -> str:
     parts.append(_put(CHRONY_FILE, render_chrony(plan, node), "systemctl restart chrony"))
     balancer = plan.load_balancer
     if balancer is not None and node.name in balancer.nodes:
-        parts.append(_put(HAPROXY_FILE, render_haproxy(plan, balancer), "systemctl -q try-reload-or-restart haproxy"))
-        parts.append(
-            _put(
-                KEEPALIVED_FILE,
-                render_keepalived(plan, balancer, node),
-                "systemctl -q try-reload-or-restart keepalived",
-            )
-        )
+        for service, files in render_load_balancer(plan, balancer, node).items():
+            again = f"systemctl -q try-reload-or-restart {service}"
+            parts += [_put(path, content, again) for path, content in files.items()]
         parts.append("systemctl -q enable --now haproxy keepalived\n")
     elif balancer is not None:
         parts.append("systemctl -q disable --now haproxy keepalived\n")

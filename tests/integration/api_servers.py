@@ -24,6 +24,7 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from support.lab_servers import Server
 
@@ -31,11 +32,11 @@ from lab import process
 from lab.plan import API_PORT
 from lab.waiting import Deadline, poll
 
-# At once, so that clients meet what has gone before HAProxy's own checks do.
-BURST = 12
-# As many as it takes for HAProxy to count three failed checks meanwhile.
 CONNECTIONS = 35
-PAUSE_SECONDS = 0.2
+# From the moment on in which the server goes, side by side: some meet it before HAProxy's checks do, some are just
+# being made to it when it is given up, three failed checks later, and the last are made well after that.
+EVERY_SECONDS = 0.05
+FOR_SECONDS = 12.0
 # Above each time-out of HAProxy's that may lie between, below the hour that it leaves to idle clients.
 SECONDS = 30.0
 
@@ -82,6 +83,16 @@ def ask(port: int) -> str:
         return request(connection)
 
 
+def ask_all_the_time(port: int) -> list[str]:
+    """Who answered each of many connections, in the order in which they were begun."""
+    with ThreadPoolExecutor(max_workers=64) as pool:
+        asked = []
+        for _ in range(round(FOR_SECONDS / EVERY_SECONDS)):
+            asked.append(pool.submit(ask, port))
+            time.sleep(EVERY_SECONDS)
+        return [each.result() for each in asked]
+
+
 def connected(port: int, address: str) -> http.client.HTTPSConnection | None:
     """A connection that leads to that API server; None where a new one leads elsewhere."""
     connection = connect(port)
@@ -110,10 +121,7 @@ def main(configuration: str, certificate: str, port: int, way: str, addresses: l
         held = poll(lambda: connected(port, addresses[0]), within(), every=0.1)
         assert held is not None
         kept = go(servers[0], addresses[0], way)
-        after = [ask(port) for _ in range(BURST)]
-        for _ in range(CONNECTIONS):
-            after.append(ask(port))
-            time.sleep(PAUSE_SECONDS)
+        after = ask_all_the_time(port)
         cut = poll(lambda: request(held) != addresses[0], within(), every=0.1)
         for each in kept:
             each.close()
