@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -99,6 +99,7 @@ class Record:
     guests' clocks run (1.0 on hardware virtualization), `epoch` the host's time in
     seconds since 1970 from which dilated clocks are counted. `checkpoint` is the digest of the
     checkpoint that the lab was made from, empty where it was made from its scenario.
+    What lab.json holds beyond that, as another version of klab may have written it, is passed over.
     """
 
     id: str
@@ -111,8 +112,10 @@ class Record:
     accelerated: bool = True
     dilation: float = 1.0
     epoch: float = 0.0
-    owned: dict[str, list[str]] = field(default_factory=dict)
     checkpoint: str = ""
+
+
+_RECORD_FIELDS = {each.name for each in fields(Record)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,8 @@ class LabFolder:
         """
         file = self.path / "lab.json"
         try:
-            return Record(**json.loads(file.read_text()))
+            found = json.loads(file.read_text())
+            return Record(**{key: found[key] for key in found if key in _RECORD_FIELDS})
         except FileNotFoundError:
             raise NotFound(f"lab {self.name!r} is gone", hint="klab list shows which labs there are") from None
         except (OSError, ValueError, TypeError) as error:

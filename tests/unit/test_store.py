@@ -11,7 +11,7 @@ import pytest
 
 from lab import store
 from lab.errors import Conflict, LabError, NotFound
-from lab.store import Home, LabFolder
+from lab.store import Home, LabFolder, Record
 
 
 @pytest.fixture
@@ -61,3 +61,12 @@ def test_a_damaged_record_is_not_said_to_be_mended_by_what_fails_on_it(folder: L
         folder.record()
     assert "put that file back" in caught.value.hint
     assert "klab destroy" not in caught.value.hint
+
+
+def test_a_record_by_another_version_of_klab_is_read(folder: LabFolder) -> None:
+    folder.path.mkdir(parents=True)
+    record = Record(id="1", name="demo", provider="libvirt", box="b", seat=0, phase="ready", created=1.0)
+    folder.write_record(record)
+    file = folder.path / "lab.json"
+    file.write_text(file.read_text().replace("{", '{"of a later day": {},', 1))
+    assert folder.record() == record
