@@ -115,9 +115,6 @@ class Record:
     checkpoint: str = ""
 
 
-_RECORD_FIELDS = {each.name for each in fields(Record)}
-
-
 @dataclass(frozen=True, slots=True)
 class LabFolder:
     """One lab on disk.
@@ -184,7 +181,7 @@ class LabFolder:
         file = self.path / "lab.json"
         try:
             found = json.loads(file.read_text())
-            return Record(**{key: found[key] for key in found if key in _RECORD_FIELDS})
+            return Record(**{field.name: found[field.name] for field in fields(Record) if field.name in found})
         except FileNotFoundError:
             raise NotFound(f"lab {self.name!r} is gone", hint="klab list shows which labs there are") from None
         except (OSError, ValueError, TypeError) as error:

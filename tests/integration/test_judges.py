@@ -127,7 +127,7 @@ def test_haproxy_and_keepalived_accept_theirs(planes: int, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("way", ["refusing", "unready", "silent"])
 def test_haproxy_leads_past_an_api_server_that_goes(way: str, secrets: Secrets, tmp_path: Path) -> None:
-    """Of connections one after another none waits in vain, and none stays with the one that has gone."""
+    """Of connections side by side none waits in vain, and none stays with the one that has gone."""
     plan = plan_of(PLANES.format(planes=3))
     assert plan.load_balancer is not None
     haproxy, certificate = write_haproxy(plan, tmp_path), tmp_path / "certificate.pem"
