@@ -18,6 +18,7 @@ from lab.plan import Node, Plan
 from lab.waiting import at_once
 
 SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
+ETCD_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd"  # the label is kubeadm's
 DNS_NAME = "kubernetes.default.svc.cluster.local"
 # Several short questions and a long one: one that went to a CoreDNS pod that is gone is never
 # answered, and busybox would wait five of the guests' seconds for it.
@@ -162,17 +163,12 @@ class Readiness:
         ]
 
     def etcd(self) -> list[str]:
-        missing = []
-        for node in self._control_planes:
-            path = f"/api/v1/namespaces/kube-system/pods/etcd-{node.name}"
-            try:
-                pod = self._api.get(path)
-            except UnreachableError as error:
-                missing.append(f"etcd on {node.name}: {error.message}")
-                continue
-            if _condition(pod, "Ready").get("status") != "True":
-                missing.append(f"etcd on {node.name} is not ready")
-        return missing
+        ready = {
+            pod["metadata"]["name"]
+            for pod in self._api.get(ETCD_PODS)["items"]
+            if _condition(pod, "Ready").get("status") == "True"
+        }
+        return [f"etcd on {n.name} is not ready" for n in self._control_planes if f"etcd-{n.name}" not in ready]
 
     def dns(self) -> list[str]:
         """Each node until it has had an answer once.

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from lab.cluster.api import Api, UnreachableError
@@ -21,7 +21,7 @@ from lab.cluster.watch import Watch
 from lab.errors import LabError, NotReadyInTime
 from lab.rules import quorum
 from lab.snapshots.session import Session
-from lab.waiting import Deadline
+from lab.waiting import Deadline, at_once
 
 SSH_SECONDS = 60.0
 KNOCK_SECONDS = 5.0
@@ -147,6 +147,8 @@ class Verification:
 def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, float]:
     """Wait for all of these at once: a lab that is back has nothing that only begins when another is there.
 
+    Each is asked again as soon as it has answered: none waits for the slowest of the others.
+
     Returns:
         By name after how many seconds each held.
 
@@ -154,38 +156,44 @@ def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, flo
         MachineError, ClusterError, NotReadyInTime: as `Watch.until`; with the hint of the first that is missing.
     """
     began = time.monotonic()
-    pending = list(requirements)
-    missing = {each.name: ["not asked yet"] for each in pending}
+    missing = {each.name: ["not asked yet"] for each in requirements}
     took: dict[str, float] = {}
+    over = threading.Event()
 
-    def ask(requirement: Requirement) -> float:
-        try:
-            missing[requirement.name] = requirement.probe()
-        except UnreachableError as error:
-            missing[requirement.name] = [error.message]
-        return time.monotonic() - began
+    def ask(requirement: Requirement) -> None:
+        while not over.is_set():
+            try:
+                missing[requirement.name] = requirement.probe()
+            except UnreachableError as error:
+                missing[requirement.name] = [error.message]
+            if not missing[requirement.name]:
+                took[requirement.name] = time.monotonic() - began
+                watch.journal.add("", requirement.name, "done")
+                return
+            over.wait(POLL_SECONDS)
 
-    def holds() -> bool:
-        with ThreadPoolExecutor(max_workers=len(pending)) as pool:
-            for each, seconds in zip(tuple(pending), pool.map(ask, tuple(pending)), strict=True):
-                if not missing[each.name]:
-                    pending.remove(each)
-                    took[each.name] = seconds
-                    watch.journal.add("", each.name, "done")
-        return not pending
+    def hold() -> bool:
+        ended, asking = wait(asked, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
+        for each in ended:
+            each.result()
+        return not asking
 
-    for each in pending:
+    for each in requirements:
         watch.journal.add("", each.name, "begin")
-    try:
-        watch.until(
-            holds,
-            "the lab is verified",
-            every=POLL_SECONDS,
-            missing=lambda: [f"{each.name}: {line}" for each in pending for line in missing[each.name]],
-        )
-    except NotReadyInTime as error:
-        error.hint = pending[0].hint
-        raise
+    with ThreadPoolExecutor(max_workers=len(requirements)) as pool:
+        asked = [pool.submit(ask, each) for each in requirements]
+        try:
+            watch.until(
+                hold,
+                "the lab is verified",
+                every=0,
+                missing=lambda: [f"{name}: {line}" for name, lines in missing.items() for line in lines],
+            )
+        except NotReadyInTime as error:
+            error.hint = next(each.hint for each in requirements if missing[each.name])
+            raise
+        finally:
+            over.set()
     return {each.name: took[each.name] for each in requirements}
 
 
@@ -223,10 +231,14 @@ class Agreement:
         return [name for name, status in found.items() if status.revision < (self._wanted or 0)]
 
     def _ask(self, nodes: Sequence[str], found: dict[str, MemberStatus]) -> list[str]:
-        missing = []
-        for name in nodes:
+        """Ask these members side by side: to be connected takes a guest seconds that is slow."""
+
+        def ask(name: str) -> MemberStatus | str:
             try:
-                found[name] = self._etcd.status(name)
+                return self._etcd.status(name)
             except LabError as error:
-                missing.append(f"etcd on {name}: {error.message}")
-        return missing
+                return f"etcd on {name}: {error.message}"
+
+        said = at_once(ask, nodes)
+        found |= {name: status for name, status in said.items() if isinstance(status, MemberStatus)}
+        return [why for why in said.values() if isinstance(why, str)]

@@ -15,18 +15,19 @@ from lab.cluster.etcd import CLIENT_PORT
 from lab.cluster.events import Event
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
+from lab.cluster.ready import ETCD_PODS
 from lab.cluster.secrets import load_or_make
 from lab.machines.capture_protocol import PartKind
 from lab.machines.fake import FakeMachines
 from lab.plan import Plan
 from lab.snapshots.shelf import Shelf
 from lab.store import Home
-from support.fake_lab import READY, lab_on_disk, opener
+from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines
 from support.lab_servers import Answers, LabServers, Server, pod
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-CONTROL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+CONTROL = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 class ReadyLab:
@@ -84,17 +85,15 @@ class ReadyLab:
 
     def _answers(self) -> Answers:
         first = self.plan.nodes[0].name
+        members = [pod(f"etcd-{n.name}", "kube-system", n.name) for n in self.plan.control_planes]
         pods = [pod(f"{part}-{n.name}", "kube-system", n.name) for n in self.plan.control_planes for part in CONTROL]
-        pods += [pod(name, "kube-system", first) for name in ("coredns-1", "kube-proxy-1", "kube-flannel-1")]
+        pods += members + [pod(name, "kube-system", first) for name in ("coredns-1", "kube-proxy-1", "kube-flannel-1")]
         return {
             "/version": (200, {}),
             "/api/v1/pods": (200, {"items": pods}),
             LEASES: (200, self._leases),
             **{f"/api/v1/nodes/{n.name}/proxy/healthz": (200, "ok") for n in self.plan.nodes},
-            **{
-                f"/api/v1/namespaces/kube-system/pods/etcd-{n.name}": (200, {"status": READY})
-                for n in self.plan.control_planes
-            },
+            ETCD_PODS.partition("?")[0]: (200, {"items": members}),
             **objects(self.plan),
         }
 

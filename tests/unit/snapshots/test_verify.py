@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lab_servers import node
+from support.lab_servers import node, pod
 from support.ready_lab import ReadyLab
 
 from lab.cluster.api import UnreachableError
 from lab.cluster.etcd import Etcd
-from lab.cluster.ready import Readiness, dns_question
+from lab.cluster.ready import ETCD_PODS, Readiness, dns_question
 from lab.errors import NotReadyInTime
 from lab.machines.protocol import NodeState
 from lab.snapshots.restore import restore
@@ -101,6 +102,11 @@ def break_kubelet(ready: ReadyLab) -> None:
     ready.servers.answer("/api/v1/nodes/w1/proxy/healthz", 502, {"message": "dial tcp: connection refused"})
 
 
+def break_etcd_pod(ready: ReadyLab) -> None:
+    pods = [pod(f"etcd-{n.name}", "kube-system", n.name) for n in ready.plan.control_planes if n.name != "cp3"]
+    ready.servers.answer(ETCD_PODS.partition("?")[0], 200, {"items": pods})
+
+
 def break_member(ready: ReadyLab) -> None:
     ready.etcd("cp2").answers["/health"] = (503, '{"health":"false","reason":"RAFT NO LEADER"}')
 
@@ -116,6 +122,7 @@ def break_agreement(ready: ReadyLab) -> None:
         (break_endpoint, "the API server answers", "500"),
         (break_node, "every node is Ready", "w1: container runtime is down"),
         (break_kubelet, "every kubelet answers", "w1: "),
+        (break_etcd_pod, "every etcd member is healthy", "etcd on cp3 is not ready"),
         (break_member, "etcd's members agree", "etcd on cp2 is not healthy"),
         (break_agreement, "etcd's members agree", "etcd on cp3 follows 4d"),
     ],
@@ -141,6 +148,29 @@ def test_dns_that_does_not_answer(ready: ReadyLab) -> None:
     assert "w1: kubernetes.default" in said
 
 
+def test_whoever_answers_slowly_keeps_nobody_else_waiting(ready: ReadyLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(ready.lab, "first")
+    asked_again = threading.Event()
+    looks: list[str] = []
+    slow: list[bool] = []
+
+    def hesitant(_readiness: Readiness) -> list[str]:
+        looks.append("look")
+        if len(looks) == 1:
+            return ["kube-system/coredns-1: Pending"]
+        asked_again.set()
+        return []
+
+    def patient(_readiness: Readiness) -> list[str]:
+        slow.append(asked_again.wait(30))
+        return []
+
+    monkeypatch.setattr(Readiness, "system_pods", hesitant)
+    monkeypatch.setattr(Readiness, "kubelets", patient)
+    assert restore(ready.lab, "first", keep=False).verification.full
+    assert slow == [True]
+
+
 # --- etcd -------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +193,14 @@ def at_revision(ready: ReadyLab, name: str, *revisions: int) -> None:
 
 
 def test_members_that_have_every_write_agree(ready: ReadyLab) -> None:
+    assert agreement(ready).missing() == []
+
+
+def test_members_are_asked_side_by_side(ready: ReadyLab) -> None:
+    all_asked = threading.Barrier(3, timeout=30)
+    for name in ("cp1", "cp2", "cp3"):
+        status = ready.etcd(name).answers[STATUS][1]
+        ready.etcd(name).answers[STATUS] = (200, lambda status=status: all_asked.wait() >= 0 and status)
     assert agreement(ready).missing() == []
 
 
