@@ -51,6 +51,7 @@ class Readiness:
         self._machines = machines
         # As last seen: by node, "" when Ready, else why not.
         self.conditions: dict[str, str] = {}
+        self._system_pods: list[dict[str, Any]] = []
         self._first_leases: dict[str, str] | None = None
         self._resolving: set[str] = set()
 
@@ -63,8 +64,9 @@ class Readiness:
 
         Args:
             remembered: the API server may believe what it was told before the machines went off.
-                Then each node's lease must be renewed before whatever else is asked. Otherwise the
-                answer of its kubelet proves as much, and at once: a lease is renewed every ten seconds.
+                Then each node's lease must be renewed before whatever else is asked, and its kubelet
+                is asked which pods run. Otherwise the answer of its kubelet proves as much as a
+                lease, and at once: a lease is renewed every ten seconds.
         """
         ask_pods = "klab kubectl -- get pods -A -o wide"
         cni = self._plan.kubernetes.cni != "none"
@@ -74,7 +76,7 @@ class Readiness:
         nodes = Requirement(
             "every node is Ready" if cni else "every node is registered", self.nodes, "klab kubectl -- describe nodes"
         )
-        pods = Requirement("system pods are ready", self.system_pods, ask_pods)
+        pods = Requirement("system pods are ready", self.running_pods if remembered else self.system_pods, ask_pods)
         kubelets = Requirement(
             "every kubelet answers", self.kubelets, "klab ssh NODE -- sudo journalctl -u kubelet -n 50"
         )
@@ -128,7 +130,36 @@ class Readiness:
         counting = [p for p in pods if p.get("spec", {}).get("nodeName") not in off]
         missing = [_pod_state(p) for p in counting if _condition(p, "Ready").get("status") != "True"]
         missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
+        self._system_pods = counting
         return missing
+
+    def running_pods(self) -> list[str]:
+        """As `system_pods`, and each runs by the word of its kubelet.
+
+        A kubelet that has just started tells the API server of its pods one after the other, and of one that
+        does not come up again only that it waits.
+        """
+        missing = self.system_pods()
+        if missing:
+            return missing
+        running = at_once(self._running_on, [n.name for n in self._nodes], most=8)
+        for pod in self._system_pods:
+            name, node = _pod_name(pod), pod["spec"]["nodeName"]
+            containers = {c["name"] for c in pod["spec"]["containers"]}
+            found = running.get(node)
+            if found is not None and not (name in found and containers <= found[name]):
+                missing.append(f"{name} on {node}: was ready before, does not run yet")
+        return missing
+
+    def _running_on(self, node: str) -> dict[str, set[str]] | None:
+        """By pod the names of its containers that run; None where a kubelet is set not to tell."""
+        try:
+            items = self._api.get(f"/api/v1/nodes/{node}/proxy/runningpods/", seconds=30)["items"]
+        except UnreachableError as error:
+            if 400 <= error.status < 500:
+                return None
+            raise
+        return {_pod_name(pod): {c["name"] for c in pod["spec"]["containers"]} for pod in items or []}
 
     def _expected(self) -> Iterable[str]:
         for node in self._control_planes:
@@ -205,8 +236,12 @@ def _condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((c for c in conditions if c["type"] == kind), {})
 
 
+def _pod_name(pod: dict[str, Any]) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+
+
 def _pod_state(pod: dict[str, Any]) -> str:
-    metadata, status = pod["metadata"], pod.get("status", {})
+    status = pod.get("status", {})
     reasons = []
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         waiting = container.get("state", {}).get("waiting")
@@ -214,4 +249,4 @@ def _pod_state(pod: dict[str, Any]) -> str:
             reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()[:160])
     why = "; ".join(reasons) or status.get("phase", "unknown")
     where = pod.get("spec", {}).get("nodeName", "no node")
-    return f"{metadata['namespace']}/{metadata['name']} on {where}: {why}"
+    return f"{_pod_name(pod)} on {where}: {why}"

@@ -53,7 +53,8 @@ def lab_on_disk(
 class FakeCluster:
     """Stands in for `lab.cluster.api.Api`: a healthy cluster of `nodes`, but for those in `not_ready`.
 
-    Remembers the paths it was asked for. Each look at the leases finds them renewed.
+    Remembers the paths it was asked for. Each look at the leases finds them renewed. `asleep` are pods that
+    are remembered as ready and do not run yet: each look at them wakes one. `silent` kubelets do not tell what runs.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,8 @@ class FakeCluster:
         self.asked: list[str] = []
         self.applied: list[dict[str, Any]] = []
         self.deleted: list[str] = []
+        self.asleep: list[str] = []
+        self.silent: set[str] = set()
         self.unreachable = False
         self._counter = itertools.count()
 
@@ -76,17 +79,24 @@ class FakeCluster:
         if "leases" in path:
             renewed = str(next(self._counter))
             return {"items": [{"metadata": {"name": n}, "spec": {"renewTime": renewed}} for n in self.nodes]}
-        if "/pods/" in path:
-            return {"status": READY}
+        if path.endswith("/proxy/runningpods/"):
+            return {"items": self._running(path.split("/")[4])}
+        return {"items": self._pods()}
+
+    def _pods(self) -> list[dict[str, Any]]:
         parts = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
         pods = [self._pod(f"{part}-{n}", n) for n in self.nodes for part in parts]
         # All of DNS stands on the first node, as kubeadm leaves it.
-        return {
-            "items": [
-                *pods,
-                *(self._pod(name, self.nodes[0]) for name in ("coredns-1", "kube-proxy-1", "kube-flannel-1")),
-            ]
-        }
+        return [*pods, *(self._pod(name, self.nodes[0]) for name in ("coredns-1", "kube-proxy-1", "kube-flannel-1"))]
+
+    def _running(self, node: str) -> list[dict[str, Any]]:
+        if node in self.silent:
+            raise UnreachableError("Debug endpoints are disabled.", status=405)
+        mine = [pod for pod in self._pods() if pod["spec"]["nodeName"] == node]
+        found = [pod for pod in mine if pod["metadata"]["name"] not in self.asleep]
+        if len(found) < len(mine):
+            self.asleep.pop()
+        return found
 
     def apply(self, manifest: dict[str, Any], **_: object) -> None:
         self._note(f"apply {manifest['kind']}")
@@ -111,4 +121,5 @@ class FakeCluster:
 
     @staticmethod
     def _pod(name: str, node: str) -> dict[str, Any]:
-        return {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {"nodeName": node}, "status": READY}
+        spec = {"nodeName": node, "containers": [{"name": "main"}]}
+        return {"metadata": {"name": name, "namespace": "kube-system"}, "spec": spec, "status": READY}

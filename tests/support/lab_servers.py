@@ -241,7 +241,7 @@ def pod(name: str, namespace: str, node: str, *, ready: bool = True, **status: A
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     return {
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"nodeName": node},
+        "spec": {"nodeName": node, "containers": [{"name": "main"}]},
         "status": {"phase": "Running", "conditions": conditions, **status},
     }
 

@@ -13,7 +13,7 @@ from support.fake_lab import FakeCluster, lab_on_disk, opener
 from lab.cluster import power
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.power import reboot, start, stop
-from lab.errors import Conflict, MachineError
+from lab.errors import Conflict, MachineError, NotReadyInTime
 from lab.machines.fake import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.plan import Plan
@@ -119,6 +119,33 @@ def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: Fake
     leases = next(i for i, path in enumerate(cluster.asked) if "leases" in path)
     nodes = next(i for i, path in enumerate(cluster.asked) if path == "/api/v1/nodes")
     assert leases < nodes
+
+
+def asked_what_runs(cluster: FakeCluster, node: str) -> int:
+    return cluster.asked.count(f"/api/v1/nodes/{node}/proxy/runningpods/")
+
+
+def test_a_start_waits_until_the_kubelets_run_what_is_remembered_as_ready(ha: Lab, cluster: FakeCluster) -> None:
+    stop(ha.lab, force=True)
+    cluster.asleep = ["coredns-1", "etcd-cp1"]
+    start(ha.lab)
+    assert cluster.asleep == []
+    assert asked_what_runs(cluster, "cp1") == 3
+
+
+def test_a_pod_that_never_runs_again_is_named(ha: Lab, cluster: FakeCluster) -> None:
+    stop(ha.lab, force=True)
+    cluster.asleep = ["coredns-1"] * 1000
+    with pytest.raises(NotReadyInTime) as caught:
+        start(replace(ha.lab, timeout=0.5))
+    assert "kube-system/coredns-1 on cp1: was ready before, does not run yet" in "\n".join(caught.value.details)
+
+
+def test_a_kubelet_that_does_not_tell_what_runs_is_not_waited_for(ha: Lab, cluster: FakeCluster) -> None:
+    stop(ha.lab, force=True)
+    cluster.silent = {"cp1"}
+    start(ha.lab)
+    assert asked_what_runs(cluster, "cp1") == 1
 
 
 def test_without_a_quorum_nobody_waits_for_the_cluster(ha: Lab, cluster: FakeCluster) -> None:
