@@ -16,6 +16,7 @@ from lab.errors import HostError
 
 PROC = Path("/proc")
 # <sched.h>; os.setns and its constants exist from Python 3.12 on only.
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 
@@ -68,7 +69,7 @@ def command(pid: int) -> str:
 def walk_in(pid: int) -> None:
     """Put the calling process into another's network and mount namespace; the working directory stays.
 
-    The kernel refuses a process that has threads already.
+    Of the calling process only this thread and those it starts afterwards are there.
 
     Raises:
         HostError: the process is gone, or klab may not.
@@ -82,8 +83,11 @@ def walk_in(pid: int) -> None:
                 handle = os.open(PROC / str(pid) / "ns" / kind, os.O_RDONLY | os.O_CLOEXEC)
                 stack.callback(os.close, handle)
                 opened.append((handle, flag))
+            # The kernel moves no thread whose root and working directory others share (setns(2)), and one that
+            # has been joined may share them for some milliseconds more.
+            _call("unshare", CLONE_FS)
             for handle, flag in opened:
-                _setns(handle, flag)
+                _call("setns", handle, flag)
         os.chdir(here)
     except OSError as error:
         raise HostError(
@@ -93,8 +97,8 @@ def walk_in(pid: int) -> None:
         ) from error
 
 
-def _setns(handle: int, flag: int) -> None:
+def _call(name: str, *arguments: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(handle, flag) != 0:
+    if getattr(libc, name)(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

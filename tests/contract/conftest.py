@@ -13,10 +13,10 @@ from contract import tinybox
 from contract.labs import Lab, make_lab
 
 from lab.machines import enter_host_network, realm
+from lab.machines.namespaces import CLONE_FS
 from lab.machines.realm import Realm
 from lab.store import Home
 
-CLONE_FS = 0x00000200  # <sched.h>; os.unshare exists from Python 3.12 on only
 NEEDED = ("libvirtd", "vagrant", "qemu-system-x86_64", "grub-mkrescue", "xorriso", "bsdtar", "apt-get")
 
 
@@ -74,13 +74,13 @@ class _returning:  # noqa: N801  (read as a sentence)
 
     def __enter__(self) -> None:
         self.here = Path.cwd()
-        # A worker of pytest-xdist has a thread of its own beside this one. The kernel moves no thread to another
-        # mount namespace whose root and working directory others share (setns(2)); from now on this one's are its own.
-        assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_FS) == 0, os.strerror(ctypes.get_errno())
         self.handles = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")]
 
     def __exit__(self, *_exception: object) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
+        # The kernel moves no thread to another mount namespace whose root and working directory others share
+        # (setns(2)), as threads do that klab has started meanwhile; from now on this one's are its own.
+        assert libc.unshare(CLONE_FS) == 0, os.strerror(ctypes.get_errno())
         for handle in self.handles:
             assert libc.setns(handle, 0) == 0, os.strerror(ctypes.get_errno())
             os.close(handle)

@@ -1,0 +1,30 @@
+"""Walking into another process' namespaces, as the kernel allows it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+CODE = """
+import os, sys, threading
+from lab.machines.namespaces import walk_in
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+walk_in(int(sys.argv[1]))
+print(*(os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("net", "mnt")), os.getcwd())
+"""
+
+
+def test_another_thread_is_no_hindrance(tmp_path: Path) -> None:
+    """As one that has been joined and has not quite ended: setns(2) alone then says `Invalid argument`."""
+    words = ["unshare", "--net", "--mount", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; exec sleep 60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            wanted = [other.stdout.readline().strip() for _ in range(2)]
+            code = [sys.executable, "-c", CODE, str(other.pid)]
+            done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
+        finally:
+            other.kill()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*wanted, str(tmp_path)]
