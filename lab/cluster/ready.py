@@ -51,7 +51,6 @@ class Readiness:
         self._machines = machines
         # As last seen: by node, "" when Ready, else why not.
         self.conditions: dict[str, str] = {}
-        self._system_pods: list[dict[str, Any]] = []
         self._first_leases: dict[str, str] | None = None
         self._resolving: set[str] = set()
 
@@ -124,14 +123,17 @@ class Readiness:
         return found
 
     def system_pods(self) -> list[str]:
+        return self._look_at_pods()[1]
+
+    def _look_at_pods(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The system pods that count, and what is missing of them, one line each."""
         off = {n.name for n in self._plan.nodes} - {n.name for n in self._nodes}
         pods = [p for p in self._api.get("/api/v1/pods")["items"] if p["metadata"]["namespace"] in SYSTEM_NAMESPACES]
         names = [p["metadata"]["name"] for p in pods]
         counting = [p for p in pods if p.get("spec", {}).get("nodeName") not in off]
         missing = [_pod_state(p) for p in counting if _condition(p, "Ready").get("status") != "True"]
         missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
-        self._system_pods = counting
-        return missing
+        return counting, missing
 
     def running_pods(self) -> list[str]:
         """As `system_pods`, and each runs by the word of its kubelet.
@@ -139,11 +141,11 @@ class Readiness:
         A kubelet that has just started tells the API server of its pods one after the other, and of one that
         does not come up again only that it waits.
         """
-        missing = self.system_pods()
+        pods, missing = self._look_at_pods()
         if missing:
             return missing
         running = at_once(self._running_on, [n.name for n in self._nodes], most=8)
-        for pod in self._system_pods:
+        for pod in pods:
             name, node = _pod_name(pod), pod["spec"]["nodeName"]
             containers = {c["name"] for c in pod["spec"]["containers"]}
             found = running.get(node)

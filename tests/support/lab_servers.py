@@ -161,10 +161,10 @@ class LabServers:
         self.doors.pop((address, port)).close()
 
     def answer(self, path: str, status: int, body: Any) -> None:
-        """What every API server answers, the endpoint included."""
+        """What every API server answers, the endpoint included, whatever the path's query."""
         for (_, port), server in self.doors.items():
             if port not in {CLIENT_PORT, KUBELET_PORT}:
-                server.answers[path] = (status, body)
+                server.answers[path.partition("?")[0]] = (status, body)
 
     def set_clock(self, now: float) -> None:
         """What the guests' clocks show from now on, in seconds since 1970."""

@@ -93,7 +93,7 @@ class ReadyLab:
             "/api/v1/pods": (200, {"items": pods}),
             LEASES: (200, self._leases),
             **{f"/api/v1/nodes/{n.name}/proxy/healthz": (200, "ok") for n in self.plan.nodes},
-            ETCD_PODS.partition("?")[0]: (200, {"items": members}),
+            ETCD_PODS: (200, {"items": members}),
             **objects(self.plan),
         }
 

@@ -104,7 +104,7 @@ def break_kubelet(ready: ReadyLab) -> None:
 
 def break_etcd_pod(ready: ReadyLab) -> None:
     pods = [pod(f"etcd-{n.name}", "kube-system", n.name) for n in ready.plan.control_planes if n.name != "cp3"]
-    ready.servers.answer(ETCD_PODS.partition("?")[0], 200, {"items": pods})
+    ready.servers.answer(ETCD_PODS, 200, {"items": pods})
 
 
 def break_member(ready: ReadyLab) -> None:
