@@ -1,7 +1,7 @@
 """Programs from source: Go modules through the machine's module proxy, and C files.
 
-Go's checksum database vouches for the modules: what is built is what everybody else gets
-under that version, wherever it was downloaded from.
+Go's checksum database vouches for the modules, whatever this machine's Go settings say: what is built is what
+everybody else gets under that version, wherever it was downloaded from.
 """
 
 from __future__ import annotations
@@ -18,8 +18,21 @@ from lab.errors import BoxError, HostError, LabError
 
 TIMEOUT = 7200.0
 _STAGING = re.compile(r"^\s*(k8s\.io/[a-z0-9-]+) => \./staging/", re.MULTILINE)
-# The host's own settings must not change what comes out; its proxy and checksum database stay.
-_ENV = {"GOFLAGS": "-mod=mod -buildvcs=false", "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"}
+# The host's own settings must not change what comes out, nor excuse a module from the checksum database; its proxy
+# stays. "none" matches no module; an empty value would let those of `go env -w` through.
+_ENV = {
+    "GOFLAGS": "-mod=mod -buildvcs=false",
+    "CGO_ENABLED": "0",
+    "GOOS": "linux",
+    "GOARCH": "amd64",
+    "GOWORK": "off",
+    "GONOSUMDB": "none",
+    "GOPRIVATE": "none",
+    "GONOPROXY": "none",
+    "GOINSECURE": "none",
+}
+# Names of Go's checksum database whose key the go command itself holds (go help module-auth).
+_DATABASES = ("sum.golang.org", "sum.golang.google.cn")
 
 
 def need_go() -> None:
@@ -86,11 +99,24 @@ def build(program: Program, folder: Path, target: Path, *, choice: str, log: Pat
         ) from error
 
 
+def checksum_database(configured: str) -> str:
+    """The GOSUMDB to build with, given this machine's: one whose key the go command holds, at whatever address.
+
+    >>> checksum_database("sum.golang.org https://sums.example.org")
+    'sum.golang.org https://sums.example.org'
+    >>> checksum_database("off")
+    'sum.golang.org'
+    """
+    words = configured.split()
+    return " ".join(words) if words and words[0] in _DATABASES else _DATABASES[0]
+
+
 class _Go:
     """The go command with klab's settings; `cwd` is the module it works in."""
 
     def __init__(self, choice: str, log: Path) -> None:
-        self._env = {**_ENV, "GOTOOLCHAIN": choice}
+        configured = process.run(["go", "env", "GOSUMDB"], timeout=60, cwd=Path("/")).stdout
+        self._env = {**_ENV, "GOTOOLCHAIN": choice, "GOSUMDB": checksum_database(configured)}
         self._log = log
 
     def run(self, cwd: Path, *argv: str) -> str:

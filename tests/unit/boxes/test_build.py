@@ -151,3 +151,15 @@ def test_mounts_end_with_the_script_even_when_it_fails(tmp_path: Path) -> None:
         chroot.run_in(tmp_path, "true", timeout=30)
     assert Path("/proc/self/mounts").read_text() == before
     assert list((tmp_path / "dev").iterdir()) == []
+
+
+def test_this_machines_settings_excuse_no_module_from_the_checksum_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"GOSUMDB": "off", "GONOSUMDB": "*", "GOPRIVATE": "*", "GOINSECURE": "*", "GONOPROXY": "*"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    go = gomodules._Go("local", tmp_path / "log")
+    seen = go.run(tmp_path, "env", *settings).split("\n")[: len(settings)]
+    assert seen == ["sum.golang.org", "none", "none", "none", "none"]
+    assert gomodules.checksum_database("sum.golang.google.cn") == "sum.golang.google.cn"
