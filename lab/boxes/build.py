@@ -155,7 +155,8 @@ class _Build:
             BoxError: it is damaged.
         """
         for box in store.list_boxes(self.home):
-            if box.inputs == self.inputs and box.name == self.recipe.box_name:
+            # One that came with a checkpoint may say anything of what it was built from.
+            if not box.origin and box.inputs == self.inputs and box.name == self.recipe.box_name:
                 store.check_box(box)
                 return box
         return None
@@ -311,8 +312,11 @@ class _Build:
             files=files,
         )
         if self._is_whole(place):
-            # The same bytes again: labs may be using the files that lie there.
-            box = replace(box, files=store.read_box(place).files)
+            # The same bytes again: labs may be using the files that lie there. What came with a checkpoint lacks some.
+            there = store.read_box(place).files
+            for name in files.keys() - there.keys():
+                (target / name).rename(place / name)
+            box = replace(box, files={**files, **there})
         else:
             shutil.rmtree(place, ignore_errors=True)
             target.rename(place)

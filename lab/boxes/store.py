@@ -1,4 +1,4 @@
-"""Built boxes on disk: finding, checking, removing.
+"""Boxes on disk: finding and checking them.
 
     boxes/NAME@DIGEST12/
     |-- manifest.json   what the box is, and size and SHA-256 of each file beside it
@@ -13,14 +13,18 @@
 A box is addressed by its disk: `digest` is the SHA-256 of disk.qcow2. A rebuild that
 changes nothing lands in the same folder; one that does stands beside the older, and labs
 made from the older keep it.
+
+A box that came with a checkpoint carries an `origin`. It holds a disk alone, no program, and serves the labs of that
+checkpoint only, until the same box is built here or a person trusts it; see `lab.boxes.incoming`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shlex
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,9 +32,8 @@ from typing import Any
 
 from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
-from lab.boxes.vagrant import write_libvirt_box, write_virtualbox_box
-from lab.errors import BoxError, Conflict
-from lab.machines.vagrant_home import forget_box
+from lab.boxes.vagrant import write_virtualbox_box
+from lab.errors import BoxError
 from lab.store import Home, write_atomic
 
 MANIFEST = "manifest.json"
@@ -41,11 +44,13 @@ VIRTUALBOX = "virtualbox.box"
 KUBECTL = "kubectl"
 PACKAGES = "packages.txt"
 CONTENTS = "contents.txt"
-# What goes to another store; the others are made from the disk.
-PORTABLE = (DISK, KUBECTL, PACKAGES, CONTENTS)
 # What a box is, wherever its files lie.
 FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
 _FORMAT = 1
+_SHORT = 12
+_KINDS: Mapping[str, tuple[type, ...]] = {"created": (int, float), "virtual_mib": (int,)}  # the others are text
+_MOST_SECONDS = 1 << 36  # of the year 4147
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class Box:
 
     `digest` is the SHA-256 of the disk, `inputs` the key of what it was built from,
     `created` the time of building in seconds since 1970, `virtual_mib` the size of the
-    disk that a guest sees. `files` maps file names to what they must be.
+    disk that a guest sees. `files` maps file names to what they must be. `origin` names the
+    checkpoint that the box came with; it is empty for a box that was built or trusted here.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Box:
     virtual_mib: int
     folder: Path
     files: Mapping[str, BoxFile]
+    origin: str = ""
 
     @property
     def disk(self) -> Path:
@@ -108,7 +115,7 @@ class Box:
     @property
     def short(self) -> str:
         """The digest's beginning, for people and names."""
-        return self.digest[:12]
+        return self.digest[:_SHORT]
 
     @property
     def size(self) -> int:
@@ -122,7 +129,7 @@ def facts(box: object) -> dict[str, Any]:
 
 
 def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
-    """The newest box of that recipe and Kubernetes version.
+    """The newest box of that recipe and Kubernetes version that was built, or is trusted, here.
 
     Args:
         home: klab's folder.
@@ -133,20 +140,50 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
         BoxError: there is none yet.
     """
     found = [box for box in list_boxes(home) if (box.recipe, box.kubernetes) == (box_name, kubernetes)]
-    if not found:
-        raise BoxError(
-            f"the box {box_name} with Kubernetes {kubernetes} has not been built here",
-            hint=f"sudo -E klab box build {box_name} --kubernetes {kubernetes}",
-        )
-    return found[0]
+    for box in found:
+        if not box.origin:
+            return box
+    raise BoxError(
+        f"the box {box_name} with Kubernetes {kubernetes} has not been built here",
+        details=[
+            f"{box.name} ({box.short}) serves the labs of the checkpoint it came with: {box.origin}" for box in found
+        ]
+        + [error.message for error in damaged_boxes(home)],
+        hint=f"sudo -E klab box build {box_name} --kubernetes {kubernetes}"
+        + (f", or klab box trust {found[0].short} if you trust its author" if found else ""),
+    )
+
+
+def box_of(home: Home, folder: str) -> Box | None:
+    """The box in that folder of the store, as a lab's record names it; None where it is gone or damaged.
+
+    Args:
+        home: klab's folder.
+        folder: NAME@DIGEST.
+    """
+    return next((box for box in list_boxes(home) if box.folder.name == folder), None)
 
 
 def list_boxes(home: Home) -> list[Box]:
-    """Every built box, newest first."""
-    if not home.boxes.is_dir():
-        return []
-    found = [read_box(file.parent) for file in home.boxes.glob(f"*/{MANIFEST}") if not _is_partial(file.parent)]
+    """Every box whose manifest can be read, newest first; `damaged_boxes` has the others."""
+    found = [box for box in _read_all(home) if isinstance(box, Box)]
     return sorted(found, key=lambda box: (-box.created, box.name))
+
+
+def damaged_boxes(home: Home) -> list[BoxError]:
+    """Why boxes cannot be read, one error for each."""
+    return [error for error in _read_all(home) if isinstance(error, BoxError)]
+
+
+def _read_all(home: Home) -> Iterator[Box | BoxError]:
+    if not home.boxes.is_dir():
+        return
+    for file in sorted(home.boxes.glob(f"*/{MANIFEST}")):
+        if not is_partial(file.parent):
+            try:
+                yield read_box(file.parent)
+            except BoxError as error:
+                yield error
 
 
 def read_box(folder: Path) -> Box:
@@ -162,10 +199,11 @@ def read_box(folder: Path) -> Box:
             raise ValueError(f"format {data['format']}, this klab reads {_FORMAT}")
         return Box(
             folder=folder,
-            files=MappingProxyType({name: BoxFile(**entry) for name, entry in data["files"].items()}),
-            **{key: data[key] for key in FACTS},
+            files=MappingProxyType({str(name): _file(entry) for name, entry in data["files"].items()}),
+            origin=_origin(data),
+            **{key: _fact(data, key) for key in FACTS},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BoxError(
             f"the manifest of box {folder.name} is damaged",
             details=[f"{file}: {error}"],
@@ -173,11 +211,35 @@ def read_box(folder: Path) -> Box:
         ) from error
 
 
+def _fact(data: Mapping[str, Any], key: str) -> Any:
+    value: Any = data[key]
+    if (
+        type(value) not in _KINDS.get(key, (str,))
+        or (key == "created" and not 0 <= value < _MOST_SECONDS)
+        or (key == "digest" and _DIGEST.fullmatch(value) is None)
+    ):
+        raise ValueError(f"{key} is {value!r}")
+    return value
+
+
+def _origin(data: Mapping[str, Any]) -> str:
+    # Absent where the box was built by an older klab.
+    return str(data.get("origin", ""))
+
+
+def _file(entry: Mapping[str, Any]) -> BoxFile:
+    file = BoxFile(**entry)
+    if type(file.size) is not int or type(file.mtime_ns) is not int or not isinstance(file.sha256, str):
+        raise ValueError(f"a file is {entry!r}")
+    return file
+
+
 def write_manifest(box: Box) -> None:
     """Write a box's manifest; the box exists from then on."""
     data: dict[str, Any] = {
         "format": _FORMAT,
         **facts(box),
+        **({"origin": box.origin} if box.origin else {}),
         "files": {
             name: {"size": f.size, "mtime_ns": f.mtime_ns, "sha256": f.sha256} for name, f in sorted(box.files.items())
         },
@@ -191,24 +253,42 @@ def describe_file(path: Path) -> BoxFile:
     return BoxFile(stat.st_size, stat.st_mtime_ns, digest_file(path))
 
 
-def check_box(box: Box) -> None:
+def check_box(box: Box) -> Box:
     """The quick check before a lab is made: each file is there, with the size and date it was left with.
 
+    A file of another date is read: a box that was copied, restored or moved is the same box. Its manifest gets the
+    new dates, so that it is read once.
+
+    Returns:
+        The box, with the dates that its files have now.
+
     Raises:
-        BoxError: one is not; `details` names each.
+        BoxError: a file is missing or has other bytes; `details` names each.
     """
-    problems = []
+    problems, files = [], dict(box.files)
     for name, expected in sorted(box.files.items()):
-        try:
-            stat = (box.folder / name).stat()
-        except FileNotFoundError:
+        path = box.folder / name
+        if not path.is_file():
             problems.append(f"{name}: missing")
             continue
+        stat = path.stat()
         if stat.st_size != expected.size:
             problems.append(f"{name}: {stat.st_size} bytes instead of {expected.size}")
         elif stat.st_mtime_ns != expected.mtime_ns:
-            problems.append(f"{name}: was written to after the box was built")
+            files[name] = replace(expected, mtime_ns=stat.st_mtime_ns)
+            problems += _other_bytes(box, name)
     _raise(box, problems)
+    if files == box.files:
+        return box
+    moved = replace(box, files=files)
+    with contextlib.suppress(OSError):  # a store that this person cannot write to: the files are read each time
+        write_manifest(moved)
+    return moved
+
+
+def _other_bytes(box: Box, name: str) -> list[str]:
+    found, expected = digest_file(box.folder / name), box.files[name].sha256
+    return [] if found == expected else [f"{name}: SHA-256 is {found}, not {expected}"]
 
 
 def ensure_vmdk(home: Home, box: Box) -> Box:
@@ -239,7 +319,7 @@ def vagrant_box(home: Home, box: Box, provider: str) -> Path:
         ProgramError: the VMDK cannot be made.
         Conflict: another klab builds or puts a box.
     """
-    check_box(box)
+    box = check_box(box)
     if provider == "libvirt":
         return box.vagrant_box
     with Cache(home.cache).lock():
@@ -255,147 +335,25 @@ def verify(home: Home, box: Box) -> None:
         BoxError: something differs; `details` names each file.
     """
     problems = []
-    for name, expected in sorted(box.files.items()):
-        path = box.folder / name
-        if not path.is_file():
-            problems.append(f"{name}: missing")
-        elif (found := digest_file(path)) != expected.sha256:
-            problems.append(f"{name}: SHA-256 is {found}, not {expected.sha256}")
+    for name in sorted(box.files):
+        problems += _other_bytes(box, name) if (box.folder / name).is_file() else [f"{name}: missing"]
     # The manifest itself might have been changed together with a file: the folder's name tells.
-    if box.folder != folder_of(home, box.name, box.digest) or box.files[DISK].sha256 != box.digest:
+    if box.folder not in _places(home, box.name, box.digest) or box.files[DISK].sha256 != box.digest:
         problems.append(f"{MANIFEST}: does not belong to {box.folder.name}")
     _raise(box, problems)
 
 
-def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
-    """Put a box that comes from elsewhere into the store, unless it is there.
-
-    It appears there when each of its files has been seen to be what its digest says. The box file for Vagrant is
-    made here: it is the disk in another wrapping.
-
-    Args:
-        home: klab's folder.
-        box: what is known of it; its folder does not matter, its files' dates neither.
-        fetch: writes the file of that name to that path.
-
-    Raises:
-        BoxError: a file is not what its digest says.
-        Conflict: another klab builds or puts a box.
-    """
-    place = folder_of(home, box.name, box.digest)
-    with Cache(home.cache).lock():
-        if (there := _whole(place, box.digest)) is not None:
-            return there
-        home.boxes.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(place.name + PARTIAL)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            files = {name: _fetched(fetch, name, partial / name, box) for name in PORTABLE if name in box.files}
-            write_libvirt_box(partial / DISK, partial / LIBVIRT, box.virtual_mib)
-            files[LIBVIRT] = describe_file(partial / LIBVIRT)
-            write_manifest(replace(box, folder=partial, files=files))
-            shutil.rmtree(place, ignore_errors=True)
-            partial.rename(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return replace(box, folder=place, files=files)
-
-
-def _whole(place: Path, digest: str) -> Box | None:
-    """The box in a folder, if it has that digest and nobody has touched its files."""
-    try:
-        found = read_box(place)
-        check_box(found)
-    except BoxError:
-        return None
-    return found if found.digest == digest else None
-
-
-def _fetched(fetch: Callable[[str, Path], None], name: str, target: Path, box: Box) -> BoxFile:
-    fetch(name, target)
-    target.chmod(0o755 if name == KUBECTL else 0o644)
-    found = describe_file(target)
-    wanted = box.digest if name == DISK else box.files[name].sha256
-    if found.sha256 != wanted:
-        raise BoxError(
-            f"the box {box.name} that comes here is damaged",
-            details=[f"{name}: SHA-256 is {found.sha256}, not {wanted}"],
-            hint="get the checkpoint anew",
-        )
-    return found
-
-
-def remove(home: Home, box: Box) -> None:
-    """Delete a box, and what Vagrant has of it.
-
-    Raises:
-        Conflict: a lab was made from it, or a checkpoint that `klab destroy` has kept needs it.
-        HostError: Vagrant's part cannot be deleted; the box is still there then.
-    """
-    if users := _labs_of(home, box):
-        raise Conflict(
-            f"the box {box.name} ({box.short}) is in use",
-            details=[f"lab {name}" for name in users],
-            hint=f"klab destroy {users[0]}",
-        )
-    if kept := _kept_on(home, box):
-        raise Conflict(
-            f"checkpoints need the box {box.name} ({box.short})",
-            details=[str(file) for file in kept],
-            hint="klab checkpoints shows them; remove those that you no longer want",
-        )
-    forget_box(box.folder.name)
-    # The manifest first: what is left after a kill is no box any more, and prune takes it.
-    (box.folder / MANIFEST).unlink()
-    shutil.rmtree(box.folder)
-
-
-def prune(home: Home) -> list[str]:
-    """Remove boxes that a newer build replaced and that no lab and no checkpoint uses, and what killed builds left.
-
-    Returns:
-        The names of the removed folders.
-
-    Raises:
-        Conflict: another klab builds or puts a box, and what is half there is its.
-    """
-    removed = []
-    seen: set[str] = set()
-    with Cache(home.cache).lock():
-        for box in list_boxes(home):
-            if box.name in seen and not _labs_of(home, box) and not _kept_on(home, box):
-                remove(home, box)
-                removed.append(box.folder.name)
-            seen.add(box.name)
-        for folder in sorted(home.boxes.glob("*/")):
-            if _is_partial(folder) or not (folder / MANIFEST).exists():
-                shutil.rmtree(folder)
-                removed.append(folder.name)
-    return removed
-
-
 def folder_of(home: Home, name: str, digest: str) -> Path:
-    """Where a box lies."""
-    return home.boxes / f"{name}@{digest[:12]}"
+    """Where a box lies, or would: under the beginning of its digest, unless another box with the same one is there."""
+    short, whole = _places(home, name, digest)
+    try:
+        return short if read_box(short).digest == digest else whole
+    except BoxError:
+        return short  # nothing, or nothing whole
 
 
-def _labs_of(home: Home, box: Box) -> list[str]:
-    """Labs whose record names this box by folder name, digest or, for the newest, by name."""
-    names = {box.folder.name, box.digest, box.short}
-    newest = next((b for b in list_boxes(home) if b.name == box.name), None)
-    if newest == box:
-        names |= {box.name}
-    return [folder.name for folder in home.existing() if folder.record().box in names]
-
-
-def kept_folder(home: Home, folder: str) -> Path:
-    """Where checkpoints lie that need the box in that folder of the store; whoever removes the box looks here."""
-    return home.checkpoints / folder
-
-
-def _kept_on(home: Home, box: Box) -> list[Path]:
-    return sorted(file for file in kept_folder(home, box.folder.name).glob("[!.]*") if file.is_file())
+def _places(home: Home, name: str, digest: str) -> tuple[Path, Path]:
+    return home.boxes / f"{name}@{digest[:_SHORT]}", home.boxes / f"{name}@{digest}"
 
 
 def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:
@@ -412,7 +370,7 @@ def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:
     return complete
 
 
-def _is_partial(folder: Path) -> bool:
+def is_partial(folder: Path) -> bool:
     return folder.name.endswith(PARTIAL)
 
 

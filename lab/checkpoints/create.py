@@ -12,13 +12,15 @@ import contextlib
 import datetime
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab.boxes.store import Box, BoxFile, check_box, facts, list_boxes, put
-from lab.checkpoints.file import CheckpointFile
-from lab.checkpoints.format import BOX, NODES, PACKED, Checkpoint, box_member, disk_member
+from lab.boxes.incoming import put
+from lab.boxes.store import DISK, Box, BoxFile, check_box, facts, folder_of, list_boxes
+from lab.checkpoints.file import MODE, CheckpointFile
+from lab.checkpoints.format import Checkpoint, box_member, damaged, disk_member
+from lab.checkpoints.keys import check_keys
 from lab.checkpoints.progress import Progress
 from lab.cluster.certificates import renew
 from lab.cluster.events import Event, Journal, State
@@ -132,12 +134,11 @@ def box_at_hand(home: Home, checkpoint: Checkpoint) -> Box | None:
     for box in list_boxes(home):
         if box.digest == checkpoint.box.digest:
             try:
-                check_box(box)
+                return check_box(box)
             except BoxError:
                 if checkpoint.with_box:
                     return None
                 raise
-            return box
     if checkpoint.with_box:
         return None
     wanted = checkpoint.box
@@ -149,6 +150,21 @@ def box_at_hand(home: Home, checkpoint: Checkpoint) -> Box | None:
     )
 
 
+def secrets_in(file: CheckpointFile) -> dict[str, bytes]:
+    """A checkpoint's keys and certificates by FOLDER/FILE, each seen to be one that a lab can work with.
+
+    Raises:
+        UsageError: one is not.
+        OSError: the file cannot be read.
+    """
+    found = {member.name: file.read(member) for member in file.checkpoint.secrets}
+    try:
+        check_keys(found)
+    except ValueError as error:
+        raise damaged(str(error)) from error
+    return found
+
+
 def room_problems(checkpoint: Checkpoint, box: Box | None, free_gib: float) -> list[str]:
     """Why the disk is too small for what comes out of a checkpoint, as a line; [] when it is not.
 
@@ -157,10 +173,11 @@ def room_problems(checkpoint: Checkpoint, box: Box | None, free_gib: float) -> l
         box: its box, if it is in the store.
         free_gib: what is free, in GiB.
     """
+    in_store = box_member(DISK)
+    coming = sum(m.content for m in checkpoint.members if not (box and m.name == in_store))
     # The box's disk is there a second time, as Vagrant wants it.
-    files = checkpoint.box.files
-    coming = files["disk.qcow2"][0] + sum(size for size, _ in files.values())
-    needed = (checkpoint.disks + (0 if box else coming)) / GIB
+    again = 0 if box else checkpoint.box.files[DISK][0]
+    needed = (coming + again) / GIB
     if needed <= free_gib:
         return []
     return [f"what is in the checkpoint needs {needed:.1f} GiB disk, {free_gib:.1f} GiB are free"]
@@ -214,13 +231,14 @@ def _make(request: Request, record: Record | None) -> None:
     lab.machines(wanted).check_adoption()
     _tell(request, "verify", "begin")
     file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
+    secrets = secrets_in(file)
     _tell(request, "verify", "done")
     box = _box(request)
     if record is None:
         _write_folder(request, wanted)
     journal = lab.journal()
     journal.add("", "create", "begin", "" if record is None else "again")
-    _write_secrets(request)
+    _write_secrets(folder, secrets)
     load_or_make(folder)
     write_kubeconfig(folder, lab.plan)
     machines = lab.machines(wanted, box.vagrant_box)
@@ -247,7 +265,7 @@ def _new_record(request: Request) -> Record:
         id=str(uuid.uuid4()),
         name=request.lab.plan.name,
         provider=request.provider,
-        box=checkpoint.box.folder,
+        box=folder_of(request.lab.home, checkpoint.box.name, checkpoint.box.digest).name,
         seat=request.lab.plan.seat,
         phase="creating",
         # As old as its certificates.
@@ -266,19 +284,18 @@ def _box(request: Request) -> Box:
     found = box_at_hand(home, checkpoint)
     if found is not None:
         return found
-    part = checkpoint.box
-    of_box = [m for m in checkpoint.members if m.name.startswith(f"{BOX}/")]
-    progress = Progress(request.lab.listener, "", "box", sum(m.content for m in of_box))
+    part, member = checkpoint.box, checkpoint.member(box_member(DISK))
+    progress = Progress(request.lab.listener, "", "box", member.content)
 
-    def fetch(name: str, target: Path) -> None:
-        request.file.write(checkpoint.member(box_member(name)), target, progress)
+    def fetch(_name: str, target: Path) -> None:
+        request.file.write(member, target, progress)
 
     _tell(request, "box", "begin")
-    names = [m.name.removeprefix(f"{BOX}/").removesuffix(PACKED) for m in of_box]
     coming = Box(
         **facts(part),
         folder=home.boxes / part.folder,
-        files={name: BoxFile(part.files[name][0], 0, part.files[name][1]) for name in names},
+        files={DISK: BoxFile(member.content, 0, part.digest)},
+        origin=checkpoint.name,
     )
     made = put(home, coming, fetch)
     _tell(request, "box", "done")
@@ -296,13 +313,11 @@ def _write_folder(request: Request, record: Record) -> None:
     folder.write_record(record)
 
 
-def _write_secrets(request: Request) -> None:
-    for member in request.checkpoint.members:
-        # `from_json` has refused every other name than FOLDER/FILE.
-        if not member.name.startswith((f"{NODES}/", f"{BOX}/")):
-            file = request.lab.folder.path / member.name
-            file.parent.mkdir(mode=0o700, exist_ok=True)
-            request.file.write(member, file, lambda _size: None)
+def _write_secrets(folder: LabFolder, secrets: Mapping[str, bytes]) -> None:
+    for name, content in secrets.items():
+        file = folder.path / name
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(file, content, mode=MODE)
 
 
 def _disks(request: Request) -> dict[str, Incoming]:

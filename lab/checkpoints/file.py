@@ -4,7 +4,8 @@
     klab-checkpoint.json.sha256   its digest, as sha256sum -c takes it
     pki/... ssh/...               the lab's keys
     nodes/NODE.qcow2.gz           what distinguishes a node's disk from the box's
-    box/...                       the box's files, unless they were left out
+    box/disk.qcow2.gz             the box's disk, unless it was left out
+    klab-checkpoint.json.sig      a signature of the manifest, where it was signed; see `lab.checkpoints.signature`
 
 tar unpacks it. klab does not: it reads the manifest, reckons where each member must lie, and compares the
 header there with the one that it would have written. So no name of a member leads anywhere, what lies between
@@ -18,21 +19,23 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from lab.checkpoints.format import Checkpoint, Member, checked, damaged, from_json, to_json
+from lab.checkpoints.format import Checkpoint, Member, box_member, checked, damaged, from_json, to_json
 from lab.checkpoints.pack import pack, unpack
+from lab.checkpoints.signature import MOST_BYTES as MOST_SIGNATURE
 from lab.errors import Conflict, HostError, NotFound, UsageError
+from lab.files import refuse_special
 from lab.store import hold
 
 MANIFEST = "klab-checkpoint.json"
 SUM = f"{MANIFEST}.sha256"
+SIGNATURE = f"{MANIFEST}.sig"
 PARTIAL = ".partial"
 MODE = 0o600  # it holds private keys
 BLOCK = 1 << 20
@@ -40,7 +43,11 @@ _SECTOR = tarfile.BLOCKSIZE
 _END = bytes(2 * _SECTOR)
 _MOST_MANIFEST = 16 << 20
 
+DRAFT = "checkpoint.tar"
+_DISK_DRAFT = ".qcow2"
+
 OnBytes = Callable[[int], None]
+Sign = Callable[[bytes], bytes]
 
 
 def _header(name: str, size: int) -> bytes:
@@ -56,6 +63,13 @@ def _padding(size: int) -> bytes:
 def _span(member: Member) -> int:
     """How many bytes a member takes, its header included."""
     return _SECTOR + member.size + len(_padding(member.size))
+
+
+def _closing(signature: bytes) -> bytes:
+    """All that stands behind the last member."""
+    if not signature:
+        return _END
+    return b"".join((_header(SIGNATURE, len(signature)), signature, _padding(len(signature)), _END))
 
 
 def _sum(manifest: bytes) -> bytes:
@@ -76,19 +90,34 @@ def _beginning(manifest: bytes) -> bytes:
 class CheckpointFile:
     """A checkpoint in a file.
 
-    `digest` is the SHA-256 of its manifest, and so stands for all of it. `start` is where its first member begins.
+    `manifest` are the bytes of its manifest, whose SHA-256 stands for all of the file. `signature` is that of the
+    manifest, empty where there is none.
     """
 
     path: Path
     checkpoint: Checkpoint
-    digest: str
-    start: int
+    manifest: bytes
+    signature: bytes = b""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the manifest, in hex."""
+        return hashlib.sha256(self.manifest).hexdigest()
+
+    @property
+    def start(self) -> int:
+        """Where its first member begins."""
+        return len(_beginning(self.manifest))
+
+    @property
+    def end(self) -> int:
+        """Where its last member ends, the signature apart."""
+        return self.start + sum(map(_span, self.checkpoint.members))
 
     @property
     def size(self) -> int:
         """How many bytes the file must have."""
-        members = self.checkpoint.members
-        return self.start + sum(map(_span, members)) + len(_END)
+        return self.end + len(_closing(self.signature))
 
     def verify(self, on_bytes: OnBytes) -> None:
         """Read all of it and compare.
@@ -113,14 +142,15 @@ class CheckpointFile:
                 if file.read(len(_padding(member.size))) != _padding(member.size):
                     raise damaged(f"something stands behind {member.name}")
                 at += _span(member)
-            if file.read(len(_END) + 1) != _END:
+            closing = _closing(self.signature)
+            if file.read(len(closing) + 1) != closing:
                 raise damaged("its end is not the end")
 
     def write(self, member: Member, target: Path, on_bytes: OnBytes) -> None:
-        """Write a member to a new file, unpacked.
+        """Write a member to a new file, unpacked. Its digest is taken again: the file may be another by now.
 
         Raises:
-            UsageError: it has changed since it was verified.
+            UsageError: it has changed since it was verified; `target` may be there then.
             OSError: it cannot be read or written.
         """
         part = _Part(self.path, self._start(member), member.size)
@@ -132,6 +162,19 @@ class CheckpointFile:
                     on_bytes(len(block))
             except ValueError as error:
                 raise damaged(f"{member.name} cannot be unpacked: {error}") from error
+            part.check(member)
+
+    def read(self, member: Member) -> bytes:
+        """The bytes of a member that is not packed.
+
+        Raises:
+            UsageError: it is not what the manifest says.
+            OSError: it cannot be read.
+        """
+        with _Part(self.path, self._start(member), member.size) as part:
+            found = part.readall()
+            part.check(member)
+        return found
 
     def _start(self, member: Member) -> int:
         at = self.start + _SECTOR
@@ -143,13 +186,25 @@ class CheckpointFile:
 
 
 class _Part(io.RawIOBase):
-    """A stretch of a file."""
+    """A stretch of a file, and the digest of what was read of it."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         super().__init__()
         self._file = path.open("rb", buffering=0)
         self._file.seek(start)
         self._left = size
+        self._digest = hashlib.sha256()
+
+    def check(self, member: Member) -> None:
+        """Compare all of it with a member's digest; read what is left of it first, unless that was given up.
+
+        Raises:
+            UsageError: they differ.
+        """
+        while not self.closed and self.read(BLOCK):
+            pass
+        if self._digest.hexdigest() != member.sha256:
+            raise damaged(f"{member.name} has changed: its digest is {self._digest.hexdigest()}, not {member.sha256}")
 
     def readable(self) -> bool:
         return True
@@ -158,6 +213,7 @@ class _Part(io.RawIOBase):
         block = self._file.read(min(len(buffer), self._left)) or b""
         buffer[: len(block)] = block
         self._left -= len(block)
+        self._digest.update(block)
         return len(block)
 
     def close(self) -> None:
@@ -173,8 +229,7 @@ def open_checkpoint(path: Path) -> CheckpointFile:
         UsageError: it is no checkpoint, of a newer klab, cut off or damaged.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError(f"{path} is no file", hint="klab checkpoint makes one")
+        refuse_special(path, hint="klab checkpoint makes one")
         with path.open("rb") as file:
             found = _read(path, file)
         length = path.stat().st_size
@@ -209,7 +264,21 @@ def _read(path: Path, file: BinaryIO) -> CheckpointFile:
     checkpoint = from_json(text)
     if not whole:
         raise damaged("its manifest has changed, or is cut off")
-    return CheckpointFile(path, checkpoint, hashlib.sha256(manifest).hexdigest(), len(beginning))
+    found = CheckpointFile(path, checkpoint, manifest)
+    return replace(found, signature=_signature(file, found.end))
+
+
+def _signature(file: BinaryIO, start: int) -> bytes:
+    """What stands where a signature would; empty where no signature does."""
+    file.seek(start)
+    header = file.read(_SECTOR)
+    try:
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError):
+        return b""
+    if member.name != SIGNATURE or not 0 < member.size <= MOST_SIGNATURE or header != _header(SIGNATURE, member.size):
+        return b""
+    return file.read(member.size)
 
 
 def _stranger(path: Path) -> UsageError:
@@ -222,12 +291,12 @@ def _stranger(path: Path) -> UsageError:
 class Writer:
     """Writes a checkpoint beside its target; `seal` gives it its name. `scratch` is a folder on the same disk."""
 
-    def __init__(self, draft: Path, scratch: Path, target: Path) -> None:
+    def __init__(self, scratch: Path, target: Path) -> None:
         self.scratch = scratch
         self._target = target
-        self._draft = draft
-        self._file = draft.open("w+b")
-        draft.chmod(MODE)
+        self._draft = scratch / DRAFT
+        handle = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+        self._file = os.fdopen(handle, "w+b")
         self._members: list[Member] = []
         self._room = 0
 
@@ -237,9 +306,11 @@ class Writer:
         Raises:
             Conflict: the lab has something that a checkpoint cannot say, so that nobody could read it again.
         """
+        sizes = {box_member(name): size for name, (size, _) in draft.box.files.items()}
+        empty = tuple(Member(m.name, 0, "f" * 64, sizes.get(m.name, 0)) for m in draft.members)
         longest = tuple(Member(m.name, (1 << 50) - 1, "f" * 64, (1 << 50) - 1) for m in draft.members)
         try:
-            checked(replace(draft, members=longest))
+            checked(replace(draft, members=empty))
         except ValueError as error:
             raise Conflict(
                 f"lab {draft.lab!r} cannot be put into a checkpoint",
@@ -277,20 +348,29 @@ class Writer:
         self._members.append(made)
         return made
 
-    def seal(self, draft: Checkpoint) -> CheckpointFile:
-        """Write the manifest and let the file have its name, once all of it is on disk."""
-        self._file.write(_END)
+    def seal(self, draft: Checkpoint, sign: Sign | None = None) -> CheckpointFile:
+        """Write the manifest and let the file have its name, once all of it is on disk.
+
+        Args:
+            draft: what is known of the checkpoint; its members are those that were added.
+            sign: makes the signature of a manifest.
+
+        Raises:
+            UsageError: what has the name by now is not a regular file; or as `sign`.
+        """
         checkpoint = replace(draft, members=tuple(self._members))
         # Blanks at its end are nothing to JSON.
         manifest = to_json(checkpoint).encode("ascii").ljust(self._room)
+        signature = sign(manifest) if sign else b""
+        self._file.write(_closing(signature))
         self._file.seek(0)
         self._file.write(_beginning(manifest))
         self._file.flush()
         os.fsync(self._file.fileno())
+        refuse_special(self._target)
         self._draft.replace(self._target)
         _to_disk(self._target.parent)
-        start = len(_beginning(manifest))
-        return CheckpointFile(self._target, checkpoint, hashlib.sha256(manifest).hexdigest(), start)
+        return CheckpointFile(self._target, checkpoint, manifest, signature)
 
     def close(self) -> None:
         self._file.close()
@@ -315,15 +395,17 @@ def writing(target: Path) -> Iterator[Writer]:
     """Write a checkpoint to `target`, which stays as it is, or absent, until all of it is on disk.
 
     A folder beside it, `.NAME.partial`, holds what is not finished. What a kill leaves in it, the next try removes.
+    It may lie where others write, too: it is used only if it is this user's and nobody else can enter it.
 
     Raises:
-        Conflict: another klab writes to the same file.
+        Conflict: another klab writes to the same file, or what has the folder's name is not klab's.
         HostError: nothing can be written there.
     """
     scratch = target.parent / f".{target.name}{PARTIAL}"
     try:
-        scratch.mkdir(mode=0o700, exist_ok=True)
-        handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(FileExistsError):
+            scratch.mkdir(mode=0o700)
+        handle = _own_folder(scratch)
     except OSError as error:
         raise HostError(
             f"nothing can be written to {target.parent}",
@@ -337,19 +419,48 @@ def writing(target: Path) -> Iterator[Writer]:
             mine = False
         if not mine:
             raise Conflict(f"another klab is writing {target}", hint="wait for it to end")
+        _empty(scratch)
         try:
-            _empty(scratch.iterdir())
-            with contextlib.closing(Writer(scratch / "checkpoint.tar", scratch, target)) as writer:
+            with contextlib.closing(Writer(scratch, target)) as writer:
                 yield writer
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _empty(scratch)
+            scratch.rmdir()
     finally:
         os.close(handle)
 
 
-def _empty(files: Iterable[Path]) -> None:
-    for file in files:
-        if file.is_dir() and not file.is_symlink():
-            shutil.rmtree(file)
-        else:
-            file.unlink()
+def _own_folder(folder: Path) -> int:
+    """An open folder; links are not followed.
+
+    Raises:
+        Conflict: it is not a folder of this user's that nobody else can enter.
+        OSError: it cannot be opened.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:  # a file, or a link (open(2), O_NOFOLLOW with O_DIRECTORY)
+        raise _not_klabs(folder, "it is not a folder") from None
+    found = os.fstat(handle)
+    if found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+        return handle
+    os.close(handle)
+    raise _not_klabs(folder, f"it belongs to uid {found.st_uid}, its mode is {stat.S_IMODE(found.st_mode):04o}")
+
+
+def _not_klabs(folder: Path, why: str) -> Conflict:
+    return Conflict(
+        f"{folder} is in the way", details=[f"klab did not make it: {why}"], hint="look what it is and remove it"
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a `Writer` has left in its folder.
+
+    Raises:
+        Conflict: something else is in it.
+    """
+    for file in sorted(folder.iterdir()):
+        if not stat.S_ISREG(file.lstat().st_mode) or (file.name != DRAFT and file.suffix != _DISK_DRAFT):
+            raise _not_klabs(folder, f"it holds {file.name}")
+        file.unlink()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lab.checkpoints import keys
 from lab.errors import LabError, UsageError
 from lab.plan import Plan
 from lab.planfile import from_json as plan_from_json
@@ -24,9 +25,7 @@ from lab.snapshots.names import NAME, NAME_HINT
 FORMAT = 1
 SUFFIX = ".klab"
 PACKED = ".gz"
-SECRETS = ("pki", "ssh")
 NODES, BOX = "nodes", "box"
-_SECRET = re.compile(rf"(?:{'|'.join(SECRETS)})/[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}")
 _BOX_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
@@ -105,9 +104,9 @@ class Checkpoint:
         return next(member for member in self.members if member.name == name)
 
     @property
-    def disks(self) -> int:
-        """Bytes of all nodes' disks on the host, the box apart."""
-        return sum(member.content for member in self.members if member.name.startswith(f"{NODES}/"))
+    def secrets(self) -> tuple[Member, ...]:
+        """The lab's keys and certificates."""
+        return tuple(member for member in self.members if is_secret(member.name))
 
 
 def disk_member(node: str) -> str:
@@ -120,7 +119,7 @@ def box_member(file: str) -> str:
 
 def is_secret(member: str) -> bool:
     """Whether a file of the lab's folder is a key or certificate that a checkpoint can hold, by its path there."""
-    return _SECRET.fullmatch(member) is not None
+    return member in keys.NAMES
 
 
 def check_checkpoint_name(name: str) -> str:
@@ -250,6 +249,11 @@ def _check_members(found: Checkpoint) -> None:
         _must(_is_count(member.size) and _is_count(member.content), f"the size of {member.name} is none")
         _must(_DIGEST.fullmatch(member.sha256) is not None, f"the digest of {member.name} is none")
         _must(member.packed or member.size == member.content, f"{member.name} has two sizes")
+        if is_secret(member.name):
+            _must(member.size <= keys.MOST_BYTES, f"{member.name} is larger than a key")
+        if member.name in of_box:
+            told = found.box.files[member.name.removeprefix(f"{BOX}/").removesuffix(PACKED)][0]
+            _must(member.content == told, f"{member.name} has two sizes")
     _must(len(set(names)) == len(names), "it has a file twice")
     _must(disks <= set(names), "it lacks the disk of a node")
     _must(not found.with_box or box_member("disk.qcow2") in names, "it lacks the box's disk")

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.boxes.store import PORTABLE, Box, check_box, facts, kept_folder, list_boxes
-from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint, writing
+from lab.boxes.incoming import PORTABLE
+from lab.boxes.removal import kept_folder
+from lab.boxes.store import Box, box_of, check_box, facts
+from lab.checkpoints import keys
+from lab.checkpoints.file import CheckpointFile, Sign, Writer, open_checkpoint, writing
 from lab.checkpoints.format import (
-    SECRETS,
     SUFFIX,
     BoxPart,
     Checkpoint,
@@ -25,11 +27,11 @@ from lab.checkpoints.format import (
     box_member,
     check_checkpoint_name,
     disk_member,
-    is_secret,
 )
 from lab.checkpoints.progress import Progress
 from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
+from lab.files import refuse_special
 from lab.machines.capture_protocol import PartKind
 from lab.snapshots.digest import file_problems
 from lab.snapshots.freeze import megabytes, versions
@@ -38,18 +40,21 @@ from lab.snapshots.session import Session, opened, undoing
 from lab.store import Home
 
 READ_BLOCK = 1 << 22
-KNOWN_HOSTS = "known_hosts"  # by name of the lab; the checkpoint has its keys without
 _LEFT = "nothing of the checkpoint is left, and the lab has not been touched"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be written where. `snapshot` is the one whose disks are meant; None for the lab as it is."""
+    """What is to be written where.
+
+    `snapshot` is the one whose disks are meant; None for the lab as it is. `sign` makes the signature of a manifest.
+    """
 
     name: str
     target: Path
     with_box: bool = True
     snapshot: Manifest | None = None
+    sign: Sign | None = None
 
     @property
     def key(self) -> str | None:
@@ -58,7 +63,7 @@ class Order:
 
 
 def take_checkpoint(
-    lab: Lab, name: str, target: Path, *, with_box: bool = True, replaces: bool = False
+    lab: Lab, name: str, target: Path, *, with_box: bool = True, replaces: bool = False, sign: Sign | None = None
 ) -> CheckpointFile:
     """Write a lab that is off into a file.
 
@@ -68,9 +73,10 @@ def take_checkpoint(
         target: the file.
         with_box: put the box in, so that who has the file needs nothing else.
         replaces: a file that is there already may be replaced.
+        sign: makes the signature of a manifest, see `lab.checkpoints.signature`.
 
     Raises:
-        UsageError: it cannot be called so, or the target is a folder.
+        UsageError: it cannot be called so, the target is not a regular file, or the key cannot sign.
         Conflict: the file exists; a machine is not off; another klab works on the lab.
         BoxError: the box that the lab was made from is not here, or damaged.
         HostError: there is no room, or this provider cannot do it.
@@ -79,9 +85,11 @@ def take_checkpoint(
     check_checkpoint_name(name)
     target = target.absolute()
     _refuse_target(target, replaces=replaces)
+    if sign is not None:
+        sign(b"")  # what cannot sign says so now, not after all is packed
     with opened(lab) as session:
         _refuse_running(session)
-        return _write(session, Order(name, target, with_box))
+        return _write(session, Order(name, target, with_box, sign=sign))
 
 
 def keep_snapshots(lab: Lab) -> list[CheckpointFile]:
@@ -142,6 +150,7 @@ def _is_of(file: Path, manifest: Manifest) -> bool:
 def _refuse_target(target: Path, *, replaces: bool) -> None:
     if target.is_dir():
         raise UsageError(f"{target} is a folder", hint=f"-o {target / f'NAME{SUFFIX}'} names a file in it")
+    refuse_special(target, hint="-o FILE chooses another name")
     if target.exists() and not replaces:
         raise Conflict(f"{target} exists", hint="--force replaces it; -o FILE chooses another name")
     if not target.parent.is_dir():
@@ -161,10 +170,8 @@ def _refuse_running(session: Session) -> None:
 
 def _box(session: Session) -> Box:
     """The box that the lab was made from: a checkpoint's disks are what distinguishes the nodes from just that one."""
-    for box in list_boxes(session.lab.home):
-        if box.folder.name == session.record.box:
-            check_box(box)
-            return box
+    if box := box_of(session.lab.home, session.record.box):
+        return check_box(box)
     raise BoxError(
         f"the box {session.record.box}, which lab {session.lab.folder.name!r} was made from, is not in the store",
         hint="klab box list shows which are; klab box build makes the same one from the same packages",
@@ -229,7 +236,7 @@ def _write(session: Session, order: Order) -> CheckpointFile:
             _add_disk(session, order, box, writer, node.name)
         if order.with_box:
             _add_box(session, box, writer)
-        made = writer.seal(draft)
+        made = writer.seal(draft, order.sign)
     session.events.add("", "checkpoint", "done", order.name)
     return made
 
@@ -237,10 +244,18 @@ def _write(session: Session, order: Order) -> CheckpointFile:
 def _secrets(session: Session) -> dict[str, bytes]:
     """By member the lab's keys and certificates."""
     root = session.lab.folder.path
-    files = {f"{part}/{file.name}": file for part in SECRETS for file in sorted((root / part).glob("*"))}
-    # What a person or an editor has left beside them (id_ed25519~) is none of klab's.
-    mine = {name: file for name, file in files.items() if is_secret(name) and file.is_file()}
-    return {name: file.read_bytes() for name, file in mine.items() if file.name != KNOWN_HOSTS}
+    # What else lies there, be it a person's or known_hosts, which names the lab, is not in a checkpoint.
+    files = {name: root / name for name in sorted(keys.NAMES) if (root / name).is_file()}
+    found = {name: file.read_bytes() for name, file in files.items()}
+    try:
+        keys.check_keys(found)
+    except ValueError as error:
+        raise Conflict(
+            f"the keys of lab {session.lab.folder.name!r} are damaged",
+            details=[str(error)],
+            hint=f"put the file back in {root}",
+        ) from error
+    return found
 
 
 def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Checkpoint:

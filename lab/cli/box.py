@@ -1,4 +1,4 @@
-"""klab box: build, list, verify, rm, prune."""
+"""klab box: build, list, verify, trust, rm, prune."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
 
     home, catalog = Home.default(), load_catalog()
     version = kubernetes.removeprefix("v") if kubernetes else list(catalog.kubernetes)[-1]
-    before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version)]
+    before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version) and not b.origin]
     with _progress() as tell:
         built = build_box(home, catalog, name, version, tell, rebuild=rebuild)
         if vmdk:
@@ -70,25 +70,34 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
 @box.command("list")
 @_AS_JSON
 def list_(as_json: bool) -> None:
-    """List the boxes that were built here, newest first.
+    """List the boxes on this machine, newest first, and where each comes from.
+
+    One that came with a checkpoint serves the labs of that checkpoint only; see klab box trust.
 
     \b
     Examples:
       klab box list
       klab box list --json
     """
-    from lab.boxes.store import list_boxes
+    from lab.boxes.store import damaged_boxes, list_boxes
     from lab.cli.output import echo_json, note, table
     from lab.store import Home
 
-    boxes = list_boxes(Home.default())
+    home = Home.default()
+    boxes, damaged = list_boxes(home), damaged_boxes(home)
     if as_json:
-        echo_json([_describe(each) for each in boxes])
-    elif boxes:
-        rows = [[b.name, b.short, b.kubernetes, _date(b.created), _gib(b.size)] for b in boxes]
-        click.echo(table(["box", "digest", "kubernetes", "built", "size"], rows))
-    else:
+        echo_json(
+            [*map(_describe, boxes), *({"damaged": error.message, "details": error.details} for error in damaged)]
+        )
+        return
+    if boxes:
+        rows = [[b.name, b.short, b.kubernetes, _date(b.created), _gib(b.size), _origin(b)] for b in boxes]
+        click.echo(table(["box", "digest", "kubernetes", "made", "size", "from"], rows))
+    elif not damaged:
         note("no box has been built here; klab box build makes one")
+    for error in damaged:
+        note(f"{error.message}: {error.details[0]}")
+        note(f"  {error.hint} removes it")
 
 
 @box.command()
@@ -104,7 +113,7 @@ def verify(name: str | None, as_json: bool) -> None:
       klab box verify
       klab box verify debian-13-k8s-1.35.4
     """
-    from lab.boxes.store import list_boxes
+    from lab.boxes.store import damaged_boxes, list_boxes
     from lab.boxes.store import verify as verify_box
     from lab.cli.output import echo_json, note
     from lab.errors import BoxError
@@ -112,8 +121,8 @@ def verify(name: str | None, as_json: bool) -> None:
 
     home = Home.default()
     chosen = [_pick(home, name)] if name else list_boxes(home)
-    damaged: list[BoxError] = []
-    report: list[dict[str, Any]] = []
+    damaged = [] if name else damaged_boxes(home)
+    report: list[dict[str, Any]] = [{"whole": False, "problems": [*error.details]} for error in damaged]
     for each in chosen:
         try:
             verify_box(home, each)
@@ -136,6 +145,31 @@ def verify(name: str | None, as_json: bool) -> None:
 @box.command()
 @click.argument("name")
 @_AS_JSON
+def trust(name: str, as_json: bool) -> None:
+    """Let a box that came with a checkpoint serve every lab on this machine.
+
+    NAME is its name or the beginning of its digest. Compare the whole digest with what its author
+    publishes first: what is on that disk runs in the nodes of every lab made from it.
+
+    \b
+    Examples:
+      klab box trust 936b754d9724
+    """
+    from lab.boxes.incoming import trust as trust_box
+    from lab.cli.output import echo_json, note
+    from lab.store import Home
+
+    home = Home.default()
+    trusted = trust_box(home, _pick(home, name))
+    if as_json:
+        echo_json(_describe(trusted))
+    else:
+        note(f"{trusted.name} {trusted.digest} is trusted from now on")
+
+
+@box.command()
+@click.argument("name")
+@_AS_JSON
 def rm(name: str, as_json: bool) -> None:
     """Remove a box. NAME is its name or the beginning of its digest.
 
@@ -144,7 +178,7 @@ def rm(name: str, as_json: bool) -> None:
       klab box rm debian-13-k8s-1.35.4
       klab box rm 936b754d9724
     """
-    from lab.boxes.store import remove
+    from lab.boxes.removal import remove
     from lab.cli.output import echo_json, note
     from lab.store import Home
 
@@ -160,13 +194,13 @@ def rm(name: str, as_json: bool) -> None:
 @box.command()
 @_AS_JSON
 def prune(as_json: bool) -> None:
-    """Remove boxes that a newer build replaced, unless a lab uses them, and what killed builds left.
+    """Remove boxes that no lab uses and a newer build replaced or a checkpoint brought, and what killed builds left.
 
     \b
     Examples:
       klab box prune
     """
-    from lab.boxes.store import prune as prune_boxes
+    from lab.boxes.removal import prune as prune_boxes
     from lab.cli.output import echo_json, note
     from lab.store import Home
 
@@ -220,6 +254,7 @@ def _describe(built: Box) -> dict[str, Any]:
         "kubernetes": built.kubernetes,
         "digest": built.digest,
         "created": built.created,
+        "origin": built.origin or None,
         "bytes": built.size,
         "folder": str(built.folder),
         "disk": str(built.disk),
@@ -244,6 +279,10 @@ def _tell_comparison(result: dict[str, Any], note: Callable[[str], None]) -> Non
     note(f"the rebuild differs from {result['before'][:12]} in {len(result['differences'])} files:")
     for each in result["differences"]:
         note(f"  {each['path']}: {each['kind']}")
+
+
+def _origin(box: Box) -> str:
+    return f"checkpoint {box.origin}" if box.origin else "this machine"
 
 
 def _gib(size: int) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from lab.boxes.store import Box, find_box, list_boxes, vagrant_box
+from lab.boxes.kubectl import kubectl_for
+from lab.boxes.store import Box, box_of, find_box, vagrant_box
 from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab
 from lab.cli.output import note
@@ -34,7 +35,7 @@ def run_change(
         change = Change(
             lab=lab.lab(limit, listener),
             box=vagrant_box(lab.home, box, lab.record.provider) if box else None,
-            kubectl=str(box.kubectl) if box and box.kubectl.exists() else "kubectl",
+            kubectl=kubectl_for(lab.home, lab.record.box, lab.plan.kubernetes.version),
             fits=lambda plan, nodes: _refuse_what_does_not_fit(lab, plan, nodes),
             allow_even=allow_even,
         )
@@ -65,9 +66,8 @@ def _summary(lab: OpenLab, changed: Changed) -> str:
 
 def _box(lab: OpenLab) -> Box | None:
     """The box the lab was made from, or one that fits; None where there is none (nodes can still leave)."""
-    for box in list_boxes(lab.home):
-        if box.folder.name == lab.record.box:
-            return box
+    if box := box_of(lab.home, lab.record.box):
+        return box
     try:
         return find_box(lab.home, lab.plan.box, lab.plan.kubernetes.version)
     except BoxError:

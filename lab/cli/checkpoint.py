@@ -19,14 +19,27 @@ from lab.errors import UsageError
     help="Where it goes; NAME.klab in this folder when left out.",
 )
 @click.option("--without-box", is_flag=True, help="Leave the box out, for who has it already.")
+@click.option(
+    "--sign",
+    metavar="KEY",
+    type=click.Path(path_type=Path),
+    help="Sign it with this OpenSSH key, so that others can see who it is from.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
-def command(lab_and_name: tuple[str, ...], output: Path | None, without_box: bool, force: bool, as_json: bool) -> None:
+def command(
+    lab_and_name: tuple[str, ...],
+    output: Path | None,
+    without_box: bool,
+    sign: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write a stopped lab into one file from which anybody can make the same lab.
 
     The file holds the nodes' disks, the box that they lie on, and the lab's private keys and
-    certificates: who has the file is admin of every lab that is made from it. RAM is not in it,
-    so the lab must be off (klab stop).
+    certificates: anyone who has the file is an administrator of every lab that is made from it.
+    RAM is not in it, so the lab must be off (klab stop).
 
     klab create --from FILE makes the lab, on this machine or another. The file appears under its
     name only when it is whole.
@@ -36,6 +49,7 @@ def command(lab_and_name: tuple[str, ...], output: Path | None, without_box: boo
       klab stop && klab checkpoint lesson-3
       klab checkpoint 1m2w lesson-3 -o /srv/course/lesson-3.klab
       klab checkpoint lesson-3 --without-box
+      klab checkpoint lesson-3 --sign ~/.ssh/id_ed25519
     """
     from lab.cli.checkpoint_flow import run_checkpoint
     from lab.cli.opening import lab_then
@@ -46,4 +60,4 @@ def command(lab_and_name: tuple[str, ...], output: Path | None, without_box: boo
             "a checkpoint needs one name" if names else "what is the checkpoint to be called?",
             hint=f"klab checkpoint {lab.name} lesson-3",
         )
-    run_checkpoint(lab, names[0], output, with_box=not without_box, force=force, as_json=as_json)
+    run_checkpoint(lab, names[0], output, with_box=not without_box, key=sign, force=force, as_json=as_json)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lab.boxes.kubectl import kubectl_for
 from lab.checkpoints.create import (
     Made,
     Request,
@@ -21,6 +24,7 @@ from lab.checkpoints.create import (
 )
 from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import SUFFIX, Checkpoint, check_checkpoint_name
+from lab.checkpoints.signature import allowed_signer, default_allowed, sign, signer
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
 from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
@@ -33,16 +37,20 @@ from lab.machines import enter_host_network, open_machines
 from lab.machines.hostcheck import host_facts
 from lab.machines.probe import probe_host
 from lab.plan import Plan, create_command
+from lab.process import have
 from lab.sizes import human
-from lab.store import Home
+from lab.store import Home, LabFolder
 
+_FOREIGN_BOX = "its box was not built here: it serves the labs of this checkpoint only (klab box list)"
 NO_VIRTUALBOX = "klab create makes a lab from its scenario on VirtualBox, too"
 
 
 # --- checkpoint ---------------------------------------------------------------------------------------
 
 
-def run_checkpoint(lab: OpenLab, name: str, output: Path | None, *, with_box: bool, force: bool, as_json: bool) -> None:
+def run_checkpoint(
+    lab: OpenLab, name: str, output: Path | None, *, with_box: bool, key: Path | None, force: bool, as_json: bool
+) -> None:
     """Write a checkpoint and say what became of it."""
     began = time.monotonic()
     target = output if output is not None else Path(f"{check_checkpoint_name(name)}{SUFFIX}")
@@ -51,16 +59,26 @@ def run_checkpoint(lab: OpenLab, name: str, output: Path | None, *, with_box: bo
         interruptible("stopped; nothing was written, and the lab has not been touched", "klab checkpoint begins anew"),
         show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
-        made = take_checkpoint(lab.lab(listener=listener), name, target, with_box=with_box, replaces=force)
+        made = take_checkpoint(
+            lab.lab(listener=listener),
+            name,
+            target,
+            with_box=with_box,
+            replaces=force,
+            sign=None if key is None else partial(sign, key.expanduser().absolute()),
+        )
     seconds = time.monotonic() - began
     if as_json:
         click.echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
         return
     size = human(made.size >> 20)
     note(f"{lab.name}: checkpoint {name} written after {elapsed(seconds)}: {made.path}, {size}")
-    note("it holds the lab's private keys: who has it is admin of every lab made from it")
+    note("it holds the lab's private keys: anyone who has it is an administrator of every lab made from it")
     if not with_box:
-        note(f"who makes a lab from it needs the box {made.checkpoint.box.folder}")
+        note(f"to make a lab from it takes the box {made.checkpoint.box.folder}, too")
+    if made.signature:
+        note(f"signed with {signer(made.manifest, made.signature)}")
+    note(f"its digest, for those who get it: {made.digest}")
     note(f"{create_command(['--from', str(target)], None)} makes the lab")
 
 
@@ -117,6 +135,7 @@ def summary(file: CheckpointFile) -> dict[str, Any]:
         "file": str(file.path),
         "size": file.size,
         "digest": file.digest,
+        "signed": bool(file.signature),
         "created": found.created,
         "lab": found.lab,
         "scenario": found.plan.scenario,
@@ -131,11 +150,22 @@ def summary(file: CheckpointFile) -> dict[str, Any]:
 # --- create --from ------------------------------------------------------------------------------------
 
 
-def run_create_from(file: Path, *, name: str | None, provider: str, timeout: str | None, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a checkpoint must be: of that digest, signed by one of that list; None where it may be any."""
+
+    digest: str | None = None
+    allowed_signers: Path | None = None
+
+
+def run_create_from(
+    file: Path, demands: Demands, *, name: str | None, provider: str, timeout: str | None, as_json: bool
+) -> None:
     """Everything from the words on the command line to the last line printed."""
     limit = parse_duration(timeout) if timeout else None
     home = Home.default()
     found = open_checkpoint(_meant(home, file))
+    author = _author(home, found, demands)
     plan = _plan(found.checkpoint, name)
     record = refuse_conflict(home, plan, found)
     chosen = provider_for(provider, record)
@@ -151,12 +181,37 @@ def run_create_from(file: Path, *, name: str | None, provider: str, timeout: str
             room = room_problems(found.checkpoint, box, host_facts(home).disk)
             refuse_what_does_not_fit(home, plan, room, "klab checkpoints FILE shows what is in it")
         if not as_json:
+            note(author)
+            if box is None:
+                note(_FOREIGN_BOX)
             note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
         with show(plan, as_json=as_json, first="verify") as listener:
             made = create_from(
                 Request(Lab(home, home.lab(plan.name), plan, open_machines, limit, listener), found, chosen, profile)
             )
     _report(found, plan, made, as_json=as_json)
+
+
+def _author(home: Home, found: CheckpointFile, demands: Demands) -> str:
+    """Who a checkpoint is from, as a line.
+
+    Raises:
+        UsageError: it is not what is demanded, or its signature does not match.
+    """
+    if demands.digest is not None and demands.digest.removeprefix("sha256:").lower() != found.digest:
+        raise UsageError(
+            "this is not the checkpoint of that digest",
+            details=[f"wanted: {demands.digest[:80]}", f"found:  {found.digest}"],
+            hint="get the file again from its author",
+        )
+    if demands.allowed_signers is None and found.path.is_relative_to(home.checkpoints):
+        return "kept by klab on this machine"
+    allowed = demands.allowed_signers or default_allowed(home.root)
+    if allowed is not None:
+        return f"signed by {allowed_signer(found.manifest, found.signature, allowed.expanduser())}"
+    if found.signature:
+        return f"signed with {signer(found.manifest, found.signature)}; compare that with its author's"
+    return "not signed: its digests show that it is whole, not who it is from"
 
 
 def _meant(home: Home, file: Path) -> Path:
@@ -205,8 +260,16 @@ def _report(file: CheckpointFile, plan: Plan, made: Made, *, as_json: bool) -> N
     for line in made.warnings:
         note(line)
     if plan.bootstrap == "full":
-        click.echo(f"  klab kubectl {plan.name} -- get nodes   kubectl, pointed at this lab")
+        click.echo(_first_look(plan, made.folder))
     click.echo(f"  klab ssh {plan.name} {plan.nodes[0].name}")
+
+
+def _first_look(plan: Plan, folder: LabFolder) -> str:
+    """A command that shows the nodes: with a kubectl of this machine's, for no checkpoint brings one."""
+    if have(kubectl_for(Home.default(), folder.record().box, plan.kubernetes.version)):
+        return f"  klab kubectl {plan.name} -- get nodes   kubectl, pointed at this lab"
+    inside = "sudo kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes"
+    return f"  klab ssh {plan.name} {plan.nodes[0].name} -- {inside}   there is no kubectl on this machine"
 
 
 # --- destroy --keep-snapshots -------------------------------------------------------------------------

@@ -18,6 +18,13 @@ from lab.errors import UsageError
     type=click.Path(path_type=Path),
     help="Make the lab from a checkpoint (klab checkpoint) instead of a scenario.",
 )
+@click.option("--digest", metavar="SHA256", help="Take the checkpoint only if this is its digest.")
+@click.option(
+    "--allowed-signers",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Take the checkpoint only if one of these has signed it (ssh-keygen(1), ALLOWED SIGNERS).",
+)
 @click.option("--name", help="Name of the lab; the scenario's or the checkpoint's own when left out.")
 @click.option("--provider", type=click.Choice(["auto", "libvirt", "virtualbox"]), default="auto", show_default=True)
 @click.option("--seat", type=click.IntRange(min=0), default=0, help="The student's number: addresses derive from it.")
@@ -26,6 +33,8 @@ from lab.errors import UsageError
 def command(
     scenario: str | None,
     source: Path | None,
+    digest: str | None,
+    allowed_signers: Path | None,
     name: str | None,
     provider: str,
     seat: int,
@@ -39,7 +48,8 @@ def command(
 
     With --from FILE the lab is the one that klab checkpoint wrote, with its disks, keys and
     addresses; every byte of the file is verified first. FILE may also be the name of one that
-    klab checkpoints lists. Whoever wrote the file holds the lab's keys.
+    klab checkpoints lists. The author of the file holds the lab's keys. klab says who has signed
+    it; where KLAB_HOME/allowed_signers exists, only files that one of those has signed are taken.
 
     \b
     Examples:
@@ -47,6 +57,7 @@ def command(
       klab create ./lesson3.yaml --name lesson3
       klab create 1m2w --timeout 20m --json
       klab create --from lesson-3.klab
+      klab create --from lesson-3.klab --allowed-signers course/allowed_signers
     """
     if (scenario is None) == (source is None):
         raise UsageError(
@@ -54,12 +65,15 @@ def command(
             hint="klab create 1m2w, or klab create --from lesson-3.klab; klab scenarios lists scenarios",
         )
     if source is not None:
-        from lab.cli.checkpoint_flow import run_create_from
+        from lab.cli.checkpoint_flow import Demands, run_create_from
 
         if seat:
             raise UsageError("a checkpoint has its seat already", hint="leave --seat out")
-        run_create_from(source, name=name, provider=provider, timeout=timeout, as_json=as_json)
+        demands = Demands(digest, allowed_signers)
+        run_create_from(source, demands, name=name, provider=provider, timeout=timeout, as_json=as_json)
     elif scenario is not None:
+        if digest or allowed_signers:
+            raise UsageError("only checkpoints have a digest and a signature", hint="klab create --from lesson-3.klab")
         from lab.cli.create_flow import run_create
 
         run_create(scenario, name=name, provider=provider, seat=seat, timeout=timeout, as_json=as_json)

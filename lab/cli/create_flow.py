@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from lab.boxes.store import Box, find_box, list_boxes, vagrant_box
+from lab.boxes.store import Box, box_of, find_box, vagrant_box
 from lab.catalog import load_catalog
 from lab.cli.opening import open_lab
 from lab.cli.output import note, table
@@ -141,10 +141,8 @@ def provider_for(wanted: str, record: Record | None) -> str:
 
 def _box(home: Home, plan: Plan, record: Record | None) -> Box:
     """The box to use: the one the lab was begun with, as long as it is there, else the newest that fits."""
-    if record is not None:
-        for box in list_boxes(home):
-            if box.folder.name == record.box:
-                return box
+    if record is not None and (box := box_of(home, record.box)):
+        return box
     return find_box(home, plan.box, plan.kubernetes.version)
 
 

@@ -5,17 +5,11 @@ Source of the format: QEMU, docs/interop/qcow2.rst; of what qemu-img does: QEMU,
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 from lab import process
 from lab.errors import MachineError
-from lab.machines import images
-
-# Magic, version, where the name of the file below stands, encryption, incompatible features: at these offsets.
-_VERSION_AT, _BACKING_AT, _CRYPT_AT, _FEATURES_AT, _HEADER = 4, 8, 32, 72, 80
-_COMPRESSION_TYPE, _EXTENDED_ENTRIES = 1 << 3, 1 << 4
-_KNOWN_FEATURES = _COMPRESSION_TYPE | _EXTENDED_ENTRIES
+from lab.machines import images, qcow2
 
 
 def write(top: Path, box: Path, target: Path) -> None:
@@ -44,27 +38,9 @@ def refuse_strange(file: Path) -> None:
     Raises:
         MachineError: it is not.
     """
-    with file.open("rb") as handle:
-        header = handle.read(_HEADER)
-    if len(header) < _HEADER or not header.startswith(images.QCOW2):
-        raise _strange("it is no qcow2 image")
-    (version,) = struct.unpack_from(">I", header, _VERSION_AT)
-    (backing,) = struct.unpack_from(">Q", header, _BACKING_AT)
-    (crypt,) = struct.unpack_from(">I", header, _CRYPT_AT)
-    (features,) = struct.unpack_from(">Q", header, _FEATURES_AT)
-    if version != 3:
-        raise _strange(f"its version is {version}, not 3")
-    if backing:
-        raise _strange("it names a file that it lies on")
-    if crypt:
-        raise _strange("it is encrypted")
-    if features & ~_KNOWN_FEATURES:
-        raise _strange(f"it has features that no disk of klab's has: {features & ~_KNOWN_FEATURES:#x}")
-
-
-def _strange(why: str) -> MachineError:
-    return MachineError(
-        "the disk image is not one that klab has written",
-        details=[why],
-        hint="get the checkpoint anew, from whom you trust",
-    )
+    if why := qcow2.strangeness(file):
+        raise MachineError(
+            "the disk image is not one that klab has written",
+            details=[why],
+            hint="get the checkpoint again, from somebody you trust",
+        )

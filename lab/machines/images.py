@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from lab import process
+from lab.machines.qcow2 import MAGIC
 
 BLOCK = 1 << 20
-QCOW2 = b"QFI\xfb"
 # Of the header: where the name of the file below stands, and how long it is.
 _BACKING = struct.Struct(">QI")
 _BACKING_AT = 8
@@ -83,7 +83,7 @@ def _data(handle: int, length: int) -> Iterator[tuple[int, int]]:
 
 def anonymous(block: bytes) -> bytes:
     """The first block of a file; of a qcow2 image without the name of the file below."""
-    if not block.startswith(QCOW2) or len(block) < _CLUSTER_BITS_AT + 4:
+    if not block.startswith(MAGIC) or len(block) < _CLUSTER_BITS_AT + 4:
         return block
     at, size = _BACKING.unpack_from(block, _BACKING_AT)
     found = bytearray(block)
@@ -109,7 +109,7 @@ def commit(into: Path, top: Path) -> None:
     Raises:
         ProgramError, ProgramTimeout: qemu-img fails; what lies on `top` reads as before.
     """
-    process.run(["qemu-img", "commit", "-q", "-d", "-b", into, top], timeout=MERGE_SECONDS)
+    process.run(["qemu-img", "commit", "-q", "-d", "-f", "qcow2", "-b", into, top], timeout=MERGE_SECONDS)
 
 
 def lay_on(image: Path, below: Path) -> None:
@@ -118,4 +118,5 @@ def lay_on(image: Path, below: Path) -> None:
     Raises:
         ProgramError, ProgramTimeout: qemu-img fails.
     """
-    process.run(["qemu-img", "rebase", "-q", "-u", "-F", "qcow2", "-b", below, image], timeout=QUICK_SECONDS)
+    below_it = ["-F", "qcow2", "-b", str(below)]
+    process.run(["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", *below_it, image], timeout=QUICK_SECONDS)

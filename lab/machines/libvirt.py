@@ -14,9 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import process
-from lab.errors import MachineError
-from lab.machines import definitions, emulator, guest_agent, guest_clock, transfer, up_failure
+from lab.errors import BoxError, MachineError
+from lab.machines import definitions, emulator, guest_agent, guest_clock, qcow2, transfer, up_failure
 from lab.machines.adoption import Adoption
 from lab.machines.capture_book import Book
 from lab.machines.capture_protocol import Incoming
@@ -144,8 +143,14 @@ class LibvirtMachines(ThroughVagrant):
             Where libvirt has the disk.
         """
         disk = self._box_disk()
-        info = json.loads(process.run(["qemu-img", "info", "--output=json", disk], timeout=60).stdout)
-        metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": -(-info["virtual-size"] // 1024**3)}
+        if why := qcow2.strangeness(disk):
+            raise BoxError(
+                f"the disk of the box {disk.parent.name} is not a plain qcow2 image",
+                details=[f"{disk}: {why}"],
+                hint="klab box rm removes the box, klab box build builds one",
+            )
+        size = -(-qcow2.virtual_size(disk) // 1024**3)
+        metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": size}
         files: list[tuple[str, bytes | Path]] = [
             ("metadata.json", json.dumps(metadata).encode()),
             ("Vagrantfile", b'Vagrant.configure("2") {}\n'),

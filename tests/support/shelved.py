@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab import process
 from lab.boxes import store
 from lab.boxes.store import Box
 from lab.cluster.kubeconfig import write_kubeconfig
@@ -16,11 +17,19 @@ from lab.store import Home, LabFolder
 BOX_NAME = "debian-13-k8s-1.35.4"
 
 
+def write_disk(file: Path, content: bytes = b"box") -> None:
+    """A qcow2 image with that content, a hundred thousand times."""
+    raw = file.with_suffix(".raw")
+    raw.write_bytes(content * 100_000)
+    process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, file], timeout=60)
+    raw.unlink()
+
+
 def shelved_box(home: Home, content: bytes = b"box") -> Box:
     """A box as a build leaves it, with a disk of that content, a hundred thousand times."""
     work = home.boxes / "making"
     work.mkdir(parents=True)
-    (work / store.DISK).write_bytes(content * 100_000)
+    write_disk(work / store.DISK, content)
     (work / store.LIBVIRT).write_bytes(b"the same, wrapped")
     (work / store.KUBECTL).write_bytes(b"a program")
     (work / store.PACKAGES).write_text("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,25 @@ def test_build_takes_a_version_with_or_without_v(home: Home, monkeypatch: pytest
     for arguments in ((), ("--kubernetes", "v1.35.4")):
         assert run("build", *arguments).exit_code == 0
     assert asked == [("debian-13", "1.35.4")] * 2
+
+
+def test_where_a_box_comes_from_and_how_it_is_trusted(home: Home) -> None:
+    made = make_box(home, "a", 1.0)
+    assert "this machine" in run("list").stdout
+    store.write_manifest(replace(made, origin="lesson-3"))
+    assert "checkpoint lesson-3" in run("list").stdout
+    assert json.loads(run("list", "--json").stdout)[0]["origin"] == "lesson-3"
+    assert made.digest in run("trust", made.short).stderr
+    assert json.loads(run("list", "--json").stdout)[0]["origin"] is None
+    assert isinstance(run("trust", "nothing").exception, NotFound)
+
+
+def test_a_damaged_box_is_listed_and_hides_no_other(home: Home) -> None:
+    damaged, whole = make_box(home, "a", 1.0), make_box(home, "b", 2.0)
+    (damaged.folder / store.MANIFEST).write_text("{}")
+    done = run("list")
+    assert whole.short in done.stdout
+    assert "is damaged" in done.stderr
+    assert "rm -r" in done.stderr
+    assert [each.get("digest") for each in json.loads(run("list", "--json").stdout)] == [whole.digest, None]
+    assert isinstance(run("verify").exception, BoxError)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.shelved import flipped
 
-from lab.boxes import store
+from lab.boxes import removal, store
 from lab.boxes.cache import digest_file
 from lab.boxes.store import Box
 from lab.errors import BoxError, Conflict, HostError
@@ -82,13 +83,26 @@ def test_one_changed_byte_is_found_though_size_and_date_are_the_same(home: Home)
 def test_the_quick_check_sees_a_write_a_cut_and_a_loss(home: Home) -> None:
     box = make_box(home)
     store.check_box(box)
-    box.disk.write_bytes(box.disk.read_bytes())
+    flipped(box.disk, 100)
     os.utime(box.disk, (5, 5))
     os.truncate(box.vagrant_box, 1)
     box.contents.unlink()
     with pytest.raises(BoxError) as caught:
         store.check_box(box)
-    assert len(caught.value.details) == 3
+    assert [line.partition(":")[0] for line in caught.value.details] == [store.CONTENTS, store.DISK, store.LIBVIRT]
+
+
+def test_a_box_that_was_copied_is_judged_by_its_bytes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = make_box(home)
+    for file in box.folder.iterdir():
+        os.utime(file, (5, 5))  # as cp without dates, or a file system that keeps seconds only, leaves it
+    moved = store.check_box(box)
+    assert {file.mtime_ns for file in moved.files.values()} == {5 * 10**9}
+    assert store.read_box(box.folder) == moved
+    # The new dates are remembered: nothing is read a second time.
+    monkeypatch.setattr(store, "digest_file", None)
+    assert store.check_box(moved) == moved
+    assert store.vagrant_box(home, moved, "libvirt") == box.vagrant_box
 
 
 def test_a_manifest_changed_together_with_the_disk_is_found(home: Home) -> None:
@@ -104,27 +118,47 @@ def test_a_manifest_changed_together_with_the_disk_is_found(home: Home) -> None:
         store.verify(home, store.read_box(box.folder))
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[1]"])
-def test_a_damaged_manifest_is_an_error_that_names_the_file(home: Home, text: str) -> None:
-    box = make_box(home)
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[1]", '{"format": 1, "files": ' + "[" * 5000])
+def test_a_damaged_manifest_names_the_file_and_stops_no_other_box(home: Home, text: str) -> None:
+    box, whole = make_box(home), make_box(home, content=b"whole")
     (box.folder / store.MANIFEST).write_text(text)
-    with pytest.raises(BoxError) as caught:
-        store.list_boxes(home)
-    assert store.MANIFEST in str(caught.value.details)
-    assert caught.value.hint == f"rm -r {shlex.quote(str(box.folder))}"
+    assert store.find_box(home, "debian-13", "1.35.4") == whole
+    assert store.list_boxes(home) == [whole]
+    (error,) = store.damaged_boxes(home)
+    assert store.MANIFEST in str(error.details)
+    assert error.hint == f"rm -r {shlex.quote(str(box.folder))}"
+
+
+@pytest.mark.parametrize("leaf", [*store.FACTS, "files", "size", "mtime_ns", "sha256"])
+@pytest.mark.parametrize("value", [None, [], True])
+def test_a_value_of_another_type_is_a_damaged_manifest(home: Home, leaf: str, value: object) -> None:
+    box = make_box(home)
+    manifest = json.loads((box.folder / store.MANIFEST).read_text())
+    place = manifest if leaf in manifest else manifest["files"][store.DISK]
+    place[leaf] = value
+    (box.folder / store.MANIFEST).write_text(json.dumps(manifest))
+    assert store.list_boxes(home) == []
+    assert len(store.damaged_boxes(home)) == 1
+
+
+def test_two_boxes_whose_digests_begin_alike_are_both_kept(home: Home) -> None:
+    box = make_box(home)
+    other = box.digest[:12] + "f" * 52
+    assert store.folder_of(home, box.name, box.digest) == box.folder
+    assert store.folder_of(home, box.name, other) == home.boxes / f"{box.name}@{other}"
 
 
 def test_a_box_in_use_stays(home: Home) -> None:
     box = make_box(home)
     use(home, "1m2w", box.name)
     with pytest.raises(Conflict, match="in use"):
-        store.remove(home, box)
+        removal.remove(home, box)
     assert store.list_boxes(home) == [box]
 
 
 def test_removing_leaves_nothing(home: Home) -> None:
     box = make_box(home)
-    store.remove(home, box)
+    removal.remove(home, box)
     assert list(home.boxes.iterdir()) == []
 
 
@@ -140,7 +174,7 @@ def test_a_box_that_goes_is_gone_for_vagrant_too(home: Home) -> None:
     gone, stays = make_box(home, content=b"1"), make_box(home, content=b"2")
     entries = [vagrant_entry(gone), vagrant_entry(gone, "-virtualbox"), vagrant_entry(stays)]
     (vagrant_home() / "boxes" / "debian-VAGRANTSLASH-trixie64").mkdir()
-    store.remove(home, gone)
+    removal.remove(home, gone)
     assert [entry.exists() for entry in entries] == [False, False, True]
     assert (vagrant_home() / "boxes" / "debian-VAGRANTSLASH-trixie64").exists()
     assert stays.disk.exists()
@@ -153,9 +187,9 @@ def test_a_box_that_vagrant_cannot_forget_stays(home: Home, monkeypatch: pytest.
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(store.shutil, "rmtree", refuse)
+    monkeypatch.setattr("lab.machines.vagrant_home.shutil.rmtree", refuse)
     with pytest.raises(HostError, match="cannot be removed") as caught:
-        store.remove(home, box)
+        removal.remove(home, box)
     assert str(entry) in caught.value.hint
     assert store.list_boxes(home) == [box]
 
@@ -166,7 +200,7 @@ def test_prune_keeps_the_newest_and_what_labs_use(home: Home) -> None:
     newest = make_box(home, content=b"3", created=3)
     use(home, "old-lab", used.short)
     (home.boxes / f"half{store.PARTIAL}").mkdir()
-    assert store.prune(home) == [oldest.folder.name, f"half{store.PARTIAL}"]
+    assert removal.prune(home) == [oldest.folder.name, f"half{store.PARTIAL}"]
     assert store.list_boxes(home) == [newest, used]
 
 

@@ -12,6 +12,7 @@ import pytest
 from support.fake_lab import lab_on_disk
 from support.shelved import flipped, shelve
 
+from lab import process
 from lab.boxes import store
 from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
 from lab.cli import checkpoint_flow as flow
@@ -368,3 +369,75 @@ def test_without_the_option_nothing_is_kept(klab: Klab, demo: LabFolder) -> None
     klab("snapshot", "lesson-1")
     klab("destroy", "-y")
     assert "no checkpoint is kept" in klab("checkpoints")[1]
+
+
+# --- who it is from -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    file = tmp_path / "teacher"
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file], timeout=60)
+    return file
+
+
+@pytest.fixture
+def signed(demo: LabFolder, klab: Klab, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    _, err = klab("checkpoint", "signed", "--sign", str(key))
+    assert "signed with ED25519 SHA256:" in err
+    host(monkeypatch)
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path / "student"))
+    return Path("signed.klab").absolute()
+
+
+def test_it_says_that_nobody_signed_it(klab: Klab, student: Path) -> None:
+    _, err = klab("create", "--from", str(student))
+    assert "not signed: its digests show that it is whole, not who it is from" in err
+    assert "its box was not built here" in err
+    (box,) = store.list_boxes(Home.default())
+    assert box.origin == "lesson-3"
+
+
+def test_it_says_who_signed_it(klab: Klab, signed: Path) -> None:
+    _, err = klab("create", "--from", str(signed))
+    assert "signed with ED25519 SHA256:" in err
+
+
+@pytest.mark.parametrize("by", ["an option", "a list in klab's folder"])
+def test_signed_files_only(klab: Klab, demo: LabFolder, signed: Path, key: Path, by: str) -> None:
+    allowed = Path("allowed_signers").absolute()
+    allowed.write_text(f"teacher@example.org {key.with_suffix('.pub').read_text()}")
+    words = ["--allowed-signers", str(allowed)] if by == "an option" else []
+    if not words:
+        Home.default().root.mkdir()
+        allowed.rename(Home.default().root / "allowed_signers")
+    _, err = klab("create", "--from", str(signed), *words)
+    assert "signed by teacher@example.org (ED25519 SHA256:" in err
+
+
+def test_an_unsigned_file_where_only_signed_ones_are_taken(klab: Klab, student: Path) -> None:
+    Path("allowed_signers").write_text("")
+    _, err = klab("create", "--from", str(student), "--allowed-signers", "allowed_signers", code=2)
+    assert "this checkpoint is not signed" in err
+    assert "hint: " in err
+    assert there() == []
+
+
+def test_a_digest_pins_a_file(klab: Klab, student: Path) -> None:
+    (told,) = json.loads(klab("checkpoints", str(student), "--json")[0])["checkpoints"]
+    _, err = klab("create", "--from", str(student), "--digest", "0" * 64, code=2)
+    assert "this is not the checkpoint of that digest" in err
+    assert there() == []
+    klab("create", "--from", str(student), "--digest", f"sha256:{told['digest']}")
+    assert there() == ["demo"]
+    assert "only checkpoints have" in klab("create", "1m2w", "--digest", "0" * 64, code=2)[1]
+
+
+def test_what_klab_has_kept_needs_no_signature(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    host(monkeypatch)
+    (Home.default().root / "allowed_signers").write_text("")
+    klab("start")
+    klab("snapshot", "a")
+    klab("destroy", "-y", "--keep-snapshots", "demo")
+    _, err = klab("create", "--from", "demo-a")
+    assert "kept by klab on this machine" in err

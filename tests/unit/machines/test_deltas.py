@@ -113,13 +113,15 @@ def changed(at: int, form: str, value: int) -> Callable[[bytearray], None]:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (changed(0, ">I", 0x4B444D56), "no qcow2"),
+        (changed(0, ">I", 0x4B444D56), "not a qcow2"),
         (changed(4, ">I", 2), "version is 2"),
         (changed(8, ">Q", 1000), "names a file that it lies on"),
         (changed(32, ">I", 1), "encrypted"),
+        (changed(60, ">I", 1), "snapshots inside"),
         (changed(72, ">Q", 1 << 2), "0x4"),  # an external data file
         (changed(72, ">Q", 1 << 1), "0x2"),  # corrupt
-        (lambda header: header.clear(), "no qcow2"),
+        (lambda header: header.clear(), "not a qcow2"),
+        (changed(20, ">I", 60), "qemu-img refuses it"),  # clusters of an exbibyte
     ],
 )
 def test_a_disk_that_klab_has_not_written(tmp_path: Path, change: Callable[[bytearray], None], why: str) -> None:

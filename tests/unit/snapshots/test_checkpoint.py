@@ -16,7 +16,7 @@ import pytest
 from support.kills import killed_in
 from support.shelved import flipped, shelve
 
-from lab.boxes import store
+from lab.boxes import removal, store
 from lab.boxes.store import Box
 from lab.checkpoints import write as module
 from lab.checkpoints.file import MANIFEST, Writer, open_checkpoint, writing
@@ -263,14 +263,14 @@ def test_their_box_stays_for_them(desk: Desk, box: Box) -> None:
     home = desk.lab.home
     shutil.rmtree(desk.lab.folder.path)
     with pytest.raises(Conflict, match="checkpoints need the box") as caught:
-        store.remove(home, box)
+        removal.remove(home, box)
     assert caught.value.details == (str(file.path),)
     newer = replace(box, created=2.0, folder=box.folder.with_name(f"{box.name}@{'0' * 12}"))
     shutil.copytree(box.folder, newer.folder)
     store.write_manifest(newer)
-    assert store.prune(home) == []
+    assert removal.prune(home) == []
     file.path.unlink()
-    assert store.prune(home) == [box.folder.name]
+    assert removal.prune(home) == [box.folder.name]
 
 
 def test_a_lab_without_snapshots_is_not_silently_emptied(desk: Desk, box: Box) -> None:
@@ -306,5 +306,5 @@ def test_a_snapshot_of_another_size_of_the_lab_is_not_written(desk: Desk, box: B
 def test_there_is_no_file_to_open(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         open_checkpoint(tmp_path / "none.klab")
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is a folder"):
         open_checkpoint(tmp_path)

@@ -168,6 +168,10 @@ def test_a_rewritten_one_is_read(made: CheckpointFile) -> None:
         at("members", 0, "name", value="pki/ca.key"),
         at("members", 0, "size", value=-1),
         at("members", 0, "size", value=True),
+        at("members", 0, "name", value="pki/zz.gz"),
+        at("members", 0, "name", value="pki/ca.crt.gz"),
+        lambda data: data["members"][0].update(size=65 << 10, content=65 << 10),
+        lambda data: data["members"][-1].update(content=1 << 49),
         at("members", 0, "size", value=1 << 60),
         at("members", 0, "content", value=1),
         at("members", 0, "sha256", value="x"),
@@ -198,7 +202,12 @@ def test_one_of_a_newer_klab(made: CheckpointFile) -> None:
 
 def test_a_bomb_is_no_larger_than_it_says(made: CheckpointFile, tmp_path: Path) -> None:
     member = made.checkpoint.member("box/disk.qcow2.gz")
-    rewritten(made, lambda d: next(m for m in d["members"] if m["name"] == member.name).update(content=1000))
+
+    def shrunk(data: dict[str, Any]) -> None:
+        next(m for m in data["members"] if m["name"] == member.name).update(content=1000)
+        data["box"]["files"]["disk.qcow2"][0] = 1000
+
+    rewritten(made, shrunk)
     found = open_checkpoint(made.path)
     with pytest.raises(UsageError) as caught:
         found.write(found.checkpoint.member(member.name), tmp_path / "disk", lambda _size: None)

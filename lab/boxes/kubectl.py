@@ -1,0 +1,25 @@
+"""Which kubectl runs on this host for a lab: one that was built here, or this host's own."""
+
+from __future__ import annotations
+
+from lab.boxes.store import Box, box_of, list_boxes
+from lab.store import Home
+
+
+def kubectl_for(home: Home, folder: str, kubernetes: str) -> str:
+    """The kubectl of a lab's own box, else of another box of that version, else the name of the one on the PATH.
+
+    A box that came with a checkpoint has none: no program from a file of somebody else's runs on this host.
+
+    Args:
+        home: klab's folder.
+        folder: the lab's box, as its record names it.
+        kubernetes: the lab's version: 1.35.4.
+    """
+    own = box_of(home, folder)
+    others = [box for box in list_boxes(home) if box.kubernetes == kubernetes]
+    return next((str(box.kubectl) for box in ([own] if own else []) + others if _has_one(box)), "kubectl")
+
+
+def _has_one(box: Box) -> bool:
+    return not box.origin and box.kubectl.is_file()

@@ -1,0 +1,82 @@
+"""Removing boxes: only those that no lab and no checkpoint needs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lab.boxes.cache import Cache
+from lab.boxes.store import MANIFEST, Box, is_partial, list_boxes
+from lab.errors import Conflict
+from lab.machines.vagrant_home import forget_box
+from lab.store import Home
+
+
+def remove(home: Home, box: Box) -> None:
+    """Delete a box, and what Vagrant has of it.
+
+    Raises:
+        Conflict: a lab was made from it, or a checkpoint that `klab destroy` has kept needs it.
+        HostError: Vagrant's part cannot be deleted; the box is still there then.
+    """
+    if users := _labs_of(home, box):
+        raise Conflict(
+            f"the box {box.name} ({box.short}) is in use",
+            details=[f"lab {name}" for name in users],
+            hint=f"klab destroy {users[0]}",
+        )
+    if kept := _kept_on(home, box):
+        raise Conflict(
+            f"checkpoints need the box {box.name} ({box.short})",
+            details=[str(file) for file in kept],
+            hint="klab checkpoints shows them; remove those that you no longer want",
+        )
+    forget_box(box.folder.name)
+    # The manifest first: what is left after a kill is no box any more, and prune takes it.
+    (box.folder / MANIFEST).unlink()
+    shutil.rmtree(box.folder)
+
+
+def prune(home: Home) -> list[str]:
+    """Remove what no lab and no checkpoint uses: boxes that a newer build replaced, or that came with a checkpoint.
+
+    What killed builds left goes, too. A box from a checkpoint replaces none that was built here.
+
+    Returns:
+        The names of the removed folders.
+
+    Raises:
+        Conflict: another klab builds or puts a box, and what is half there is its.
+    """
+    removed = []
+    seen: set[str] = set()
+    with Cache(home.cache).lock():
+        for box in list_boxes(home):
+            if (box.origin or box.name in seen) and not _labs_of(home, box) and not _kept_on(home, box):
+                remove(home, box)
+                removed.append(box.folder.name)
+            if not box.origin:
+                seen.add(box.name)
+        for folder in sorted(home.boxes.glob("*/")):
+            if is_partial(folder) or not (folder / MANIFEST).exists():
+                shutil.rmtree(folder)
+                removed.append(folder.name)
+    return removed
+
+
+def _labs_of(home: Home, box: Box) -> list[str]:
+    """Labs whose record names this box by folder name, digest or, for the newest, by name."""
+    names = {box.folder.name, box.digest, box.short}
+    newest = next((b for b in list_boxes(home) if b.name == box.name and not b.origin), None)
+    if newest == box:
+        names |= {box.name}
+    return [folder.name for folder in home.existing() if folder.record().box in names]
+
+
+def kept_folder(home: Home, folder: str) -> Path:
+    """Where checkpoints lie that need the box in that folder of the store; whoever removes the box looks here."""
+    return home.checkpoints / folder
+
+
+def _kept_on(home: Home, box: Box) -> list[Path]:
+    return sorted(file for file in kept_folder(home, box.folder.name).glob("[!.]*") if file.is_file())

@@ -1,0 +1,93 @@
+"""Whether a disk image is a plain qcow2 image, or one that reaches for other files of this host.
+
+QEMU opens what an image names: a file that it lies on, a file that holds its data, be it a device, a URL or a JSON
+description of anything. Source of the format: QEMU, docs/interop/qcow2.rst.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from lab import process
+from lab.errors import LabError
+
+MAGIC = b"QFI\xfb"
+# At these offsets: version, where the name of the file below stands, encryption, snapshots, incompatible features.
+_VERSION_AT, _BACKING_AT, _CRYPT_AT, _SNAPSHOTS_AT, _FEATURES_AT, _HEADER = 4, 8, 32, 60, 72, 80
+_COMPRESSION_TYPE, _EXTENDED_ENTRIES = 1 << 3, 1 << 4
+_KNOWN_FEATURES = _COMPRESSION_TYPE | _EXTENDED_ENTRIES
+_SECONDS = 60.0
+
+
+def strangeness(file: Path) -> str | None:
+    """Why an image is not a plain qcow2 image of version 3; None where it is one.
+
+    The header is read first: asked about an image with a data file, qemu-img opens that.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as handle:
+        header = handle.read(_HEADER)
+    return _in_header(header) or _in_answer(_ask(file))
+
+
+def virtual_size(file: Path) -> int:
+    """The bytes that a guest sees of a qcow2 image.
+
+    Raises:
+        ProgramError: it is not one.
+    """
+    return int(_info(file)["virtual-size"])
+
+
+def _in_header(header: bytes) -> str | None:
+    if len(header) < _HEADER or not header.startswith(MAGIC):
+        return "it is not a qcow2 image"
+    (version,) = struct.unpack_from(">I", header, _VERSION_AT)
+    (backing,) = struct.unpack_from(">Q", header, _BACKING_AT)
+    (crypt,) = struct.unpack_from(">I", header, _CRYPT_AT)
+    (snapshots,) = struct.unpack_from(">I", header, _SNAPSHOTS_AT)
+    (features,) = struct.unpack_from(">Q", header, _FEATURES_AT)
+    if version != 3:
+        return f"its version is {version}, not 3"
+    if backing:
+        return "it names a file that it lies on"
+    if crypt:
+        return "it is encrypted"
+    if snapshots:
+        return "it has snapshots inside"
+    if features & ~_KNOWN_FEATURES:
+        return f"it has features that no disk of klab's has: {features & ~_KNOWN_FEATURES:#x}"
+    return None
+
+
+def _ask(file: Path) -> dict[str, Any] | str:
+    try:
+        return _info(file)
+    except LabError as error:
+        return "; ".join(("qemu-img refuses it", *error.details[-1:]))
+
+
+def _info(file: Path) -> dict[str, Any]:
+    argv = ["qemu-img", "info", "-f", "qcow2", "--output=json", str(file.absolute())]
+    found: dict[str, Any] = json.loads(process.run(argv, timeout=_SECONDS).stdout)
+    return found
+
+
+def _in_answer(info: dict[str, Any] | str) -> str | None:
+    if isinstance(info, str):
+        return info
+    special = info.get("format-specific", {}).get("data", {})
+    if "backing-filename" in info or "full-backing-filename" in info:
+        return "it names a file that it lies on"
+    if "data-file" in special:
+        return "it names a file that holds its data"
+    if info.get("encrypted"):
+        return "it is encrypted"
+    if special.get("corrupt"):
+        return "it is marked as corrupt"
+    return None
