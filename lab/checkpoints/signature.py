@@ -29,7 +29,7 @@ _GOOD = re.compile(r'Good "klab-checkpoint" signature (?:with|for .* with) (\S{1
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who has signed: kind and fingerprint of the key, and the principal where a list of allowed signers has it."""
+    """Who has signed: kind and fingerprint of the key; its name, where a list of allowed signers was asked."""
 
     key: str
     fingerprint: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lab.checkpoints.create import (
 )
 from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import SUFFIX, Checkpoint, check_checkpoint_name
-from lab.checkpoints.signature import allowed_signer, default_allowed, sign, signer
+from lab.checkpoints.signature import Signer, allowed_signer, default_allowed, sign, signer
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
 from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
@@ -165,7 +165,7 @@ def run_create_from(
     limit = parse_duration(timeout) if timeout else None
     home = Home.default()
     found = open_checkpoint(_meant(home, file))
-    author = _author(home, found, demands)
+    by = _signer(home, found, demands)
     plan = _plan(found.checkpoint, name)
     record = refuse_conflict(home, plan, found)
     chosen = provider_for(provider, record)
@@ -181,7 +181,7 @@ def run_create_from(
             room = room_problems(found.checkpoint, box, host_facts(home).disk)
             refuse_what_does_not_fit(home, plan, room, "klab checkpoints FILE shows what is in it")
         if not as_json:
-            note(author)
+            note(_author(home, found, by))
             if box is None:
                 note(_FOREIGN_BOX)
             note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
@@ -189,11 +189,11 @@ def run_create_from(
             made = create_from(
                 Request(Lab(home, home.lab(plan.name), plan, open_machines, limit, listener), found, chosen, profile)
             )
-    _report(found, plan, made, as_json=as_json)
+    _report(found, plan, made, by, as_json=as_json)
 
 
-def _author(home: Home, found: CheckpointFile, demands: Demands) -> str:
-    """Who a checkpoint is from, as a line.
+def _signer(home: Home, found: CheckpointFile, demands: Demands) -> Signer | None:
+    """Who has signed a checkpoint; None where nobody has, and nobody needs to.
 
     Raises:
         UsageError: it is not what is demanded, or its signature does not match.
@@ -204,14 +204,24 @@ def _author(home: Home, found: CheckpointFile, demands: Demands) -> str:
             details=[f"wanted: {demands.digest[:80]}", f"found:  {found.digest}"],
             hint="get the file again from its author",
         )
-    if demands.allowed_signers is None and found.path.is_relative_to(home.checkpoints):
-        return "kept by klab on this machine"
-    allowed = demands.allowed_signers or default_allowed(home.root)
+    allowed = demands.allowed_signers
+    if allowed is None and not _is_kept(home, found):
+        allowed = default_allowed(home.root)
     if allowed is not None:
-        return f"signed by {allowed_signer(found.manifest, found.signature, allowed.expanduser())}"
-    if found.signature:
-        return f"signed with {signer(found.manifest, found.signature)}; compare that with its author's"
-    return "not signed: its digests show that it is whole, not who it is from"
+        return allowed_signer(found.manifest, found.signature, allowed.expanduser())
+    return signer(found.manifest, found.signature) if found.signature else None
+
+
+def _is_kept(home: Home, found: CheckpointFile) -> bool:
+    """Whether klab itself wrote the file, on this machine."""
+    return found.path.resolve().is_relative_to(home.checkpoints.resolve())
+
+
+def _author(home: Home, found: CheckpointFile, by: Signer | None) -> str:
+    if by is None:
+        unknown = "not signed: its digests show that it is whole, not who it is from"
+        return "kept by klab on this machine" if _is_kept(home, found) else unknown
+    return f"signed by {by}" if by.principal else f"signed with {by}; compare that with its author's"
 
 
 def _meant(home: Home, file: Path) -> Path:
@@ -240,11 +250,12 @@ def _plan(checkpoint: Checkpoint, name: str | None) -> Plan:
         raise UsageError(f"the lab cannot have this name: {error}", hint="such as --name lesson-3") from None
 
 
-def _report(file: CheckpointFile, plan: Plan, made: Made, *, as_json: bool) -> None:
+def _report(file: CheckpointFile, plan: Plan, made: Made, by: Signer | None, *, as_json: bool) -> None:
     if as_json:
         result = {
             "lab": plan.name,
             "checkpoint": summary(file),
+            "signer": None if by is None else asdict(by),
             "nodes": [{"name": n.name, "role": n.role, "address": str(n.address)} for n in plan.nodes],
             "running": made.power.running,
             "kubeconfig": str(made.folder.kubeconfig),

@@ -401,6 +401,8 @@ def test_it_says_that_nobody_signed_it(klab: Klab, student: Path) -> None:
 def test_it_says_who_signed_it(klab: Klab, signed: Path) -> None:
     _, err = klab("create", "--from", str(signed))
     assert "signed with ED25519 SHA256:" in err
+    *_, result = (json.loads(line) for line in klab("create", "--from", str(signed), "--json")[0].splitlines())
+    assert (result["signer"]["key"], result["signer"]["principal"]) == ("ED25519", "")
 
 
 @pytest.mark.parametrize("by", ["an option", "a list in klab's folder"])
