@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lab.checkpoints.create import secrets_in
 from lab.checkpoints.file import SIGNATURE, CheckpointFile, open_checkpoint
 from lab.checkpoints.keys import NAMES, check_keys
 from lab.checkpoints.write import take_checkpoint
-from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.errors import BoxError, Conflict, LabError, NotFound, UsageError
 from lab.store import Home
 
 from .conftest import Desk
@@ -68,6 +69,23 @@ def test_a_program_that_travels_all_the_same_stays_in_the_file(
     student = Student(Home(tmp_path / "student"), open_checkpoint(made.path))
     student.create()
     assert not list(student.home.root.rglob("kubectl*"))
+
+
+def test_a_box_that_lies_on_a_file_of_the_host(off: Desk, tmp_path: Path) -> None:
+    box = store.box_of(off.lab.home, off.lab.folder.record().box)
+    assert box is not None
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"root:x:" * 10_000)
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, box.disk], timeout=60)
+    digest = store.digest_file(box.disk)
+    files = {**box.files, store.DISK: store.describe_file(box.disk)}
+    store.write_manifest(replace(box, digest=digest, files=files))
+    made = take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    student = Student(Home(tmp_path / "student"), made)
+    with pytest.raises(BoxError, match="not one that klab has built") as caught:
+        student.create()
+    assert "it names a file that it lies on" in caught.value.details[0]
+    student.assert_untouched()
 
 
 # --- keys ---------------------------------------------------------------------------------------------

@@ -54,6 +54,13 @@ def test_ram_and_disks_come_back(two: Desk) -> None:
     two.assert_nothing_left()
 
 
+def test_a_lab_that_was_copied_or_restored_from_a_backup_is_judged_by_its_bytes(two: Desk) -> None:
+    for file in two.lab.home.root.rglob("*"):
+        os.utime(file, (5, 5), follow_symlinks=False)
+    assert restore(two.lab, "first").running == ("cp1", "w1")
+    assert two.noted == "first"
+
+
 def test_without_a_name_the_last_that_was_taken_by_hand(two: Desk) -> None:
     assert restore(two.lab).manifest.name == "second"
     assert restore(two.lab).manifest.name == "second"
