@@ -21,7 +21,7 @@ from contract.guests import NODES, answers, note, recall
 from contract.labs import DILATION, Lab, make_lab
 
 from lab import process
-from lab.boxes import store
+from lab.boxes import incoming, store
 from lab.boxes.store import Box
 from lab.checkpoints import create
 from lab.checkpoints.create import Request, create_from, plan_of
@@ -30,6 +30,7 @@ from lab.checkpoints.format import disk_member
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.power import Power
+from lab.cluster.secrets import load_or_make
 from lab.errors import LabError
 from lab.machines import enter_host_network, images, open_machines
 from lab.machines.adoption import Adoption
@@ -55,7 +56,7 @@ CALLS: dict[str, tuple[Any, str]] = {
     "verify": (CheckpointFile, "verify"),
     "put": (create, "put"),
     "write": (CheckpointFile, "write"),
-    "wrap": (store, "write_libvirt_box"),
+    "wrap": (incoming, "write_libvirt_box"),
     "folder": (create, "_write_folder"),
     "secrets": (create, "_write_secrets"),
     "make": (Adoption, "make"),
@@ -109,6 +110,7 @@ def made(home: Home, name: str, box: Path) -> Lab:
         (lab.folder.path / "plan.json").write_text(to_json(lab.plan))
         (lab.folder.path / "scenario.yaml").write_text("version: 1\n")
         lab.folder.update_record(box=shelf.folder.name)
+        load_or_make(lab.folder)
     return lab
 
 

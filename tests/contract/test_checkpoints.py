@@ -107,14 +107,14 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(teacher: Driver
     open_checkpoint(lesson).verify(lambda _size: None)
 
 
-@pytest.mark.parametrize("moment", ["verify", "put", "write:2", "wrap", "folder"])
+@pytest.mark.parametrize("moment", ["verify", "put", "write", "wrap", "folder"])
 def test_a_kill_before_there_is_a_lab_leaves_none(student: Driver, lesson: Path, moment: str) -> None:
     shutil.rmtree(student.home.boxes, ignore_errors=True)
     student.run(f"kill={moment}", f"from={lesson}", killed=True)
     assert student.run("exists")["exists"] is False
 
 
-@pytest.mark.parametrize("moment", ["secrets", "make", "place", "define", "define:2"])
+@pytest.mark.parametrize("moment", ["secrets", "make", "write:2", "place", "define", "define:2"])
 def test_a_kill_while_a_lab_is_made_leaves_what_the_same_command_finishes(
     student: Driver, lesson: Path, moment: str
 ) -> None:
