@@ -18,9 +18,10 @@ from pathlib import Path
 
 from lab.boxes.incoming import put
 from lab.boxes.store import DISK, Box, BoxFile, check_box, facts, folder_of, list_boxes
-from lab.checkpoints.file import MODE, CheckpointFile
+from lab.checkpoints.file import CheckpointFile
 from lab.checkpoints.format import Checkpoint, box_member, damaged, disk_member
 from lab.checkpoints.keys import check_keys
+from lab.checkpoints.layout import MODE
 from lab.checkpoints.progress import Progress
 from lab.cluster.certificates import renew
 from lab.cluster.events import Event, Journal, State

@@ -18,7 +18,7 @@ from lab.boxes.incoming import PORTABLE
 from lab.boxes.removal import kept_folder
 from lab.boxes.store import Box, box_of, check_box, facts
 from lab.checkpoints import keys
-from lab.checkpoints.file import CheckpointFile, Sign, Writer, open_checkpoint, writing
+from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import (
     SUFFIX,
     BoxPart,
@@ -29,6 +29,7 @@ from lab.checkpoints.format import (
     disk_member,
 )
 from lab.checkpoints.progress import Progress
+from lab.checkpoints.writer import Sign, Writer, writing
 from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.files import refuse_special

@@ -25,9 +25,10 @@ from lab.boxes import incoming, store
 from lab.boxes.store import Box
 from lab.checkpoints import create
 from lab.checkpoints.create import Request, create_from, plan_of
-from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
+from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import disk_member
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.checkpoints.writer import Writer
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.power import Power
 from lab.cluster.secrets import load_or_make

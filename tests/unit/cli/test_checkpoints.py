@@ -14,7 +14,8 @@ from support.shelved import flipped, shelve
 
 from lab import process
 from lab.boxes import store
-from lab.checkpoints.file import CheckpointFile, Writer, open_checkpoint
+from lab.checkpoints.file import CheckpointFile, open_checkpoint
+from lab.checkpoints.writer import Writer
 from lab.cli import checkpoint_flow as flow
 from lab.cli import create_flow
 from lab.errors import Interrupted

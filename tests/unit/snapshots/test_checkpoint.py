@@ -19,9 +19,11 @@ from support.shelved import flipped, shelve
 from lab.boxes import removal, store
 from lab.boxes.store import Box
 from lab.checkpoints import write as module
-from lab.checkpoints.file import MANIFEST, Writer, open_checkpoint, writing
+from lab.checkpoints.file import open_checkpoint
+from lab.checkpoints.layout import MANIFEST
 from lab.checkpoints.pack import BLOCK
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.checkpoints.writer import Writer, writing
 from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, Interrupted, LabError, MachineError, NotFound, UsageError
 from lab.machines.protocol import NodeState

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.shelved import flipped, shelve
 
-from lab.checkpoints import file as checkpoint_file
+from lab.checkpoints import layout
 from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.format import FORMAT, from_json, to_json
 from lab.checkpoints.pack import BLOCK, pack, unpack
@@ -103,7 +103,7 @@ def rewritten(made: CheckpointFile, change: Callable[[dict[str, Any]], object]) 
     data = json.loads(to_json(made.checkpoint))
     change(data)
     text = json.dumps(data).encode("ascii")
-    made.path.write_bytes(checkpoint_file._beginning(text) + made.path.read_bytes()[made.start :])
+    made.path.write_bytes(layout.beginning(text) + made.path.read_bytes()[made.start :])
     return made.path
 
 

@@ -20,8 +20,9 @@ from lab.boxes import store
 from lab.boxes.kubectl import kubectl_for
 from lab.checkpoints import signature
 from lab.checkpoints.create import secrets_in
-from lab.checkpoints.file import SIGNATURE, CheckpointFile, open_checkpoint
+from lab.checkpoints.file import CheckpointFile, open_checkpoint
 from lab.checkpoints.keys import NAMES, check_keys
+from lab.checkpoints.layout import SIGNATURE
 from lab.checkpoints.write import take_checkpoint
 from lab.errors import BoxError, Conflict, LabError, NotFound, UsageError
 from lab.store import Home
@@ -251,7 +252,7 @@ def test_the_draft_is_private_from_its_first_moment(
         modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
         return real(handle, *words, **more)
 
-    monkeypatch.setattr("lab.checkpoints.file.os.fdopen", seen)
+    monkeypatch.setattr("lab.checkpoints.writer.os.fdopen", seen)
     before = os.umask(umask)
     try:
         take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
