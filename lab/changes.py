@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from lab.errors import Conflict, UsageError
 from lab.plan import NAME_PREFIX, Node, Plan, free_address, mac_address, node_uuid
 from lab.rules import MOST_CONTROL_PLANES, no_better, too_many
-from lab.scenario import Role, check_name
+from lab.scenario import Role, check_node_name
 
 
 def with_node(plan: Plan, role: Role, name: str | None = None) -> Plan:
@@ -33,7 +33,7 @@ def with_node(plan: Plan, role: Role, name: str | None = None) -> Plan:
     if name is None:
         name = next(found for i in range(1, len(taken) + 2) if (found := f"{NAME_PREFIX[role]}{i}") not in taken)
     try:
-        check_name(name)
+        check_node_name(name)
     except ValueError as error:
         raise UsageError(f"the node cannot have this name: {error}", hint="such as w3") from None
     if name in taken:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.catalog import Catalog
-from lab.scenario import Scenario
+from lab.scenario import PRIVATE_RANGES, Scenario
 from lab.shape import Loc, did_you_mean
 from lab.sizes import human
 
@@ -130,16 +130,28 @@ def _ranges(s: Scenario) -> Iterator[Finding]:
         for other, earlier in ranges[:i]:
             if network.overlaps(earlier):
                 yield (at, other), f"{'.'.join(map(str, at))} {network} overlaps {'.'.join(map(str, other))} {earlier}"
-        if (
-            network.is_multicast
-            or network.is_loopback
-            or network.is_link_local
-            or network.is_reserved
-            or network.network_address.is_unspecified
-        ):
+        if not is_usable(network):
             yield (at,), f"{network} cannot be used for hosts"
         if MANAGEMENT_RANGE.subnet_of(network):
             yield (at,), f"{network} leaves no room for Vagrant's own network, a /24 in {MANAGEMENT_RANGE}"
+
+    if not (is_private(s.network.cidr) or s.network.allow_public):
+        yield (
+            (("network", "cidr"), ("network", "allow_public")),
+            f"{s.network.cidr} is not private: this machine would reach the lab instead of the internet's hosts there; "
+            f"choose a range in {', '.join(map(str, PRIVATE_RANGES))}, or say network.allow_public: true",
+        )
+
+
+def is_usable(network: IPv4Network) -> bool:
+    """Whether hosts can have addresses of a network: none of it is set aside (RFC 6890)."""
+    apart = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+    return not any(network.overlaps(IPv4Network(each)) for each in apart)
+
+
+def is_private(network: IPv4Network) -> bool:
+    """Whether nobody on the internet has an address of a network."""
+    return any(network.subnet_of(each) for each in PRIVATE_RANGES)
 
 
 def _room(s: Scenario) -> Iterator[Finding]:

@@ -18,10 +18,26 @@ from lab.sizes import parse_mib
 
 # RFC 1123 label, kept short: it becomes part of host names, volumes and network names.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-RESERVED_HOSTNAMES = {"localhost", "control-plane-endpoint"}
+# What goes unescaped into libvirt's XML by vagrant-libvirt (templates/domain.xml.erb): CPU models, pools.
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,80}")
+# Names of /etc/hosts as Debian and klab write it.
+RESERVED_HOSTNAMES = {
+    *("localhost", "control-plane-endpoint", "ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix"),
+    *("ip6-allnodes", "ip6-allrouters", "ip6-allhosts"),
+}
+# Groups of the Ansible inventory (lab.render.inventory); a host and a group of one name are one to Ansible.
+RESERVED_GROUPS = {"all", "ungrouped", "workers"}
+# RFC 1123 host names, with a port; what containerd's certs.d has folders for.
+_HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL}){{0,30}}(?::[0-9]{{1,5}})?")
+_URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){0,10}/?")
+MOST_PORT = 65535
+# RFC 1918 and RFC 6598: nobody on the internet has these addresses.
+PRIVATE_RANGES = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 # The address range that VirtualBox allows for host-only networks without further set-up
 # (VirtualBox manual, section 6.7); klab keeps to it so that one scenario fits both providers.
 SEAT_RANGE = IPv4Network("192.168.56.0/21")
+MOST_ADDONS = 100
 MOST_NODES = 57  # 7 control planes and 50 workers
 
 Role = Literal["control-plane", "worker"]
@@ -45,6 +61,17 @@ def check_name(value: object) -> str:
     return value
 
 
+def check_node_name(value: object) -> str:
+    """A node's name: as `check_name`, and no group of the Ansible inventory.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if check_name(value) in RESERVED_GROUPS:
+        raise ValueError(f"{value!r} is a group of the Ansible inventory; choose another name")
+    return check_name(value)
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         quoted = "" if isinstance(value, (dict, list)) else "; put quotes around it"
@@ -58,6 +85,12 @@ def _filled(value: object) -> str:
     return _text(value)
 
 
+def _word(value: object) -> str:
+    if WORD.fullmatch(_text(value)) is None:
+        raise ValueError(f"{named(value)} is not a plain name: letters, digits, '.', '_', '+' and '-', at most 81")
+    return _text(value)
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"needs true or false, not {named(value)}")
@@ -68,13 +101,17 @@ def _network(value: object) -> IPv4Network:
     if not isinstance(value, str) or "/" not in value:
         raise ValueError(f"{named(value)} is not a network; write for example 10.244.0.0/16")
     try:
-        return IPv4Network(value)
+        network = IPv4Network(value)
     except ValueError:
         try:
             meant = IPv4Network(value, strict=False)
         except ValueError:
             raise ValueError(f"{named(value)} is not an IPv4 network; write for example 10.244.0.0/16") from None
         raise ValueError(f"{named(value)} is an address inside a network; did you mean {meant}?") from None
+    # Python also reads the host mask of Cisco's access lists there (ipaddress, IPv4Network).
+    if value.rpartition("/")[2] not in {str(network.prefixlen), str(network.netmask)}:
+        raise ValueError(f"{named(value)} is not in CIDR notation; did you mean {network}?")
+    return network
 
 
 def _address(value: object) -> IPv4Address:
@@ -100,14 +137,32 @@ def _format_version(value: object) -> int:
     return value
 
 
-def _mirror(value: object) -> str:
-    if re.fullmatch(r"https?://[^\s/:]+(:[0-9]{1,5})?(/\S*)?", _text(value)) is None:
+def check_mirror(value: object) -> str:
+    """The URL of a mirror: http or https, a host, perhaps a port and a plain path.
+
+    Raises:
+        ValueError: it is not.
+    """
+    scheme, separator, rest = _text(value).partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme not in {"http", "https"} or not separator or not _is_host(host) or not _URL_PATH.fullmatch(slash + path):
         raise ValueError(f"{named(value)} is not an address such as http://mirror.example:5000")
     return _text(value)
 
 
-def _registry(value: object) -> str:
-    if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", _text(value)) is None:
+def _is_host(text: str) -> bool:
+    """Whether a text is a host's name, or that and a port."""
+    port = text.partition(":")[2]
+    return HOST.fullmatch(text) is not None and (not port or 0 < int(port) <= MOST_PORT)
+
+
+def check_registry(value: object) -> str:
+    """A registry's host name, perhaps with a port.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not _is_host(_text(value)):
         raise ValueError("a mirror's key is a registry's host name, such as docker.io")
     return _text(value)
 
@@ -138,8 +193,10 @@ _SIZE_JSON = {
     "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([KMGTkmgt][Ii]?[Bb]?)?\s*$",
     "exclusiveMinimum": 0,
 }
+NODE_NAME_KIND = Value(check_node_name, {"type": "string", "pattern": f"^{NAME.pattern}$"})
 NAME_KIND = Value(check_name, {"type": "string", "pattern": f"^{NAME.pattern}$"})
 TEXT = Value(_text, {"type": "string"})
+WORD_KIND = Value(_word, {"type": "string", "pattern": f"^{WORD.pattern}$"})
 FILLED = Value(_filled, {"type": "string", "minLength": 1})
 FLAG = Value(_flag, {"type": "boolean"})
 NETWORK = Value(_network, {"type": "string", "pattern": r"^[0-9.]+/[0-9.]+$"})
@@ -153,7 +210,7 @@ DISK = Value(lambda v: -(-parse_mib(v, default_unit="G") // 1024), _SIZE_JSON)
 class NodeSpec:
     """One node of a scenario that names its nodes one by one. Memory in MiB, disk in GiB."""
 
-    name: str = key(NAME_KIND, "Host name and Kubernetes node name.")
+    name: str = key(NODE_NAME_KIND, "Host name and Kubernetes node name.")
     role: Role = key(_one_of("control-plane", "worker"), "control-plane or worker.", default="worker")
     address: IPv4Address | None = key(ADDRESS, "Address in the lab's network; chosen when left out.", default=None)
     cpus: int | None = key(CPUS, "Virtual CPUs; the scenario's `cpus` when left out.", default=None)
@@ -235,6 +292,11 @@ class LabNetwork:
         "VirtualBox allows 192.168.56.0/21.",
         default=IPv4Network("192.168.56.0/24"),
     )
+    allow_public: bool = key(
+        FLAG,
+        "Accept a range that is not private. This machine then reaches the lab instead of the internet's hosts there.",
+        default=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,11 +304,11 @@ class LibvirtOptions:
     """What only libvirt understands."""
 
     cpu_model: str | None = key(
-        FILLED,
+        WORD_KIND,
         "A named CPU model; by default the one klab finds safe for saving RAM on this host.",
         default=None,
     )
-    pool: str = key(FILLED, "Storage pool for the lab's disks.", default="default")
+    pool: str = key(WORD_KIND, "Storage pool for the lab's disks.", default="default")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,12 +353,14 @@ class Scenario:
         Section(ProviderOptions), "Settings for libvirt and VirtualBox.", default=ProviderOptions()
     )
     mirrors: Mapping[str, str] = key(
-        TableOf(Value(_registry, {"type": "string"}), Value(_mirror, {"type": "string", "pattern": "^https?://"})),
+        TableOf(
+            Value(check_registry, {"type": "string"}), Value(check_mirror, {"type": "string", "pattern": "^https?://"})
+        ),
         "Registries to ask instead of an upstream one: `docker.io: http://mirror:5000`. The lab's own comes first.",
         default_factory=dict,
     )
     addons: tuple[str, ...] = key(
-        ListOf(FILLED, 100),
+        ListOf(FILLED, MOST_ADDONS),
         "Manifests to apply once the cluster is up: paths relative to the scenario file.",
         default=(),
     )

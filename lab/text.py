@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 
 MOST_CHARACTERS = 300
-# C0 and C1 controls and DEL drive a terminal; bidirectional and zero-width characters make a line read as another
-# (Unicode Standard Annex 9; CVE-2021-42574); lone surrogates cannot be written at all.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""The same text with every character that a terminal would act on written out.
+    r"""The same text with every character written out that a terminal would act on, or that nobody would see.
+
+    Control characters drive a terminal; bidirectional and zero-width ones make a line read as another (Unicode
+    Standard Annex 9; CVE-2021-42574); lone surrogates cannot be written at all. Spaces of any width stay.
 
     Args:
         text: any text.
@@ -20,7 +20,9 @@ def visible(text: str, *, keep: str = "") -> str:
     >>> visible("good\x1b[2J")
     'good\\x1b[2J'
     """
-    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _written(found[0]), text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep or unicodedata.category(c) == "Zs" else _written(c) for c in text)
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
@@ -30,4 +32,6 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
 
 def _written(character: str) -> str:
     number = ord(character)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

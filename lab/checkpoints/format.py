@@ -1,4 +1,4 @@
-"""What a checkpoint's manifest says: of which lab it is, and of which files it consists. Pure.
+"""What a checkpoint's manifest says: of which lab it is, and of which files it consists.
 
 A checkpoint may come from anybody, so nothing in its manifest is used before it was seen to be of its kind: names
 become names of files, addresses become networks of this host.
@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lab.catalog import load_catalog
 from lab.checkpoints import keys
 from lab.errors import LabError, UsageError
 from lab.plan import Plan
 from lab.planfile import from_json as plan_from_json
 from lab.planfile import to_data as plan_to_data
-from lab.rules import MANAGEMENT_RANGE, NETWORK_PREFIX
+from lab.planrules import plan_problems
 from lab.scenario import check_name
 from lab.snapshots.names import NAME, NAME_HINT
 
 FORMAT = 1
+MOST_PROBLEMS = 5
 SUFFIX = ".klab"
 PACKED = ".gz"
 NODES, BOX = "nodes", "box"
 _BOX_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _HOST_KEYS = re.compile(r"(?:[\x20-\x7e]{1,20000}\n){0,20}")
 _MOST_BYTES = 1 << 50
@@ -211,20 +211,8 @@ def checked(found: Checkpoint) -> Checkpoint:
 
 
 def _check_plan(plan: Plan) -> None:
-    check_name(plan.name)
-    names = [node.name for node in plan.nodes]
-    _must(bool(names) and len(set(names)) == len(names), "its nodes' names are not each another")
-    for node in plan.nodes:
-        check_name(node.name)
-        _must(str(uuid.UUID(node.uuid)) == node.uuid, f"the UUID of {node.name} is none")
-        _must(all(_MAC.fullmatch(mac) for mac in (node.mac, node.management_mac)), f"a MAC of {node.name} is none")
-        _must(min(node.cpus, node.memory, node.disk) > 0, f"{node.name} has no size")
-        _must(node.address in plan.networks.cidr, f"{node.name} is outside of the lab's network")
-    lab, management = plan.networks.cidr, plan.networks.management_cidr
-    _must(lab.prefixlen in NETWORK_PREFIX, f"{lab} cannot be a lab's network")
-    _must(management.subnet_of(MANAGEMENT_RANGE), f"{management} cannot be a lab's management network")
-    for word in (plan.box, plan.pool, plan.scenario, plan.cpu_model or "host"):
-        _must(_WORD.fullmatch(word) is not None, f"{word!r} is no name")
+    problems = plan_problems(plan, load_catalog())
+    _must(not problems, "its plan: " + "; ".join(problems[:MOST_PROBLEMS]))
 
 
 def _check_box(box: BoxPart) -> None:

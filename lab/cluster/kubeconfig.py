@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 
-import yaml
-
 from lab.cluster.secrets import admin_files
 from lab.plan import Plan
+from lab.render.yamltext import dump
 from lab.store import LabFolder, write_atomic
 
 
@@ -46,4 +45,4 @@ def write_kubeconfig(folder: LabFolder, plan: Plan) -> None:
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
     }
-    write_atomic(folder.kubeconfig, yaml.safe_dump(config, sort_keys=False), mode=0o600)
+    write_atomic(folder.kubeconfig, dump(config), mode=0o600)

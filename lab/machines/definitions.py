@@ -267,5 +267,11 @@ def machine_type(capabilities_xml: str) -> str:
     return _parse(capabilities_xml).findtext("machine") or "q35"
 
 
+def cpu_models(capabilities_xml: str) -> frozenset[str]:
+    """The named CPU models that machines can have, from domain capabilities."""
+    models = _parse(capabilities_xml).iterfind("cpu/mode[@name='custom']/model")
+    return frozenset(model.text for model in models if model.text)
+
+
 def _parse(xml: str) -> ElementTree.Element:
     return ElementTree.fromstring(xml)  # noqa: S314  (it comes from libvirt, over its own socket)

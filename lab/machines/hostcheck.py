@@ -18,6 +18,7 @@ from lab.store import Home
 DISCARD_PORT = 9  # RFC 863
 ARP_SECONDS = 2.0
 MEMINFO = Path("/proc/meminfo")
+RESOLV_CONF = Path("/etc/resolv.conf")
 # What a node's own QEMU process needs beside the guest's RAM, MiB.
 OVERHEAD = 64
 # Disks grow as they are written: a node begins with little, a cluster's first day needs about this, GiB.
@@ -34,13 +35,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """Available RAM in MiB, CPUs, free disk in GiB where klab keeps its disks (`disk_path`), and routes."""
+    """Available RAM in MiB, CPUs, free disk in GiB where klab keeps its disks (`disk_path`), and routes.
+
+    `needed` are the addresses that the host itself cannot do without: its gateways and its DNS servers.
+    """
 
     memory: int
     cpus: int
     disk: float
     disk_path: Path
     routes: tuple[Route, ...]
+    needed: tuple[IPv4Address, ...] = ()
 
 
 def host_facts(home: Home) -> HostFacts:
@@ -51,12 +56,14 @@ def host_facts(home: Home) -> HostFacts:
     """
     folder = _first_existing(home.root)
     stat = os.statvfs(folder)
+    routes = process.run(["ip", "-json", "-4", "route"], timeout=30).stdout
     return HostFacts(
         memory=_available_memory(MEMINFO.read_text()),
         cpus=len(os.sched_getaffinity(0)),
         disk=stat.f_bavail * stat.f_frsize / 1024**3,
         disk_path=folder,
-        routes=parse_routes(process.run(["ip", "-json", "-4", "route"], timeout=30).stdout),
+        routes=parse_routes(routes),
+        needed=_needed(routes),
     )
 
 
@@ -78,6 +85,12 @@ def check_fits(plan: Plan, facts: HostFacts, own_interfaces: Sequence[str] = ())
             "another --seat or network.cidr avoids it"
             for route in facts.routes
             if route.interface not in own_interfaces and route.network.overlaps(network)
+        ]
+        problems += [
+            f"the lab's {what} {network} holds {address}, which this machine needs as its gateway or DNS server; "
+            "another --seat or network.cidr avoids it"
+            for address in facts.needed
+            if address in network
         ]
     return problems
 
@@ -144,6 +157,33 @@ def parse_routes(text: str) -> tuple[Route, ...]:
         for entry in json.loads(text or "[]")
         if entry.get("dst", "default") != "default"
     )
+
+
+def _needed(routes: str) -> tuple[IPv4Address, ...]:
+    """Gateways, and DNS servers where there is a way out: a private libvirt's network has none."""
+    gateways = parse_gateways(routes)
+    if not gateways:
+        return ()
+    with contextlib.suppress(OSError):
+        return (*gateways, *parse_resolvers(RESOLV_CONF.read_text(errors="replace")))
+    return gateways
+
+
+def parse_gateways(text: str) -> tuple[IPv4Address, ...]:
+    """The default gateways in what `ip -json route` prints."""
+    entries = [entry for entry in json.loads(text or "[]") if entry.get("dst", "default") == "default"]
+    return tuple(IPv4Address(entry["gateway"]) for entry in entries if "gateway" in entry)
+
+
+def parse_resolvers(text: str) -> tuple[IPv4Address, ...]:
+    """The IPv4 DNS servers of resolv.conf(5), those on this machine apart."""
+    found = []
+    for line in text.splitlines():
+        word, _, rest = line.strip().partition(" ")
+        with contextlib.suppress(ValueError):
+            if word == "nameserver" and not (address := IPv4Address(rest.strip())).is_loopback:
+                found.append(address)
+    return tuple(found)
 
 
 def _available_memory(text: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.errors import BoxError, MachineError
+from lab.errors import BoxError, MachineError, UsageError
 from lab.machines import definitions, emulator, guest_agent, guest_clock, qcow2, transfer, up_failure
 from lab.machines.adoption import Adoption
 from lab.machines.capture_book import Book
@@ -43,6 +43,7 @@ from lab.machines.vagrant_home import box_name
 from lab.plan import Node, Plan
 from lab.process import Completed
 from lab.render.vagrantfile import LibvirtFacts, render_libvirt, seed_volume
+from lab.shape import did_you_mean
 from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline, at_once, poll
 
@@ -75,6 +76,7 @@ class LibvirtMachines(ThroughVagrant):
         end_orphans(self._folder.path)
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
+        self._refuse_unknown_cpu()
         vagrant = self._commands()
         box_pool, lab_pool = self._prepare_host(inventory, wanted)
         self._mend(inventory, wanted)
@@ -209,9 +211,8 @@ class LibvirtMachines(ThroughVagrant):
     def _write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
         """Write the Vagrantfile; returns what it says beyond the plan."""
         record, wrapper = self._record, self._wrapper()
-        kind = "kvm" if record.accelerated else "qemu"
         with explained("libvirt cannot say which machine types it has"):
-            capabilities = self._connect().getDomainCapabilities(arch="x86_64", machine="q35", virttype=kind)
+            capabilities = self._capabilities()
             facts = LibvirtFacts(
                 box=self._box_name,
                 box_version=BOX_VERSION,
@@ -227,6 +228,30 @@ class LibvirtMachines(ThroughVagrant):
             )
         write_atomic(self._folder.path / "Vagrantfile", render_libvirt(plan, facts))
         return facts
+
+    def _capabilities(self) -> str:
+        kind = "kvm" if self._record.accelerated else "qemu"
+        xml: str = self._connect().getDomainCapabilities(arch="x86_64", machine="q35", virttype=kind)
+        return xml
+
+    def _refuse_unknown_cpu(self) -> None:
+        """Make sure that the scenario's CPU model is one that this host's machines can have.
+
+        Raises:
+            UsageError: it is not.
+        """
+        model = self._plan.cpu_model
+        if model is None:
+            return
+        with explained("libvirt cannot say which CPU models it has"):
+            known = sorted(definitions.cpu_models(self._capabilities()))
+        if model not in known:
+            raise UsageError(
+                f"libvirt knows no CPU model {model} on this machine",
+                details=[f"it knows {', '.join(known)}"],
+                hint=f"change provider.libvirt.cpu_model{did_you_mean(model, known)}, or leave it out; "
+                f"klab destroy {self._plan.name} removes what there is of the lab",
+            )
 
     def _power_on(
         self,
@@ -278,6 +303,7 @@ class LibvirtMachines(ThroughVagrant):
     def check_adoption(self) -> None:
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
+        self._refuse_unknown_cpu()
         # libvirt's usual one is made where it is missing; another, of the scenario's, may be that of another host.
         if self._plan.pool != DEFAULT_POOL:
             inventory.box_pool(self._plan.pool)

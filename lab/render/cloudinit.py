@@ -6,9 +6,8 @@ modules write_files, users, bootcmd. `cloud-init schema` judges the result in th
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import yaml
 
 from lab.plan import Node, Plan
 from lab.render.balancer import render_load_balancer
@@ -17,6 +16,7 @@ from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_host
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
 from lab.render.node_script import CNI_SOURCE, CONSOLE, MARK, render_node_script
 from lab.render.secrets import Secrets
+from lab.render.yamltext import dump
 
 USER = "vagrant"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
@@ -45,26 +45,10 @@ def render_seed(
         Content by file name: user-data, meta-data, network-config.
     """
     return {
-        "user-data": "#cloud-config\n"
-        + _yaml(_user_data(node, _files(plan, node, secrets, patient, joining), secrets)),
-        "meta-data": _yaml({"instance-id": node.uuid, "local-hostname": node.name}),
-        "network-config": _yaml(_network(plan, node)),
+        "user-data": "#cloud-config\n" + dump(_user_data(node, _files(plan, node, secrets, patient, joining), secrets)),
+        "meta-data": dump({"instance-id": node.uuid, "local-hostname": node.name}),
+        "network-config": dump(_network(plan, node)),
     }
-
-
-class _Readable(yaml.SafeDumper):
-    """Writes files inside the file as blocks, so that a person (and a diff) can read them."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Readable.add_representer(str, _text)
-
-
-def _yaml(data: Any) -> str:
-    return yaml.dump(data, Dumper=_Readable, sort_keys=False, width=120)
 
 
 def _user_data(node: Node, files: list[tuple[str, str, str]], secrets: Secrets) -> dict[str, Any]:
@@ -137,13 +121,18 @@ def _mirrors(plan: Plan) -> list[tuple[str, str, str]]:
     for host, mirror in plan.mirrors:
         upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
         text = (
-            f'server = "{upstream}"\n\n'
-            f'[host."http://127.0.0.1:5000/v2/{host}"]\n'
+            f"server = {_toml(upstream)}\n\n"
+            f"[host.{_toml(f'http://127.0.0.1:5000/v2/{host}')}]\n"
             '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
-            f'[host."{mirror}"]\n  capabilities = ["pull", "resolve"]\n'
+            f'[host.{_toml(mirror)}]\n  capabilities = ["pull", "resolve"]\n'
         )
         files.append((f"/etc/containerd/certs.d/{host}/hosts.toml", text, "0644"))
     return files
+
+
+def _toml(text: str) -> str:
+    """A text, or a quoted key, as TOML writes it: JSON's escapes are TOML's (toml.io, v1.0.0, "String")."""
+    return json.dumps(text).replace("\x7f", "\\u007f")
 
 
 def _network(plan: Plan, node: Node) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import yaml
-
 from lab.plan import Plan
+from lab.render.yamltext import dump_all
 
 NAMESPACE = "kube-flannel"
 LAB_INTERFACE = "eth1"  # eth0 is Vagrant's
@@ -39,7 +38,7 @@ def render_cni() -> str:
 
 def render_manifest(plan: Plan) -> str:
     """flannel's objects as YAML, ready for `kubectl apply`."""
-    return yaml.safe_dump_all(manifest(plan), sort_keys=False, width=120)
+    return dump_all(manifest(plan))
 
 
 def manifest(plan: Plan) -> list[dict[str, Any]]:

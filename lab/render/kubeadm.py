@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from lab.plan import Node, Plan
 from lab.render.secrets import Secrets
+from lab.render.yamltext import dump, dump_all
 
 API_VERSION = "kubeadm.k8s.io/v1beta4"
 ETCD_PEER_PORT = 2380
@@ -160,7 +159,7 @@ def render_patches(plan: Plan, *, patient: bool = False) -> dict[str, str]:
         members = ",".join(f"{n.name}=https://{n.address}:{ETCD_PEER_PORT}" for n in plan.control_planes)
         flags = (f"--initial-cluster={members}", "--initial-cluster-state=new")
         added = [{"op": "add", "path": "/spec/containers/0/command/-", "value": flag} for flag in flags]
-        patches["etcd+json.yaml"] = yaml.safe_dump(added, sort_keys=False, width=200)
+        patches["etcd+json.yaml"] = dump(added, width=200)
     return patches
 
 
@@ -182,4 +181,4 @@ def _components() -> tuple[dict[str, Any], ...]:
 
 
 def _documents(*documents: dict[str, Any]) -> str:
-    return yaml.safe_dump_all(documents, sort_keys=False, width=120)
+    return dump_all(documents)

@@ -13,7 +13,9 @@ from typing import Any
 import jinja2
 
 from lab import resources
+from lab.errors import HostError
 from lab.plan import Node, Plan
+from lab.text import visible
 
 USER = "vagrant"
 BOOT_TIMEOUT = 600  # seconds until ssh answers, with hardware virtualization
@@ -29,6 +31,7 @@ CONTROLLER = "SATA"
 # that the Vagrantfile of a lab with such a name keeps from taking it for one.
 ID_BEGINNING = re.compile(r"[0-9a-f]+")
 GUARD = "find_by_prefix"
+_MARKUP = re.compile(r"[<>&'\"\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,13 @@ def seed_volume(node: str) -> str:
 
 
 def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
-    """The Vagrantfile for vagrant-libvirt."""
+    """The Vagrantfile for vagrant-libvirt.
+
+    Raises:
+        HostError: vagrant-libvirt would put a value into the machine's XML that is markup there.
+    """
     model = cpu_model(plan, facts)
+    _refuse_markup(facts)
     return _render(
         plan,
         nodes=[
@@ -98,6 +106,17 @@ def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
         rate_variable=RATE_VARIABLE,
         **asdict(facts),
     )
+
+
+def _refuse_markup(facts: LibvirtFacts) -> None:
+    # vagrant-libvirt 0.11 escapes nothing (templates/domain.xml.erb). What a plan holds is of checked types.
+    for name, value in asdict(facts).items():
+        if isinstance(value, str) and _MARKUP.search(value):
+            raise HostError(
+                f"{name.replace('_', ' ')} {visible(value)} cannot be given to Vagrant",
+                details=["it holds markup of libvirt's XML: < > & ' \" or a control character"],
+                hint="move klab's folder (KLAB_HOME) or the storage pool to a path without it",
+            )
 
 
 def cpu_model(plan: Plan, facts: LibvirtFacts) -> str | None:

@@ -189,7 +189,7 @@ def test_an_honest_alias_works(read) -> None:
         ("addons: a.yaml", "needs a list"),
         ("mirrors: {docker.io: mirror}", "is not an address such as"),
         ("mirrors: {http://docker.io: http://mirror}", "a registry's host name"),
-        ("provider: {libvirt: {pool: ''}}", "this text is empty"),
+        ("provider: {libvirt: {pool: ''}}", "is not a plain name"),
         ("provider: {libvrt: {}}", "did you mean libvirt?"),
         ("topology: {allow_even: 'yes'}", "needs true or false"),
         ("description: 5", "put quotes around it"),
