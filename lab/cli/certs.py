@@ -161,8 +161,6 @@ def _report(lab: OpenLab, done: Renewed) -> list[str]:
 
 def _merged(lab: OpenLab) -> str:
     """The person's own kubeconfig, where the lab's was merged into it; else empty."""
-    import re
-
     from lab.kubeconfig import personal_kubeconfig
 
     file = personal_kubeconfig()
@@ -170,4 +168,5 @@ def _merged(lab: OpenLab) -> str:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return str(file) if re.search(rf"\bklab-{re.escape(lab.name)}[\"']?$", text, re.MULTILINE) else ""
+    last_words = (line.replace('"', " ").replace("'", " ").split()[-1:] for line in text.splitlines())
+    return str(file) if [f"klab-{lab.name}"] in last_words else ""

@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 XML_NAMESPACE = "urn:klab:lab:1"
 XML_PREFIX = "klab"
 _DESCRIPTION = re.compile(r"klab lab (?P<id>\S+) seat (?P<seat>\d+) epoch (?P<epoch>\S+)")
-_METADATA = re.compile(r"""<(?:\w+:)?lab\b[^>]*\bid=["'](?P<id>[^"']+)["']""")
+_METADATA = re.compile(r"""<(?:\w+:)?lab\b[^<>]*\bid=["'](?P<id>[^"']+)["']""")
 
 
 @dataclass(frozen=True, slots=True)
