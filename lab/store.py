@@ -19,8 +19,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from lab import locks
 from lab.errors import Conflict, LabError, NotFound
 
 
@@ -208,35 +209,35 @@ class LabFolder:
 
         Raises:
             Conflict: another klab process holds it.
+            HostError: what is called like the lock is none.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.parent / f".{self.name}.lock"
-        with self._locked(file) as handle:
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            try:
-                yield
-            finally:
-                if not self.path.exists():
-                    file.unlink(missing_ok=True)
+        handle = self._locked(file)
+        try:
+            locks.sign(handle)
+            yield
+        finally:
+            if not self.path.exists():
+                file.unlink(missing_ok=True)
+            os.close(handle)
 
-    def _locked(self, file: Path) -> TextIO:
+    def _locked(self, file: Path) -> int:
         """The lock's file, open and locked; errors as `lock`."""
         while True:
-            handle = file.open("a+")
+            handle = locks.open_lock(file)
             try:
-                if hold(handle.fileno(), file):
+                if hold(handle, file):
                     return handle
             except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "unknown"
-                handle.close()
+                holder = locks.holder_of(handle)
+                os.close(handle)
                 raise Conflict(
-                    f"lab {self.name!r} is being worked on by another klab (process {holder})",
-                    hint="wait for it to end, or press Ctrl-C there",
+                    f"lab {self.name!r} is being worked on by another klab (process {holder.pid or 'unknown'})",
+                    details=[holder.command] if holder.command else [],
+                    hint=holder.way_out,
                 ) from None
-            handle.close()
+            os.close(handle)
 
     def remove(self) -> None:
         """Delete the folder; lab.json goes last, so that a kill in between leaves a lab that `destroy` still finds."""
