@@ -32,7 +32,7 @@ from lab import locks, process
 from lab.errors import HostError
 from lab.machines import namespaces, reaper
 from lab.machines.namespaces import Namespaces
-from lab.store import Home, write_atomic
+from lab.store import Home, make_private, write_atomic
 from lab.waiting import Deadline, poll
 
 # What each of the realm's folders covers. The order does not matter.
@@ -321,7 +321,7 @@ class Realm:
         return []
 
     def _lock_file(self, name: str) -> Path:
-        self.home.root.mkdir(parents=True, exist_ok=True)
+        make_private(self.home.root)
         return self.home.root / f".realm-{name}.lock"
 
 

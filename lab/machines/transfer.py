@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lab.locks import locked
 from lab.machines import definitions
 from lab.machines.connection import absent, explained, library
-from lab.store import Home
+from lab.store import Home, make_private
 
 if TYPE_CHECKING:
     import libvirt
@@ -31,7 +31,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
     Raises:
         HostError: another klab has been at it for half an hour.
     """
-    home.root.mkdir(parents=True, exist_ok=True)
+    make_private(home.root)
     transfer = locked(home.root / ".base.lock", f"the transfer of the box {name}", patience=TRANSFER_SECONDS)
     with transfer, explained(f"the box cannot be put into the pool {pool.name()}"):
         volume = _volume(pool, name)
