@@ -136,7 +136,12 @@ def make_private(folder: Path) -> None:
 
 # Seconds since 1970, up to what a date can be written of.
 _LAST_MOMENT = 253402300799.0
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("text", (str,)),
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", (bool,)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,9 @@ def _checked(record: Record) -> Record:
 
 def _wrong(name: str, kind: str, value: object) -> str:
     """What is wrong with a field of lab.json; empty where nothing is."""
-    if type(value) not in _FIELD_TYPES[kind]:
-        return f"{name} is {shortened(json.dumps(value), 60)}, which is not a {kind}"
+    words, types = _KINDS[kind]
+    if type(value) not in types:
+        return f"{name} is {shortened(json.dumps(value), 60)}, which is not {words}"
     if name in {"epoch", "created"} and not 0 <= value <= _LAST_MOMENT:  # type: ignore[operator]
         return f"{name} is {value}, which is no moment"
     if name == "dilation" and not 0 < value <= 1:  # type: ignore[operator]

@@ -151,7 +151,7 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
     """Word an exception; returns the exit code."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
         return _broken_pipe()
-    if settings.debug and not isinstance(error, (click.ClickException, click.Abort)):
+    if settings.debug and sys.stderr is not None and not isinstance(error, (click.ClickException, click.Abort)):
         import traceback
 
         traceback.print_exception(error)

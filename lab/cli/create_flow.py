@@ -27,23 +27,33 @@ from lab.machines.probe import probe_host
 from lab.machines.protocol import HostProfile
 from lab.plan import Plan, create_command, decide
 from lab.store import Home, LabFolder, Record
+from lab.text import shortened
 
-_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
+_DURATION = re.compile(r"(?:(?P<h>[0-9]+)h)?(?:(?P<m>[0-9]+)m)?(?:(?P<s>[0-9]+)s?)?")
+LONGEST = 7 * 24 * 3600
 
 
 def parse_duration(text: str) -> float:
     """Seconds in a duration such as 90, 90s, 20m or 1h30m.
 
     Raises:
-        UsageError: it is none, or zero.
+        UsageError: it is none, zero, or longer than a week.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = 0
     if match and text.strip():
-        seconds = sum(int(match[unit] or 0) * factor for unit, factor in (("h", 3600), ("m", 60), ("s", 1)))
+        seconds = sum(_number(match[unit]) * factor for unit, factor in (("h", 3600), ("m", 60), ("s", 1)))
+    shown = shortened(text, 40)
     if seconds <= 0:
-        raise UsageError(f"{text!r} is not a duration", hint="write for example 90s, 20m or 1h30m")
+        raise UsageError(f"{shown!r} is not a duration", hint="write for example 90s, 20m or 1h30m")
+    if seconds > LONGEST:
+        raise UsageError(f"{shown!r} is too long to wait", hint="at most 168h, which is a week")
     return float(seconds)
+
+
+def _number(digits: str | None) -> int:
+    """A number of which twelve digits say enough: Python refuses to read some thousand."""
+    return int((digits or "").lstrip("0")[:12] or 0)
 
 
 def run_create(

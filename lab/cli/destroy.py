@@ -38,7 +38,7 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     found = find_lab(lab)
     if not yes:
         nodes = ", ".join(n.name for n in found.plan.nodes)
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError("destroy asks before it removes a lab, and there is nobody to ask", hint="add -y")
         count = len(Shelf(found.folder).manifests())
         snapshots = {0: "", 1: ", its snapshot"}.get(count, f", its {count} snapshots")
