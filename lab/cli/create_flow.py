@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import click
-
 from lab.boxes.store import Box, find_box, list_boxes, vagrant_box
 from lab.catalog import load_catalog
 from lab.cli.opening import open_lab
-from lab.cli.output import note, table
+from lab.cli.output import echo, note, table
 from lab.cli.progress import elapsed, show
 from lab.cluster.create import Created, Request, as_scaled, create
 from lab.cluster.events import read_events
@@ -200,19 +198,19 @@ def _report(created: Created, *, as_json: bool) -> None:
             "already": created.already,
             "phases": [{"row": s.row, "phase": s.phase, "seconds": round(s.seconds, 1)} for s in phases],
         }
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
         return
     if created.already:
         note(f"{plan.name} was there already; checked in {elapsed(created.seconds)}")
     took = {n.name: "  ".join(f"{s.phase} {elapsed(s.seconds)}" for s in phases if s.row == n.name) for n in plan.nodes}
-    click.echo()
-    click.echo(
+    echo()
+    echo(
         table(["node", "role", "address", "took"], [[n.name, n.role, str(n.address), took[n.name]] for n in plan.nodes])
     )
     word = "Ready" if plan.bootstrap == "full" else "up"
     first = plan.nodes[0].name
-    click.echo(f"\n{plan.name} is {word} after {elapsed(created.seconds)}.")
+    echo(f"\n{plan.name} is {word} after {elapsed(created.seconds)}.")
     if plan.bootstrap == "full":
-        click.echo(f"  klab kubectl -- get nodes       kubectl, pointed at this lab (kubeconfig: {folder.kubeconfig})")
-    click.echo(f"  klab ssh {first:<22} a shell on a node")
-    click.echo("  klab timeline                   where the time went")
+        echo(f"  klab kubectl -- get nodes       kubectl, pointed at this lab (kubeconfig: {folder.kubeconfig})")
+    echo(f"  klab ssh {first:<22} a shell on a node")
+    echo("  klab timeline                   where the time went")

@@ -31,7 +31,7 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
       klab destroy --keep-snapshots 1m2w
     """
     from lab.cli.opening import find_lab
-    from lab.cli.output import note
+    from lab.cli.output import echo, note
     from lab.cluster.destroy import destroy as remove
     from lab.snapshots.shelf import Shelf
 
@@ -58,6 +58,6 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     except KeyboardInterrupt:
         raise Interrupted("stopped half-way", hint=f"klab destroy -y {found.name} goes on") from None
     if as_json:
-        click.echo(json.dumps({"lab": found.name, "kept": kept}))
+        echo(json.dumps({"lab": found.name, "kept": kept}))
     else:
         note(f"{found.name} is gone")
