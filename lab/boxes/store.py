@@ -31,7 +31,7 @@ from lab.boxes.disk import write_vmdk
 from lab.boxes.vagrant import write_libvirt_box, write_virtualbox_box
 from lab.errors import BoxError, Conflict
 from lab.machines.vagrant_home import forget_box
-from lab.store import Home, write_atomic
+from lab.store import Home, make_private, write_atomic
 
 MANIFEST = "manifest.json"
 DISK = "disk.qcow2"
@@ -286,7 +286,7 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
     with Cache(home.cache).lock():
         if (there := _whole(place, box.digest)) is not None:
             return there
-        home.boxes.mkdir(parents=True, exist_ok=True)
+        make_private(home.boxes)
         partial = place.with_name(place.name + PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()

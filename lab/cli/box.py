@@ -78,7 +78,7 @@ def list_(as_json: bool) -> None:
       klab box list --json
     """
     from lab.boxes.store import list_boxes
-    from lab.cli.output import echo_json, note, table
+    from lab.cli.output import echo, echo_json, note, table
     from lab.store import Home
 
     boxes = list_boxes(Home.default())
@@ -86,7 +86,7 @@ def list_(as_json: bool) -> None:
         echo_json([_describe(each) for each in boxes])
     elif boxes:
         rows = [[b.name, b.short, b.kubernetes, _date(b.created), _gib(b.size)] for b in boxes]
-        click.echo(table(["box", "digest", "kubernetes", "built", "size"], rows))
+        echo(table(["box", "digest", "kubernetes", "built", "size"], rows))
     else:
         note("no box has been built here; klab box build makes one")
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from lab.checkpoints.create import (
     Made,
     Request,
@@ -24,7 +22,7 @@ from lab.checkpoints.format import SUFFIX, Checkpoint, check_checkpoint_name
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
 from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
-from lab.cli.output import echo_json, note, table
+from lab.cli.output import echo, echo_json, note, table
 from lab.cli.progress import elapsed, show
 from lab.cli.snapshot_flow import interruptible
 from lab.cluster.lab import Lab
@@ -54,7 +52,7 @@ def run_checkpoint(lab: OpenLab, name: str, output: Path | None, *, with_box: bo
         made = take_checkpoint(lab.lab(listener=listener), name, target, with_box=with_box, replaces=force)
     seconds = time.monotonic() - began
     if as_json:
-        click.echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
+        echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
         return
     size = human(made.size >> 20)
     note(f"{lab.name}: checkpoint {name} written after {elapsed(seconds)}: {made.path}, {size}")
@@ -76,7 +74,7 @@ def run_list(files: Sequence[Path], *, as_json: bool) -> None:
         note("no checkpoint is kept; klab checkpoint and klab destroy --keep-snapshots make some")
     else:
         rows = [_row(file, each) for file, each in found.items()]
-        click.echo(table(["name", "lab", "made", "size", "box", "file"], rows))
+        echo(table(["name", "lab", "made", "size", "box", "file"], rows))
     for each in found.values():
         if files and isinstance(each, LabError):
             raise SystemExit(each.exit_code)
@@ -197,7 +195,7 @@ def _report(file: CheckpointFile, plan: Plan, made: Made, *, as_json: bool) -> N
             "already": made.already,
             "warnings": made.warnings,
         }
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
         return
     word = "Ready" if plan.bootstrap == "full" else "up"
     was = " was there already and" if made.already else f", from checkpoint {file.checkpoint.name},"
@@ -205,8 +203,8 @@ def _report(file: CheckpointFile, plan: Plan, made: Made, *, as_json: bool) -> N
     for line in made.warnings:
         note(line)
     if plan.bootstrap == "full":
-        click.echo(f"  klab kubectl {plan.name} -- get nodes   kubectl, pointed at this lab")
-    click.echo(f"  klab ssh {plan.name} {plan.nodes[0].name}")
+        echo(f"  klab kubectl {plan.name} -- get nodes   kubectl, pointed at this lab")
+    echo(f"  klab ssh {plan.name} {plan.nodes[0].name}")
 
 
 # --- destroy --keep-snapshots -------------------------------------------------------------------------

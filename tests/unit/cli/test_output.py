@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +118,15 @@ def test_logs_on_a_terminal(terminals: Terminals) -> None:
 def test_logs_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     logs._Shown()(b"boot\x1b[2J\r\n")
     assert capsys.readouterr().out == "boot\x1b[2J\n"
+
+
+def test_every_command_prints_through_one_place() -> None:
+    folder = Path(output.__file__).parent
+    tree = {file.name: ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")}
+    direct = {
+        name
+        for name, module in tree.items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"click.echo", "click.secho", "print"}
+    }
+    assert direct == {"output.py"}
