@@ -8,21 +8,27 @@ Ctrl-C), and leaves its output where an error message can show the end of it.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from lab.errors import HostError, ProgramError, ProgramTimeout
+from lab.text import shortened
 
 TAIL_LINES = 20
+MOST_IN_TAIL = 1000  # characters of a line
 TERMINATE_GRACE_SECONDS = 10.0
+# Of each stream of a program's; none that klab runs prints so much, and a guest or a mirror may be somebody else's.
+MOST_OUTPUT = 16 << 20  # characters
+MOST_IN_LINE = 1 << 16  # characters; a longer line comes in parts
+BLOCK = 1 << 16
 SIGNALLED = 128  # and the signal's number: a shell's exit code for a program that a signal has ended
 
 # Which Debian package brings a program that is not there.
@@ -68,9 +74,9 @@ class Completed:
 
     @property
     def tail(self) -> list[str]:
-        """The last lines printed, standard error first where there is any."""
+        """The last lines printed, standard error first where there is any; long ones are cut."""
         text = self.stderr.strip() or self.stdout.strip()
-        return text.splitlines()[-TAIL_LINES:]
+        return [shortened(line, MOST_IN_TAIL) for line in text.splitlines()[-TAIL_LINES:]]
 
 
 def find(program: str) -> str:
@@ -126,7 +132,7 @@ def run(
 
     Raises:
         HostError: the program is not installed.
-        ProgramError: it failed and `check` was set.
+        ProgramError: it failed and `check` was set; or it printed more than MOST_OUTPUT and was stopped.
         ProgramTimeout: it did not end in time; it and its children are gone.
     """
     with start(argv, cwd=cwd, env=env, stdin=stdin is not None) as child:
@@ -205,23 +211,43 @@ def start(
                     stream.close()
 
 
-def attach(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None) -> int:
+def attach(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    through: Callable[[bytes], None] | None = None,
+) -> int:
     """Run a program on the person's own terminal (ssh, kubectl) and return its exit code, as a shell would.
 
     Ctrl-C reaches the program, not klab.
+
+    Args:
+        argv: the program and its arguments.
+        env: variables added to klab's own environment.
+        through: prints what the program prints (both streams), instead of the program itself.
 
     Raises:
         HostError: the program is not installed.
     """
     words = [os.fspath(word) for word in argv]
     words[0] = find(words[0])
-    child = subprocess.Popen(words, env={**os.environ, **env} if env else None)
-    while True:
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            continue
-        return code if code >= 0 else SIGNALLED - code
+    child: subprocess.Popen[bytes] = subprocess.Popen(
+        words,
+        env={**os.environ, **env} if env else None,
+        stdout=subprocess.PIPE if through else None,
+        stderr=subprocess.STDOUT if through else None,
+    )
+    with contextlib.ExitStack() as stack:
+        if child.stdout is not None:
+            stack.callback(child.stdout.close)
+        while True:
+            try:
+                while through and child.stdout is not None and (data := os.read(child.stdout.fileno(), BLOCK)):
+                    through(data)
+                code = child.wait()
+            except KeyboardInterrupt:
+                continue
+            return code if code >= 0 else SIGNALLED - code
 
 
 def spawn(
@@ -274,27 +300,36 @@ class _Lines:
         self._log = log.open("a", encoding="utf-8") if log else None
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
-        self._kept: dict[str, deque[str]] = {"stdout": deque(), "stderr": deque()}
+        self._kept = {"stdout": io.StringIO(), "stderr": io.StringIO()}
         self._threads = [
-            threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            threading.Thread(target=self._read, args=(self._kept[name], stream), daemon=True)
             for name, stream in (("stdout", child.stdout), ("stderr", child.stderr))
+            if stream is not None
         ]
         for thread in self._threads:
             thread.start()
 
-    def _read(self, name: str, stream: IO[str]) -> None:
+    def _read(self, kept: io.StringIO, stream: IO[str]) -> None:
         with contextlib.suppress(ValueError):  # closed under us after a kill
-            for line in stream:
+            while line := stream.readline(MOST_IN_LINE):
                 with self._lock:
-                    self._kept[name].append(line)
                     # Read on, whatever becomes of a line (a full disk): a child whose pipe is full waits for ever.
                     if self._failure is None:
                         try:
-                            self._tell(line)
+                            self._take(kept, line)
                         except Exception as error:
                             self._failure = error
 
-    def _tell(self, line: str) -> None:
+    def _take(self, kept: io.StringIO, line: str) -> None:
+        kept.write(line)
+        if kept.tell() > MOST_OUTPUT:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            raise ProgramError(
+                f"{Path(self._argv[0]).name} printed more than {MOST_OUTPUT >> 20} MiB and was stopped",
+                details=[" ".join(self._argv), f"the last line: {shortened(line.rstrip())}"],
+                hint="klab runs nothing that should print so much; look at who answers there",
+            )
         if self._log:
             self._log.write(line)
             self._log.flush()
@@ -314,10 +349,14 @@ class _Lines:
         """What was printed.
 
         Raises:
+            ProgramError: it was too much.
             Exception: a line could not be written to the log, or `on_line` failed on it.
         """
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            argv = tuple(str(word) for word in self._child.args)  # type: ignore[union-attr]
-            return Completed(argv, code, "".join(self._kept["stdout"]), "".join(self._kept["stderr"]))
+            return Completed(self._argv, code, self._kept["stdout"].getvalue(), self._kept["stderr"].getvalue())
+
+    @property
+    def _argv(self) -> tuple[str, ...]:
+        return tuple(str(word) for word in self._child.args)  # type: ignore[union-attr]

@@ -19,9 +19,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from lab.errors import Conflict, LabError, NotFound
+from lab import locks
+from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.text import shortened, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,12 @@ class Home:
 
     @classmethod
     def default(cls) -> Home:
-        """KLAB_HOME where it is set, else the platform's user data folder."""
-        if chosen := os.environ.get("KLAB_HOME"):
-            return cls(Path(chosen).expanduser().absolute())
-        from platformdirs import user_data_path
+        """KLAB_HOME where it is set, else the platform's user data folder; whether it exists or not.
 
-        return cls(user_data_path("klab", appauthor=False))
+        Raises:
+            UsageError: its name has a character that a program of klab's would take for something else.
+        """
+        return cls(_usable(_chosen()))
 
     @property
     def labs(self) -> Path:
@@ -91,6 +93,57 @@ class Home:
         return labs[0]
 
 
+def _chosen() -> Path:
+    chosen = os.environ.get("KLAB_HOME")
+    if not chosen:
+        from platformdirs import user_data_path
+
+        return user_data_path("klab", appauthor=False)
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            f"KLAB_HOME is {visible(chosen)}, and there is no such user", hint="write the path out, without ~"
+        ) from None
+
+
+# What no quoting helps against, where klab hands paths to other programs.
+_UNUSABLE = {
+    ":": "KUBECONFIG and other lists of paths are divided by it",
+    "${": "ssh puts a variable of the environment in its place",
+}
+
+
+def _usable(root: Path) -> Path:
+    text = str(root)
+    said = {visible(character): "it is not visible" for character in text if visible(character) != character}
+    said |= {part: why for part, why in _UNUSABLE.items() if part in text}
+    if said:
+        raise UsageError(
+            f"klab cannot keep its files in {visible(text)}",
+            details=[f"its name has {part} in it: {why}" for part, why in said.items()],
+            hint="set KLAB_HOME to a folder without that in its name",
+        )
+    return root
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it, for their owner alone; what is there stays as it is."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
+# Seconds since 1970, up to what a date can be written of.
+_LAST_MOMENT = 253402300799.0
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("text", (str,)),
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", (bool,)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What klab knows of one lab beyond its plan: lab.json.
@@ -113,6 +166,30 @@ class Record:
     dilation: float = 1.0
     epoch: float = 0.0
     checkpoint: str = ""
+
+
+def _checked(record: Record) -> Record:
+    """The same record.
+
+    Raises:
+        ValueError: some fields are not what they should be; it says which.
+    """
+    found = (_wrong(field.name, str(field.type), getattr(record, field.name)) for field in fields(record))
+    if wrong := [text for text in found if text]:
+        raise ValueError("; ".join(wrong))
+    return record
+
+
+def _wrong(name: str, kind: str, value: object) -> str:
+    """What is wrong with a field of lab.json; empty where nothing is."""
+    words, types = _KINDS[kind]
+    if type(value) not in types:
+        return f"{name} is {shortened(json.dumps(value), 60)}, which is not {words}"
+    if name in {"epoch", "created"} and not 0 <= value <= _LAST_MOMENT:  # type: ignore[operator]
+        return f"{name} is {value}, which is no moment"
+    if name == "dilation" and not 0 < value <= 1:  # type: ignore[operator]
+        return f"{name} is {value}; it must be above 0 and at most 1"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +253,23 @@ class LabFolder:
 
         Raises:
             NotFound: there is none; somebody has just destroyed the lab.
-            LabError: it is damaged.
+            LabError: it is damaged; the details say where.
         """
         file = self.path / "lab.json"
         try:
-            found = json.loads(file.read_text())
-            return Record(**{field.name: found[field.name] for field in fields(Record) if field.name in found})
+            found = json.loads(file.read_text(encoding="utf-8"))
+            known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+            wrong = [
+                _wrong(field.name, str(field.type), known[field.name])
+                for field in fields(Record)
+                if field.name in known
+            ]
+            if any(wrong):
+                raise ValueError("; ".join(filter(None, wrong)))
+            return Record(**known)
         except FileNotFoundError:
             raise NotFound(f"lab {self.name!r} is gone", hint="klab list shows which labs there are") from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise LabError(
                 f"the record of lab {self.name!r} is damaged",
                 details=[f"{file}: {error}"],
@@ -208,35 +293,35 @@ class LabFolder:
 
         Raises:
             Conflict: another klab process holds it.
+            HostError: what is called like the lock is none.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.path.parent)
         file = self.path.parent / f".{self.name}.lock"
-        with self._locked(file) as handle:
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            try:
-                yield
-            finally:
-                if not self.path.exists():
-                    file.unlink(missing_ok=True)
+        handle = self._locked(file)
+        try:
+            locks.sign(handle)
+            yield
+        finally:
+            if not self.path.exists():
+                file.unlink(missing_ok=True)
+            os.close(handle)
 
-    def _locked(self, file: Path) -> TextIO:
+    def _locked(self, file: Path) -> int:
         """The lock's file, open and locked; errors as `lock`."""
         while True:
-            handle = file.open("a+")
+            handle = locks.open_lock(file)
             try:
-                if hold(handle.fileno(), file):
+                if hold(handle, file):
                     return handle
             except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "unknown"
-                handle.close()
+                holder = locks.holder_of(handle)
+                os.close(handle)
                 raise Conflict(
-                    f"lab {self.name!r} is being worked on by another klab (process {holder})",
-                    hint="wait for it to end, or press Ctrl-C there",
+                    f"lab {self.name!r} is being worked on by another klab (process {holder.pid or 'unknown'})",
+                    details=[holder.command] if holder.command else [],
+                    hint=holder.way_out,
                 ) from None
-            handle.close()
+            os.close(handle)
 
     def remove(self) -> None:
         """Delete the folder; lab.json goes last, so that a kill in between leaves a lab that `destroy` still finds."""

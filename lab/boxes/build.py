@@ -29,7 +29,7 @@ from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
 from lab.boxes.store import Box
 from lab.catalog import Catalog
 from lab.errors import BoxError, HostError, NotFound
-from lab.store import Home
+from lab.store import Home, make_private
 
 Progress = Callable[[str], None]
 
@@ -105,7 +105,7 @@ def check_host(home: Home) -> None:
         process.find(program)
     if platform.machine() != "x86_64":
         raise HostError("boxes are built on x86-64 machines only", details=[f"this is {platform.machine()}"])
-    home.root.mkdir(parents=True, exist_ok=True)
+    make_private(home.root)
     free = shutil.disk_usage(home.root).free / (1 << 30)
     if free < SPACE_GIB:
         raise HostError(

@@ -27,7 +27,7 @@ from lab.boxes.store import (
 from lab.boxes.vagrant import write_libvirt_box
 from lab.errors import BoxError
 from lab.machines.qcow2 import strangeness
-from lab.store import Home
+from lab.store import Home, make_private
 
 # What goes to another store; what else there is of a box is made from it, or stays where it was built.
 PORTABLE = (DISK,)
@@ -52,7 +52,7 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
         place = folder_of(home, box.name, box.digest)
         if (there := _whole(place, box.digest)) is not None:
             return there
-        home.boxes.mkdir(parents=True, exist_ok=True)
+        make_private(home.boxes)
         partial = place.with_name(place.name + PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()

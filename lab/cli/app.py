@@ -19,6 +19,7 @@ import click
 from lab.cli.output import note, show_error
 from lab.cli.overview import COMMANDS, HELP
 from lab.errors import HostError, LabError, UsageError, refusal
+from lab.locks import tell_of_waits
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -115,6 +116,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run klab and return its exit code; every failure is worded on standard error."""
+    tell_of_waits(note)
     settings = Settings(debug=os.environ.get("KLAB_DEBUG", "0") not in {"", "0"})
     try:
         code = cli.main(args=list(arguments), prog_name="klab", standalone_mode=False, obj=settings)
@@ -149,7 +151,7 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
     """Word an exception; returns the exit code."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
         return _broken_pipe()
-    if settings.debug and not isinstance(error, (click.ClickException, click.Abort)):
+    if settings.debug and sys.stderr is not None and not isinstance(error, (click.ClickException, click.Abort)):
         import traceback
 
         traceback.print_exception(error)

@@ -80,7 +80,7 @@ def list_(as_json: bool) -> None:
       klab box list --json
     """
     from lab.boxes.store import damaged_boxes, list_boxes
-    from lab.cli.output import echo_json, note, table
+    from lab.cli.output import echo, echo_json, note, table
     from lab.store import Home
 
     home = Home.default()
@@ -92,7 +92,7 @@ def list_(as_json: bool) -> None:
         return
     if boxes:
         rows = [[b.name, b.short, b.kubernetes, _date(b.created), _gib(b.size), _origin(b)] for b in boxes]
-        click.echo(table(["box", "digest", "kubernetes", "made", "size", "from"], rows))
+        echo(table(["box", "digest", "kubernetes", "made", "size", "from"], rows))
     elif not damaged:
         note("no box has been built here; klab box build makes one")
     for error in damaged:

@@ -47,7 +47,7 @@ def show(lab: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from lab.cli.output import echo_json
+    from lab.cli.output import echo, echo_json
     from lab.cluster.validity import survey
 
     found = _open(lab, "on the student's control plane: kubeadm certs check-expiration")
@@ -57,7 +57,7 @@ def show(lab: str | None, as_json: bool) -> None:
         clock = seen.clock.isoformat()
         echo_json({"lab": found.name, "guest_time": clock, "certificates": certificates, "unseen": list(seen.unseen)})
     else:
-        click.echo(_text(found, seen))
+        echo(_text(found, seen))
     if seen.expired:
         raise SystemExit(ClusterError.exit_code)
 
@@ -79,7 +79,7 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
       klab certs renew ha-3m2w --timeout 20m
     """
     from lab.cli.create_flow import parse_duration
-    from lab.cli.output import note
+    from lab.cli.output import echo, note
     from lab.cli.progress import show as progress
     from lab.cluster.certificates import renew as renew_all
 
@@ -93,7 +93,7 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
     if as_json:
         result = {"renewed": done.nodes, "off": done.off, "left": done.left, "lost_quorum": done.lost_quorum}
         until = done.until.isoformat()
-        click.echo(json.dumps({"lab": found.name, **result, "until": until, "seconds": round(done.seconds, 1)}))
+        echo(json.dumps({"lab": found.name, **result, "until": until, "seconds": round(done.seconds, 1)}))
     else:
         for line in _report(found, done):
             note(line)
@@ -161,8 +161,6 @@ def _report(lab: OpenLab, done: Renewed) -> list[str]:
 
 def _merged(lab: OpenLab) -> str:
     """The person's own kubeconfig, where the lab's was merged into it; else empty."""
-    import re
-
     from lab.kubeconfig import personal_kubeconfig
 
     file = personal_kubeconfig()
@@ -170,4 +168,5 @@ def _merged(lab: OpenLab) -> str:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return str(file) if re.search(rf"\bklab-{re.escape(lab.name)}[\"']?$", text, re.MULTILINE) else ""
+    last_words = (line.replace('"', " ").replace("'", " ").split()[-1:] for line in text.splitlines())
+    return str(file) if [f"klab-{lab.name}"] in last_words else ""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-import click
-
 from lab.boxes.kubectl import kubectl_for
 from lab.boxes.store import Box, box_of, find_box, vagrant_box
 from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab
-from lab.cli.output import note
+from lab.cli.output import echo, note
 from lab.cli.progress import elapsed, show
 from lab.cluster.scale import Change, Changed
 from lab.errors import BoxError, HostError, Interrupted
@@ -48,7 +46,7 @@ def run_change(
     if as_json:
         nodes = [{"name": n.name, "role": n.role, "address": str(n.address)} for n in changed.plan.nodes]
         result = {"lab": lab.name, "joined": changed.joined, "left": changed.left, "nodes": nodes}
-        click.echo(json.dumps({**result, "seconds": round(changed.seconds, 1)}))
+        echo(json.dumps({**result, "seconds": round(changed.seconds, 1)}))
     else:
         note(_summary(lab, changed))
 

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
 from lab.boxes.kubectl import kubectl_for
 from lab.checkpoints.create import (
     Made,
@@ -28,7 +26,7 @@ from lab.checkpoints.signature import Signer, allowed_signer, default_allowed, s
 from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
 from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
-from lab.cli.output import echo_json, note, table
+from lab.cli.output import echo, echo_json, note, table
 from lab.cli.progress import elapsed, show
 from lab.cli.snapshot_flow import interruptible
 from lab.cluster.lab import Lab
@@ -69,7 +67,7 @@ def run_checkpoint(
         )
     seconds = time.monotonic() - began
     if as_json:
-        click.echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
+        echo(json.dumps({"lab": lab.name, "checkpoint": summary(made), "seconds": round(seconds, 1)}))
         return
     size = human(made.size >> 20)
     note(f"{lab.name}: checkpoint {name} written after {elapsed(seconds)}: {made.path}, {size}")
@@ -94,7 +92,7 @@ def run_list(files: Sequence[Path], *, as_json: bool) -> None:
         note("no checkpoint is kept; klab checkpoint and klab destroy --keep-snapshots make some")
     else:
         rows = [_row(file, each) for file, each in found.items()]
-        click.echo(table(["name", "lab", "made", "size", "box", "file"], rows))
+        echo(table(["name", "lab", "made", "size", "box", "file"], rows))
     for each in found.values():
         if files and isinstance(each, LabError):
             raise SystemExit(each.exit_code)
@@ -263,7 +261,7 @@ def _report(file: CheckpointFile, plan: Plan, made: Made, by: Signer | None, *, 
             "already": made.already,
             "warnings": made.warnings,
         }
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
         return
     word = "Ready" if plan.bootstrap == "full" else "up"
     was = " was there already and" if made.already else f", from checkpoint {file.checkpoint.name},"
@@ -271,8 +269,8 @@ def _report(file: CheckpointFile, plan: Plan, made: Made, by: Signer | None, *, 
     for line in made.warnings:
         note(line)
     if plan.bootstrap == "full":
-        click.echo(_first_look(plan, made.folder))
-    click.echo(f"  klab ssh {plan.name} {plan.nodes[0].name}")
+        echo(_first_look(plan, made.folder))
+    echo(f"  klab ssh {plan.name} {plan.nodes[0].name}")
 
 
 def _first_look(plan: Plan, folder: LabFolder) -> str:

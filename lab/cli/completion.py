@@ -21,4 +21,6 @@ def command(ctx: click.Context, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101 - click knows these three
-    click.echo(found(ctx.find_root().command, {}, "klab", "_KLAB_COMPLETE").source())
+    from lab.cli.output import echo
+
+    echo(found(ctx.find_root().command, {}, "klab", "_KLAB_COMPLETE").source())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -11,7 +12,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.store import Home
+from lab.errors import LabError
+from lab.store import Home, make_private
 
 
 def write_crash(error: BaseException, arguments: Sequence[str]) -> Path:
@@ -25,16 +27,20 @@ def write_crash(error: BaseException, arguments: Sequence[str]) -> Path:
             "".join(traceback.format_exception(error)),
         )
     )
-    name = time.strftime("%Y%m%d-%H%M%S") + ".log"
     try:
         folder = Home.default().root / "crashes"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / name
-        file.write_text(text, encoding="utf-8")
-    except OSError:
-        file = Path(tempfile.mkdtemp(prefix="klab-crash-")) / name
-        file.write_text(text, encoding="utf-8")
-    return file
+        make_private(folder)
+        return _written(text, folder)
+    except (OSError, LabError):
+        return _written(text, Path(tempfile.mkdtemp(prefix="klab-crash-")))
+
+
+def _written(text: str, folder: Path) -> Path:
+    """A new file for its owner alone: a command line may hold what is nobody else's business."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=time.strftime("%Y%m%d-%H%M%S-"), suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+    return Path(name)
 
 
 def _version() -> str:

@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import click
-
 from lab.boxes.store import Box, box_of, find_box, vagrant_box
 from lab.catalog import load_catalog
 from lab.cli.opening import open_lab
-from lab.cli.output import note, table
+from lab.cli.output import echo, note, table
 from lab.cli.progress import elapsed, show
 from lab.cluster.create import Created, Request, as_scaled, create
 from lab.cluster.events import read_events
@@ -27,23 +25,33 @@ from lab.machines.probe import probe_host
 from lab.machines.protocol import HostProfile
 from lab.plan import Plan, create_command, decide
 from lab.store import Home, LabFolder, Record
+from lab.text import shortened
 
-_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s?)?")
+_DURATION = re.compile(r"(?:(?P<h>[0-9]+)h)?(?:(?P<m>[0-9]+)m)?(?:(?P<s>[0-9]+)s?)?")
+LONGEST = 7 * 24 * 3600
 
 
 def parse_duration(text: str) -> float:
     """Seconds in a duration such as 90, 90s, 20m or 1h30m.
 
     Raises:
-        UsageError: it is none, or zero.
+        UsageError: it is none, zero, or longer than a week.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = 0
     if match and text.strip():
-        seconds = sum(int(match[unit] or 0) * factor for unit, factor in (("h", 3600), ("m", 60), ("s", 1)))
+        seconds = sum(_number(match[unit]) * factor for unit, factor in (("h", 3600), ("m", 60), ("s", 1)))
+    shown = shortened(text, 40)
     if seconds <= 0:
-        raise UsageError(f"{text!r} is not a duration", hint="write for example 90s, 20m or 1h30m")
+        raise UsageError(f"{shown!r} is not a duration", hint="write for example 90s, 20m or 1h30m")
+    if seconds > LONGEST:
+        raise UsageError(f"{shown!r} is too long to wait", hint="at most 168h, which is a week")
     return float(seconds)
+
+
+def _number(digits: str | None) -> int:
+    """A number of which twelve digits say enough: Python refuses to read some thousand."""
+    return int((digits or "").lstrip("0")[:12] or 0)
 
 
 def run_create(
@@ -188,19 +196,19 @@ def _report(created: Created, *, as_json: bool) -> None:
             "already": created.already,
             "phases": [{"row": s.row, "phase": s.phase, "seconds": round(s.seconds, 1)} for s in phases],
         }
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
         return
     if created.already:
         note(f"{plan.name} was there already; checked in {elapsed(created.seconds)}")
     took = {n.name: "  ".join(f"{s.phase} {elapsed(s.seconds)}" for s in phases if s.row == n.name) for n in plan.nodes}
-    click.echo()
-    click.echo(
+    echo()
+    echo(
         table(["node", "role", "address", "took"], [[n.name, n.role, str(n.address), took[n.name]] for n in plan.nodes])
     )
     word = "Ready" if plan.bootstrap == "full" else "up"
     first = plan.nodes[0].name
-    click.echo(f"\n{plan.name} is {word} after {elapsed(created.seconds)}.")
+    echo(f"\n{plan.name} is {word} after {elapsed(created.seconds)}.")
     if plan.bootstrap == "full":
-        click.echo(f"  klab kubectl -- get nodes       kubectl, pointed at this lab (kubeconfig: {folder.kubeconfig})")
-    click.echo(f"  klab ssh {first:<22} a shell on a node")
-    click.echo("  klab timeline                   where the time went")
+        echo(f"  klab kubectl -- get nodes       kubectl, pointed at this lab (kubeconfig: {folder.kubeconfig})")
+    echo(f"  klab ssh {first:<22} a shell on a node")
+    echo("  klab timeline                   where the time went")

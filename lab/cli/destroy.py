@@ -31,14 +31,14 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
       klab destroy --keep-snapshots 1m2w
     """
     from lab.cli.opening import find_lab
-    from lab.cli.output import note
+    from lab.cli.output import echo, note
     from lab.cluster.destroy import destroy as remove
     from lab.snapshots.shelf import Shelf
 
     found = find_lab(lab)
     if not yes:
         nodes = ", ".join(n.name for n in found.plan.nodes)
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError("destroy asks before it removes a lab, and there is nobody to ask", hint="add -y")
         count = len(Shelf(found.folder).manifests())
         snapshots = {0: "", 1: ", its snapshot"}.get(count, f", its {count} snapshots")
@@ -58,6 +58,6 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     except KeyboardInterrupt:
         raise Interrupted("stopped half-way", hint=f"klab destroy -y {found.name} goes on") from None
     if as_json:
-        click.echo(json.dumps({"lab": found.name, "kept": kept}))
+        echo(json.dumps({"lab": found.name, "kept": kept}))
     else:
         note(f"{found.name} is gone")

@@ -40,7 +40,7 @@ def command(lab: str | None, as_json: bool) -> None:
 
 
 def _host(*, as_json: bool) -> None:
-    from lab.cli.output import echo_json, table
+    from lab.cli.output import echo, echo_json, table
     from lab.machines.doctor import examine
     from lab.store import Home
 
@@ -50,17 +50,17 @@ def _host(*, as_json: bool) -> None:
     else:
         words = {(True, True): "ok", (True, False): "ok", (False, True): "MISSING", (False, False): "note"}
         rows = [[finding.name, words[finding.ok, finding.fatal], finding.seen] for finding in findings]
-        click.echo(table(["check", "result", "seen"], rows))
+        echo(table(["check", "result", "seen"], rows))
         for finding in findings:
             if finding.hint:
-                click.echo(f"\n{finding.name}: {finding.hint}")
+                echo(f"\n{finding.name}: {finding.hint}")
     if any(finding.fatal and not finding.ok for finding in findings):
         sys.exit(HostError.exit_code)
 
 
 def _lab(name: str, *, as_json: bool) -> None:
     from lab.cli.opening import find_lab
-    from lab.cli.output import echo_json, table
+    from lab.cli.output import echo, echo_json, table
     from lab.cluster.ailments import examine
 
     found = find_lab(name)
@@ -70,8 +70,8 @@ def _lab(name: str, *, as_json: bool) -> None:
     if as_json:
         echo_json({"lab": found.name, "healthy": healthy, "checks": [asdict(result) for result in results]})
     else:
-        click.echo(table(["check", "result", "seen"], [_row(result) for result in results]))
-        click.echo(_advice(found.name, results))
+        echo(table(["check", "result", "seen"], [_row(result) for result in results]))
+        echo(_advice(found.name, results))
     if not healthy:
         sys.exit(ClusterError.exit_code)
 

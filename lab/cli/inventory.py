@@ -39,22 +39,22 @@ def command(lab: str | None, kind: str, as_json: bool) -> None:
       klab inventory 1m2w --format hosts | sudo tee -a /etc/hosts
     """
     from lab.cli.opening import find_lab
-    from lab.cli.output import echo_json, note
+    from lab.cli.output import echo, echo_json, note
     from lab.render.inventory import ansible_inventory, render_ansible, render_host_lines, render_ssh
 
     if as_json and kind != "ansible":
         raise UsageError(f"there is no JSON of --format {kind}", hint="leave out one of --json and --format")
     found = find_lab(lab)
     if kind == "hosts":
-        click.echo(render_host_lines(found.plan), nl=False)
+        echo(render_host_lines(found.plan), nl=False)
         if is_hidden(found):
             note(f"these addresses exist in klab's private libvirt only; klab inventory {found.name} --format ssh")
     elif kind == "ssh":
-        click.echo(render_ssh(found.plan, ways(found)), nl=False)
+        echo(render_ssh(found.plan, ways(found)), nl=False)
     elif as_json:
         echo_json(ansible_inventory(found.plan, found.record.id, ways(found)))
     else:
-        click.echo(render_ansible(found.plan, found.record.id, ways(found)), nl=False)
+        echo(render_ansible(found.plan, found.record.id, ways(found)), nl=False)
 
 
 def ways(lab: OpenLab) -> dict[str, Way]:

@@ -28,7 +28,7 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
     """
     from pathlib import Path
 
-    from lab.cli.output import note
+    from lab.cli.output import echo, note
     from lab.errors import LabError, UsageError
     from lab.kubeconfig import merge_file, personal_kubeconfig
     from lab.store import Home
@@ -46,9 +46,9 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
             f"lab {folder.name!r} has no kubeconfig", details=[str(error)], hint="klab create again makes one"
         ) from error
     if path:
-        click.echo(folder.kubeconfig)
+        echo(folder.kubeconfig)
     elif merge is None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     else:
         target = Path(merge).expanduser() if merge else personal_kubeconfig()
         backup = merge_file(target, text)

@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
       klab list
       klab list --json
     """
-    from lab.cli.output import echo_json, note, table
+    from lab.cli.output import echo, echo_json, note, table
     from lab.store import Home
 
     labs = [_describe(folder) for folder in Home.default().existing()]
@@ -33,7 +33,7 @@ def command(as_json: bool) -> None:
         for lab in labs:
             lab["nodes"] = " ".join(lab["nodes"])
             lab["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(lab["created"])) if lab["created"] else ""
-        click.echo(table(list(labs[0]), [[str(value) for value in lab.values()] for lab in labs]))
+        echo(table(list(labs[0]), [[str(value) for value in lab.values()] for lab in labs]))
 
 
 def _describe(folder: LabFolder) -> dict[str, Any]:

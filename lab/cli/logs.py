@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-import re
 import sys
 import time
+from typing import BinaryIO
 
 import click
 
+from lab.cli.output import echo
 from lab.errors import NotFound, UsageError
 
 FOLLOW_SECONDS = 0.3
+# Of a console that a guest has filled no more is read than a person can want of it; bytes.
+LINE = 4096
+MOST_AT_ONCE = 16 << 20
+BLOCK = 1 << 16
 
 
 @click.command()
@@ -40,19 +46,37 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
     machines = lab.machines()
     if kubelet:
         journal = ["sudo", "journalctl", "-u", "kubelet", "-n", str(lines), "--no-pager", *(["-f"] if follow else [])]
-        sys.exit(attach(machines.ssh_argv(node.name, journal)))
+        # What a guest prints is no business of the terminal's.
+        shown = _Shown() if sys.stdout is not None and sys.stdout.isatty() else None
+        sys.exit(attach(machines.ssh_argv(node.name, journal), through=shown))
     file = machines.consoles()[node.name]
+    show = _Shown()
     try:
         with file.open("rb") as console:
-            text = console.read().decode("utf-8", "replace").replace("\r", "")
-            # The last line has an end, or is still being printed.
-            sys.stdout.write("".join(re.findall(r"[^\n]*\n|[^\n]+$", text)[-lines:]))
-            sys.stdout.flush()
+            show(_end(console, lines))
             while follow:
                 time.sleep(FOLLOW_SECONDS)
                 if os.fstat(console.fileno()).st_size < console.tell():
                     console.seek(0)  # a new console: the node was started again
-                sys.stdout.write(console.read().decode("utf-8", "replace").replace("\r", ""))
-                sys.stdout.flush()
+                while more := console.read(BLOCK):
+                    show(more)
     except FileNotFoundError:
         raise NotFound(f"{node.name} has printed nothing yet", hint="klab status shows whether it runs") from None
+
+
+class _Shown:
+    """Prints bytes of a guest's as they come; a character may come in parts."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, data: bytes) -> None:
+        echo(self._decoder.decode(data).replace("\r", ""), nl=False)
+
+
+def _end(file: BinaryIO, count: int) -> bytes:
+    """The last lines of a file, however long it is; the last one has an end, or is still being printed."""
+    most = min(count * LINE, MOST_AT_ONCE)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+    lines = file.read(most).split(b"\n")
+    return b"\n".join(lines[-count:] if lines[-1] else lines[-count - 1 :])

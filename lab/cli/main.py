@@ -1,19 +1,54 @@
-"""Where the command `klab` begins: help at once, everything else in `lab.cli.app`."""
+"""Where the command `klab` begins: help at once, everything else in `lab.cli.app`.
+
+Importing this module begins klab: from then on Ctrl-C ends the process.
+"""
 
 from __future__ import annotations
 
-import sys
+try:
+    import os
+    import signal
+    import sys
+
+    def _end_quietly(*_: object) -> None:
+        os._exit(130)
+
+    # Until klab has words for a Ctrl-C, and again when it is done, there is nothing to clean up and nothing to say.
+    # Who started klab deaf to Ctrl-C (nohup, a shell's background) has meant it.
+    _HEARS = signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    if _HEARS:
+        signal.signal(signal.SIGINT, _end_quietly)
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 
 def main() -> None:
     """Run klab with the command line's arguments and exit with the code that fits."""
+    _open_closed_streams()
+    if sys.argv[1:] in (["--help"], ["-h"]) and _help():
+        return
+    from lab.cli.app import run
+
+    code = 130
     try:
-        if sys.argv[1:] in (["--help"], ["-h"]) and _help():
-            return
-        from lab.cli.app import run
+        if _HEARS:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(run(sys.argv[1:]))
+        pass
+    finally:
+        if _HEARS:
+            signal.signal(signal.SIGINT, _end_quietly)
+    sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Keep the numbers of closed standard streams from files of klab's: what prints there would write into them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _help() -> bool:

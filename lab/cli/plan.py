@@ -25,7 +25,7 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
       klab plan ha-3m2w --json
     """
     from lab.catalog import load_catalog
-    from lab.cli.output import echo_json
+    from lab.cli.output import echo, echo_json
     from lab.library import load_scenario
     from lab.machines.hostcheck import check_fits, host_facts, warnings
     from lab.plan import decide
@@ -40,10 +40,10 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
         needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
         echo_json({"plan": to_data(plan), "needs": needs, "fits": not problems, "problems": problems})
         return
-    click.echo(_describe(plan))
-    click.echo("It fits on this machine." if not problems else "It does not fit on this machine:")
+    echo(_describe(plan))
+    echo("It fits on this machine." if not problems else "It does not fit on this machine:")
     for line in (*problems, *warnings(plan, facts)):
-        click.echo(f"  {line}")
+        echo(f"  {line}")
 
 
 def _describe(plan: Plan) -> str:

@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-import click
-
 from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab, lab_then
-from lab.cli.output import note
+from lab.cli.output import echo, note
 from lab.cli.progress import elapsed, show
 from lab.cluster.lab import Lab
 from lab.cluster.power import Power
@@ -33,7 +31,7 @@ def run_power(
     except KeyboardInterrupt:
         raise Interrupted("stopped half-way", hint="klab status shows what runs; the same command goes on") from None
     if as_json:
-        click.echo(json.dumps({"lab": lab.name, **asdict(power)}))
+        echo(json.dumps({"lab": lab.name, **asdict(power)}))
     else:
         _report(lab, power)
 

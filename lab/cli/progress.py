@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
-
+from lab.cli.output import echo, note
 from lab.cluster.events import NODE_PHASES, Event, Listener
 from lab.plan import Plan
+from lab.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -41,7 +41,7 @@ def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None, first
     """
     if as_json:
         yield _json_line
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
 
         with LiveTable(plan, Console(stderr=True), nodes, first) as table:
@@ -51,7 +51,7 @@ def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None, first
 
 
 def _json_line(event: Event) -> None:
-    click.echo(json.dumps({"event": asdict(event)}))
+    echo(json.dumps({"event": asdict(event)}))
 
 
 def elapsed(seconds: float) -> str:
@@ -72,7 +72,7 @@ class PlainLines:
         who = f"{event.node}: " if event.node else ""
         what = {"begin": "...", "done": "done", "retry": "trying again", "failed": "FAILED", "note": ""}[event.state]
         text = f" ({event.text})" if event.text else ""
-        click.echo(f"[{elapsed(event.time - self._zero):>6}] {who}{event.phase} {what}{text}", err=True)
+        note(f"[{elapsed(event.time - self._zero):>6}] {who}{event.phase} {what}{text}")
 
 
 class LiveTable:
@@ -104,12 +104,12 @@ class LiveTable:
     def __call__(self, event: Event) -> None:
         if not event.node and event.state == "note":
             # Not under the lock: it is printed above the table, which is drawn anew for it.
-            self._console.print(f"{event.phase}: {event.text}", markup=False, highlight=False)
+            self._console.print(f"{event.phase}: {visible(event.text)}", markup=False, highlight=False)
             return
         with self._lock:
             if not event.node:
                 if event.state == "begin" and event.phase != "create":
-                    self._waiting = f"{event.phase} ({event.text})" if event.text else event.phase
+                    self._waiting = f"{event.phase} ({visible(event.text)})" if event.text else event.phase
                 return
             if event.state == "note" or event.node not in self._phase:
                 return

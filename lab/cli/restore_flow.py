@@ -6,10 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-import click
-
 from lab.cli.create_flow import parse_duration
-from lab.cli.output import note
+from lab.cli.output import echo, note
 from lab.cli.progress import elapsed, show
 from lab.cli.snapshot_flow import interruptible, parts_of
 from lab.errors import ClusterError
@@ -37,7 +35,7 @@ def run_restore(
         late = done.verification.leases()
     done.seconds["leases"] = time.monotonic() - began
     if as_json:
-        click.echo(json.dumps(_result(lab, done, late)))
+        echo(json.dumps(_result(lab, done, late)))
     if late:
         raise ClusterError(
             f"{lab.name} is back, but not every node has renewed its lease since",

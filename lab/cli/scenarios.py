@@ -18,14 +18,14 @@ def command(scenario: str | None, as_json: bool) -> None:
       klab scenarios 1m2w > mine.yaml     a start for your own
     """
     from lab.catalog import load_catalog
-    from lab.cli.output import echo_json
+    from lab.cli.output import echo, echo_json
     from lab.cli.picture import picture
     from lab.library import find_scenario, load_scenario, read_text, shipped_names
     from lab.plan import decide
     from lab.sizes import human
 
     if scenario is not None:
-        click.echo(read_text(find_scenario(scenario)), nl=False)
+        echo(read_text(find_scenario(scenario)), nl=False)
         return
     catalog = load_catalog()
     found = [load_scenario(name, catalog) for name in shipped_names()]
@@ -49,7 +49,7 @@ def command(scenario: str | None, as_json: bool) -> None:
         )
         return
     for each, plan in plans:
-        click.echo(f"{plan.name}: {each.scenario.description}")
-        click.echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, Kubernetes {plan.kubernetes.version}\n")
-        click.echo("\n".join(f"    {line}".rstrip() for line in picture(plan)) + "\n")
-    click.echo("klab create NAME makes one; klab scenarios NAME prints its file.")
+        echo(f"{plan.name}: {each.scenario.description}")
+        echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, Kubernetes {plan.kubernetes.version}\n")
+        echo("\n".join(f"    {line}".rstrip() for line in picture(plan)) + "\n")
+    echo("klab create NAME makes one; klab scenarios NAME prints its file.")

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import click
-
 from lab.cli.opening import OpenLab
-from lab.cli.output import echo_json, note, table
+from lab.cli.output import echo, echo_json, note, table
 from lab.cli.progress import elapsed, show
 from lab.errors import Interrupted
 from lab.sizes import human
@@ -62,7 +60,7 @@ def _report_taken(lab: OpenLab, taken: Taken, seconds: float, *, as_json: bool) 
     manifest = taken.manifest
     if as_json:
         result = {"lab": lab.name, "snapshot": summary(manifest, manifest.id), "warnings": taken.warnings}
-        click.echo(json.dumps({**result, "seconds": round(seconds, 1)}))
+        echo(json.dumps({**result, "seconds": round(seconds, 1)}))
         return
     still = f"; the lab stood still for {manifest.frozen:.1f} s" if manifest.running else ", of the disks only"
     note(f"{lab.name}: snapshot {manifest.name} taken after {elapsed(seconds)}{still}")
@@ -129,7 +127,7 @@ def run_list(lab: OpenLab, *, as_json: bool) -> None:
     elif not manifests and not damaged:
         note(f"{lab.name} has no snapshot yet; klab snapshot {lab.name} takes one")
     else:
-        click.echo(_drawn(lab, manifests, damaged, stand))
+        echo(_drawn(lab, manifests, damaged, stand))
 
 
 def _drawn(lab: OpenLab, manifests: Sequence[Manifest], damaged: Sequence[Damaged], stand: str) -> str:
@@ -194,7 +192,7 @@ def run_diff(lab: OpenLab, first: str, second: str | None, *, as_json: bool) -> 
     elif found.none:
         note(f"no object differs between {first} and {second or NOW}")
     else:
-        click.echo("\n".join(_changes(found)))
+        echo("\n".join(_changes(found)))
 
 
 def _changes(found: Difference) -> list[str]:

@@ -48,7 +48,7 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
       klab status 1m2w --json
     """
     from lab.cli.opening import find_lab
-    from lab.cli.output import echo_json
+    from lab.cli.output import echo, echo_json
     from lab.cluster.look import gather
 
     if interval is not None and not watch:
@@ -61,7 +61,7 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
         if as_json:
             echo_json(_everything(found, facts))
         else:
-            click.echo(_text(found, facts))
+            echo(_text(found, facts))
         raise SystemExit(_code(facts))
     with _screen(as_json=as_json) as show:
         try:
@@ -196,17 +196,22 @@ def _screen(*, as_json: bool) -> Iterator[_Show]:
     """Where the looks go: in place on a terminal, one after another elsewhere."""
     import sys
 
+    from lab.cli.output import echo
+    from lab.text import visible
+
     if as_json:
-        yield lambda lab, facts: click.echo(json.dumps(_everything(lab, facts), default=str))
-    elif not sys.stdout.isatty():
-        yield lambda lab, facts: click.echo(_text(lab, facts) + "\n")
+        yield lambda lab, facts: echo(json.dumps(_everything(lab, facts), default=str))
+    elif sys.stdout is None or not sys.stdout.isatty():
+        yield lambda lab, facts: echo(_text(lab, facts) + "\n")
     else:
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
-            yield lambda lab, facts: live.update(Text(f"{_text(lab, facts)}\n{_clock()}"), refresh=True)
+            yield lambda lab, facts: live.update(
+                Text(visible(f"{_text(lab, facts)}\n{_clock()}", keep="\n")), refresh=True
+            )
 
 
 def _clock() -> str:

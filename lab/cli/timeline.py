@@ -25,7 +25,7 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from lab.cli.opening import find_lab
-    from lab.cli.output import echo_json, note
+    from lab.cli.output import echo, echo_json, note
     from lab.cluster.events import read_events
     from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
 
@@ -45,4 +45,4 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
             ) from error
         note(f"written: {svg}")
         return
-    click.echo(draw_text(chart, width=max(40, min(100, shutil.get_terminal_size().columns - 14))))
+    echo(draw_text(chart, width=max(40, min(100, shutil.get_terminal_size().columns - 14))))

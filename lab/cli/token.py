@@ -23,7 +23,7 @@ def command(lab: str | None, hours: float, as_json: bool) -> None:
       klab token 1m2w --hours 2
     """
     from lab.cli.opening import find_lab
-    from lab.cli.output import echo_json
+    from lab.cli.output import echo, echo_json
     from lab.cluster.api import Api
     from lab.cluster.secrets import load_or_make
     from lab.cluster.tokens import fresh_token
@@ -43,4 +43,4 @@ def command(lab: str | None, hours: float, as_json: bool) -> None:
             {"lab": found.name, "token": token, "hours": hours, "endpoint": f"{address}:{port}", "ca_hash": digest}
         )
     else:
-        click.echo(f"kubeadm join {address}:{port} --token {token} --discovery-token-ca-cert-hash {digest}")
+        echo(f"kubeadm join {address}:{port} --token {token} --discovery-token-ca-cert-hash {digest}")

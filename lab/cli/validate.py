@@ -17,7 +17,7 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
       klab validate scenarios/*.yaml --json
     """
     from lab.catalog import load_catalog
-    from lab.cli.output import echo_json, show_error
+    from lab.cli.output import echo, echo_json, show_error
     from lab.errors import LabError
     from lab.library import load_scenario
     from lab.plan import decide
@@ -35,7 +35,7 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
         else:
             results.append({"file": name, "ok": True, "message": "", "problems": []})
             if not as_json:
-                click.echo(f"{name}: good, {len(plan.nodes)} nodes")
+                echo(f"{name}: good, {len(plan.nodes)} nodes")
     if as_json:
         echo_json(results)
     raise SystemExit(0 if all(result["ok"] for result in results) else 2)

@@ -6,19 +6,24 @@ network and after it has lost it. `lab.render.node_script` writes what is read h
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.cluster.events import STATES, Journal, State
 from lab.render.node_script import LOG_MARK, MARK
 
 TAIL = 25
+MOST_IN_LINE = 2048  # bytes; the rest of a longer line is passed over
+BLOCK = 1 << 16
+MOST_AT_ONCE = 4 << 20  # bytes; what is left is read the next time, so that a guest that prints on keeps nobody here
+MOST_MARKS = 2000  # a node with every attempt of every phase sets some hundred
 _MARK = re.compile(rf"{MARK} (?P<phase>[a-z-]+) (?P<state>[a-z]+) ?(?P<text>.*)")
-_CLOUD_INIT_TROUBLE = re.compile(r"cloud-init.*(warn|error|critical|fail|traceback|invalid)", re.IGNORECASE)
+_CLOUD_INIT_TROUBLE = ("warn", "error", "critical", "fail", "traceback", "invalid")
 # cloud-init ended without a seed: this node will never report anything.
-_NO_SEED = re.compile(r"cloud-init.* finished at .*DataSourceNone")
+_NO_SEED = ("cloud-init", " finished at ", "DataSourceNone")
 # Terminal control sequences that a booting system sprinkles over its console (ECMA-48).
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -34,7 +39,8 @@ class Console:
         self._begun = False
         self._file = file
         self._offset = 0
-        self._rest = ""
+        self._rest = b""
+        self._marks = 0
         self._lines: deque[str] = deque(maxlen=200)
         self._log: deque[str] = deque(maxlen=TAIL)
         self._cloud_init: deque[str] = deque(maxlen=TAIL)
@@ -43,18 +49,23 @@ class Console:
         """Read what is new and note each mark in the journal."""
         try:
             with self._file.open("rb") as file:
-                size = file.seek(0, 2)
-                if size < self._offset:  # a new console: the node was started again
-                    self._offset, self._rest = 0, ""
+                if file.seek(0, os.SEEK_END) < self._offset:  # a new console: the node was started again
+                    self._offset, self._rest = 0, b""
                 file.seek(self._offset)
-                data = file.read()
+                end = self._offset + MOST_AT_ONCE
+                while self._offset < end and (data := file.read(BLOCK)):
+                    self._offset += len(data)
+                    self._take(data, journal)
         except OSError:
             return
-        self._offset += len(data)
-        text = self._rest + data.decode("utf-8", "replace")
-        *lines, self._rest = text.split("\n")
+
+    def _take(self, data: bytes, journal: Journal) -> None:
+        *lines, rest = data.split(b"\n")
         for line in lines:
-            self._line(_CONTROL.sub("", line.replace("\r", "")), journal)
+            text = (self._rest + line)[:MOST_IN_LINE].decode("utf-8", "replace")
+            self._rest = b""
+            self._line(_CONTROL.sub("", text.replace("\r", "")), journal)
+        self._rest = (self._rest + rest)[:MOST_IN_LINE]
 
     @property
     def amidst(self) -> bool:
@@ -74,16 +85,18 @@ class Console:
         if line.strip():
             self.alive = True
         self._lines.append(line)
-        if _CLOUD_INIT_TROUBLE.search(line):
+        complaint = line.lower().partition("cloud-init")[2]
+        if any(word in complaint for word in _CLOUD_INIT_TROUBLE):
             self._cloud_init.append(line.strip())
-        if _NO_SEED.search(line):
+        if _in_order(line, _NO_SEED):
             self.failed = ("cloud-init", "the node has not found its seed")
         if LOG_MARK in line:
             self._log.append(line.split(LOG_MARK, 1)[1].strip())
             return
         mark = _MARK.search(line)
-        if mark is None or mark["state"] not in STATES:
+        if mark is None or mark["state"] not in STATES or self._marks == MOST_MARKS:
             return
+        self._marks += 1
         state: State = next(s for s in STATES if s == mark["state"])
         phase, text = mark["phase"], mark["text"].strip()
         self._note(phase, state, text, journal)
@@ -101,6 +114,17 @@ class Console:
         if state == "failed":
             self.failed = (phase, text)
         journal.add(self.node, phase, state, text)
+
+
+def _in_order(line: str, words: Sequence[str]) -> bool:
+    """Whether a line has these words, one after another."""
+    at = 0
+    for word in words:
+        at = line.find(word, at)
+        if at < 0:
+            return False
+        at += len(word)
+    return True
 
 
 def open_consoles(files: Mapping[str, Path]) -> dict[str, Console]:

@@ -8,8 +8,9 @@ Source: etcd.io, "gRPC gateway" and "API reference"; etcd/api/etcdserverpb/rpc.p
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -121,7 +122,8 @@ class Etcd:
         """
         seconds = max(self._seconds, AGREE_SECONDS) if agreed else self._seconds
         answer = self._first("list its members", "/v3/cluster/member/list", {"linearizable": agreed}, seconds)
-        return tuple(sorted((_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
+        with _understood():
+            return tuple(sorted((_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
 
     def status(self, node: str) -> MemberStatus:
         """What the member on one control plane says of itself.
@@ -142,7 +144,8 @@ class Etcd:
             ClusterError: no member answers, or they have lost their quorum.
         """
         answer = self._first("list its alarms", "/v3/maintenance/alarm", {"action": "GET"}, self._seconds)
-        return tuple(Alarm(int(a.get("memberID", 0)), str(a.get("alarm", ""))) for a in answer.get("alarms", []))
+        with _understood():
+            return tuple(Alarm(int(a.get("memberID", 0)), str(a.get("alarm", ""))) for a in answer.get("alarms", []))
 
     def remove_member(self, name: str) -> bool:
         """Remove a member, by the name of its node. Idempotent.
@@ -252,8 +255,11 @@ class Etcd:
             # A member that has just lost the others answers everything but this.
             health = self._https.get(address, port, "/health", seconds=max(1.0, deadline.left))
         except NoAnswer as error:
-            return _status(said, healthy=False, why=f"health: {error.message}")
-        return _status(said, healthy=health.status == 200 and '"true"' in health.text, why=health.text)
+            well, why = False, f"health: {error.message}"
+        else:
+            well, why = health.status == 200 and '"true"' in health.text, health.text
+        with _understood():
+            return _status(said, healthy=well, why=why)
 
     def _first(
         self,
@@ -283,6 +289,19 @@ class Etcd:
             details=failures,
             hint=f"klab status {self._plan.name} shows which control planes run; klab start brings them back",
         )
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Word an answer whose JSON has not etcd's shape: who answers is a guest.
+
+    Raises:
+        NoAnswer: it has not.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        raise NoAnswer("what answers there is not etcd") from error
 
 
 def _is_at(member: Member, node: Node) -> bool:

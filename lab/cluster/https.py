@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import urllib3
 
 ASK_SECONDS = 5.0
+MOST_IN_ANSWER = 64 << 20  # bytes; a list of some thousand pods has some MB
 
 # Where a port of a node is reached from here; a test has its servers elsewhere.
 Reach = Callable[[IPv4Address, int], tuple[str, int]]
@@ -125,10 +126,16 @@ class Https:
                 headers={"Accept": "application/json, */*", "Content-Type": "application/json"},
                 timeout=urllib3.Timeout(total=seconds),
                 retries=False,
+                preload_content=False,
             )
+            data = answer.read(MOST_IN_ANSWER + 1)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise NoAnswer(_reason(error, seconds)) from error
-        return Answer(answer.status, answer.data.decode("utf-8", "replace"), _clock(answer.headers.get("Date")))
+        if len(data) > MOST_IN_ANSWER:
+            answer.close()
+            raise NoAnswer(f"the answer is longer than {MOST_IN_ANSWER >> 20} MiB")
+        answer.release_conn()
+        return Answer(answer.status, data.decode("utf-8", "replace"), _clock(answer.headers.get("Date")))
 
     def _connections(self) -> urllib3.PoolManager:
         """Made at the first question: loading the certificate may fail, and belongs to that question."""
@@ -145,14 +152,14 @@ class Https:
 def _clock(date: str | None) -> datetime.datetime | None:
     try:
         return parsedate_to_datetime(date) if date else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
 def _json(answer: Answer) -> Any:
     try:
         found = json.loads(answer.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if answer.status >= 300:
         said = found.get("message") if isinstance(found, dict) else None

@@ -24,6 +24,10 @@ ASK_SECONDS = 60.0
 UNITS = ("kubelet", "containerd", "chrony", "docker-registry", "haproxy", "keepalived")
 STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 LAST_KEY = "now="
+# What a node that has been taken over may print is no reason to keep all of it: characters, and lines of one key.
+MOST_IN_LINE = 1 << 14
+MOST_LINES = 1000
+LARGEST = 2.0**53  # up to there every whole number is one of a float's
 UPTIME_STEP = 0.01  # seconds: proc_uptime(5) has two digits
 COMM_LENGTH = 15  # the kernel cuts a process's name there: proc_pid_comm(5)
 TICKS = 100  # a second, in which /proc counts on x86: proc_pid_stat(5), "starttime"
@@ -182,6 +186,8 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
     block: dict[str, str] = {}
     for line in [*text.splitlines(), "unit="]:
         key, _, value = line.partition("=")
+        if len(line) > MOST_IN_LINE or len(said.get(key, ())) == MOST_LINES:
+            continue
         if key.startswith("unit."):
             block[key.removeprefix("unit.")] = value
         elif key == "unit":
@@ -192,7 +198,7 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
             said.setdefault(key, []).append(value)
     # A guest's certificates are good or not by its own clock, wherever that stands.
     try:
-        now = float(said["now"][0])
+        now = _float(said["now"][0])
     except (KeyError, ValueError):
         now = dilated_time(ended, record.epoch, record.dilation)
 
@@ -218,11 +224,16 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
 
 
 def _manifests(lines: Sequence[str], now: float) -> Iterator[tuple[str, float]]:
-    """Name and age of each that is not empty."""
+    """Name and age of each that is not empty; a line that is none of the script's is left out."""
     for line in lines:
-        size, written, file = line.split(" ", 2)
-        if size != "0":
-            yield file.rpartition("/")[2].removesuffix(".yaml"), max(0.0, now - int(written))
+        size, _, rest = line.partition(" ")
+        written, _, file = rest.partition(" ")
+        try:
+            age = max(0.0, now - _float(written))
+        except ValueError:
+            continue
+        if size != "0" and file:
+            yield file.rpartition("/")[2].removesuffix(".yaml"), age
 
 
 def _unit(block: Mapping[str, str]) -> Unit:
@@ -246,16 +257,28 @@ def _processes(said: Mapping[str, Sequence[str]]) -> dict[str, Process]:
 def _age(said: Mapping[str, Sequence[str]], stat: Sequence[str]) -> float | None:
     """Seconds since a process started, both counted from the guest's boot."""
     try:
-        return max(0.0, float(said["begin"][0]) - int(stat[STARTTIME]) / TICKS)
+        return max(0.0, _float(said["begin"][0]) - _float(stat[STARTTIME]) / TICKS)
     except (KeyError, IndexError, ValueError):
         return None
 
 
 def _number(said: Mapping[str, Sequence[str]], key: str) -> int | None:
     try:
-        return int(said[key][0])
+        return int(_float(said[key][0]))
     except (KeyError, ValueError):
         return None
+
+
+def _float(text: str) -> float:
+    """A number as the script prints one.
+
+    Raises:
+        ValueError: it is not a number, or none that could be counted with.
+    """
+    number = float(text)
+    if not abs(number) < LARGEST:
+        raise ValueError(f"{text[:40]!r} is not a number of the script's")
+    return number
 
 
 def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ended: float) -> Clock | None:
@@ -265,7 +288,7 @@ def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ende
     is no part of the doubt: what is left is the way there and back.
     """
     try:
-        now, length = float(said["now"][0]), float(said["end"][0]) - float(said["begin"][0])
+        now, length = _float(said["now"][0]), _float(said["end"][0]) - _float(said["begin"][0])
     except (KeyError, ValueError):
         return None
     earliest = dilated_time(began, record.epoch, record.dilation) + length

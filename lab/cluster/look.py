@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import datetime
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, TypeVar
 
 from lab import process
 from lab.cluster.etcd import CLIENT_PORT, Etcd, Member, MemberStatus, name_of
@@ -34,6 +35,7 @@ TOKENS = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.
 # Why a container waits when its image cannot be had (kubernetes, pkg/kubelet/images/types.go).
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 DAY = 24 * 3600.0
+F = TypeVar("F")
 WORKERS = 32
 # How long one probe may take where machines are emulated: on a busy host an API server there needs more than 5 seconds.
 ASK_SECONDS_EMULATED = 15.0
@@ -109,7 +111,7 @@ class _Look:
             etcd=etcd,
             certificates=(*shown, self._own()),
             tokens=None if isinstance(tokens, str) else self._tokens(tokens),
-            pods=None if isinstance(pods, str) else tuple(_pod(p) for p in pods),
+            pods=None if isinstance(pods, str) else _all_understood(_pod, pods),
             unseen=tuple(self.unseen),
         )
 
@@ -131,22 +133,11 @@ class _Look:
             facts = replace(facts, api=api.get(node.name, f"the machine is {facts.machine}"))
         if isinstance(registered, str):
             return replace(facts, why=registered)
-        found = next((n for n in registered if n["metadata"]["name"] == node.name), None)
+        found = next((n for n in registered if _name(n) == node.name), None)
         if found is None:
             return replace(facts, registered=False, ready=False, why="it has not registered")
-        condition = _condition(found, "Ready")
-        ready = condition.get("status") == "True"
-        conditions = found.get("status", {}).get("conditions") or []
-        return replace(
-            facts,
-            registered=True,
-            ready=ready,
-            why="" if ready else _line(str(condition.get("message") or "not Ready")),
-            unheard=condition.get("status") == "Unknown",
-            cordoned=bool(found.get("spec", {}).get("unschedulable")),
-            kubelet=str(found.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")),
-            pressures=tuple(c["type"] for c in conditions if "Pressure" in c["type"] and c.get("status") == "True"),
-        )
+        read = _all_understood(lambda node: _registered(facts, node), [found])
+        return read[0] if read else replace(facts, why="what the API says of it is no node")
 
     def _state(self, name: str) -> str:
         state = self.states.get(name)
@@ -277,20 +268,16 @@ class _Look:
 
     def _tokens(self, items: Sequence[dict[str, Any]]) -> tuple[Token, ...]:
         """The tokens that a node could join with; a Secret that is none of those counts for nothing."""
-        found = []
-        for item in items:
-            data = {key: _decoded(value) for key, value in (item.get("data") or {}).items()}
-            if data.get("usage-bootstrap-authentication") != "true":
-                continue
-            hours = None
-            if "expiration" in data:
-                try:
-                    expires = datetime.datetime.fromisoformat(data["expiration"])
-                except ValueError:
-                    continue
-                hours = (expires.timestamp() - self.guest_time) / 3600
-            found.append(Token(data.get("token-id", ""), hours))
-        return tuple(found)
+        return _all_understood(self._token, items)
+
+    def _token(self, item: Mapping[str, Any]) -> Token | None:
+        data = {key: _decoded(value) for key, value in (item.get("data") or {}).items()}
+        if data.get("usage-bootstrap-authentication") != "true":
+            return None
+        hours = None
+        if "expiration" in data:
+            hours = (datetime.datetime.fromisoformat(data["expiration"]).timestamp() - self.guest_time) / 3600
+        return Token(data.get("token-id", ""), hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +317,7 @@ def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list
     if isinstance(door, str):
         return door
     try:
-        return list(https.get_json(*door, path)["items"])
+        return [item for item in https.get_json(*door, path)["items"] if isinstance(item, dict)]
     except NoAnswer as error:
         return error.message
     except (KeyError, TypeError):
@@ -355,6 +342,36 @@ def _decoded(value: str) -> str:
         return base64.b64decode(value).decode()
     except (binascii.Error, ValueError):
         return ""
+
+
+def _name(item: Mapping[str, Any]) -> object:
+    metadata = item.get("metadata")
+    return metadata.get("name") if isinstance(metadata, dict) else None
+
+
+def _registered(facts: NodeFacts, found: Mapping[str, Any]) -> NodeFacts:
+    condition = _condition(found, "Ready")
+    ready = condition.get("status") == "True"
+    conditions = found.get("status", {}).get("conditions") or []
+    return replace(
+        facts,
+        registered=True,
+        ready=ready,
+        why="" if ready else _line(str(condition.get("message") or "not Ready")),
+        unheard=condition.get("status") == "Unknown",
+        cordoned=bool(found.get("spec", {}).get("unschedulable")),
+        kubelet=str(found.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")),
+        pressures=tuple(c["type"] for c in conditions if "Pressure" in c["type"] and c.get("status") == "True"),
+    )
+
+
+def _all_understood(read: Callable[[Mapping[str, Any]], F | None], items: Sequence[Mapping[str, Any]]) -> tuple[F, ...]:
+    """What is read of each item; those of another shape are left out, since who answers is a guest."""
+    found = []
+    for item in items:
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            found.append(read(item))
+    return tuple(each for each in found if each is not None)
 
 
 def _condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

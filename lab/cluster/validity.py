@@ -82,13 +82,15 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
         elif key == "certificate":
             file, _, text = value.partition(" ")
             found.append(Found(file, text, parsed(text)))
-    if not clock.isdigit():
+    try:
+        moment = datetime.datetime.fromtimestamp(float(clock), datetime.UTC)
+    except (ValueError, OverflowError, OSError):
         raise MachineError(
             f"{name} does not tell which certificates it has",
             details=done.tail,
             hint=f"klab ssh {name} shows whether it is well",
-        )
-    return Told(datetime.datetime.fromtimestamp(int(clock), datetime.UTC), tuple(found))
+        ) from None
+    return Told(moment, tuple(found))
 
 
 def parsed(text: str) -> x509.Certificate | None:

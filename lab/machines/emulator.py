@@ -22,7 +22,7 @@ from pathlib import Path
 from lab import process
 from lab.errors import HostError
 from lab.render.vagrantfile import RATE_VARIABLE
-from lab.store import Home, write_atomic
+from lab.store import Home, make_private, write_atomic
 
 QEMU = "qemu-system-x86_64"
 COMPILER = "gcc"
@@ -68,14 +68,16 @@ def write_library(home: Home) -> Path:
     """
     digest = hashlib.sha256(LIBRARY.read_bytes()).hexdigest()[:12]
     file = home.root / "bin" / f"slow_clock-{digest}.so"
-    if any(character in str(file) for character in " :"):
+    # ld.so(8), LD_PRELOAD and "Dynamic string tokens".
+    if any(character in str(file) for character in " :$"):
         raise HostError(
-            f"the dynamic loader cannot preload a library from {str(file.parent)!r}: blank and colon end a name",
+            f"the dynamic loader cannot preload a library from {str(file.parent)!r}: "
+            "a blank or a colon ends the name, and a dollar sign begins a token of its own",
             hint="set KLAB_HOME to a folder without them, or KLAB_DILATION=1 to do without slower clocks",
         )
     if not file.is_file():
         compiler = find_compiler()
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_private(file.parent)
         draft = file.with_suffix(f".{os.getpid()}")
         try:
             process.run(
@@ -98,7 +100,7 @@ def write_wrapper(home: Home) -> Path:
     version = process.run([qemu, "--version"], timeout=30).stdout.splitlines()[0]
     text = _WRAPPER.format(
         version=version,  # a new QEMU changes the file: libvirt then asks for its capabilities again
-        library=write_library(home),
+        library=shlex.quote(str(write_library(home))),
         qemu=shlex.quote(qemu),
         rate_variable=RATE_VARIABLE,
     )
@@ -108,12 +110,18 @@ def write_wrapper(home: Home) -> Path:
     return file
 
 
-def check_reachable(file: Path) -> None:
+def check_reachable(file: Path, home: Home) -> None:
     """Make sure that another user's process (libvirt's QEMU) can walk to a file.
+
+    klab's own folder is opened so far that others may walk through it, and not list it; the labs in it are closed.
 
     Raises:
         HostError: a folder on the way is closed.
     """
+    make_private(home.labs)
+    home.labs.chmod(0o700)
+    for folder, mode in ((home.root, 0o711), (file.parent, 0o755)):
+        folder.chmod(folder.stat().st_mode | mode)
     closed = [str(folder) for folder in file.parents if not folder.stat().st_mode & 0o001]
     if closed:
         raise HostError(

@@ -52,12 +52,25 @@ def run(domain: libvirt.virDomain, command: Sequence[str], timeout: float) -> Co
     try:
         pid = patiently(lambda: _told(domain, "guest-exec", wanted))["pid"]
         status = poll(ended, Deadline.after(timeout), every=POLL_SECONDS)
-    except (library().libvirtError, ValueError, LookupError, TypeError):
+        done = None if status is None else _completed(command, status)
+    # All but the first: who answers is the guest, which may answer anything.
+    except (library().libvirtError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    if status is None:
+    if done is None:
         raise ProgramTimeout(f"{command[0]} in {domain.name()} did not end within {timeout:g} s")
+    return done
+
+
+def _completed(command: Sequence[str], status: dict[str, Any]) -> Completed:
+    """How a command ended.
+
+    Raises:
+        ValueError, TypeError, AttributeError: the agent does not say it as its protocol has it.
+    """
     # One that a signal ended has no exit code.
     code = status.get("exitcode", -status.get("signal", 1))
+    if type(code) is not int:
+        raise ValueError("an exit code is a number")
     return Completed(tuple(command), code, _text(status, "out-data"), _text(status, "err-data"))
 
 

@@ -61,7 +61,7 @@ def over_ssh(run: Callable[[list[str]], Completed], clock: Callable[[], float]) 
         MachineError, ProgramError, ProgramTimeout: the node does not answer or refuses.
     """
     shown = run(SHOW).stdout.strip()
-    if not shown.isdigit():
+    if not (shown.isascii() and shown.isdigit()):
         raise MachineError(
             "the node does not tell what its clock shows",
             details=[shown[:200]],

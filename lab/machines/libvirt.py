@@ -205,7 +205,7 @@ class LibvirtMachines(ThroughVagrant):
             return None
         wrapper = emulator.write_wrapper(self._home)
         if not self._realm.inside:
-            emulator.check_reachable(wrapper)
+            emulator.check_reachable(wrapper, self._home)
         return wrapper
 
     def _write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:

@@ -17,10 +17,12 @@ import uuid
 from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
 
+from lab.errors import LabError
+
 XML_NAMESPACE = "urn:klab:lab:1"
 XML_PREFIX = "klab"
 _DESCRIPTION = re.compile(r"klab lab (?P<id>\S+) seat (?P<seat>\d+) epoch (?P<epoch>\S+)")
-_METADATA = re.compile(r"""<(?:\w+:)?lab\b[^>]*\bid=["'](?P<id>[^"']+)["']""")
+_METADATA = re.compile(r"""<(?:\w+:)?lab\b[^<>]*\bid=["'](?P<id>[^"']+)["']""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,13 @@ class Owner:
         return str(self._derived(f"network {kind}"))
 
     def _derived(self, what: str) -> uuid.UUID:
-        return uuid.uuid5(uuid.UUID(self.lab_id), what)
+        try:
+            return uuid.uuid5(uuid.UUID(self.lab_id), what)
+        except ValueError:
+            raise LabError(
+                f"{self.lab_id!r} is not the id of a lab",
+                hint="lab.json in the lab's folder has it; put that file back",
+            ) from None
 
 
 def owner_in_description(text: str) -> str | None:

@@ -28,11 +28,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lab import process
+from lab import locks, process
 from lab.errors import HostError
 from lab.machines import namespaces, reaper
 from lab.machines.namespaces import Namespaces
-from lab.store import Home, write_atomic
+from lab.store import Home, make_private, write_atomic
 from lab.waiting import Deadline, poll
 
 # What each of the realm's folders covers. The order does not matter.
@@ -46,6 +46,7 @@ COVERED = {
 # libvirt would ask the host's firewalld and machined over D-Bus to act on interfaces and
 # processes that exist in the realm only, so the bus is hidden.
 HIDDEN = ("/run/dbus", "/run/systemd")
+WHAT = "the private libvirt"  # that is waited for
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 DAEMONS = {"libvirtd", "virtlogd", "dnsmasq", reaper.NAME}
@@ -139,7 +140,7 @@ class Realm:
             )
         for program in ("unshare", "nsenter", "ip", "libvirtd", "virtlogd", "dnsmasq"):
             process.find(program)
-        with _locked(self._lock_file("start")):
+        with locks.locked(self._lock_file("start"), WHAT):
             if self._way_in() is None:
                 self._make_namespaces()
             self._start_daemons()
@@ -170,7 +171,7 @@ class Realm:
         Returns:
             Whether it is down: False when another klab is in it.
         """
-        with _locked(self._lock_file("start")):
+        with locks.locked(self._lock_file("start"), WHAT):
             if not _sole_user(self._lock_file("users")):
                 return False
             state = self._state()
@@ -320,7 +321,7 @@ class Realm:
         return []
 
     def _lock_file(self, name: str) -> Path:
-        self.home.root.mkdir(parents=True, exist_ok=True)
+        make_private(self.home.root)
         return self.home.root / f".realm-{name}.lock"
 
 
@@ -334,23 +335,16 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-# --- locks: let go by the kernel when the process ends, however it ends -----------------------------
+# --- who is in it: each process shares a lock until it ends ------------------------------------------
 
 _held: dict[Path, int] = {}
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _hold(file: Path) -> None:
     """Share a lock until this process ends."""
     if file not in _held:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_SH)
+        handle = locks.open_lock(file)
+        locks.wait_for(handle, WHAT, shared=True)
         _held[file] = handle
 
 
@@ -362,8 +356,11 @@ def _sole_user(file: Path) -> bool:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.flock(handle, fcntl.LOCK_SH)
         else:
-            with file.open("a") as other:
+            other = locks.open_lock(file)
+            try:
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                os.close(other)
     except BlockingIOError:
         return False
     return True

@@ -128,8 +128,11 @@ class Ssh:
 
 
 def _quoted(path: object) -> str:
-    # ssh splits a path at blanks and expands what follows a percent sign.
-    return '"{}"'.format(str(path).replace("%", "%%"))
+    # ssh splits a path at blanks, takes quotes and backslashes away, and expands what follows a percent sign.
+    text = str(path)
+    for character, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%")):
+        text = text.replace(character, written)
+    return f'"{text}"'
 
 
 def _remote(command: Sequence[str]) -> list[str]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.locks import locked
 from lab.machines import definitions
 from lab.machines.connection import absent, explained, library
-from lab.store import Home
+from lab.store import Home, make_private
 
 if TYPE_CHECKING:
     import libvirt
 
 BLOCK = 1 << 20
+TRANSFER_SECONDS = 1800.0  # a box of some GB goes through libvirtd, to a disk of any speed
 
 
 def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path, *, folder: Path | None) -> None:
@@ -26,10 +27,13 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
         name: the volume's name, as vagrant-libvirt looks for it.
         image: the disk.
         folder: the pool's folder as it lies beside the image, where it is klab's own: then a hard link does.
+
+    Raises:
+        HostError: another klab has been at it for half an hour.
     """
-    home.root.mkdir(parents=True, exist_ok=True)
-    with (home.root / ".base.lock").open("a") as lock, explained(f"the box cannot be put into the pool {pool.name()}"):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    make_private(home.root)
+    transfer = locked(home.root / ".base.lock", f"the transfer of the box {name}", patience=TRANSFER_SECONDS)
+    with transfer, explained(f"the box cannot be put into the pool {pool.name()}"):
         volume = _volume(pool, name)
         if volume is not None and _physical(volume) == image.stat().st_size:
             return

@@ -74,11 +74,12 @@ def state_of(info: dict[str, str]) -> NodeState:
 
 def dvd_slots(info: dict[str, str], image: str) -> list[tuple[str, str, str]]:
     """Controller, port and device of each drive that holds an image of that file name."""
-    return [
-        (match[1], match[2], match[3])
-        for key, value in info.items()
-        if Path(value).name == image and (match := re.fullmatch(r"(.+)-(\d+)-(\d+)", key))
-    ]
+    found = []
+    for key, value in info.items():
+        controller, *place = key.rsplit("-", 2)
+        if Path(value).name == image and controller and len(place) == 2 and all(part.isdecimal() for part in place):
+            found.append((controller, place[0], place[1]))
+    return found
 
 
 class VirtualBoxMachines(ThroughVagrant):

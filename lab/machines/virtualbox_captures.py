@@ -33,7 +33,7 @@ RESTORE_TRIES = 20
 TRY_SECONDS = 0.5
 STAT_BLOCK = 512  # bytes; see stat(2), st_blocks
 _NAME = re.compile(r'^SnapshotName(?:-[\d-]+)?="(?P<name>.*)"$')
-_PROCESSOR = re.compile(r"^Processor#0 description:\s*(?P<name>.+?)\s*$", re.MULTILINE)
+_PROCESSOR = "Processor#0 description:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,9 @@ class VirtualBoxCaptures:
     def platform(self) -> dict[str, dict[str, str]]:
         # Where its kernel module is missing it says so first, in the same place.
         version = self._manage("--version").stdout.strip().rpartition("\n")[2]
-        processor = _PROCESSOR.search(self._manage("list", "hostinfo").stdout)
-        told = {"VirtualBox": version, "processor": processor["name"] if processor else ""}
+        lines = self._manage("list", "hostinfo").stdout.splitlines()
+        processor = next((line.removeprefix(_PROCESSOR) for line in lines if line.startswith(_PROCESSOR)), "")
+        told = {"VirtualBox": version, "processor": processor.strip()}
         return dict.fromkeys(self._all(), told)
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:

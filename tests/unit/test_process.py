@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import process
-from lab.errors import HostError
+from lab.errors import HostError, ProgramError
 
 # More than a pipe holds.
 TALKS = "for i in range(20000): print('a line of some length', i)"
@@ -61,3 +61,35 @@ def test_a_program_that_is_missing_comes_with_the_way_to_it(
     with pytest.raises(HostError, match=f"{program} is not installed") as caught:
         process.find(program)
     assert hint in caught.value.hint
+
+
+FLOODS = {
+    "lines": "while True: print('not again')",
+    "one line": "import sys\nwhile True: sys.stdout.write('x' * 4096)",
+    "errors": "import sys\nwhile True: print('not again', file=sys.stderr)",
+}
+
+
+@pytest.mark.parametrize("code", FLOODS.values(), ids=FLOODS)
+def test_a_program_that_prints_without_end_is_stopped(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST_OUTPUT", 1 << 20)
+    with pytest.raises(ProgramError, match="printed more than 1 MiB and was stopped") as caught:
+        process.run([sys.executable, "-c", code], timeout=300, check=False)
+    assert caught.value.hint
+    assert len(caught.value.details[-1]) < 1000
+
+
+def test_a_line_without_end_is_told_in_parts() -> None:
+    told: list[str] = []
+    done = process.run([sys.executable, "-c", "print('x' * 200_000)"], timeout=300, on_line=told.append)
+    assert "".join(told) == done.stdout.rstrip("\n") == "x" * 200_000
+    assert max(map(len, told)) == process.MOST_IN_LINE
+    assert done.tail[0].endswith("(199000 more characters)")
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [("raise SystemExit(3)", 3), ("pass", 0)])
+def test_what_a_program_prints_may_go_through_klab(code: str, exit_code: int) -> None:
+    told: list[bytes] = []
+    program = f"import sys; print('out', flush=True); print('err', file=sys.stderr, flush=True); {code}"
+    assert process.attach([sys.executable, "-c", program], through=told.append) == exit_code
+    assert b"".join(told) == b"out\nerr\n"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from lab import store
-from lab.errors import Conflict, LabError, NotFound
+from lab.errors import Conflict, LabError, NotFound, UsageError
 from lab.store import Home, LabFolder, Record
 
 
@@ -70,3 +72,95 @@ def test_a_record_by_another_version_of_klab_is_read(folder: LabFolder) -> None:
     file = folder.path / "lab.json"
     file.write_text(file.read_text().replace("{", '{"of a later day": {},', 1))
     assert folder.record() == record
+
+
+GOOD = Record(id="1", name="demo", provider="libvirt", box="b", seat=0, phase="ready", created=1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, value) for name in ("epoch", "created", "dilation") for value in ("1", None, [1], True, float("nan"))),
+        *((name, value) for name in ("epoch", "created") for value in (-1, 1e300, 10**400)),
+        *(
+            (name, value)
+            for name in ("id", "name", "provider", "box", "phase", "checkpoint")
+            for value in (1, None, {})
+        ),
+        *(("seat", value) for value in (1.5, "1", True)),
+        *(("accelerated", value) for value in (1, "yes")),
+        *(("dilation", value) for value in (0, -1, 1.5)),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named_with_its_file(folder: LabFolder, field: str, value: object) -> None:
+    folder.path.mkdir(parents=True)
+    file = folder.path / "lab.json"
+    file.write_text(json.dumps(asdict(GOOD) | {field: value}))
+    with pytest.raises(LabError, match="the record of lab 'demo' is damaged") as caught:
+        folder.record()
+    assert caught.value.details[0].startswith(f"{file}: {field} is ")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1", '"text"', "{}", "[" * 100_000])
+def test_a_record_that_is_something_else(folder: LabFolder, text: str) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / "lab.json").write_text(text)
+    with pytest.raises(LabError, match="the record of lab 'demo' is damaged"):
+        folder.record()
+
+
+def test_whole_numbers_are_moments_and_rates_too(folder: LabFolder) -> None:
+    folder.path.mkdir(parents=True)
+    folder.write_record(replace(GOOD, created=1, epoch=0, dilation=1))
+    assert folder.record().created == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "character"),
+    [("a\nb", "\\x0a"), ("a\tb", "\\x09"), ("a\x7fb", "\\x7f"), ("a\udcffb", "\\udcff"), ("a\u202eb", "\\u202e"),
+     ("a:b", ":"), ("a${HOME}", "${")],
+)  # fmt: skip
+def test_a_home_that_other_programs_would_read_in_another_way_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, character: str
+) -> None:
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path / name))
+    with pytest.raises(UsageError, match="klab cannot keep its files in") as caught:
+        Home.default()
+    assert [line.split(" in it: ")[0] for line in caught.value.details] == [f"its name has {character}"]
+    assert "KLAB_HOME" in caught.value.hint
+
+
+def test_a_home_of_a_user_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLAB_HOME", "~nobody-of-that-name/klab")
+    with pytest.raises(UsageError, match="there is no such user"):
+        Home.default()
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a&b;c", "$(x)", "a%b", "ümläut", "\u96ea"])
+def test_other_homes_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path / name))
+    assert Home.default().root == tmp_path / name
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_klabs_folder_is_its_owners_alone_under_every_umask(tmp_path: Path) -> None:
+    home = Home(tmp_path / "above" / "klab")
+    with home.lab("demo").lock():
+        made = [tmp_path / "above", home.root, home.labs]
+        assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 3
+        assert (home.labs / ".demo.lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "klab").mkdir()
+    (tmp_path / "klab").chmod(0o755)
+    store.make_private(tmp_path / "klab" / "labs")
+    assert (tmp_path / "klab").stat().st_mode & 0o777 == 0o755

@@ -129,8 +129,32 @@ def test_a_bug_leaves_one_line_and_a_file(failing, home: Path, capsys: pytest.Ca
     assert len(err.splitlines()) == 1
     crash = next((home / "crashes").iterdir())
     assert str(crash) in err
+    assert crash.stat().st_mode & 0o777 == 0o600
+    assert (home / "crashes").stat().st_mode & 0o777 == 0o700
     assert "Traceback" in crash.read_text()
     assert "command: klab list" in crash.read_text()
+
+
+def test_two_bugs_at_one_time_leave_two_files(failing, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.cli.crash.time.strftime", lambda _format: "20260101-000000-")
+    before = os.umask(0)
+    try:
+        for number in range(2):
+            failing(ZeroDivisionError(number))
+            assert app.run(["list"]) == 70
+    finally:
+        os.umask(before)
+    assert [file.stat().st_mode & 0o777 for file in (home / "crashes").iterdir()] == [0o600] * 2
+
+
+def test_a_bug_where_klabs_home_has_no_usable_name(
+    failing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path / "a:b"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    failing(ZeroDivisionError())
+    assert app.run(["list"]) == 70
+    assert f"{tmp_path}/klab-crash-" in capsys.readouterr().err
 
 
 def test_a_bug_where_klabs_home_cannot_be_written(
@@ -204,6 +228,99 @@ def test_output_that_cannot_be_written(words: str) -> None:
         done = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
         assert done.returncode == code
         assert "Traceback" not in done.stderr
+
+
+CLOSED = (">&-", "2>&-", "<&- >&- 2>&-")
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("status", 3),
+        ("destroy none", 3),
+        ("list", 0),
+        ("validate 1m2w", 0),
+        ("validate /none.yaml", 2),
+        ("--debug status none", 3),
+    ],
+)
+def test_closed_streams_change_no_exit_code(words: str, code: int, closed: str) -> None:
+    script = f"{sys.executable} -m lab.cli.main {words} {closed}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.returncode == code
+    assert "--debug" in words or "Traceback" not in done.stderr
+
+
+def test_no_file_of_klabs_takes_the_place_of_a_closed_stream() -> None:
+    code = "import os; from lab.cli.main import _open_closed_streams as o; o(); print(os.readlink('/proc/self/fd/2'))"
+    done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" 2>&-'], capture_output=True, text=True)
+    assert done.stdout.strip() == os.devnull
+
+
+# Presses Ctrl-C, in a process for each, at chosen steps of klab's from main.py's first line on.
+PRESS = """
+import os, signal, sys, traceback
+sys.argv = ["klab", "list"]
+steps = 0
+
+def press(frame, event, _):
+    global steps
+    here = frame.f_code.co_filename.endswith("lab/cli/main.py") and event == "line"
+    if steps or (here and LINES[frame.f_lineno] == "    import os"):
+        steps += 1
+        if steps == at:
+            sys.settrace(None)
+            os.kill(os.getpid(), signal.SIGINT)
+    return press
+
+def klab(number):
+    global at
+    at = number
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.dup2(writer, 2)
+        sys.settrace(press)
+        try:
+            from lab.cli.main import main
+            main()
+        except SystemExit as error:
+            sys.settrace(None)
+            sys.stderr.flush()
+            if not number:
+                os.write(2, str(steps).encode())
+            os._exit(error.code or 0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writer)
+    said = b""
+    while more := os.read(reader, 4096):
+        said += more
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.wait()[1]), said.decode()
+
+code, said = klab(0)
+whole = int(said.split()[-1])
+for number in [*range(1, 25), *range(25, whole * 95 // 100, whole // 25)]:
+    code, said = klab(number)
+    print(number, code, *said.split())
+"""
+
+
+def test_ctrl_c_at_any_moment_is_no_traceback() -> None:
+    source = (Path(app.__file__).parent / "main.py").read_text().splitlines()
+    program = f"LINES = {['', *source]!r}\n{PRESS}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    pressed = done.stdout.splitlines()
+    assert len(pressed) > 40
+    assert {line.partition(" ")[2] for line in pressed} == {"130", "130 stopped"}
+
+
+def test_who_was_started_deaf_to_ctrl_c_stays_so() -> None:
+    code = "import signal; from lab.cli import main; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    script = f"trap '' INT; {sys.executable} -c '{code}'"
+    assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == "True\n"
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

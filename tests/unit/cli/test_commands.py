@@ -273,3 +273,22 @@ def test_a_connection_that_nobody_could_make(home: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(connect, "_hand_over", lambda *_: os._exit(1))
     with pytest.raises(MachineError, match="what was to do it was killed"):
         connect._connected(lab, lab.node("cp1"), 22)
+
+
+@pytest.mark.parametrize("field", ["created", "epoch", "dilation", "id"])
+def test_a_lab_with_a_damaged_record_is_listed_beside_the_others(klab, make_lab, field: str) -> None:
+    make_lab("one")
+    file = make_lab("two") / "lab.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {field: {}}))
+    rows = klab("list").splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["one", "two"]
+    assert ["damaged" in row for row in rows] == [False, True]
+    assert app.run(["status", "two"]) == 1
+
+
+def test_a_damaged_record_is_named_with_file_and_field(make_lab, capsys: pytest.CaptureFixture[str]) -> None:
+    file = make_lab("one") / "lab.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"created": "yesterday"}))
+    assert app.run(["status"]) == 1
+    assert f'{file}: created is "yesterday", which is not a number' in capsys.readouterr().err

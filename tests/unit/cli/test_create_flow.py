@@ -9,7 +9,7 @@ from support.fake_lab import lab_on_disk
 
 from lab.cli import create_flow
 from lab.cli.create_flow import making, provider_for
-from lab.errors import Conflict, Interrupted
+from lab.errors import Conflict, Interrupted, UsageError
 from lab.plan import create_command
 from lab.store import Home, LabFolder
 
@@ -60,3 +60,25 @@ def test_a_lab_keeps_its_provider(home: Path) -> None:
     assert provider_for("auto", folder.record()) == "fake"
     with pytest.raises(Conflict, match="exists on fake, not on libvirt"):
         provider_for("libvirt", folder.record())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("20m", 1200), ("1h30m", 5400), ("168h", 604800), ("0000000000000001m", 60)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert create_flow.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0h0m", "1d", "-1", "1.5h", "m", "\u0663s", "1h 30m", "\x1b[2J"])
+def test_what_is_not_a_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a duration"):
+        create_flow.parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["169h", "604801", "9" * 5000, f"{10**32}h"])
+def test_nobody_waits_for_more_than_a_week(text: str) -> None:
+    with pytest.raises(UsageError, match="too long to wait") as caught:
+        create_flow.parse_duration(text)
+    assert len(caught.value.message) < 120
+    assert "168h" in caught.value.hint

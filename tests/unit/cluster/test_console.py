@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.cluster.console import Console
+import pytest
+
+from lab.cluster.console import BLOCK, MOST_AT_ONCE, MOST_IN_LINE, MOST_MARKS, Console
 from lab.cluster.events import Journal, phase_of, read_events
 
 BOOTING = b"\x1b[0m\x1b[2J[    0.1] Linux version 6.12\r\nklab: cloud-init begin\r\n"
@@ -124,5 +126,72 @@ def test_a_node_that_found_no_seed_has_failed(tmp_path: Path) -> None:
         "[   35.9] cloud-init[364]: Cloud-init v. 25.1.4 finished at Sat, 21 Nov 2026 12:40:22 +0000. "
         "Datasource DataSourceNone.  Up 35.90 seconds\n"
     )
+    console.read(journal_of(tmp_path))
+    assert console.failed == ("cloud-init", "the node has not found its seed")
+
+
+def test_a_line_is_cut_before_it_is_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(b"cloud-init " * 100_000 + b"klab: join failed too far out\nklab: init begin\n")
+    console.read(journal_of(tmp_path))
+    assert seen(tmp_path) == [("init", "begin")]
+    assert max(len(line) for line in console.tail()) <= MOST_IN_LINE
+
+
+def test_a_mark_after_much_of_an_unfinished_line_is_part_of_that_line(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(b"x" * (BLOCK + 1))
+    console.read(journal_of(tmp_path))
+    with file.open("ab") as more:
+        more.write(b"klab: init begin\nklab: join begin\n")
+    console.read(journal_of(tmp_path))
+    assert seen(tmp_path) == [("join", "begin")]
+
+
+def test_much_is_read_in_several_goes_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(b"klab: init begin\n" + (b"x" * 2000 + b"\n") * (MOST_AT_ONCE // 2000) + b"klab: init done\n")
+    console.read(journal_of(tmp_path))
+    assert seen(tmp_path) == [("init", "begin")]
+    console.read(journal_of(tmp_path))
+    assert seen(tmp_path) == [("init", "begin"), ("init", "done")]
+
+
+def test_marks_without_end_do_not_fill_the_labs_journal(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(b"klab: init retry\n" * (MOST_MARKS + 10))
+    console.read(journal_of(tmp_path))
+    assert len(seen(tmp_path)) == MOST_MARKS
+
+
+@pytest.mark.parametrize(
+    ("line", "complains"),
+    [
+        (b"[   12.1] cloud-init[310]: 2026-01-01 - util.py[WARNING]: failed", True),
+        (b"[   12.1] Cloud-Init[310]: Traceback (most recent call last):", True),
+        (b"error: cloud-init is well", False),
+        (b"cloud-init is well", False),
+    ],
+)
+def test_complaints_of_cloud_init_are_kept(tmp_path: Path, line: bytes, complains: bool) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(line + b"\nthe last line\n")
+    console.read(journal_of(tmp_path))
+    assert console.tail()[-1] == ("the last line" if not complains else line.decode())
+
+
+def test_words_in_another_order_do_not_say_that_there_is_no_seed(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(b"DataSourceNone finished at cloud-init\n")
+    console.read(journal_of(tmp_path))
+    assert console.failed is None
+    with file.open("ab") as more:
+        more.write(b"cloud-init v. 25 finished at Mon, 01 Jan. Datasource DataSourceNone.  Up 9 seconds\n")
     console.read(journal_of(tmp_path))
     assert console.failed == ("cloud-init", "the node has not found its seed")

@@ -517,6 +517,42 @@ def test_pods_that_wait(see: Callable[..., ClusterFacts], servers: LabServers) -
     assert pod_line(facts) == "1 not ready: coredns-1 (ImagePullBackOff back-off)"
 
 
+STRANGE: list[Any] = [None, 1, "text", [], {}, {"metadata": None}, {"metadata": {"name": 1}}, {"data": 1}]
+STRANGE += [{"metadata": {"name": "cp1", "namespace": "x"}, **part} for part in (
+    {"status": []}, {"status": {"conditions": 1}}, {"status": {"conditions": ["x"]}}, {"spec": 1},
+    {"status": {"containerStatuses": ["x"]}}, {"status": {"containerStatuses": [{"state": {"waiting": 1}}]}},
+    {"data": {"usage-bootstrap-authentication": "dHJ1ZQ==", "expiration": "eA=="}},
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", STRANGE)
+def test_what_a_guest_answers_in_another_shape_is_left_out(
+    see: Callable[..., ClusterFacts], servers: LabServers, item: object
+) -> None:
+    paths = ("/api/v1/nodes", "/api/v1/pods", "/api/v1/namespaces/kube-system/secrets")
+    for path in paths:
+        servers.answer(path, 200, {"items": [item]})
+    assert not see().ready
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        *(("/v3/cluster/member/list", {"members": found}) for found in (1, ["x"], [{"ID": "x"}], [{"peerURLs": 1}])),
+        *(("/v3/maintenance/status", found) for found in ({"header": 1}, {"leader": {}}, {"errors": 1})),
+    ],
+)
+def test_what_answers_in_etcds_place_is_told(
+    see: Callable[..., ClusterFacts], servers: LabServers, path: str, answer: dict[str, Any]
+) -> None:
+    for (_, port), door in servers.doors.items():
+        if port == CLIENT_PORT:
+            door.answers[path] = (200, answer)
+    seen = see().etcd
+    assert seen is not None
+    assert "what answers there is not etcd" in [seen.error, *(member.error for member in seen.members)]
+
+
 def test_an_answer_that_is_no_list(see: Callable[..., ClusterFacts], servers: LabServers) -> None:
     servers.answer("/api/v1/nodes", 200, {"kind": "Status"})
     servers.answer("/api/v1/pods", 403, {"message": "pods is forbidden"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab.cluster.inside import HEALTH, SCRIPT, UPTIME_STEP, NodeReport, Process, Unit, ask_nodes, parse
+from lab.cluster.inside import HEALTH, MOST_LINES, SCRIPT, UPTIME_STEP, NodeReport, Process, Unit, ask_nodes, parse
 from lab.cluster.secrets import admin_files, load_or_make
 from lab.errors import MachineError
 from lab.process import Completed
@@ -311,3 +313,51 @@ def test_each_node_is_asked_once_and_silence_is_told() -> None:
 def test_nobody_to_ask() -> None:
     machines: Any = Nodes()
     assert ask_nodes(machines, RECORD, []) == {}
+
+
+WHOLE = output(
+    *("disk=40", "free=1000", "inodes=3", "swap=/dev/sda", "address=10.0.0.1/24", "subnet=yes", "cni=/etc/cni/x"),
+    *("manifest=100 4000 /etc/kubernetes/manifests/etcd.yaml", "image=x", "images=seen", "health=200 url"),
+    *("process=etcd " + " ".join(str(number) for number in range(30)), "certificate=/a.crt AAAA", "unit.Id=kubelet"),
+)
+BITS = (
+    "",
+    " ",
+    "=",
+    "\n",
+    "nan",
+    "inf",
+    "-1",
+    "1e400",
+    "9" * 5000,
+    "\x1b[2J",
+    "\u0663",
+    "manifest=",
+    "now=",
+    "x" * 20_000,
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_nodes_answer_of_any_shape_is_read(seed: int) -> None:
+    chosen = random.Random(seed)  # noqa: S311 - the same mutations each time
+    for _ in range(100):
+        text = WHOLE
+        for _ in range(chosen.randint(1, 4)):
+            begin = chosen.randrange(len(text))
+            text = text[:begin] + chosen.choice(BITS) + text[begin + chosen.choice((0, 1, 5, 30)) :]
+        report = parse(text, RECORD, 4998.0, 5001.0)
+        assert all(math.isfinite(age) for age in report.manifests.values())
+        assert report.clock is None or math.isfinite(report.clock.offset)
+
+
+def test_a_line_that_is_none_of_the_scripts_is_left_out() -> None:
+    lines = ("manifest=", "manifest=1", "manifest=1 2", "manifest=x y z", "manifest=100 4990 /m/kube-apiserver.yaml")
+    assert read(*lines).manifests == {"kube-apiserver": 10.0}
+
+
+def test_no_more_is_kept_than_a_node_has_to_say() -> None:
+    report = read(*["image=x"] * 5000, "images=seen", f"kubelet={'x' * 20_000}", f"swap={'x' * 20_000}")
+    assert report.images is not None
+    assert len(report.images) == MOST_LINES
+    assert (report.kubelet, report.swap) == ("", ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.fake_lab import lab_on_disk, opener
@@ -13,7 +13,7 @@ from support.guests import NOW, Guest, GuestMachines
 from support.lab_servers import LabServers
 
 from lab.cluster.look import KUBELET_PORT
-from lab.cluster.validity import Entry, Survey, survey
+from lab.cluster.validity import Entry, Survey, ask, survey
 from lab.errors import HostError, MachineError
 from lab.machines.protocol import NodeState
 from lab.plan import API_PORT
@@ -142,3 +142,13 @@ def test_a_provider_that_does_not_answer_is_an_error(lab: Lab) -> None:
 
     with pytest.raises(HostError, match="libvirtd"):
         lab.look(lab.machines(Dead))
+
+
+@pytest.mark.parametrize("clock", ["", "x", "nan", "inf", "\u00b2", "9" * 30, "9" * 5000])
+def test_a_node_whose_clock_shows_no_moment_is_named(clock: str) -> None:
+    class Machines:
+        def run(self, _name: str, command: list[str], _timeout: float) -> Completed:
+            return Completed(tuple(command), 0, f"certificate=/a.crt AAAA\nnow={clock}\n", "")
+
+    with pytest.raises(MachineError, match="cp1 does not tell which certificates it has"):
+        ask(cast(Any, Machines()), "cp1", 1.0)

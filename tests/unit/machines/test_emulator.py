@@ -9,7 +9,7 @@ import pytest
 
 from lab.errors import HostError
 from lab.machines import emulator
-from lab.store import Home
+from lab.store import Home, make_private
 
 # Asks the kernel itself, past what is preloaded: vDSO functions are no system calls.
 KERNEL = """
@@ -102,7 +102,7 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "KLAB_DILATION=1" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["with blank", "with:colon"])
+@pytest.mark.parametrize("name", ["with blank", "with:colon", "with$LIB"])
 def test_a_home_that_the_loader_cannot_read_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(HostError, match="preload") as caught:
         emulator.write_library(Home(tmp_path / name))
@@ -136,8 +136,39 @@ def test_the_environment_sets_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_closed_folder_on_the_way_is_named(tmp_path: Path) -> None:
-    closed = tmp_path / "home"
+    closed = tmp_path / "theirs"
     closed.mkdir(mode=0o700)
+    home = Home(closed / "klab")
+    (home.root / "bin").mkdir(parents=True)
     with pytest.raises(HostError) as caught:
-        emulator.check_reachable(closed / "wrapper")
+        emulator.check_reachable(home.root / "bin" / "wrapper", home)
     assert f"closed to others: {closed}" in caught.value.details
+
+
+def test_klabs_own_folder_is_opened_for_qemu_and_the_labs_stay_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "klab")
+    make_private(home.root / "bin")
+    # Where pytest keeps its folders is closed to others, too.
+    monkeypatch.setattr(Path, "parents", property(lambda file: [home.root / "bin", home.root]))
+    emulator.check_reachable(home.root / "bin" / "wrapper", home)
+    monkeypatch.undo()
+    modes = {folder.name: folder.stat().st_mode & 0o777 for folder in (home.root, home.root / "bin", home.labs)}
+    assert modes == {"klab": 0o711, "bin": 0o755, "labs": 0o700}
+
+
+@pytest.mark.parametrize("name", ["it's", "a&b", "a;b", "`>gone`", "(", '"', "a`b", "\\", "*"])
+def test_the_wrapper_works_in_a_folder_of_any_name(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home = tmp_path / name
+    (home / "bin").mkdir(parents=True)
+    shutil.copy2(library, home / "bin")
+    find = emulator.process.find
+    monkeypatch.setattr(emulator.process, "find", lambda name: sys.executable if name == emulator.QEMU else find(name))
+    monkeypatch.chdir(tmp_path)
+    wrapper = emulator.write_wrapper(Home(home))
+    code = "import os; print(float(os.path.isfile(os.environ['LD_PRELOAD'])), float(time.time() < 2e9))"
+    assert run(wrapper, code, KLAB_EPOCH="1000000000", KLAB_RATE="0.25") == [1.0, 1.0]
+    assert not (tmp_path / "gone").exists()

@@ -105,3 +105,20 @@ def test_one_that_does_not_come_is_given_up(error: type[Exception], monkeypatch:
     with pytest.raises(error):
         guest_agent.patiently(ask)
     assert (len(asked) > 1) == (error is Unresponsive)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        *({"exitcode": 0, "out-data": data} for data in (1, None, [], "not base64!", "\u00fc", "A")),
+        *({"exitcode": code} for code in ("0", None, [], 1.5, True)),
+        *({"signal": sign} for sign in ("9", None, [])),
+    ],
+)
+def test_an_answer_of_another_shape_is_none(ended: dict[str, Any]) -> None:
+    assert Agent(ended).run("true") is None
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "1", '{"return": 1}', '{"return": {"exited": 1}}', '{"return": [1]}'])
+def test_an_agent_that_is_none(answer: str) -> None:
+    assert Agent().run("true", ask=lambda *_: answer) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import process
 from lab.catalog import Catalog
 from lab.machines.ssh import Ssh
 from lab.plan import decide
@@ -55,3 +56,15 @@ def test_another_lab_knows_a_node_by_the_same_keys(ssh: Ssh, known: Path) -> Non
     assert ssh.host_keys("w1") == "demo-w1 key one\ndemo-w1 key two\n"
     ssh.know_by("w1", "")
     assert ssh.host_keys("w1") == ""
+
+
+@pytest.mark.parametrize("name", ["a b", 'a"b', "it's", "a\\b", 'a\\"b', "a#b", "a$b", "a%b", "$(x)", "a\\"])
+def test_ssh_finds_its_files_in_a_folder_of_any_name(tmp_path: Path, catalog: Catalog, name: str) -> None:
+    plan = decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=1)), catalog)
+    folder = Home(tmp_path / name).lab("demo")
+    *command, _ = Ssh(folder, plan).argv("w1", ["true"])[:-1]
+    words = [*command[:1], "-G", *command[1:]]
+    lines = process.run(words, timeout=60).stdout.splitlines()
+    shown = dict(line.split(" ", 1) for line in lines)
+    assert shown["userknownhostsfile"] == str(folder.ssh_key.parent / "known_hosts")
+    assert shown["identityfile"].replace("%%", "%") == str(folder.ssh_key)

@@ -1,0 +1,132 @@
+"""What others wrote reaches a terminal as text, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.cli import logs, output
+from lab.cli.progress import LiveTable
+from lab.cluster.events import Event
+from lab.errors import LabError
+
+HOSTILE = "w1\x1b]0;title\x07\x1b[2J\rgood, 3 nodes\u202e"
+SHOWN = "w1\\x1b]0;title\\x07\\x1b[2J\\x0dgood, 3 nodes\\u202e"
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+Terminals = Callable[[], tuple[Terminal, Terminal]]
+
+
+@pytest.fixture
+def terminals(monkeypatch: pytest.MonkeyPatch) -> Terminals:
+    """Puts standard output and standard error on terminals that can colour; pytest has its own until a test runs."""
+
+    def install() -> tuple[Terminal, Terminal]:
+        out, err = Terminal(), Terminal()
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setenv("TERM", "xterm")
+        return out, err
+
+    return install
+
+
+def test_a_terminal_gets_control_characters_written_out(terminals: Terminals) -> None:
+    out, err = terminals()
+    output.echo(f"{HOSTILE}\tand\nmore")
+    output.note(HOSTILE)
+    assert [out.getvalue(), err.getvalue()] == [f"{SHOWN}\tand\nmore\n", f"{SHOWN}\n"]
+
+
+def test_a_pipe_gets_what_there_is_but_never_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    output.echo(HOSTILE)
+    output.note(HOSTILE)
+    assert tuple(capsys.readouterr()) == (f"{HOSTILE}\n", f"{SHOWN}\n")
+
+
+def test_half_a_character_of_a_files_name_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    output.echo("name\udcff")
+    assert capsys.readouterr().out == "name\\udcff\n"
+
+
+def test_an_error_keeps_klabs_colours_and_no_others(terminals: Terminals) -> None:
+    _, err = terminals()
+    output.show_error(LabError(HOSTILE, details=[f"{HOSTILE}\nsecond\r\nthird"], hint=HOSTILE))
+    assert err.getvalue() == (
+        f"\x1b[31m\x1b[1merror:\x1b[0m {SHOWN}\n  {SHOWN}\n  second\n  third\n\x1b[36mhint:\x1b[0m {SHOWN}\n"
+    )
+
+
+def test_what_is_long_in_an_error_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_error(LabError("m" * 100_000, details=["d" * 100_000, "short"]))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"error: {'m' * 1000}... (99000 more characters)"
+    assert lines[1:] == [f"  {'d' * 300}... (99700 more characters)", "  short"]
+
+
+def test_a_row_of_a_table_stays_one_row() -> None:
+    assert output.table(["a", "b"], [["one\ntwo", HOSTILE]]).splitlines()[1:] == [f"one\\x0atwo  {SHOWN}"]
+
+
+def test_a_live_table_shows_what_others_wrote_as_text(terminals: Terminals, catalog) -> None:
+    from rich.console import Console
+
+    from lab.plan import decide
+    from lab.scenario import Scenario, Topology
+
+    plan = decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=1)), catalog)
+    out, _ = terminals()
+    table = LiveTable(plan, Console(file=out, force_terminal=True, width=300, color_system=None))
+    table(Event(time=1.0, node="", phase="note", state="note", text=f"[bold]{HOSTILE}[/bold]"))
+    table(Event(time=1.0, node="", phase="flannel", state="begin", text=f"[bold]{HOSTILE}[/bold]"))
+    Console(file=out, force_terminal=True, width=300, color_system=None).print(table._draw())
+    assert out.getvalue().count(f"[bold]{SHOWN}[/bold]") == 2
+    assert "\x1b]" not in out.getvalue()
+
+
+@pytest.mark.parametrize("gone", ["stdout", "stderr"])
+def test_a_closed_stream_is_nobody_to_tell(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, gone, None)
+    output.echo("text")
+    output.echo_json({})
+    output.note("text")
+    output.show_error(LabError("text", details=["more"], hint="hint"))
+    assert not output.coloured(None)
+
+
+def test_logs_on_a_terminal(terminals: Terminals) -> None:
+    data = "boot\x1b[2J\r\nsnow\u2603\n".encode()
+    out, _ = terminals()
+    show = logs._Shown()
+    show(data[:14])
+    show(data[14:])
+    assert out.getvalue() == "boot\\x1b[2J\nsnow\u2603\n"
+
+
+def test_logs_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    logs._Shown()(b"boot\x1b[2J\r\n")
+    assert capsys.readouterr().out == "boot\x1b[2J\n"
+
+
+def test_every_command_prints_through_one_place() -> None:
+    folder = Path(output.__file__).parent
+    tree = {file.name: ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")}
+    direct = {
+        name
+        for name, module in tree.items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"click.echo", "click.secho", "print"}
+    }
+    assert direct == {"output.py"}
