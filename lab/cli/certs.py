@@ -139,7 +139,7 @@ def _verdict(lab: OpenLab, seen: Survey) -> str:
 
 def _report(lab: OpenLab, done: Renewed) -> list[str]:
     from lab.cli.progress import elapsed
-    from lab.kubeconfig import find_context
+    from lab.kubeconfig import find_user
     from lab.text import visible
 
     lines = [
@@ -155,7 +155,7 @@ def _report(lab: OpenLab, done: Renewed) -> list[str]:
             "too few control planes run for etcd's quorum, so the API server cannot answer: "
             f"klab start {lab.name} brings the others back"
         )
-    merged = find_context(f"klab-{lab.name}")
+    merged = find_user(f"klab-{lab.name}")
     if merged:
         lines.append(
             f"{visible(str(merged))} has the lab's old certificate: "

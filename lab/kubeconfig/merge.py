@@ -42,12 +42,12 @@ def kubectl_files() -> list[Path]:
     return files
 
 
-def find_context(name: str) -> Path | None:
-    """The first file kubectl reads that has a context of that name; files that cannot be used are passed over."""
+def find_user(name: str) -> Path | None:
+    """The first file kubectl reads that has a user of that name; files that cannot be used are passed over."""
     with contextlib.suppress(UsageError):
         for file in kubectl_files():
             with contextlib.suppress(LabError, OSError):
-                if Document(_decoded(_read(file), file), str(file)).has("contexts", name):
+                if Document(_decoded(_read(file), file), str(file)).has("users", name):
                     return file
     return None
 

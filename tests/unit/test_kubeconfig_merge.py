@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lab.errors import Conflict, LabError, UsageError
-from lab.kubeconfig import Merged, find_context, kubectl_files, merge_files
+from lab.kubeconfig import Merged, find_user, kubectl_files, merge_files
 
 OWN = """\
 apiVersion: v1
@@ -402,13 +402,13 @@ class TestSeveralFiles:
         assert [each.file for each in merge_files(files[:2], lab_config("1m2w"))] == [files[0]]
         assert names(files[1], "contexts") == ["prod", "klab-1m2w"]
 
-    def test_finding_a_context(self, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_finding_a_user(self, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KUBECONFIG", ":".join(map(str, files)))
         files[0].write_text("no kubeconfig")
         os.mkfifo(files[1])
-        assert find_context("klab-1m2w") is None
+        assert find_user("klab-1m2w") is None
         merge_files(files[2:], lab_config("1m2w"))
-        assert find_context("klab-1m2w") == files[2]
+        assert find_user("klab-1m2w") == files[2]
 
 
 def test_kubectls_own_rule_finds_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -418,4 +418,4 @@ def test_kubectls_own_rule_finds_the_files(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("KUBECONFIG", ":")
     with pytest.raises(UsageError, match="names no file"):
         kubectl_files()
-    assert find_context("any") is None
+    assert find_user("any") is None
