@@ -76,7 +76,9 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def write_outside(path: Path, data: str | bytes, *, mode: int = PRIVATE, replaces: bool = True) -> None:
+def write_outside(
+    path: Path, data: str | bytes, *, mode: int = PRIVATE, replaces: bool = True, like: Path | None = None
+) -> None:
     """Write a file that is not klab's own, such as a person's kubeconfig.
 
     A reader, a kill or a power failure sees the old content or the new, never half. A link stays a link; a file
@@ -87,6 +89,7 @@ def write_outside(path: Path, data: str | bytes, *, mode: int = PRIVATE, replace
         data: its new content.
         mode: of a file that is new; less what the umask takes away, unless it is private.
         replaces: whether a file that is there may be replaced.
+        like: a file whose owner, group and mode a file that is new has, in place of `mode`.
 
     Raises:
         UsageError: something is there that is not a regular file.
@@ -99,7 +102,7 @@ def write_outside(path: Path, data: str | bytes, *, mode: int = PRIVATE, replace
     with _draft(file) as (handle, draft):
         with os.fdopen(handle, "wb", closefd=False) as out:
             out.write(raw)
-        _take_after(file, handle, mode)
+        _take_after(file, handle, mode, like)
         os.fsync(handle)
         if replaces:
             draft.replace(file)
@@ -109,9 +112,9 @@ def write_outside(path: Path, data: str | bytes, *, mode: int = PRIVATE, replace
     _to_disk(file.parent)
 
 
-def _take_after(file: Path, handle: int, mode: int) -> None:
+def _take_after(file: Path, handle: int, mode: int, like: Path | None) -> None:
     try:
-        there = file.stat()
+        there = file.stat() if like is None or file.exists() else like.stat()
     except FileNotFoundError:
         umask = os.umask(0o077)
         os.umask(umask)

@@ -139,6 +139,8 @@ def _verdict(lab: OpenLab, seen: Survey) -> str:
 
 def _report(lab: OpenLab, done: Renewed) -> list[str]:
     from lab.cli.progress import elapsed
+    from lab.kubeconfig import find_user
+    from lab.text import visible
 
     lines = [
         f"{lab.name}: new certificates on {', '.join(done.nodes)} after {elapsed(done.seconds)}, "
@@ -153,20 +155,10 @@ def _report(lab: OpenLab, done: Renewed) -> list[str]:
             "too few control planes run for etcd's quorum, so the API server cannot answer: "
             f"klab start {lab.name} brings the others back"
         )
-    merged = _merged(lab)
+    merged = find_user(f"klab-{lab.name}")
     if merged:
-        lines.append(f"{merged} has the lab's old certificate: klab kubeconfig {lab.name} --merge puts in the new one")
+        lines.append(
+            f"{visible(str(merged))} has the lab's old certificate: "
+            f"klab kubeconfig {lab.name} --merge puts in the new one"
+        )
     return lines
-
-
-def _merged(lab: OpenLab) -> str:
-    """The person's own kubeconfig, where the lab's was merged into it; else empty."""
-    from lab.kubeconfig import personal_kubeconfig
-
-    file = personal_kubeconfig()
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    last_words = (line.replace('"', " ").replace("'", " ").split()[-1:] for line in text.splitlines())
-    return str(file) if [f"klab-{lab.name}"] in last_words else ""

@@ -12,13 +12,14 @@ import click
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Merge it into FILE; without one into the file that kubectl uses (KUBECONFIG, ~/.kube/config).",
+    help="Merge it into FILE; without one into the file that kubectl config would change (KUBECONFIG, ~/.kube/config).",
 )
 @click.option("--path", is_flag=True, help="Print where the lab's own kubeconfig is.")
 def command(lab: str | None, merge: str | None, path: bool) -> None:
     """Print a lab's kubeconfig, or merge it into your own as context klab-LAB.
 
-    Merging keeps everything else in the file, keeps a backup, and does not change the current context.
+    Merging keeps everything else in the file, its owner and its mode, keeps a backup
+    (FILE.before-klab), and does not change the current context where there is one.
 
     \b
     Examples:
@@ -30,8 +31,9 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
 
     from lab.cli.output import echo, note
     from lab.errors import LabError, UsageError
-    from lab.kubeconfig import merge_file, personal_kubeconfig
+    from lab.kubeconfig import kubectl_files, merge_files
     from lab.store import Home
+    from lab.text import visible
 
     home = Home.default()
     if merge and lab is None and merge in {folder.name for folder in home.existing()}:
@@ -50,7 +52,10 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
     elif merge is None:
         echo(text, nl=False)
     else:
-        target = Path(merge).expanduser() if merge else personal_kubeconfig()
-        backup = merge_file(target, text)
-        note(f"merged into {target}" + (f"; what it was before: {backup}" if backup else ""))
+        changed = merge_files([Path(merge).expanduser()] if merge else kubectl_files(), text)
+        for file, backup in changed:
+            before = f"; what it was before: {visible(str(backup))}" if backup else ""
+            note(f"merged into {visible(str(file))}{before}")
+        if not changed:
+            note("nothing to change: it was merged before")
         note(f"kubectl config use-context klab-{folder.name}")

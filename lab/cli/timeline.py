@@ -28,6 +28,8 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
     from lab.cli.output import echo, echo_json, note
     from lab.cluster.events import read_events
     from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
+    from lab.files import write_outside
+    from lab.text import visible
 
     found = find_lab(lab)
     chart = spans(last_create(read_events(found.folder.events)))
@@ -36,13 +38,13 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
         return
     if svg is not None:
         try:
-            svg.write_text(draw_svg(chart, title=f"klab create {found.plan.scenario}"), encoding="utf-8")
+            write_outside(svg, draw_svg(chart, title=f"klab create {found.plan.scenario}"), mode=0o666)
         except OSError as error:
             raise UsageError(
-                f"{svg} cannot be written",
+                f"{visible(str(svg))} cannot be written",
                 details=[error.strerror or str(error)],
                 hint="name a file in a folder that is there",
             ) from error
-        note(f"written: {svg}")
+        note(f"written: {visible(str(svg))}")
         return
     echo(draw_text(chart, width=max(40, min(100, shutil.get_terminal_size().columns - 14))))

@@ -85,3 +85,10 @@ def test_a_file_that_must_not_be_replaced_is_not(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_outside(file, "second", replaces=False)
     assert (file.read_text(), list(tmp_path.iterdir())) == ("first", [file])
+
+
+def test_a_new_file_may_be_like_another(tmp_path: Path) -> None:
+    (tmp_path / "one").touch()
+    (tmp_path / "one").chmod(0o640)
+    write_outside(tmp_path / "two", "text", replaces=False, like=tmp_path / "one")
+    assert stat.S_IMODE((tmp_path / "two").stat().st_mode) == 0o640

@@ -8,6 +8,7 @@ all; `make check` is there to be quick, and tries the first 250 of the same.
 from __future__ import annotations
 
 import copy
+import json
 import os
 from functools import cache
 from typing import Any
@@ -24,7 +25,8 @@ from lab.plan import Plan, decide
 from lab.planfile import from_json, to_json
 from lab.reading import parse_scenario
 from lab.scenario import json_schema
-from lab.yamltree import read_tree
+from lab.shape import INVALID
+from lab.yamltree import manifest_budget, read_documents, read_tree
 
 EXAMPLES = int(os.environ.get("KLAB_TEST_EXAMPLES", "250"))
 
@@ -239,3 +241,27 @@ def test_the_unchanged_scenarios_have_plans() -> None:
     """The check above can succeed: it is not only errors that it sees."""
     for text in TEXTS:
         assert check(text, 0) is not None
+
+
+ODD = st.lists(
+    st.one_of(
+        st.text(max_size=6),
+        st.sampled_from(WORDS),
+        st.sampled_from(
+            ['"\\U', '"\\u', "FFFFFFFF", "D800", '"', "!!int ", "!!float ", "!!binary ", "!!bool ", "!!null "]
+        ),
+        st.sampled_from(
+            ["0x", "0b", "0o", "_", ":", "e", ".", "9" * 5000, "\n", "- ", "a: ", "? ", "---\n", "%YAML 9\n"]
+        ),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=EXAMPLES)
+@given(ODD)
+def test_no_yaml_is_too_odd_to_be_read(text: str) -> None:
+    tree = read_tree(text)
+    assert tree.data is not INVALID or tree.problems
+    for document in read_documents(text, manifest_budget()):
+        assert document.problems or json.dumps(document.data, allow_nan=False)

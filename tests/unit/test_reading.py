@@ -117,11 +117,16 @@ def test_all_problems_of_a_file_at_once_by_line(problems) -> None:
         ("[" * 3000, "nested too deeply"),
         ("{a: " * 30 + "1" + "}" * 30, "nested too deeply"),
         ("name: " + "x" * 70_000, "larger than 64 KiB"),
-        ("version: !!python/name:os.system x\nname: a\n", "cannot be read as python"),
+        ("version: !!python/name:os.system x\nname: a\n", "has no meaning here"),
         ("version: 1\nname: a\ntopology: !foo {workers: 1}\n", "the tag !foo has no meaning"),
         ("version: 1\nname: a\n? [b]\n: c\n", "a key must be a word"),
         ("version: 1\nname: a\n<<: {cpus: 2}\n", "merging (<<) is not possible"),
-        ("version: 1\nname: 2020-99-99\n", "cannot be read as timestamp"),
+        ("version: 1\nname: !!timestamp 2020-99-99\n", "has no meaning here"),
+        ("version: 1\nname: !!int x\n", "cannot be read as int"),
+        ('version: 1\nname: a\ndescription: "\\UFFFFFFFF"\n', "names no character"),
+        ('version: 1\nname: a\ndescription: "\\UD800"\n', "not YAML"),
+        ('version: 1\nname: a\ndescription: "\\uD800"\n', "surrogate"),
+        ("version: 1\nname: " + "9" * 5000, "a number of more than 50 digits"),
         ("version: 1\nname: 0x" + "F" * 5000, "a number of more than 50 digits"),
     ],
 )
@@ -134,7 +139,11 @@ def test_aliases_that_multiply_end_soon(problems) -> None:
     bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
     for previous, name in zip("abcdefgh", "bcdefghi", strict=True):
         bomb += f"{name}: &{name} [{','.join([f'*{previous}'] * 10)}]\n"
-    assert "grow without bound" in problems(bomb)[0]
+    assert "aliases (*) count each time they are used" in problems(bomb)[0]
+
+
+def test_an_alias_of_a_long_text_that_multiplies_ends_soon(problems) -> None:
+    assert "aliases (*)" in problems(f"a: &a {'x' * 60_000}\nb: [*a, *a, *a, *a]\n")[0]
 
 
 def test_a_byte_order_mark_and_windows_lines_are_no_problem(read) -> None:
@@ -246,3 +255,57 @@ def test_every_problem_names_a_line_of_the_file(problems) -> None:
     for line in problems(text):
         number = int(line.removeprefix("line ").split(":")[0])
         assert 1 <= number <= len(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("010", 'write 10, or "010" for text'),
+        ("08", 'write 8, or "08" for text'),
+        ("-007", 'write -7, or "-007" for text'),
+        ("0b11", 'write 3, or "0b11" for text'),
+        ("0o17", 'write 15, or "0o17" for text'),
+        ("0x1F", 'write 31, or "0x1F" for text'),
+        ("1_000", 'write 1000, or "1_000" for text'),
+        ("1:30", 'write "1:30" for text'),
+        ("190:20:30", 'write "190:20:30" for text'),
+        ("190:20:30.15", 'write "190:20:30.15" for text'),
+        ("1e3", 'write "1e3" for text'),
+        ("1.5e3", 'write "1.5e3" for text'),
+        (".5", 'write ".5" for text'),
+        ("5.", 'write "5." for text'),
+        ("-.inf", 'write "-.inf" for text'),
+        (".nan", 'write ".nan" for text'),
+        ("0x_", 'write "0x_" for text'),
+    ],
+)
+@pytest.mark.parametrize("key", ["cpus", "memory", "disk", "name"])
+def test_a_number_that_programs_read_differently(problems, key: str, written: str, words: str) -> None:
+    head = "version: 1\n" if key == "name" else "version: 1\nname: x\n"
+    line = 2 if key == "name" else 3
+    assert problems(f"{head}{key}: {written}\n") == [
+        f"line {line}: {key}: {written} is not a plain decimal number; {words}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        *(("memory", "4096", 4096), ("memory", "+4096", 4096), ("memory", "2048.0", 2048), ("memory", "'4096'", 4096)),
+        *(("name", "'08'", "08"), ("name", "1e3x", "1e3x"), ("name", "2024-01-01", "2024-01-01"), ("cpus", "10", 10)),
+        *(("description", text, text) for text in ("yes", "off", "=", "12:30 uhr", "1.2.3", "0x", "1__x")),
+        *(("description", "!!str 010", "010"), ("description", "'1:30'", "1:30")),
+    ],
+)
+def test_other_values_are_read_as_yaml_12_does(read, key: str, value: str, expected: object) -> None:
+    text = HEAD.replace("name: test", f"{key}: {value}") if key == "name" else f"{HEAD}{key}: {value}\n"
+    assert getattr(read(text), key) == expected
+
+
+def test_yes_is_a_word(problems) -> None:
+    assert "needs true or false, not 'yes'" in problems(HEAD + "topology: {allow_even: yes}")[0]
+
+
+def test_digits_without_end_are_looked_at_once(problems) -> None:
+    assert "a number of more than 50 digits" in problems(f"{HEAD}cpus: {'1' * 60_000}\n")[0]
+    assert "needs a whole number" in problems(f"{HEAD}cpus: {'1' * 60_000}x\n")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -117,6 +118,12 @@ def test_validate_reports_each_file(klab, tmp_path: Path, capsys: pytest.Capture
     assert "line 3: cpu: unknown key; did you mean cpus?" in err
     assert "line 4: memory: " in err
     assert "there is no file" in err
+
+
+def test_a_scenario_from_standard_input(klab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["validate", "-"], ["plan", "-"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"version: 1\nname: piped\n")))
+        assert "1 nodes" in klab(*words)
 
 
 def test_validate_as_json(klab, tmp_path: Path) -> None:

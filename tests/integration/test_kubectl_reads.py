@@ -1,0 +1,120 @@
+"""kubectl itself judges how klab reads manifests, and into which kubeconfig it writes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab import process
+from lab.boxes.store import list_boxes
+from lab.kubeconfig import merge_files
+from lab.manifests import read_manifests
+from lab.store import Home
+from lab.yamltree import manifest_budget
+
+SCALARS = [
+    *("=", "12:30", "190:20:30", "2024-01-01", "2024-02-29T12:00:00Z", "010", "08", "-010", "0o10", "0O10", "0x1F"),
+    *(
+        "0b11",
+        "-0b11",
+        "+0b11",
+        "0_7",
+        "1_000",
+        "_1",
+        "1__0",
+        "0x_1f",
+        "1_0.5",
+        ".5",
+        "._5",
+        "5.",
+        "1.",
+        "1.0",
+        "-1.50",
+    ),
+    *("1e3", "1E-3", "1e400", "1.e3", "e3", "+5", "+", "-0", "00", "0x", "0b", "0b2", "0o8", "0x1p-2", "1.2.3", "-.5"),
+    *("9223372036854775807", "-9223372036854775808", "18446744073709551615", "18446744073709551616", "9" * 40),
+    *("y", "Y", "yes", "yEs", "on", "OFF", "n", "No", "true", "TRUE", "tRUE", "~", "null", "NULL", "nULL", "", "<<"),
+    *("'010'", '"yes"', "!!str 010", "!!float 1", "!!binary aGVsbG8=", "!!timestamp 2024-01-01", "!!str", "inf", "nan"),
+]
+SPARE = """\
+apiVersion: v1
+kind: Config
+clusters: [{name: NAME, cluster: {server: "https://NAME.example:6443"}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def kubectl() -> Path:
+    """The kubectl of a box, or the one that was compiled for it."""
+    home = Home.default()
+    found = [box.kubectl for box in list_boxes(home)] + sorted(home.cache.glob("programs/*/bin/kubectl"))
+    there = [file for file in found if file.is_file()]
+    if not there:
+        pytest.skip("no kubectl has been built here; klab box build makes one")
+    return there[0]
+
+
+def double(value: object) -> object:
+    """What 64 bits cannot hold is a double to Kubernetes, and shown with digits that it does not have."""
+    return float(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
+
+
+def as_kubectl_reads(kubectl: Path, text: str) -> dict[str, object]:
+    done = process.run(
+        [kubectl, "label", "--local", "--dry-run=client", "-o", "json", "-f", "-", "klab="],
+        timeout=60,
+        env={"KUBECONFIG": "/nowhere"},
+        stdin=text,
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_every_value_of_a_manifest(kubectl: Path) -> None:
+    values = "".join(f"  k{n}: {written}\n" for n, written in enumerate(SCALARS))
+    keys = "".join(f"  {key}: 1\n" for key in ("010", "1.50", "yes", "no", "=", "2024-01-01", "1e3"))
+    merged = "more: {a: 1, <<: [{a: 2, b: 2}, {b: 3, c: 3}], c: 4}\n"
+    text = f"apiVersion: a.example/v1\nkind: A\nmetadata: {{name: a}}\nvalues:\n{values}keys:\n{keys}{merged}"
+    theirs = as_kubectl_reads(kubectl, text)
+    (ours,) = json.loads(json.dumps(read_manifests(text, "a.yaml", manifest_budget())))
+    for n, written in enumerate(SCALARS):
+        assert double(ours["values"][f"k{n}"]) == double(theirs["values"][f"k{n}"]), written
+        assert isinstance(ours["values"][f"k{n}"], bool) == isinstance(theirs["values"][f"k{n}"], bool), written
+    assert ours["keys"] == theirs["keys"]
+    assert ours["more"] == theirs["more"]
+
+
+@pytest.mark.parametrize(
+    "there", [set(found) for size in range(4) for found in itertools.combinations("abc", size)], ids=sorted
+)
+def test_kubectl_writes_the_same_file(kubectl: Path, there: set[str], tmp_path: Path) -> None:
+    changed = {}
+    for who in ("klab", "kubectl"):
+        folder = tmp_path / who
+        folder.mkdir()
+        files = [folder / name for name in "abc"]
+        for name in there:
+            (folder / name).write_text(SPARE.replace("NAME", name))
+        before = {file: file.read_bytes() if file.exists() else b"" for file in files}
+        if who == "klab":
+            merge_files(files, SPARE.replace("NAME", "klab-x"))
+        else:
+            env = {"KUBECONFIG": ":".join(map(str, files))}
+            process.run([kubectl, "config", "set-cluster", "x", "--server=https://x"], timeout=60, env=env)
+        changed[who] = [file.name for file in files if file.exists() and file.read_bytes() != before[file]]
+    assert changed["klab"] == changed["kubectl"]
+
+
+@pytest.mark.parametrize("before", ["", "null\n", "clusters: []\n---\n", "# only this\n", "{clusters: [null]}\n"])
+def test_kubectl_reads_what_klab_merged(kubectl: Path, before: str, tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(before)
+    entry = {"name": "klab-08", "context": {"cluster": "klab-08", "user": "klab-08"}}
+    merge_files([file], yaml.safe_dump({"contexts": [entry], "current-context": "klab-08"}))
+    env = {"KUBECONFIG": str(file)}
+    assert process.run([kubectl, "config", "current-context"], timeout=60, env=env).stdout == "klab-08\n"
+    process.run([kubectl, "config", "set-context", "other"], timeout=60, env=env)
