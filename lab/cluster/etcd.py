@@ -8,8 +8,9 @@ Source: etcd.io, "gRPC gateway" and "API reference"; etcd/api/etcdserverpb/rpc.p
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -121,7 +122,8 @@ class Etcd:
         """
         seconds = max(self._seconds, AGREE_SECONDS) if agreed else self._seconds
         answer = self._first("list its members", "/v3/cluster/member/list", {"linearizable": agreed}, seconds)
-        return tuple(sorted((_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
+        with _understood("members"):
+            return tuple(sorted((_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
 
     def status(self, node: str) -> MemberStatus:
         """What the member on one control plane says of itself.
@@ -142,7 +144,8 @@ class Etcd:
             ClusterError: no member answers, or they have lost their quorum.
         """
         answer = self._first("list its alarms", "/v3/maintenance/alarm", {"action": "GET"}, self._seconds)
-        return tuple(Alarm(int(a.get("memberID", 0)), str(a.get("alarm", ""))) for a in answer.get("alarms", []))
+        with _understood("alarms"):
+            return tuple(Alarm(int(a.get("memberID", 0)), str(a.get("alarm", ""))) for a in answer.get("alarms", []))
 
     def remove_member(self, name: str) -> bool:
         """Remove a member, by the name of its node. Idempotent.
@@ -238,8 +241,8 @@ class Etcd:
                 return [(node.address, CLIENT_PORT)]
         found = []
         for url in member.client_urls:
-            parts = urlsplit(url)
             try:
+                parts = urlsplit(url)
                 found.append((IPv4Address(parts.hostname or ""), parts.port or CLIENT_PORT))
             except ValueError:
                 continue
@@ -285,22 +288,47 @@ class Etcd:
         )
 
 
+@contextlib.contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Reads an answer of etcd's; one of another shape is none.
+
+    Raises:
+        NoAnswer: it is of another shape.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise NoAnswer(f"etcd's answer about its {what} is malformed: {str(error)[:100]}", status=200) from error
+
+
 def _is_at(member: Member, node: Node) -> bool:
-    return any(urlsplit(url).hostname == str(node.address) for url in member.peer_urls)
+    return any(_host(url) == str(node.address) for url in member.peer_urls)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # of IPv6, without its bracket
+        return None
 
 
 def _member(found: dict[str, Any]) -> Member:
     return Member(
         id=int(found.get("ID", 0)),
         name=str(found.get("name", "")),
-        peer_urls=tuple(found.get("peerURLs", ())),
-        client_urls=tuple(found.get("clientURLs", ())),
+        peer_urls=tuple(map(str, found.get("peerURLs", ()))),
+        client_urls=tuple(map(str, found.get("clientURLs", ()))),
         learner=bool(found.get("isLearner", False)),
     )
 
 
 def _status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
     """What a member says of itself; its JSON leaves out what is 0, false or empty."""
+    with _understood("status"):
+        return _read_status(found, healthy=healthy, why=why)
+
+
+def _read_status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
     header = found.get("header", {})
     errors = tuple(str(error).strip() for error in found.get("errors", []))
     return MemberStatus(

@@ -128,7 +128,7 @@ class Https:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise NoAnswer(_reason(error, seconds)) from error
-        return Answer(answer.status, answer.data.decode("utf-8", "replace"), _clock(answer.headers.get("Date")))
+        return Answer(answer.status, answer.data.decode("utf-8", "replace"), clock(answer.headers.get("Date")))
 
     def _connections(self) -> urllib3.PoolManager:
         """Made at the first question: loading the certificate may fail, and belongs to that question."""
@@ -142,17 +142,20 @@ class Https:
         return self._manager
 
 
-def _clock(date: str | None) -> datetime.datetime | None:
+def clock(date: str | None) -> datetime.datetime | None:
+    """The moment in a Date header (RFC 9110); None where there is none that a clock shows."""
     try:
-        return parsedate_to_datetime(date) if date else None
-    except ValueError:
+        found = parsedate_to_datetime(date) if date else None
+        # A date is sound only if it can be counted in seconds.
+        return found if found is None or found.timestamp() >= 0 else None
+    except (ValueError, OverflowError):
         return None
 
 
 def _json(answer: Answer) -> Any:
     try:
         found = json.loads(answer.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if answer.status >= 300:
         said = found.get("message") if isinstance(found, dict) else None

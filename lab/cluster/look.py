@@ -131,7 +131,7 @@ class _Look:
             facts = replace(facts, api=api.get(node.name, f"the machine is {facts.machine}"))
         if isinstance(registered, str):
             return replace(facts, why=registered)
-        found = next((n for n in registered if n["metadata"]["name"] == node.name), None)
+        found = next((n for n in registered if n["metadata"].get("name") == node.name), None)
         if found is None:
             return replace(facts, registered=False, ready=False, why="it has not registered")
         condition = _condition(found, "Ready")
@@ -144,7 +144,7 @@ class _Look:
             why="" if ready else _line(str(condition.get("message") or "not Ready")),
             unheard=condition.get("status") == "Unknown",
             cordoned=bool(found.get("spec", {}).get("unschedulable")),
-            kubelet=str(found.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")),
+            kubelet=str((found["status"].get("nodeInfo") or {}).get("kubeletVersion", "")),
             pressures=tuple(c["type"] for c in conditions if "Pressure" in c["type"] and c.get("status") == "True"),
         )
 
@@ -171,12 +171,14 @@ class _Look:
         """The running node whose network card answers for the virtual IP, as this host's neighbour table has it."""
         try:
             done = process.run(["ip", "-json", "neigh", "show", vip], timeout=self.seconds, check=False)
-            entries = json.loads(done.stdout or "[]")
-        except (LabError, ValueError):
+            entries = [
+                (str(e.get("lladdr", "")).lower(), set(e.get("state", ()))) for e in json.loads(done.stdout or "[]")
+            ]
+        except (LabError, ValueError, TypeError, AttributeError, RecursionError):
             return ""
         # Without an answer a moment ago an entry may be about who held it before.
         good = {"REACHABLE"} | ({"STALE", "DELAY", "PROBE", "PERMANENT"} if answered else set())
-        cards = {e.get("lladdr", "").lower() for e in entries if set(e.get("state", ())) & good}
+        cards = {card for card, states in entries if states & good}
         return next((n.name for n in self.planes if n.mac in cards), "")
 
     def _door(self, endpoint: Endpoint, api: Mapping[str, str]) -> tuple[IPv4Address, int] | str:
@@ -330,11 +332,31 @@ def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list
     if isinstance(door, str):
         return door
     try:
-        return list(https.get_json(*door, path)["items"])
+        found = https.get_json(*door, path)["items"] or []  # Go writes null for an empty list
+        return [_sound(item) for item in found]
     except NoAnswer as error:
         return error.message
-    except (KeyError, TypeError):
+    except (LookupError, TypeError, AttributeError):
         return "the answer is no list"
+
+
+def _sound(item: dict[str, Any]) -> dict[str, Any]:
+    """The same with no part missing, if every part that is looked at is of its kind.
+
+    Raises:
+        LookupError, TypeError, AttributeError: one is not.
+    """
+    status, metadata = item.get("status") or {}, item.get("metadata") or {}
+    parts = [metadata, status, item.get("spec") or {}, item.get("data") or {}, status.get("nodeInfo") or {}]
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    states = [container.get("state") or {} for container in containers]
+    parts += [*states, *(state.get("waiting") or {} for state in states)]
+    conditions = status.get("conditions") or []
+    texts = [metadata.get("name", ""), metadata.get("namespace", ""), *(c["type"] for c in conditions)]
+    texts += (item.get("data") or {}).values()
+    if not (all(isinstance(part, dict) for part in parts) and all(isinstance(text, str) for text in texts)):
+        raise TypeError("a part is of another kind")
+    return {**item, "metadata": metadata, "status": status, "spec": item.get("spec") or {}}
 
 
 def _status(etcd: Etcd, name: str) -> MemberStatus | str:
@@ -367,15 +389,15 @@ def _pod(pod: Mapping[str, Any]) -> PodFacts:
     ready = status.get("phase") == "Succeeded" or _condition(pod, "Ready").get("status") == "True"
     reasons, images = [], []
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        waiting = container.get("state", {}).get("waiting") or {}
+        waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in IMAGE_REASONS:
             images.append(str(container.get("image", "")))
         if waiting:
             reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip())
     why = "; ".join(reasons) or str(_condition(pod, "PodScheduled").get("message") or status.get("phase", "unknown"))
     return PodFacts(
-        metadata["namespace"],
-        metadata["name"],
+        metadata.get("namespace", ""),
+        metadata.get("name", ""),
         str(pod.get("spec", {}).get("nodeName", "")),
         ready,
         "" if ready else _line(why),

@@ -82,13 +82,15 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
         elif key == "certificate":
             file, _, text = value.partition(" ")
             found.append(Found(file, text, parsed(text)))
-    if not clock.isdigit():
+    try:
+        shown = datetime.datetime.fromtimestamp(int(clock), datetime.UTC)
+    except (ValueError, OverflowError, OSError):
         raise MachineError(
             f"{name} does not tell which certificates it has",
             details=done.tail,
             hint=f"klab ssh {name} shows whether it is well",
-        )
-    return Told(datetime.datetime.fromtimestamp(int(clock), datetime.UTC), tuple(found))
+        ) from None
+    return Told(shown, tuple(found))
 
 
 def parsed(text: str) -> x509.Certificate | None:
@@ -96,7 +98,7 @@ def parsed(text: str) -> x509.Certificate | None:
     try:
         raw = base64.b64decode(text)
         return x509.load_pem_x509_certificate(raw) if raw.startswith(b"-----") else x509.load_der_x509_certificate(raw)
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, x509.InvalidVersion):
         return None
 
 
