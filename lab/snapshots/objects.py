@@ -113,6 +113,8 @@ def _objects(api: Asked, kind: str, path: str) -> Iterator[tuple[Object, str]]:
         following = page.get("metadata", {}).get("continue")
         if not following:
             return
+        if more == f"&continue={following}":
+            raise LookupError(f"{path} has no end")
         more = f"&continue={following}"
 
 
