@@ -10,11 +10,12 @@ PYTEST := $(BIN)/python -m pytest
 SLOWEST := --durations=15 --durations-min=5
 # Two at a time: they compute, and wait for little. Python keeps what it has compiled, even where the environment
 # says otherwise: or each worker rewrites all assertions, and each klab that the tests start compiles its modules.
-QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/unit tests/golden
+QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/unit tests/golden \
+	tests/fuzz/test_registry.py tests/fuzz/test_found.py
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install lab check fix test test-unit test-contract test-integration test-e2e test-life test-ha soak bench golden docs lock clean
+.PHONY: help install lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-life test-ha fuzz soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +46,7 @@ fix: ## Repair what ruff can repair
 
 test: install ## Unit, contract, integration and end to end with a real cluster
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
+	@$(MAKE) test-fuzz
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/contract
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/integration
@@ -52,6 +54,9 @@ test: install ## Unit, contract, integration and end to end with a real cluster
 
 test-unit: ## Unit and golden tests
 	$(QUICK_TESTS)
+
+test-fuzz: ## Every parser of what others wrote, some 120 inputs each, the same every time: a minute or two
+	$(PYTEST) -n 2 --dist worksteal -q tests/fuzz
 
 test-contract: ## The Machines contract: the fake, and real libvirt with tiny VMs
 	$(PYTEST) $(FILE_BY_FILE) tests/contract
@@ -69,6 +74,9 @@ test-life: install ## What befalls a lab: broken nodes, lost power, growth, expi
 test-ha: install ## Three control planes: power loss, quorum, reboot, replacement; over an hour when emulated
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/ha
+
+fuzz: ## Many other inputs for each parser: KLAB_FUZZ_EXAMPLES=3000, KLAB_FUZZ_SEED repeats a run; a quarter of an hour
+	KLAB_FUZZ_EXAMPLES=$${KLAB_FUZZ_EXAMPLES:-3000} $(PYTEST) -n 2 --dist worksteal -q tests/fuzz
 
 soak: install ## Fifty rounds of snapshot and restore of a lab at work, and what is rarer; hours when emulated
 	tools/as-root $(KLAB) box build

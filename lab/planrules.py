@@ -25,12 +25,13 @@ from lab.rules import (
     is_private,
     is_usable,
 )
-from lab.scenario import CPUS, MOST_ADDONS, MOST_NODES, WORD, check_mirror, check_name, check_node_name, check_registry
+from lab.scenario import CPUS, MOST_ADDONS, WORD, check_mirror, check_name, check_node_name, check_registry
 from lab.text import shortened, visible
 
 MANAGEMENT_PREFIX = 24
 MOST_MEMORY_MIB = 1 << 24  # 16 TiB
 MOST_SEAT = 1 << 24
+MOST_GROWN = 240  # a scenario has fewer, but klab node add continues until a /24 is full
 _MOST_PATH = 4096
 _MAC = re.compile(rf"{MAC_PREFIX}(?::[0-9a-f]{{2}}){{3}}")
 _VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}(?:-[0-9]{1,4})?")
@@ -51,8 +52,8 @@ def plan_problems(plan: Plan, catalog: Catalog) -> list[str]:
 def _words(plan: Plan) -> Iterator[str]:
     yield from _refused("its name", check_name, plan.name)
     yield from _refused("its scenario's name", check_name, plan.scenario)
-    for what, word in (("box", plan.box), ("storage pool", plan.pool), ("CPU model", plan.cpu_model or "host")):
-        if WORD.fullmatch(word) is None:
+    for what, word in (("box", plan.box), ("storage pool", plan.pool), ("CPU model", plan.cpu_model)):
+        if word is not None and WORD.fullmatch(word) is None:
             yield f"{_shown(word)} is not a {what}"
     if not 0 <= plan.seat < MOST_SEAT:
         yield f"{_shown(plan.seat)} is not a seat"
@@ -74,7 +75,7 @@ def _refused(what: str, check: Callable[[object], object], value: str) -> Iterat
 
 
 def _nodes(plan: Plan) -> Iterator[str]:
-    if not 0 < len(plan.nodes) <= MOST_NODES:
+    if not 0 < len(plan.nodes) <= MOST_GROWN:
         yield f"it has {len(plan.nodes)} nodes"
     if not 0 < len(plan.control_planes) <= MOST_CONTROL_PLANES:
         yield f"it has {len(plan.control_planes)} control planes"

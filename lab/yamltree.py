@@ -101,8 +101,12 @@ def _unreadable(error: Exception, text: str) -> tuple[int, Loc, str]:
         mark = error.problem_mark or error.context_mark
         return mark.line + 1 if mark else 1, (), _syntax(error)
     if isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        return line, (), f"not YAML: the character U+{ord(text[error.position]):04X} is not allowed"
+        # libyaml counts bytes, PyYAML characters: found again here.
+        found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+        if found is None:
+            return 1, (), "not YAML: a character is not allowed"
+        line = text.count("\n", 0, found.start()) + 1
+        return line, (), f"not YAML: the character U+{ord(found[0]):04X} is not allowed"
     if isinstance(error, RecursionError):
         return 1, (), "nested too deeply"
     if isinstance(error, OverflowError):

@@ -53,7 +53,7 @@ class Writer:
             raise Conflict(
                 f"lab {draft.lab!r} cannot be put into a checkpoint",
                 details=[str(error)],
-                hint="a pool or CPU model of a plain name can: letters, digits, dots, underscores and hyphens",
+                hint="a checkpoint holds plain names (letters, digits, ., _ and -) and private networks only",
             ) from error
         self._room = len(to_json(replace(draft, members=longest)))
         self._file.seek(len(beginning(bytes(self._room))))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import datetime
 import json
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from lab.cluster.https import clock
 from lab.cluster.kubeconfig import server
 from lab.cluster.secrets import admin_files
 from lab.errors import ClusterError
 from lab.plan import Plan
 from lab.store import LabFolder
+from lab.text import shortened, visible
 
 FIELD_MANAGER = "klab"
 CONNECT_SECONDS = 5.0
@@ -53,9 +54,13 @@ class Api:
         """GET a path and return its JSON.
 
         Raises:
-            UnreachableError: no answer within `seconds`, or one that is no success.
+            UnreachableError: no answer within `seconds`, or one that is no success or no JSON.
         """
-        return json.loads(self.text(path, seconds=seconds))
+        text = self.text(path, seconds=seconds)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _malformed(path, text) from error
 
     def text(self, path: str, *, seconds: float = 15.0) -> str:
         """GET a path and return its body as text; errors as in `get`."""
@@ -64,7 +69,10 @@ class Api:
     def clock(self, *, seconds: float = 15.0) -> datetime.datetime:
         """The API server's own time, from its answer's Date header (RFC 9110); errors as in `get`."""
         _, headers = self._call("GET", "/version", seconds=seconds)
-        return parsedate_to_datetime(headers["date"])
+        found = clock(headers.get("date"))
+        if found is None:
+            raise _malformed("/version", f"Date: {headers.get('date')}")
+        return found
 
     def delete(self, path: str, *, seconds: float = 60.0) -> None:
         """DELETE a path; errors as in `get`."""
@@ -87,8 +95,12 @@ class Api:
 
     def _kind(self, version: str, kind: str) -> tuple[str, bool]:
         if version not in self._kinds:
-            found = self.get(_root(version), seconds=30)["resources"]
-            self._kinds[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
+            found = self.get(_root(version), seconds=30)
+            try:
+                resources = [(r["kind"], r["name"], r["namespaced"]) for r in found["resources"]]
+                self._kinds[version] = {kind: (name, spaced) for kind, name, spaced in resources if "/" not in name}
+            except (LookupError, TypeError) as error:
+                raise _malformed(_root(version), str(found)) from error
         if kind not in self._kinds[version]:
             raise ClusterError(
                 f"the cluster knows no {kind} in {version}",
@@ -120,6 +132,10 @@ class Api:
         return text, {name.lower(): value for name, value in answer.headers.items()}
 
 
+def _malformed(path: str, text: str) -> UnreachableError:
+    return UnreachableError(f"GET {path}: the answer is malformed: {shortened(visible(text), 100)}", status=200)
+
+
 def _cause(error: BaseException) -> str:
     """The innermost reason: urllib3 wraps a refused connection three times."""
     inner = getattr(error, "reason", None)
@@ -133,5 +149,5 @@ def _root(version: str) -> str:
 def _reason(text: str) -> str:
     try:
         return str(json.loads(text).get("message", text))[:300]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return text[:300]

@@ -241,8 +241,8 @@ class Etcd:
                 return [(node.address, CLIENT_PORT)]
         found = []
         for url in member.client_urls:
-            parts = urlsplit(url)
             try:
+                parts = urlsplit(url)
                 found.append((IPv4Address(parts.hostname or ""), parts.port or CLIENT_PORT))
             except ValueError:
                 continue
@@ -300,26 +300,38 @@ def _understood() -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, TypeError, ValueError) as error:
-        raise NoAnswer("what answers there is not etcd") from error
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise NoAnswer("what answers there is not etcd", status=200) from error
 
 
 def _is_at(member: Member, node: Node) -> bool:
-    return any(urlsplit(url).hostname == str(node.address) for url in member.peer_urls)
+    return any(_host(url) == str(node.address) for url in member.peer_urls)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # of IPv6, without its bracket
+        return None
 
 
 def _member(found: dict[str, Any]) -> Member:
     return Member(
         id=int(found.get("ID", 0)),
         name=str(found.get("name", "")),
-        peer_urls=tuple(found.get("peerURLs", ())),
-        client_urls=tuple(found.get("clientURLs", ())),
+        peer_urls=tuple(map(str, found.get("peerURLs", ()))),
+        client_urls=tuple(map(str, found.get("clientURLs", ()))),
         learner=bool(found.get("isLearner", False)),
     )
 
 
 def _status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
     """What a member says of itself; its JSON leaves out what is 0, false or empty."""
+    with _understood():
+        return _read_status(found, healthy=healthy, why=why)
+
+
+def _read_status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
     header = found.get("header", {})
     errors = tuple(str(error).strip() for error in found.get("errors", []))
     return MemberStatus(

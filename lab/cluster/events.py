@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 State = Literal["begin", "done", "retry", "failed", "note"]
+_LATEST = 1 << 36  # of the year 4147; what a clock shows
 STATES: tuple[State, ...] = ("begin", "done", "retry", "failed", "note")
 # The phases of a node, in order; what a person sees is their titles.
 NODE_PHASES = ("boot", "cloud-init", "init", "join", "network", "ready", "clean")
@@ -54,16 +55,24 @@ class Journal:
 
 
 def read_events(file: Path) -> list[Event]:
-    """All events of a journal, oldest first; a last line cut off by a kill is passed over."""
-    return list(_parse(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
+    """All events of a journal, oldest first; a line that is damaged, or cut off by a kill, is passed over."""
+    return list(_parse(file.read_text(encoding="utf-8", errors="replace").splitlines())) if file.exists() else []
 
 
 def _parse(lines: list[str]) -> Iterator[Event]:
     for line in lines:
         try:
-            yield Event(**json.loads(line))
-        except (ValueError, TypeError):
+            event = Event(**json.loads(line))
+        except (ValueError, TypeError, RecursionError):
             continue
+        if _is_sound(event):
+            yield event
+
+
+def _is_sound(event: Event) -> bool:
+    texts = (event.node, event.phase, event.text)
+    is_time = type(event.time) in {int, float} and 0 <= event.time < _LATEST
+    return is_time and event.state in STATES and all(isinstance(text, str) for text in texts)
 
 
 def phase_of(events: list[Event], node: str) -> tuple[str, State]:

@@ -135,7 +135,7 @@ class Https:
             answer.close()
             raise NoAnswer(f"the answer is longer than {MOST_IN_ANSWER >> 20} MiB")
         answer.release_conn()
-        return Answer(answer.status, data.decode("utf-8", "replace"), _clock(answer.headers.get("Date")))
+        return Answer(answer.status, data.decode("utf-8", "replace"), clock(answer.headers.get("Date")))
 
     def _connections(self) -> urllib3.PoolManager:
         """Made at the first question: loading the certificate may fail, and belongs to that question."""
@@ -149,9 +149,12 @@ class Https:
         return self._manager
 
 
-def _clock(date: str | None) -> datetime.datetime | None:
+def clock(date: str | None) -> datetime.datetime | None:
+    """The moment in a Date header (RFC 9110); None where there is none that a clock shows."""
     try:
-        return parsedate_to_datetime(date) if date else None
+        found = parsedate_to_datetime(date) if date else None
+        # A date is sound only if it can be counted in seconds.
+        return found if found is None or found.timestamp() >= 0 else None
     except (ValueError, OverflowError):
         return None
 

@@ -162,12 +162,14 @@ class _Look:
         """The running node whose network card answers for the virtual IP, as this host's neighbour table has it."""
         try:
             done = process.run(["ip", "-json", "neigh", "show", vip], timeout=self.seconds, check=False)
-            entries = json.loads(done.stdout or "[]")
-        except (LabError, ValueError):
+            entries = [
+                (str(e.get("lladdr", "")).lower(), set(e.get("state", ()))) for e in json.loads(done.stdout or "[]")
+            ]
+        except (LabError, ValueError, TypeError, AttributeError, RecursionError):
             return ""
         # Without an answer a moment ago an entry may be about who held it before.
         good = {"REACHABLE"} | ({"STALE", "DELAY", "PROBE", "PERMANENT"} if answered else set())
-        cards = {e.get("lladdr", "").lower() for e in entries if set(e.get("state", ())) & good}
+        cards = {card for card, states in entries if states & good}
         return next((n.name for n in self.planes if n.mac in cards), "")
 
     def _door(self, endpoint: Endpoint, api: Mapping[str, str]) -> tuple[IPv4Address, int] | str:
@@ -317,10 +319,11 @@ def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list
     if isinstance(door, str):
         return door
     try:
-        return [item for item in https.get_json(*door, path)["items"] if isinstance(item, dict)]
+        found = https.get_json(*door, path)["items"] or []  # Go writes null for an empty list
+        return [item for item in found if isinstance(item, dict)]
     except NoAnswer as error:
         return error.message
-    except (KeyError, TypeError):
+    except (LookupError, TypeError, AttributeError):
         return "the answer is no list"
 
 
@@ -384,15 +387,15 @@ def _pod(pod: Mapping[str, Any]) -> PodFacts:
     ready = status.get("phase") == "Succeeded" or _condition(pod, "Ready").get("status") == "True"
     reasons, images = [], []
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        waiting = container.get("state", {}).get("waiting") or {}
+        waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in IMAGE_REASONS:
             images.append(str(container.get("image", "")))
         if waiting:
             reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip())
     why = "; ".join(reasons) or str(_condition(pod, "PodScheduled").get("message") or status.get("phase", "unknown"))
     return PodFacts(
-        metadata["namespace"],
-        metadata["name"],
+        metadata.get("namespace", ""),
+        metadata.get("name", ""),
         str(pod.get("spec", {}).get("nodeName", "")),
         ready,
         "" if ready else _line(why),

@@ -8,7 +8,7 @@ condition may be as old as its last lease; an answer through the API server is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.cluster.api import Api, UnreachableError
@@ -96,7 +96,7 @@ class Readiness:
             found.append(etcd)
         if cni:
             found.append(dns)
-        return found
+        return [replace(requirement, probe=_understood(requirement.probe)) for requirement in found]
 
     def api_answers(self) -> list[str]:
         try:
@@ -231,6 +231,18 @@ def dns_question(server: str) -> list[str]:
     seconds = " ".join(map(str, DNS_SECONDS))
     ask = f"timeout $seconds busybox nslookup {DNS_NAME} {server}"
     return ["sh", "-c", f"for seconds in {seconds}; do {ask} && exit; done; exit 1"]
+
+
+def _understood(probe: Probe) -> Probe:
+    """The same probe, to which an answer of the API server that is malformed is one thing more that is missing."""
+
+    def asked() -> list[str]:
+        try:
+            return probe()
+        except (LookupError, TypeError, AttributeError) as error:
+            return [f"an answer of the API server is malformed: {type(error).__name__}: {str(error)[:100]}"]
+
+    return asked
 
 
 def _condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:

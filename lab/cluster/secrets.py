@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -208,7 +208,14 @@ def _ssh(folder: LabFolder) -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.parent.chmod(0o700)
         write_atomic(file, private, mode=0o600)
-    key_pair = serialization.load_ssh_private_key(file.read_bytes(), password=None)
+    try:
+        key_pair = serialization.load_ssh_private_key(file.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ClusterError(
+            f"the SSH key of lab {folder.name!r} cannot be used",
+            details=[str(error)],
+            hint=f"put back {file}: the nodes know no other key",
+        ) from error
     public = key_pair.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     line = f"{public.decode()} klab-{folder.name}\n"
     write_atomic(file.with_suffix(".pub"), line)

@@ -154,5 +154,5 @@ def draw_svg(found: list[Span], *, title: str) -> str:
 
 
 def _tick(total: float) -> float:
-    """A round step that gives at most ten ticks."""
-    return next((step for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600) if total / step <= 10), 1800.0)
+    """A round step that gives at most ten ticks; a clock that was set may make a create look years long."""
+    return next((step for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800) if total / step <= 10), total / 10)

@@ -98,7 +98,7 @@ def parsed(text: str) -> x509.Certificate | None:
     try:
         raw = base64.b64decode(text)
         return x509.load_pem_x509_certificate(raw) if raw.startswith(b"-----") else x509.load_der_x509_certificate(raw)
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, x509.InvalidVersion):
         return None
 
 

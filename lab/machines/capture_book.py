@@ -68,10 +68,12 @@ class Book:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
             nodes = {str(name): Saved(**saved) for name, saved in found["nodes"].items()}
+            if not all(isinstance(value, str) for saved in nodes.values() for value in asdict(saved).values()):
+                raise TypeError("a file's name is not text")
             return Entry(key, float(found["made"]), nodes)
         except FileNotFoundError:
             raise NotFound(f"there is no capture {key!r}", hint="klab snapshots lists what there is") from None
-        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except (OSError, ArithmeticError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise MachineError(
                 f"what klab wrote down of capture {key!r} is damaged",
                 details=[f"{file}: {error}"],
@@ -128,7 +130,7 @@ class Book:
         try:
             found = json.loads(self._marker.read_text(encoding="utf-8"))
             return Merge(str(found["into"]), tuple(map(str, found["gone"])))
-        except (OSError, ValueError, TypeError, LookupError):
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
             return None
 
     def note_merging(self, merge: Merge | None) -> None:

@@ -12,9 +12,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from lab import process
+from lab.errors import HostError
 from lab.plan import Node, Plan
 from lab.store import Home
 
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 DISCARD_PORT = 9  # RFC 863
 ARP_SECONDS = 2.0
 MEMINFO = Path("/proc/meminfo")
@@ -118,12 +120,14 @@ def answering(address: IPv4Address) -> str | None:
     """
     from lab.waiting import Deadline, poll  # late: tenacity takes a while to import, and `klab plan` needs none of it
 
-    way = json.loads(process.run(["ip", "-json", "route", "get", str(address)], timeout=30, check=False).stdout or "[]")
-    if not way:
-        return None
-    if way[0].get("type") == "local":
+    asked = process.run(["ip", "-json", "route", "get", str(address)], timeout=30, check=False)
+    try:
+        way = dict(next(iter(json.loads(asked.stdout or "[]")), {}))
+    except _MALFORMED as error:
+        raise _unreadable(error) from error
+    if way.get("type") == "local":
         return "this machine"
-    if "gateway" in way[0]:
+    if not way or "gateway" in way:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.setblocking(False)
@@ -134,8 +138,11 @@ def answering(address: IPv4Address) -> str | None:
     found: list[str] = []
 
     def resolved() -> bool:
-        entries = json.loads(process.run(shown, timeout=30, check=False).stdout or "[]")
-        found[:] = [e["lladdr"] for e in entries if "lladdr" in e and "FAILED" not in e.get("state", [])]
+        try:
+            entries = json.loads(process.run(shown, timeout=30, check=False).stdout or "[]")
+            found[:] = [str(e["lladdr"]) for e in entries if "lladdr" in e and "FAILED" not in e.get("state", [])]
+        except _MALFORMED as error:
+            raise _unreadable(error) from error
         return bool(found)
 
     poll(resolved, deadline, every=0.2)
@@ -152,10 +159,21 @@ def warnings(plan: Plan, facts: HostFacts) -> list[str]:
 
 def parse_routes(text: str) -> tuple[Route, ...]:
     """The routes in what `ip -json route` prints; the default route leads everywhere and overlaps nothing."""
-    return tuple(
-        Route(IPv4Network(entry["dst"]), entry.get("dev", "?"))
-        for entry in json.loads(text or "[]")
-        if entry.get("dst", "default") != "default"
+    try:
+        return tuple(
+            Route(IPv4Network(entry["dst"]), str(entry.get("dev", "?")))
+            for entry in json.loads(text or "[]")
+            if entry.get("dst", "default") != "default"
+        )
+    except _MALFORMED as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> HostError:
+    return HostError(
+        "what the program ip prints cannot be read",
+        details=[f"{type(error).__name__}: {error}"],
+        hint="ip -json -4 route shows it; klab needs the ip of iproute2",
     )
 
 
@@ -171,8 +189,11 @@ def _needed(routes: str) -> tuple[IPv4Address, ...]:
 
 def parse_gateways(text: str) -> tuple[IPv4Address, ...]:
     """The default gateways in what `ip -json route` prints."""
-    entries = [entry for entry in json.loads(text or "[]") if entry.get("dst", "default") == "default"]
-    return tuple(IPv4Address(entry["gateway"]) for entry in entries if "gateway" in entry)
+    try:
+        entries = [entry for entry in json.loads(text or "[]") if entry.get("dst", "default") == "default"]
+        return tuple(IPv4Address(entry["gateway"]) for entry in entries if "gateway" in entry)
+    except _MALFORMED as error:
+        raise _unreadable(error) from error
 
 
 def parse_resolvers(text: str) -> tuple[IPv4Address, ...]:

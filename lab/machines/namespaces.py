@@ -51,7 +51,7 @@ def started(pid: int) -> int | None:
     Source: proc_pid_stat(5), field 22.
     """
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
+        stat = (PROC / str(pid) / "stat").read_text(errors="replace")  # a program's name may be any bytes
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
@@ -61,7 +61,7 @@ def started(pid: int) -> int | None:
 def command(pid: int) -> str:
     """The name of the program a process runs; empty when it is gone."""
     try:
-        return (PROC / str(pid) / "comm").read_text().strip()
+        return (PROC / str(pid) / "comm").read_text(errors="replace").strip()
     except OSError:
         return ""
 

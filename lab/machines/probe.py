@@ -103,17 +103,23 @@ def why_not_accelerated(home: Home) -> str:
 def _kept(home: Home) -> _Kept:
     file = home.root / "host.json"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    qemu = process.run([QEMU, "--version"], timeout=30).stdout.splitlines()[0]
+    qemu = process.run([QEMU, "--version"], timeout=30).stdout.partition("\n")[0]
     try:
         kept = _Kept(**json.loads(file.read_text()))
-        if (kept.boot, kept.qemu) == (boot, qemu):
+        if (kept.boot, kept.qemu) == (boot, qemu) and _is_sound(kept):
             return kept
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         pass  # never asked, or by another klab
     why = _kvm_fails()
     kept = _Kept(boot=boot, qemu=qemu, accelerated=not why, factor=_slowness() if why else 1.0, why=why)
     write_atomic(file, json.dumps(asdict(kept), indent=2) + "\n")
     return kept
+
+
+def _is_sound(kept: _Kept) -> bool:
+    """Whether what was kept can have been found."""
+    numbers = type(kept.factor) in {int, float} and 1 <= kept.factor < float("inf")
+    return numbers and isinstance(kept.accelerated, bool) and isinstance(kept.why, str)
 
 
 def _kvm_fails() -> str:

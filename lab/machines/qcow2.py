@@ -7,12 +7,14 @@ description of anything. Source of the format: QEMU, docs/interop/qcow2.rst.
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 from pathlib import Path
 from typing import Any
 
 from lab import process
-from lab.errors import LabError
+from lab.errors import LabError, ProgramError
+from lab.text import shortened, visible
 
 MAGIC = b"QFI\xfb"
 # At these offsets: version, where the name of the file below stands, encryption, snapshots, incompatible features.
@@ -74,8 +76,20 @@ def _ask(file: Path) -> dict[str, Any] | str:
 
 def _info(file: Path) -> dict[str, Any]:
     argv = ["qemu-img", "info", "-f", "qcow2", "--output=json", str(file.absolute())]
-    found: dict[str, Any] = json.loads(process.run(argv, timeout=_SECONDS).stdout)
-    return found
+    said = process.run(argv, timeout=_SECONDS).stdout
+    try:
+        found: dict[str, Any] = json.loads(said)
+        if isinstance(found["virtual-size"], int) and isinstance(
+            found.get("format-specific", {}).get("data", {}), dict
+        ):
+            return found
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        pass
+    raise ProgramError(
+        "what qemu-img says of an image cannot be read",
+        details=[shortened(visible(said))],
+        hint=f"qemu-img info {shlex.quote(str(file))} shows it",
+    )
 
 
 def _in_answer(info: dict[str, Any] | str) -> str | None:

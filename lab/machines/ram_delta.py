@@ -212,7 +212,8 @@ def _packed(data: bytearray) -> bytes | bytearray:
 
 def _unpacked(stored: bytes, length: int) -> bytes:
     try:
-        data = zlib.decompress(stored) if len(stored) < length else stored
+        # What is packed may be a thousand times as long: never unpack more than it says.
+        data = zlib.decompressobj().decompress(stored, length + 1) if len(stored) < length else stored
     except zlib.error as error:
         raise DamagedDeltaError(str(error)) from error
     if len(data) != length:

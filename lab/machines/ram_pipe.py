@@ -31,6 +31,7 @@ from lab.machines.images import Extent, Piece
 
 _HEADER = struct.Struct("=16sII")
 _HEADER_BYTES = 92
+MOST_DEFINITION = 16 << 20  # bytes; a machine's has some thousand
 CAPACITY = 1 << 20  # bytes that stand in the pipe at most; what anybody may ask for
 LOOK_SECONDS = 0.005  # between two looks for a reader
 ROOM_MILLISECONDS = 100
@@ -40,13 +41,15 @@ def head(image: Iterable[bytes | memoryview]) -> bytes:
     """The beginning of a RAM image: what stands in it before QEMU's stream.
 
     Raises:
-        ValueError: it ends before that.
+        ValueError: it ends before that, or is none.
     """
     found, wanted = b"", _HEADER_BYTES
     for block in image:
         found += block
         if len(found) >= _HEADER_BYTES:
             _, _, length = _HEADER.unpack_from(found)
+            if length > MOST_DEFINITION:
+                raise ValueError(f"a RAM image has a definition of {length} bytes")
             wanted = _HEADER_BYTES + length
             if len(found) >= wanted:
                 return found[:wanted]

@@ -220,7 +220,7 @@ class Realm:
     def _state(self) -> _State | None:
         try:
             state = _State(**json.loads((self.folder / "realm.json").read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         return state if state.boot == _boot_id() else None
 

@@ -77,7 +77,7 @@ class Ssh:
 
     def _known(self) -> list[str]:
         file = self._known_hosts
-        return file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
+        return file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if file.is_file() else []
 
     def _is_about(self, line: str, node: str) -> bool:
         return line.partition(" ")[0] == self._alias(node)

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import process
-from lab.errors import HostError
+from lab.errors import HostError, LabError, ProgramError
 from lab.machines import vagrant_home
 from lab.process import Completed
+from lab.text import shortened, visible
 
 if TYPE_CHECKING:
     import subprocess
@@ -63,19 +64,32 @@ class Vagrant:
 
     def status(self) -> dict[str, str]:
         """The state Vagrant reports for each machine."""
-        return {status.name: status.state for status in self._commands.status() if status.name}
+        return {status.name: status.state for status in self._read(lambda: self._commands.status()) if status.name}
 
     def boxes(self) -> set[str]:
         """Names of the boxes Vagrant has."""
-        return {box.name for box in self._commands.box_list()}
+        return {box.name for box in self._read(lambda: self._commands.box_list())}
 
     def plugins(self) -> set[str]:
         """Names of the installed plugins."""
-        return {plugin.name for plugin in self._commands.plugin_list()}
+        return {plugin.name for plugin in self._read(lambda: self._commands.plugin_list())}
 
     def version(self) -> str:
         """Vagrant's version, for example 2.3.4."""
-        return str(self._commands.version())
+        return str(self._read(lambda: self._commands.version()))
+
+    def _read(self, command: Callable[[], Any]) -> Any:
+        """What python-vagrant makes of Vagrant's output; of what it does not understand it raises anything."""
+        try:
+            return command()
+        except LabError:
+            raise
+        except Exception as error:
+            raise ProgramError(
+                "what Vagrant printed cannot be understood",
+                details=[shortened(visible(f"{type(error).__name__}: {error}"))],
+                hint="vagrant --version and vagrant global-status show whether it works; a plugin may print more",
+            ) from error
 
     def add_box(self, name: str, provider: str, files: Sequence[tuple[str, bytes | Path]], scratch: Path) -> None:
         """Add a box made of the given files, unless Vagrant has one of that name.

@@ -67,8 +67,12 @@ def parse_shots(text: str, folder: Path) -> dict[str, Shot]:
         raise ValueError(str(error)) from error
     if machine is None:
         raise ValueError("it has no machine in it")
-    chains = dict(_chains(machine.findall(f"{NAMESPACE}MediaRegistry/{NAMESPACE}HardDisks/{NAMESPACE}HardDisk"), ()))
-    return {shot.name: shot for top in machine.findall(f"{NAMESPACE}Snapshot") for shot in _shots(top, folder, chains)}
+    disks = machine.findall(f"{NAMESPACE}MediaRegistry/{NAMESPACE}HardDisks/{NAMESPACE}HardDisk")
+    try:
+        chains, tops = dict(_chains(disks, ())), machine.findall(f"{NAMESPACE}Snapshot")
+        return {shot.name: shot for top in tops for shot in _shots(top, folder, chains)}
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _chains(disks: Sequence[ElementTree.Element], below: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.cluster.api import UnreachableError
 from lab.cluster.look import TOKENS
 from lab.cluster.validity import Told, ask, side_by_side
 from lab.snapshots.objects import Asked
@@ -37,9 +38,12 @@ def last_token(api: Asked) -> float | None:
     """When the last bootstrap token ends, in seconds since 1970; None where there is none, or one that never ends.
 
     Raises:
-        UnreachableError: the API server does not answer.
+        UnreachableError: the API server does not answer, or not with a list.
     """
-    ends = [_end(item) for item in api.get(TOKENS)["items"]]
+    try:
+        ends = [_end(item) for item in api.get(TOKENS)["items"] or ()]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UnreachableError("the API server's answer about bootstrap tokens is malformed", status=200) from error
     return None if None in ends else max((end for end in ends if end), default=None)
 
 
@@ -50,7 +54,7 @@ def _end(item: Mapping[str, Any]) -> float | None:
         if data.get("usage-bootstrap-authentication") != "true":
             return 0.0
         return datetime.datetime.fromisoformat(data["expiration"]).timestamp() if "expiration" in data else None
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, OverflowError):
         return 0.0
 
 

@@ -68,9 +68,10 @@ class AttemptJournal:
             found = json.loads(self._file.read_text(encoding="utf-8"))
             attempt = Attempt(**{**found, "running": tuple(found["running"]), "nodes": tuple(found["nodes"])})
             attempt.reached(attempt.step)
+            _check(attempt)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, LookupError) as error:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise LabError(
                 "what klab wrote down of an unfinished snapshot or restore is damaged",
                 details=[f"{self._file}: {error}"],
@@ -99,3 +100,13 @@ class AttemptJournal:
         # Not to be waited for: what was just saved lies before it in the queue to the disk, and the lab stands still.
         write_atomic(self._file, json.dumps(asdict(attempt), indent=2) + "\n", durable=False)
         return attempt
+
+
+def _check(attempt: Attempt) -> None:
+    texts = (attempt.id, attempt.target, *attempt.running, *attempt.nodes)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name is not text")
+    if type(attempt.process) is not int or type(attempt.began) not in {int, float}:
+        raise TypeError("a number is not a number")
+    if not isinstance(attempt.data, dict):
+        raise TypeError("data is not a set of keys")

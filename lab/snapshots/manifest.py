@@ -14,6 +14,7 @@ from lab.errors import LabError
 from lab.machines.capture_protocol import PartKind
 
 FORMAT = 1
+_MOST = 1 << 60  # more than any size in bytes or time in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def from_json(text: str) -> Manifest:
         nodes = tuple(_node(each) for each in found.pop("nodes"))
         missing = tuple(found.pop("missing"))
         return _checked(Manifest(nodes=nodes, missing=missing, **found))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise LabError(f"it is damaged: {error or type(error).__name__}") from error
 
 
@@ -134,14 +135,23 @@ def _node(found: dict[str, Any]) -> NodeRecord:
 def _checked(manifest: Manifest) -> Manifest:
     """The manifest again, once its values are seen to be of their types: json takes a word for a number's place."""
     texts = [manifest.id, manifest.name, manifest.lab_id, manifest.lab, manifest.parent, manifest.note]
-    texts += manifest.missing
+    texts += (manifest.scenario, *manifest.missing, *manifest.versions.values())
+    texts += [text for n in manifest.nodes for text in (n.name, n.uuid, n.role, *n.platform.values())]
+    texts += [text for n in manifest.nodes for part in n.parts for text in (part.name, part.digest)]
+    flags = (manifest.auto, *(node.running for node in manifest.nodes))
     numbers = (manifest.created, manifest.guest_time, *manifest.expires.values(), *manifest.seconds.values())
     numbers += tuple(n for node in manifest.nodes for n in (node.suspended, node.resumed, node.guest_time))
     numbers += tuple(part.size for node in manifest.nodes for part in node.parts)
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a text is none")
-    if not all(isinstance(number, (int, float)) for number in numbers):
+    if not all(_is_number(number) for number in numbers):
         raise ValueError("a number is none")
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError("a flag is neither true nor false")
     if not manifest.nodes:
         raise ValueError("it has no nodes")
     return manifest
+
+
+def _is_number(number: object) -> bool:
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) < _MOST

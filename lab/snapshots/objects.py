@@ -75,7 +75,7 @@ def collect(api: Asked) -> dict[Object, str]:
             kinds = [kind for found in pool.map(lambda root: _kinds(api, root), roots) for kind in found]
             lists = pool.map(lambda kind: dict(_objects(api, *kind)), kinds)
             return {each: digest for found in lists for each, digest in found.items()}
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise LabError(
             "an answer of the API server's is none",
             details=[f"{type(error).__name__}: {error}"],
@@ -113,6 +113,8 @@ def _objects(api: Asked, kind: str, path: str) -> Iterator[tuple[Object, str]]:
         following = page.get("metadata", {}).get("continue")
         if not following:
             return
+        if more == f"&continue={following}":
+            raise LookupError(f"{path} has no end")
         more = f"&continue={following}"
 
 
@@ -139,7 +141,7 @@ def read(file: Path) -> dict[Object, str] | None:
         return {Object(str(namespace), str(kind), str(name)): str(digest) for namespace, kind, name, digest in rows}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise LabError(
             "the list of a snapshot's objects is damaged",
             details=[f"{file}: {error}"],

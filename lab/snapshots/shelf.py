@@ -126,7 +126,7 @@ class Shelf:
     def stand(self) -> str:
         """The id of the snapshot that the lab stands on: the last that was taken or restored; empty without one."""
         file = self.path / "stand"
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
 
     def stand_on(self, identity: str) -> None:
         write_atomic(self.path / "stand", f"{identity}\n")

@@ -439,7 +439,7 @@ def test_an_api_server_that_is_not_ready_tells_the_time_all_the_same(
 
 @pytest.mark.parametrize("date", [None, "", "soon"])
 def test_a_server_that_tells_no_time(date: str | None) -> None:
-    assert https._clock(date) is None
+    assert https.clock(date) is None
 
 
 def test_where_no_api_server_tells_the_time_the_labs_timeline_does(

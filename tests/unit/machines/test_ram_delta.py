@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -154,3 +156,18 @@ def test_damage_is_seen(delta: Callable[[bytes, bytes], Path], tmp_path: Path) -
         ram_delta.check(file, older)
     with pytest.raises(DamagedDeltaError, match="shorter"):
         list(ram_delta.stretches(file, older))
+
+
+def test_what_is_packed_is_no_larger_than_it_says(tmp_path: Path) -> None:
+    """A quarter of a megabyte may hold two hundred times as much."""
+    packed = zlib.compress(bytes(50 << 20), 9)
+    head = ram_delta._HEAD.pack(ram_delta.MAGIC, 1) + ram_delta._GROUP.pack(1, len(packed) + 1, len(packed))
+    (tmp_path / "delta").write_bytes(head + ram_delta._RECORD.pack(ram_delta.LITERAL, 0, 1) + packed)
+    (tmp_path / "older").write_bytes(b"x")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedDeltaError, match="it is damaged"):
+            list(ram_delta.stretches(tmp_path / "delta", tmp_path / "older"))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

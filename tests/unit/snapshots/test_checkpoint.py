@@ -97,7 +97,7 @@ def test_what_no_checkpoint_could_say_is_refused_before_it_is_written(desk: Desk
     lab = replace(desk.lab, plan=replace(desk.lab.plan, pool="My Pool"))
     error = refused(lab, target)
     assert error.message == "lab 'demo' cannot be put into a checkpoint"
-    assert "'My Pool' is no name" in error.details
+    assert "its plan: My Pool is not a storage pool" in error.details
 
 
 def test_without_its_box_it_is_small(desk: Desk, box: Box, target: Path) -> None:
