@@ -28,6 +28,12 @@ class PlainLoader(yaml.BaseLoader):
 class PlainDumper(yaml.BaseDumper):
     """Writes nodes that a PlainLoader has read, each value with its own quotes."""
 
+    def process_tag(self) -> None:
+        # A value that PyYAML writes in quotes though it had none, such as one with a byte order mark, is text.
+        if isinstance(self.event, yaml.ScalarEvent) and self.event.tag == PLAIN:
+            self.event.implicit = (True, True)
+        super().process_tag()
+
 
 class QuickLoader(yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader):  # type: ignore[misc]
     """A PlainLoader through libyaml where PyYAML has it, which is several times as quick.

@@ -51,6 +51,7 @@ _SHORT = 12
 _KINDS: Mapping[str, tuple[type, ...]] = {"created": (int, float), "virtual_mib": (int,)}  # the others are text
 _MOST_SECONDS = 1 << 36  # of the year 4147
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")  # of a box, a recipe, a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def read_box(folder: Path) -> Box:
             raise ValueError(f"format {data['format']}, this klab reads {_FORMAT}")
         return Box(
             folder=folder,
-            files=MappingProxyType({str(name): _file(entry) for name, entry in data["files"].items()}),
+            files=MappingProxyType({_file_name(name): _file(entry) for name, entry in data["files"].items()}),
             origin=_origin(data),
             **{key: _fact(data, key) for key in FACTS},
         )
@@ -217,6 +218,8 @@ def _fact(data: Mapping[str, Any], key: str) -> Any:
         type(value) not in _KINDS.get(key, (str,))
         or (key == "created" and not 0 <= value < _MOST_SECONDS)
         or (key == "digest" and _DIGEST.fullmatch(value) is None)
+        or (key in {"name", "recipe", "kubernetes"} and _NAME.fullmatch(value) is None)
+        or (key == "virtual_mib" and value < 1)
     ):
         raise ValueError(f"{key} is {value!r}")
     return value
@@ -227,9 +230,16 @@ def _origin(data: Mapping[str, Any]) -> str:
     return str(data.get("origin", ""))
 
 
+def _file_name(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"a file is called {name!r}")
+    return name
+
+
 def _file(entry: Mapping[str, Any]) -> BoxFile:
     file = BoxFile(**entry)
-    if type(file.size) is not int or type(file.mtime_ns) is not int or not isinstance(file.sha256, str):
+    sound = type(file.size) is int and file.size >= 0 and type(file.mtime_ns) is int
+    if not sound or _DIGEST.fullmatch(file.sha256) is None:
         raise ValueError(f"a file is {entry!r}")
     return file
 
