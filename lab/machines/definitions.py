@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
+from lab.errors import UsageError
 from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner
 from lab.plan import Networks, Node
 
@@ -57,13 +58,24 @@ def management_hosts(networks: Networks, nodes: Sequence[Node], there: Sequence[
         networks: the lab's.
         nodes: who shall have one.
         there: the entries it has. They keep their addresses, since machines that run hold them.
+
+    Raises:
+        UsageError: the network is too small.
     """
     kept = {host.mac: host for host in there}
     found = {node.name: kept[node.management_mac] for node in nodes if node.management_mac in kept}
     free = _unused(networks.management_cidr, {host.address for host in found.values()})
-    return [
-        found.get(node.name) or DhcpHost(mac=node.management_mac, name=node.name, address=next(free)) for node in nodes
-    ]
+    missing = [node for node in nodes if node.name not in found]
+    made = {
+        node.name: DhcpHost(mac=node.management_mac, name=node.name, address=address)
+        for node, address in zip(missing, free, strict=False)
+    }
+    if len(made) < len(missing):
+        raise UsageError(
+            f"Vagrant's own network {networks.management_cidr} has no address for {missing[len(made)].name}",
+            hint="a lab of fewer nodes has room there",
+        )
+    return [(found | made)[node.name] for node in nodes]
 
 
 def _unused(cidr: IPv4Network, taken: Collection[IPv4Address]) -> Iterator[IPv4Address]:

@@ -54,7 +54,7 @@ FOUND: tuple[tuple[str, Input, str], ...] = (
     ("capture book", '{"made": 1, "nodes": {"": {"disk": {}, "memory": "", "definition": ""}}}', "refused"),
     ("capture book", f'{{"made": {NINES}, "nodes": {{}}}}', "refused"),
     ("capture book", DEEP, "refused"),
-    ("kubeconfig", 'x:\n    y: {z: [a\ufeffb]}\ncontexts:', "accepted"),
+    ("kubeconfig", "x:\n    y: {z: [a\ufeffb]}\ncontexts:", "accepted"),
     ("merge marker", DEEP, "accepted"),
     ("events.jsonl", event(time=10**400), "accepted"),
     ("events.jsonl", f"{event(time=1)}\n{event(time=2**35, state='done')}", "accepted"),

@@ -200,6 +200,22 @@ def test_an_honest_alias_works(read) -> None:
         ("mirrors: {http://docker.io: http://mirror}", "a registry's host name"),
         ("provider: {libvirt: {pool: ''}}", "is not a plain name"),
         ("provider: {libvrt: {}}", "did you mean libvirt?"),
+        ("provider: {libvirt: {cpu_model: '<x/>'}}", "is not a plain name"),
+        ('provider: {libvirt: {cpu_model: "a</model><emulator>/bin/sh</emulator><model>b"}}', "is not a plain name"),
+        ("network: {cidr: 8.8.8.0/24}", "8.8.8.0/24 is not private"),
+        ("network: {cidr: 192.0.2.0/24}", "say network.allow_public: true"),
+        ("network: {cidr: 0.1.0.0/16}", "cannot be used for hosts"),
+        ("network: {cidr: 127.1.0.0/16, allow_public: true}", "cannot be used for hosts"),
+        ("network: {cidr: 192.168.56.0/0.0.0.255}", "is not in CIDR notation; did you mean 192.168.56.0/24?"),
+        ("topology: {nodes: [{name: ip6-localhost, role: control-plane}]}", "is reserved"),
+        ("topology: {nodes: [{name: workers, role: control-plane}]}", "is a group of the Ansible inventory"),
+        ("mirrors: {..: 'http://m'}", "a registry's host name"),
+        ("mirrors: {-rf: 'http://m'}", "a registry's host name"),
+        ("mirrors: {'docker.io:99999': 'http://m'}", "a registry's host name"),
+        ("mirrors: {docker.io: 'http://m:99999'}", "is not an address such as"),
+        ("mirrors: {docker.io: 'http://m/\"]'}", "is not an address such as"),
+        ("mirrors: {docker.io: 'http://user:word@m'}", "is not an address such as"),
+        ("mirrors: {docker.io: 'file:///etc'}", "is not an address such as"),
         ("topology: {allow_even: 'yes'}", "needs true or false"),
         ("description: 5", "put quotes around it"),
     ],
@@ -309,3 +325,8 @@ def test_yes_is_a_word(problems) -> None:
 def test_digits_without_end_are_looked_at_once(problems) -> None:
     assert "a number of more than 50 digits" in problems(f"{HEAD}cpus: {'1' * 60_000}\n")[0]
     assert "needs a whole number" in problems(f"{HEAD}cpus: {'1' * 60_000}x\n")[0]
+
+
+def test_a_public_network_is_taken_where_it_is_asked_for(read) -> None:
+    scenario = read(HEAD + "network: {cidr: 8.8.8.0/24, allow_public: true}")
+    assert str(scenario.network.cidr) == "8.8.8.0/24"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 from xml.etree import ElementTree
 
 import pytest
 
 from lab.catalog import load_catalog
+from lab.errors import UsageError
 from lab.machines import definitions
 from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.plan import Plan, decide
@@ -109,3 +111,21 @@ def test_pool_path_is_read_back() -> None:
     xml = definitions.directory_pool("a & b", OWNER.pool_uuid, "/srv/a & b")
     assert definitions.pool_path(xml) == "/srv/a & b"
     assert definitions.pool_type(xml) == "dir"
+
+
+def test_a_management_network_without_room_is_told(plan: Plan) -> None:
+    small = replace(plan.networks, management_cidr=IPv4Network("172.28.0.0/28"))
+    hosts = definitions.management_hosts(small, plan.nodes)
+    assert [str(host.address) for host in hosts] == ["172.28.0.10", "172.28.0.11", "172.28.0.12"]
+    for prefix in (30, 31, 32):
+        smaller = replace(plan.networks, management_cidr=IPv4Network(f"172.28.0.0/{prefix}"))
+        with pytest.raises(UsageError, match="has no address for cp1"):
+            definitions.management_hosts(smaller, plan.nodes)
+
+
+def test_the_cpu_models_that_libvirt_knows() -> None:
+    answer = """<domainCapabilities><cpu>
+    <mode name='host-passthrough'/><mode name='host-model'><model>EPYC</model></mode>
+    <mode name='custom'><model usable='yes'>Haswell</model><model usable='no'>Skylake-Client</model></mode>
+    </cpu></domainCapabilities>"""
+    assert definitions.cpu_models(answer) == {"Haswell", "Skylake-Client"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.catalog import load_catalog
-from lab.machines.hostcheck import HostFacts, Route, check_fits, parse_routes, warnings
+from lab.machines.hostcheck import HostFacts, Route, check_fits, parse_gateways, parse_resolvers, parse_routes, warnings
 from lab.plan import Plan, decide
 from lab.scenario import Scenario, Topology
 
@@ -55,6 +55,18 @@ def test_an_overlapping_route_is_named(plan: Plan) -> None:
     (problem,) = check_fits(plan, facts)
     assert "192.168.56.0/24" in problem
     assert "192.168.56.0/21 through vboxnet0" in problem
+
+
+RESOLV_CONF = (
+    "# made by hand\nsearch example.org\nnameserver 192.168.56.53\nnameserver 127.0.0.53\nnameserver ::1\nnameserver\n"
+)
+
+
+def test_what_the_host_needs_is_not_in_the_lab(plan: Plan) -> None:
+    needed = (*parse_gateways(ROUTES), *parse_resolvers(RESOLV_CONF))
+    assert [str(address) for address in needed] == ["192.0.2.1", "192.168.56.53"]
+    (problem,) = check_fits(plan, replace(ROOMY, needed=needed))
+    assert "192.168.56.0/24 holds 192.168.56.53, which this machine needs as its gateway or DNS server" in problem
 
 
 def test_the_labs_own_bridge_does_not_count(plan: Plan) -> None:
