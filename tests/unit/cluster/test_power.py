@@ -137,7 +137,7 @@ def test_a_pod_that_never_runs_again_is_named(ha: Lab, cluster: FakeCluster) -> 
     stop(ha.lab, force=True)
     cluster.asleep = ["coredns-1"] * 1000
     with pytest.raises(NotReadyInTime) as caught:
-        start(replace(ha.lab, timeout=0.5))
+        start(replace(ha.lab, timeout=2.0))
     assert "kube-system/coredns-1 on cp1: was ready before, does not run yet" in "\n".join(caught.value.details)
 
 
