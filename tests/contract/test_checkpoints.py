@@ -31,7 +31,8 @@ class Driver:
         homes = {"KLAB_HOME": str(self.home.root), "VAGRANT_HOME": str(self.home.root / "vagrant.d")}
         done = self.offspring.run([*self._words, *steps], LIMIT, homes)
         assert done.returncode == (-signal.SIGKILL if killed else 0), done.stdout + done.stderr
-        return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+        return dict(reversed(said))  # of several errors the first, which is the cause of the others
 
     def well(self, *steps: str) -> dict[str, Any]:
         """The same, without an error."""
