@@ -17,7 +17,7 @@ from lab.render.vagrantfile import GUARD, LibvirtFacts, render_libvirt
 FACTS = LibvirtFacts(
     box="none",
     box_version="",
-    description="a lab of the test's",
+    description="a lab of this test",
     box_pool="default",
     lab_pool="klab-test",
     seed_folder="/nowhere",
