@@ -109,7 +109,7 @@ def write_outside(
         else:
             os.link(draft, file)
             draft.unlink()
-    _to_disk(file.parent)
+    folder_to_disk(file.parent)
 
 
 def _take_after(file: Path, handle: int, mode: int, like: Path | None) -> None:
@@ -139,7 +139,8 @@ def _draft(file: Path) -> Iterator[tuple[int, Path]]:
         os.close(handle)
 
 
-def _to_disk(folder: Path) -> None:
+def folder_to_disk(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -16,7 +16,7 @@ from lab.checkpoints.format import Checkpoint, Member, box_member, checked, to_j
 from lab.checkpoints.layout import MODE, SECTOR, beginning, closing, header, padding
 from lab.checkpoints.pack import pack
 from lab.errors import Conflict, HostError
-from lab.files import refuse_special
+from lab.files import folder_to_disk, refuse_special
 from lab.store import hold
 
 PARTIAL = ".partial"
@@ -107,7 +107,7 @@ class Writer:
         os.fsync(self._file.fileno())
         refuse_special(self._target)
         self._draft.replace(self._target)
-        _to_disk(self._target.parent)
+        folder_to_disk(self._target.parent)
         return CheckpointFile(self._target, checkpoint, manifest, signature)
 
     def close(self) -> None:
@@ -118,14 +118,6 @@ def _blocks(source: BinaryIO, on_bytes: OnBytes) -> Iterator[bytes]:
     while block := source.read(BLOCK):
         on_bytes(len(block))
         yield block
-
-
-def _to_disk(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
