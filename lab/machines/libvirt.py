@@ -247,10 +247,10 @@ class LibvirtMachines(ThroughVagrant):
             known = sorted(definitions.cpu_models(self._capabilities()))
         if model not in known:
             raise UsageError(
-                f"libvirt knows no CPU model {model} on this machine",
+                f"libvirt knows no CPU model {model} on this machine{did_you_mean(model, known)}",
                 details=[f"it knows {', '.join(known)}"],
-                hint=f"change provider.libvirt.cpu_model{did_you_mean(model, known)}, or leave it out; "
-                f"klab destroy {self._plan.name} removes what there is of the lab",
+                hint=f"change provider.libvirt.cpu_model or leave it out; klab destroy {self._plan.name} removes "
+                "what there is of the lab",
             )
 
     def _power_on(
