@@ -211,11 +211,16 @@ def _packed(data: bytearray) -> bytes | bytearray:
 
 
 def _unpacked(stored: bytes, length: int) -> bytes:
-    try:
-        # What is packed may be a thousand times as long: never unpack more than it says.
-        data = zlib.decompressobj().decompress(stored, length + 1) if len(stored) < length else stored
-    except zlib.error as error:
-        raise DamagedDeltaError(str(error)) from error
+    data = stored
+    if len(stored) < length:
+        unpacker = zlib.decompressobj()
+        try:
+            # What is packed may be a thousand times as long: never unpack more than it says.
+            data = unpacker.decompress(stored, length + 1)
+        except zlib.error as error:
+            raise DamagedDeltaError(str(error)) from error
+        if not unpacker.eof:
+            raise DamagedDeltaError("it is damaged")  # cut off, or longer than it says
     if len(data) != length:
         raise DamagedDeltaError("it is damaged")
     return data

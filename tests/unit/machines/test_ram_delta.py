@@ -171,3 +171,11 @@ def test_what_is_packed_is_no_larger_than_it_says(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 20])
+def test_a_packed_part_that_was_cut_off(cut: int) -> None:
+    packed = zlib.compress(bytes(range(256)) * 64)
+    assert ram_delta._unpacked(packed, 256 * 64) == bytes(range(256)) * 64
+    with pytest.raises(ram_delta.DamagedDeltaError):
+        ram_delta._unpacked(packed[:-cut], 256 * 64)
