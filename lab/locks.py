@@ -1,6 +1,6 @@
 """Locks on files, which the kernel lets go of when the process ends, however it ends.
 
-A lock's file holds the process id of who has it, so that whoever waits can be told.
+A lock's file holds the id of the process that has it, so that others can be told what they wait for.
 """
 
 from __future__ import annotations

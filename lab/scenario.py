@@ -180,7 +180,6 @@ def _whole(least: int, most: int) -> Value:
 
 def _one_of(*words: str) -> Value:
     def convert(value: object) -> str:
-        # YAML reads a bare `no` or `off` as false; the word that a person wrote is lost then.
         if not isinstance(value, str) or value not in words:
             raise ValueError(f"{named(value)} is not one of {', '.join(words)}{did_you_mean(value, list(words))}")
         return value

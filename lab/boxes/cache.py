@@ -12,12 +12,14 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import Conflict
+from lab.locks import open_lock
 
 PARTIAL = ".partial"
 
@@ -78,11 +80,15 @@ class Cache:
 
         Raises:
             Conflict: another build runs.
+            HostError: what lies in the lock's place is not a regular file.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as handle:
+        handle = open_lock(self.root / ".lock")
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Conflict("another box build is running here", hint="wait for it to end") from None
             yield
+        finally:
+            os.close(handle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.boxes.store import Box, box_of, list_boxes
+from lab.boxes.store import list_boxes
 from lab.store import Home
 
 
@@ -16,10 +16,7 @@ def kubectl_for(home: Home, folder: str, kubernetes: str) -> str:
         folder: the lab's box, as its record names it.
         kubernetes: the lab's version: 1.35.4.
     """
-    own = box_of(home, folder)
-    others = [box for box in list_boxes(home) if box.kubernetes == kubernetes]
-    return next((str(box.kubectl) for box in ([own] if own else []) + others if _has_one(box)), "kubectl")
-
-
-def _has_one(box: Box) -> bool:
-    return not box.origin and box.kubectl.is_file()
+    built = [box for box in list_boxes(home) if not box.origin and box.kubectl.is_file()]
+    own = [box for box in built if box.folder.name == folder]
+    others = [box for box in built if box.kubernetes == kubernetes]
+    return next((str(box.kubectl) for box in own + others), "kubectl")

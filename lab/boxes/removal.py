@@ -74,7 +74,7 @@ def _labs_of(home: Home, box: Box) -> list[str]:
 
 
 def kept_folder(home: Home, folder: str) -> Path:
-    """Where checkpoints lie that need the box in that folder of the store; whoever removes the box looks here."""
+    """Where checkpoints lie that need the box in that folder of the store; `remove` and `prune` look here."""
     return home.checkpoints / folder
 
 

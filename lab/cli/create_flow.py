@@ -35,7 +35,7 @@ def parse_duration(text: str) -> float:
     """Seconds in a duration such as 90, 90s, 20m or 1h30m.
 
     Raises:
-        UsageError: it is none, zero, or longer than a week.
+        UsageError: it is not a duration, zero, or longer than a week.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = 0

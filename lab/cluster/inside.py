@@ -224,7 +224,7 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
 
 
 def _manifests(lines: Sequence[str], now: float) -> Iterator[tuple[str, float]]:
-    """Name and age of each that is not empty; a line that is none of the script's is left out."""
+    """Name and age of each that is not empty; a line that the script did not print is left out."""
     for line in lines:
         size, _, rest = line.partition(" ")
         written, _, file = rest.partition(" ")

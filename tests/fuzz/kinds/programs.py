@@ -139,7 +139,7 @@ NEIGHBOURS = json.dumps(
         "there": [{"dst": "192.168.56.10", "dev": "virbr1", "lladdr": "52:54:00:d2:da:db", "state": ["REACHABLE"]}],
     }
 )
-TARGETS_OF_APT = "http://deb.debian.org/debian bookworm\nhttp://security.debian.org bookworm-security\n"
+TARGETS_OF_APT = "http://mirror.example/debian bookworm\nhttp://mirror.example/security bookworm-security\n"
 DOMAIN = """
 <domain type='qemu'>
   <name>klab-demo_cp1</name><uuid>cd0e7372-2c36-5e67-aba5-542d191bfb1c</uuid>

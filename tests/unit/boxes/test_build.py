@@ -163,3 +163,14 @@ def test_this_machines_settings_excuse_no_module_from_the_checksum_database(
     seen = go.run(tmp_path, "env", *settings).split("\n")[: len(settings)]
     assert seen == ["sum.golang.org", "none", "none", "none", "none"]
     assert gomodules.checksum_database("sum.golang.google.cn") == "sum.golang.google.cn"
+
+
+def test_a_link_in_the_place_of_the_caches_lock_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    cache = Cache(tmp_path / "cache")
+    cache.root.mkdir()
+    (cache.root / ".lock").symlink_to(victim)
+    with pytest.raises(HostError, match="a symbolic link"), cache.lock():
+        pass
+    assert victim.read_text() == "precious"
