@@ -137,7 +137,7 @@ class Inventory:
             with explained(f"the network {name} cannot be made"):
                 network = there.get(self.owner.network_uuid(kind)) or self.connection.networkDefineXML(xml)
                 if not network.isActive():
-                    network.create()
+                    unless_active(network)
         self.ensure_hosts(plan.networks, plan.nodes)
 
     def ensure_hosts(self, networks: Networks, nodes: Sequence[Node]) -> None:
@@ -329,9 +329,21 @@ def switch_on(name: str, domain: libvirt.virDomain) -> None:
             else:
                 domain.resume()
         elif state != NodeState.RUNNING:
-            if domain.isActive():  # a crash that libvirt was told to preserve
+            if state == NodeState.CRASHED and domain.isActive():  # libvirt was told to preserve it
                 domain.destroy()
-            domain.create()
+            unless_active(domain)
+
+
+def unless_active(thing: libvirt.virDomain | libvirt.virNetwork | libvirt.virStoragePool) -> None:
+    """Start a machine, a network or a pool; that it is active by now is as good as done.
+
+    libvirtd finishes what a klab that was killed had asked of it, beside the klab that comes next.
+    """
+    try:
+        thing.create()
+    except library().libvirtError:
+        if not thing.isActive():
+            raise
 
 
 def unless_done(step: Callable[[], object]) -> None:
@@ -363,7 +375,7 @@ def end_job(domain: libvirt.virDomain) -> None:
 
 def _activate(pool: libvirt.virStoragePool) -> None:
     if not pool.isActive():
-        pool.create()
+        unless_active(pool)
     pool.refresh()
 
 

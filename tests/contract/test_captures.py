@@ -24,6 +24,8 @@ from lab.machines.protocol import Machines, NodeState
 from lab.render.vagrantfile import domain_name
 from lab.waiting import Deadline, poll
 
+pytestmark = pytest.mark.incremental
+
 LIMIT = 300
 
 

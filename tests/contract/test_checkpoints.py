@@ -16,6 +16,8 @@ from lab.checkpoints.file import open_checkpoint
 from lab.machines.realm import Realm
 from lab.store import Home
 
+pytestmark = pytest.mark.incremental
+
 LIMIT = 600
 
 

@@ -86,6 +86,7 @@ def test_destroy_without_vagrants_books_after_libvirtd_died(driver: Driver) -> N
     assert "leftovers: []" in driver.run("destroy", "leftovers")
 
 
+@pytest.mark.incremental
 class TestALifeWithVagrant:
     def test_up_goes_on_after_a_kill_while_the_image_was_made(self, driver: Driver) -> None:
         driver.kill_when("Creating image", "up")
@@ -108,6 +109,7 @@ class TestALifeWithVagrant:
         assert "cp1=absent" in driver.run("vagrant destroy -f", "states")
 
 
+@pytest.mark.incremental
 class TestALifeThatIsCutOff:
     def test_up_goes_on_after_a_kill_while_the_machine_was_started(self, driver: Driver) -> None:
         driver.kill_when("Starting domain", "up")

@@ -20,6 +20,8 @@ from lab.machines.protocol import Machines, NodeState
 from lab.machines.provider_steps import clear_books
 from lab.waiting import Deadline, poll
 
+pytestmark = pytest.mark.incremental
+
 LIMIT = 300
 
 

@@ -16,6 +16,8 @@ from contract.offspring import Offspring
 from lab.snapshots.journal import STEPS
 from lab.store import Home
 
+pytestmark = pytest.mark.incremental
+
 LIMIT = 600
 
 

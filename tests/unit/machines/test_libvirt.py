@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import libvirt
 import pytest
@@ -15,7 +16,7 @@ from lab.errors import Conflict, HostError, MachineError, NotFound
 from lab.machines import definitions, provider_steps
 from lab.machines import libvirt as module
 from lab.machines.connection import library
-from lab.machines.inventory import Inventory
+from lab.machines.inventory import Inventory, state_of, switch_on, unless_active
 from lab.machines.layer_keeper import LayerKeeper
 from lab.machines.layer_store import LayerStore
 from lab.machines.libvirt import LibvirtMachines
@@ -283,6 +284,46 @@ def test_power_off_whatever_the_machine_does_and_again(make_host: Callable[..., 
     host.machines().power_off(["cp1", "w1", "w2"])
     assert host.machines().states() == {"cp1": NodeState.STOPPED, "w1": NodeState.STOPPED, "w2": NodeState.ABSENT}
     assert host.presses == []
+
+
+class Late:
+    """A machine, network or pool that a killed klab had libvirtd start, seen just before it was."""
+
+    def __init__(self, thing: libvirt.virDomain | libvirt.virNetwork) -> None:
+        self.thing = thing
+
+    def create(self) -> None:
+        if not self.thing.isActive():
+            self.thing.create()
+        self.thing.create()
+
+    def isActive(self) -> int:  # noqa: N802 - libvirt's name
+        return int(self.thing.isActive())
+
+    def state(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_SHUTOFF, 0]
+
+
+def test_a_start_that_a_killed_klab_had_asked_for_is_as_good_as_done(make_host: Callable[..., Host]) -> None:
+    host = make_host(cp1="off", w1="running")
+    for node in ("cp1", "w1"):
+        domain = host.domain(node)
+        switch_on(node, cast("libvirt.virDomain", Late(domain)))
+        assert state_of(domain) == NodeState.RUNNING
+    network = host.connection.networkDefineXML(definitions.lab_network(host.plan.networks, OWNER))
+    network.create()
+    with pytest.raises(libvirt.libvirtError, match="already"):
+        network.create()
+    unless_active(cast("libvirt.virNetwork", Late(network)))
+
+
+def test_a_start_that_fails_is_told_of(make_host: Callable[..., Host]) -> None:
+    host = make_host(cp1="running")
+    domain = host.domain("cp1")
+    domain.destroy()
+    domain.undefine()
+    with pytest.raises(MachineError, match="cp1 cannot be started"):
+        switch_on("cp1", cast("libvirt.virDomain", Late(domain)))
 
 
 def test_power_off_ends_a_crashed_machine_and_no_other(make_host: Callable[..., Host]) -> None:
