@@ -32,18 +32,18 @@ from bench.measure import HEADER, Pair
 from lab.boxes.debian import sources
 from lab.boxes.recipe import load_recipe
 from lab.boxes.store import find_box
-from lab.catalog import load_catalog
 from lab.cluster.secrets import load_or_make
-from lab.library import load_scenario
-from lab.machines import enter_host_network
-from lab.machines.emulator import write_wrapper
-from lab.machines.probe import probe_host
-from lab.machines.realm import Realm
-from lab.machines.seed import write_iso
-from lab.plan import Plan, decide
+from lab.disks.seed_iso import write_iso
+from lab.host.emulation.emulator import write_wrapper
+from lab.host.kvm_probe import probe_host
+from lab.host.private_libvirt import Realm
+from lab.machines.providers import enter_host_network
+from lab.plan.model import Plan, decide
 from lab.render.cloudinit import render_seed
 from lab.render.flannel import render_cni, render_manifest
 from lab.render.kubeadm import render_init, render_join
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import load_scenario
 from lab.store import Home, LabFolder
 
 HERE = Path(__file__).parent / "classroom"

@@ -38,11 +38,11 @@ import click
 from bench.create import KLAB, NAME, POOL, bench_home, say
 from bench.measure import HEADER, Pair, wall_seconds
 from lab.cli.opening import open_lab
-from lab.machines import enter_host_network, open_machines
-from lab.machines.capture_protocol import PartKind
-from lab.machines.vagrant import environment
+from lab.machines.captures import PartKind
+from lab.machines.providers import enter_host_network, open_machines
+from lab.machines.vagrant.command import environment
 from lab.render.vagrantfile import domain_name
-from lab.snapshots.shelf import Shelf
+from lab.snapshots.store import Shelf
 from lab.store import Home
 
 SINGLE = str(Path(__file__).parent / "single.yaml")

@@ -18,8 +18,8 @@ import click
 from lab.cli.app import cli
 from lab.cli.overview import COMMANDS, HELP
 from lab.errors import LabError
-from lab.scenario import SCENARIO, json_schema
-from lab.shape import ListOf, Section
+from lab.scenario.model import SCENARIO, json_schema
+from lab.scenario.schema import ListOf, Section
 
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 96

@@ -27,8 +27,8 @@ from lab.boxes.chroot import need_root, run_in
 from lab.boxes.contents import list_contents
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
 from lab.boxes.store import Box
-from lab.catalog import Catalog
 from lab.errors import BoxError, HostError, NotFound
+from lab.scenario.catalog import Catalog
 from lab.store import Home, make_private
 
 Progress = Callable[[str], None]

@@ -25,8 +25,8 @@ from lab.boxes.store import (
     write_manifest,
 )
 from lab.boxes.vagrant import write_libvirt_box
+from lab.disks.qcow2 import strangeness
 from lab.errors import BoxError
-from lab.machines.qcow2 import strangeness
 from lab.store import Home, make_private
 
 # What goes to another store; what else there is of a box is made from it, or stays where it was built.

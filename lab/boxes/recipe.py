@@ -1,6 +1,6 @@
 """A recipe: what goes into a box, with every version filled in.
 
-`lab.catalog` reads the same file for the versions a scenario may name; this module
+`lab.scenario.catalog` reads the same file for the versions a scenario may name; this module
 reads the rest: Debian packages, programs to compile, images to pack.
 """
 
@@ -15,8 +15,8 @@ import yaml
 
 from lab import resources
 from lab.boxes.cache import digest_tree
-from lab.catalog import KubernetesVersion, parse_recipe, read_recipe
 from lab.errors import BoxError, NotFound
+from lab.scenario.catalog import KubernetesVersion, parse_recipe, read_recipe
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
 SETTLE = "bolt-settle"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.cli.output import note, show_error
 from lab.cli.overview import COMMANDS, HELP
+from lab.cli.terminal.output import note, show_error
 from lab.errors import HostError, LabError, UsageError, refusal
 from lab.locks import tell_of_waits
 
@@ -48,7 +48,7 @@ class Commands(click.Group):
             return None
         import importlib
 
-        module = importlib.import_module(f"lab.cli.{cmd_name}")
+        module = importlib.import_module(f"lab.cli.commands.{cmd_name}")
         command = getattr(module, "command", None) or getattr(module, cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - a defect of klab's, found by every test
         command.name = cmd_name
@@ -98,7 +98,7 @@ def _prepared(command: click.Command) -> click.Command:
         if not any("--debug" in param.opts for param in each.params):
             each.params.append(_debug_option(hidden=True))
         if "_KLAB_COMPLETE" in os.environ:
-            from lab.cli.names import complete_names
+            from lab.cli.terminal.completion import complete_names
 
             complete_names(each)
     return command

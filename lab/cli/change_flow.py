@@ -9,12 +9,12 @@ from lab.boxes.kubectl import kubectl_for
 from lab.boxes.store import Box, box_of, find_box, vagrant_box
 from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab
-from lab.cli.output import echo, note
-from lab.cli.progress import elapsed, show
-from lab.cluster.scale import Change, Changed
+from lab.cli.terminal.output import echo, note
+from lab.cli.terminal.progress import elapsed, show
+from lab.cluster.acts.scale import Change, Changed
 from lab.errors import BoxError, HostError, Interrupted
-from lab.machines.hostcheck import check_room, host_facts
-from lab.plan import Node, Plan
+from lab.host.capacity import check_room, host_facts
+from lab.plan.model import Node, Plan
 
 
 def run_change(

@@ -11,32 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from lab.boxes.kubectl import kubectl_for
-from lab.checkpoints.create import (
-    Made,
-    Request,
-    box_at_hand,
-    create_from,
-    plan_of,
-    refuse_conflict,
-    room_problems,
-)
-from lab.checkpoints.file import CheckpointFile, open_checkpoint
-from lab.checkpoints.format import SUFFIX, Checkpoint, check_checkpoint_name
-from lab.checkpoints.signature import Signer, allowed_signer, default_allowed, sign, signer
-from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
+from lab.bundles.export_lab import keep_snapshots, kept, take_checkpoint
+from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.format import SUFFIX, Checkpoint, check_checkpoint_name
+from lab.bundles.import_lab import Made, Request, box_at_hand, create_from, plan_of, refuse_conflict, room_problems
+from lab.bundles.signature import Signer, allowed_signer, default_allowed, sign, signer
 from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
-from lab.cli.output import echo, echo_json, note, table
-from lab.cli.progress import elapsed, show
 from lab.cli.snapshot_flow import interruptible
+from lab.cli.terminal.output import echo, echo_json, note, table
+from lab.cli.terminal.progress import elapsed, show
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, UsageError
-from lab.machines import enter_host_network, open_machines
-from lab.machines.hostcheck import host_facts
-from lab.machines.probe import probe_host
-from lab.plan import Plan, create_command
+from lab.host.capacity import host_facts
+from lab.host.kvm_probe import probe_host
+from lab.machines.providers import enter_host_network, open_machines
+from lab.plan.model import Plan, create_command
 from lab.process import have
-from lab.sizes import human
+from lab.scenario.sizes import human
 from lab.store import Home, LabFolder
 
 _FOREIGN_BOX = "its box was not built here: it serves the labs of this checkpoint only (klab box list)"

@@ -8,22 +8,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lab.boxes.store import Box, box_of, find_box, vagrant_box
-from lab.catalog import load_catalog
 from lab.cli.opening import open_lab
-from lab.cli.output import echo, note, table
-from lab.cli.progress import elapsed, show
-from lab.cluster.create import Created, Request, as_scaled, create
+from lab.cli.terminal.output import echo, note, table
+from lab.cli.terminal.progress import elapsed, show
+from lab.cluster.acts.create import Created, Request, as_scaled, create
 from lab.cluster.events import read_events
 from lab.cluster.lab import Lab
 from lab.cluster.timeline import last_create, spans
 from lab.errors import Conflict, HostError, Interrupted, UsageError
-from lab.library import load_scenario
-from lab.machines import enter_host_network, open_machines
-from lab.machines.choose import choose_provider, leave_no_empty_realm
-from lab.machines.hostcheck import answering, check_fits, host_facts, warnings
-from lab.machines.probe import probe_host
-from lab.machines.protocol import HostProfile
-from lab.plan import Plan, create_command, decide
+from lab.host.capacity import answering, check_fits, host_facts, warnings
+from lab.host.kvm_probe import probe_host
+from lab.host.profile import HostProfile
+from lab.machines.providers import choose_provider, enter_host_network, leave_no_empty_realm, open_machines
+from lab.plan.model import Plan, create_command, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import load_scenario
 from lab.store import Home, LabFolder, Record
 from lab.text import shortened
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.cli.output import note
+from lab.cli.terminal.output import note
 from lab.errors import LabError
 from lab.machines.protocol import Machines
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.store import Home, LabFolder, Record
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class OpenLab:
 
     def machines(self, box: Path | None = None) -> Machines:
         """The lab's machines; call `enter` first."""
-        from lab.machines import open_machines
+        from lab.machines.providers import open_machines
 
         return open_machines(self.home, self.folder, self.plan, self.record, box)
 
     def lab(self, timeout: float | None = None, listener: Listener | None = None) -> Lab:
         """The lab for who works on it; call `enter` first."""
         from lab.cluster.lab import Lab
-        from lab.machines import open_machines
+        from lab.machines.providers import open_machines
 
         return Lab(self.home, self.folder, self.plan, open_machines, timeout, listener)
 
@@ -69,7 +69,7 @@ class OpenLab:
 
     def reach(self) -> None:
         """Get to where the lab's network is: into the private libvirt's namespaces, where there is one."""
-        from lab.machines import enter_host_network
+        from lab.machines.providers import enter_host_network
 
         if self.record.provider == "libvirt":
             enter_host_network(self.home)
@@ -103,14 +103,14 @@ def open_lab(home: Home, folder: LabFolder) -> OpenLab:
 
 def _plan(folder: LabFolder, record: Record) -> Plan:
     """The lab's plan; decided anew from its scenario where the file is damaged: the same input gives the same plan."""
-    from lab.planfile import read
+    from lab.plan.file import read
 
     try:
         return read(folder.path / "plan.json")
     except LabError:
-        from lab.catalog import load_catalog
-        from lab.plan import decide
-        from lab.reading import parse_scenario
+        from lab.plan.model import decide
+        from lab.scenario.catalog import load_catalog
+        from lab.scenario.parser import parse_scenario
 
         try:
             catalog = load_catalog()

@@ -8,12 +8,12 @@ from dataclasses import asdict
 
 from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab, lab_then
-from lab.cli.output import echo, note
-from lab.cli.progress import elapsed, show
+from lab.cli.terminal.output import echo, note
+from lab.cli.terminal.progress import elapsed, show
+from lab.cluster.acts.power import Power
 from lab.cluster.lab import Lab
-from lab.cluster.power import Power
 from lab.errors import Interrupted
-from lab.rules import quorum
+from lab.scenario.rules import quorum
 
 
 def run_power(

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from lab.cli.create_flow import parse_duration
-from lab.cli.output import echo, note
-from lab.cli.progress import elapsed, show
 from lab.cli.snapshot_flow import interruptible, parts_of
+from lab.cli.terminal.output import echo, note
+from lab.cli.terminal.progress import elapsed, show
 from lab.errors import ClusterError
 from lab.snapshots.restore import Restored, restore
 

@@ -10,15 +10,15 @@ from dataclasses import asdict
 from typing import Any
 
 from lab.cli.opening import OpenLab
-from lab.cli.output import echo, echo_json, note, table
-from lab.cli.progress import elapsed, show
+from lab.cli.terminal.output import echo, echo_json, note, table
+from lab.cli.terminal.progress import elapsed, show
 from lab.errors import Interrupted
-from lab.sizes import human
+from lab.scenario.sizes import human
 from lab.snapshots.compare import NOW, compare
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference, Object
 from lab.snapshots.remove import prune, remove, rename
-from lab.snapshots.shelf import Damaged, Shelf
+from lab.snapshots.store import Damaged, Shelf
 from lab.snapshots.take import Taken, take
 from lab.snapshots.tree import Branch, tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from lab.cluster.secrets import admin_files
-from lab.plan import Plan
+from lab.plan.model import Plan
 from lab.render.yamltext import dump
 from lab.store import LabFolder, write_atomic
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.cluster.clients.https import Reach, direct
 from lab.cluster.events import Journal, Listener
-from lab.cluster.https import Reach, direct
 from lab.errors import Conflict
-from lab.library import shipped_names
 from lab.machines.protocol import Machines
-from lab.plan import Plan, create_command
+from lab.plan.model import Plan, create_command
+from lab.scenario.library import shipped_names
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 
-from lab.cluster.api import Api
+from lab.cluster.clients.api import Api
 from lab.cluster.secrets import make_token
 
 HOURS = 24

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import yaml
 
 from lab.errors import UsageError
+from lab.scenario.yaml_scalars import PLAIN, STANDARD, PlainDumper, PlainLoader, kubectl_value
 from lab.text import shortened, visible
-from lab.yamlscalars import PLAIN, STANDARD, PlainDumper, PlainLoader, kubectl_value
 
 # Marks an entry as klab's: kubeconfig entries may carry extensions (kubernetes.io, kubeconfig v1).
 _MARK = "klab"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import LabError
-from lab.machines import choose
-from lab.machines.connection import GROUP_HINT, library
-from lab.machines.emulator import find_compiler
-from lab.machines.hostcheck import HostFacts, host_facts
-from lab.machines.probe import probe_host, why_not_accelerated
-from lab.machines.realm import Realm
-from lab.machines.vagrant import Vagrant
+from lab.host.capacity import HostFacts, host_facts
+from lab.host.emulation.emulator import find_compiler
+from lab.host.kvm_probe import probe_host, why_not_accelerated
+from lab.host.private_libvirt import Realm
+from lab.machines import providers
+from lab.machines.libvirt.connection import GROUP_HINT, library
+from lab.machines.vagrant.command import Vagrant
 from lab.store import Home
 
 PLUGIN = "vagrant-libvirt"
@@ -79,7 +79,7 @@ def _plugin() -> str:
 def _libvirtd(home: Home) -> str:
     if Realm(home).holds_labs:
         return "private libvirtd, which holds labs"
-    if choose.system_answers():
+    if providers.system_answers():
         return "system libvirtd answers"
     process.find("libvirtd")
     if os.geteuid() != 0:

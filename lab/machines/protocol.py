@@ -7,12 +7,11 @@ that needs neither. One contract suite (tests/contract) runs against all that ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from lab.machines.capture_protocol import Captures, Incoming
+from lab.machines.captures import Captures, Incoming
 from lab.process import Completed
 from lab.waiting import Deadline
 
@@ -30,20 +29,6 @@ class NodeState(StrEnum):
     def on(self) -> bool:
         """Whether the machine has its RAM: it runs, or stands still."""
         return self in {NodeState.RUNNING, NodeState.PAUSED}
-
-
-@dataclass(frozen=True, slots=True)
-class HostProfile:
-    """How this host runs guests.
-
-    `accelerated`: hardware virtualization runs a guest (seen, not assumed).
-    `factor`: how many times longer a guest takes for the same work; 1.0 when accelerated.
-    `dilation`: the rate at which guests' clocks shall run; 1.0 is real time.
-    """
-
-    accelerated: bool
-    factor: float
-    dilation: float
 
 
 class Machines(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import MachineError, ProgramTimeout
-from lab.plan import Plan
+from lab.plan.model import Plan
 from lab.process import Completed
 from lab.render.vagrantfile import USER
 from lab.store import LabFolder, write_atomic

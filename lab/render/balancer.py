@@ -9,7 +9,7 @@ Sources: kubernetes.io kubeadm HA considerations; keepalived.conf(5); HAProxy ma
 
 from __future__ import annotations
 
-from lab.plan import API_PORT, LoadBalancer, Node, Plan
+from lab.plan.model import API_PORT, LoadBalancer, Node, Plan
 from lab.render.flannel import LAB_INTERFACE
 
 HAPROXY_FILE = "/etc/haproxy/haproxy.cfg"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.flannel import CNI_FILE, render_cni, render_manifest
 from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts

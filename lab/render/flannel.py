@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lab.plan import Plan
+from lab.plan.model import Plan
 from lab.render.yamltext import dump_all
 
 NAMESPACE = "kube-flannel"

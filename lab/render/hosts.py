@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 
 HOSTS_FILE = "/etc/hosts"
 CHRONY_FILE = "/etc/chrony/conf.d/klab.conf"

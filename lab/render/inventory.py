@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 
 # Debian's; without it Ansible looks for one at first contact and warns of what it found.
 PYTHON = "/usr/bin/python3"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.render.secrets import Secrets
 from lab.render.yamltext import dump, dump_all
 

@@ -12,7 +12,7 @@ script again at its next boot: an unfinished kubeadm is reset and tried anew.
 
 from __future__ import annotations
 
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.render.flannel import CNI_FILE, SUBNET_FILE
 from lab.render.hosts import PTP_REFCLOCK
 from lab.render.kubeadm import FIRST_ONLY_PHASES, PATIENT_GOGC

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
 

@@ -14,7 +14,7 @@ import jinja2
 
 from lab import resources
 from lab.errors import HostError
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.text import visible
 
 USER = "vagrant"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lab.machines.capture_protocol import Part
-from lab.plan import Plan
+from lab.machines.captures import Part
+from lab.plan.model import Plan
 from lab.snapshots.manifest import Manifest, NodeRecord
 
 

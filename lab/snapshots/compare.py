@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.cluster.api import Api
+from lab.cluster.clients.api import Api
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, UsageError
 from lab.snapshots import objects
 from lab.snapshots.objects import Difference, Object, difference
-from lab.snapshots.shelf import Shelf
+from lab.snapshots.store import Shelf
 
 NOW = "now"
 

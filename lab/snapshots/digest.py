@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import xxhash
 
 from lab.errors import LabError
-from lab.machines.capture_protocol import Part, PartKind
+from lab.machines.captures import Part, PartKind
 from lab.machines.protocol import Machines
 from lab.snapshots.check import digest_problems, matched, part_problems
 from lab.snapshots.manifest import Manifest

@@ -9,9 +9,9 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.cluster.api import UnreachableError
-from lab.cluster.look import TOKENS
-from lab.cluster.validity import Told, ask, side_by_side
+from lab.cluster.clients.api import UnreachableError
+from lab.cluster.observe.collect import TOKENS
+from lab.cluster.observe.validity import Told, ask, side_by_side
 from lab.snapshots.objects import Asked
 from lab.snapshots.session import Session
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 
 from lab.errors import HostError, LabError
-from lab.machines.capture_protocol import Part, PartKind
+from lab.machines.captures import Part, PartKind
 from lab.snapshots.check import matched
 from lab.snapshots.digest import digests
 from lab.snapshots.journal import Attempt

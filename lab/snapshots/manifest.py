@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.errors import LabError
-from lab.machines.capture_protocol import PartKind
+from lab.machines.captures import PartKind
 
 FORMAT = 1
 _MOST = 1 << 60  # more than any size in bytes or time in seconds

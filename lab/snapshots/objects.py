@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab.cluster.api import UnreachableError
+from lab.cluster.clients.api import UnreachableError
 from lab.errors import LabError
 from lab.store import write_atomic
 
@@ -26,7 +26,7 @@ _KEPT_BY_CLUSTER = ("managedFields", "resourceVersion", "generation")
 
 
 class Asked(Protocol):
-    """What answers a GET with JSON: `lab.cluster.api.Api`."""
+    """What answers a GET with JSON: `lab.cluster.clients.api.Api`."""
 
     def get(self, path: str, *, seconds: float = ...) -> Any: ...
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from lab.cluster.lab import Lab
 from lab.errors import LabError
-from lab.machines.capture_protocol import Part
+from lab.machines.captures import Part
 from lab.snapshots.check import matched
 from lab.snapshots.digest import digests
 from lab.snapshots.freeze import records

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from lab.cluster import certificates
-from lab.cluster.api import Api, UnreachableError
+from lab.cluster.acts import certificates
+from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.lab import Lab
 from lab.cluster.tokens import fresh_token
 from lab.errors import Conflict, LabError, UsageError

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from lab.cluster.events import Journal
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, Interrupted, LabError, refusal
-from lab.machines.emulator import dilated_time
+from lab.host.emulation.emulator import dilated_time
 from lab.machines.protocol import Machines, NodeState
-from lab.plan import Plan
+from lab.plan.model import Plan
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.names import made_id
-from lab.snapshots.shelf import Shelf
+from lab.snapshots.store import Shelf
 from lab.store import Record
 
 REFUSED_HINT = "make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots"

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from lab.cluster.api import Api
+from lab.cluster.clients.api import Api
 from lab.cluster.lab import Lab
-from lab.cluster.ready import Readiness
+from lab.cluster.wait.ready import Readiness
 from lab.errors import LabError
 from lab.snapshots import objects
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, first_certificate, last_token

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from lab.cluster.api import Api, UnreachableError
-from lab.cluster.etcd import Etcd, MemberStatus
-from lab.cluster.ready import Readiness, Requirement
-from lab.cluster.watch import Watch
+from lab.cluster.clients.api import Api, UnreachableError
+from lab.cluster.clients.etcd import Etcd, MemberStatus
+from lab.cluster.wait.ready import Readiness, Requirement
+from lab.cluster.wait.watch import Watch
 from lab.errors import LabError, NotReadyInTime
-from lab.rules import quorum
+from lab.scenario.rules import quorum
 from lab.snapshots.session import Session
 from lab.waiting import Deadline, at_once
 

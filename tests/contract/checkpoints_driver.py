@@ -23,24 +23,25 @@ from contract.labs import DILATION, Lab, make_lab
 from lab import process
 from lab.boxes import incoming, store
 from lab.boxes.store import Box
-from lab.checkpoints import create
-from lab.checkpoints.create import Request, create_from, plan_of
-from lab.checkpoints.file import CheckpointFile, open_checkpoint
-from lab.checkpoints.format import disk_member
-from lab.checkpoints.write import keep_snapshots, kept, take_checkpoint
-from lab.checkpoints.writer import Writer
+from lab.bundles import import_lab
+from lab.bundles.export_lab import keep_snapshots, kept, take_checkpoint
+from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.format import disk_member
+from lab.bundles.import_lab import Request, create_from, plan_of
+from lab.bundles.writer import Writer
+from lab.cluster.acts.power import Power
 from lab.cluster.lab import Lab as ClusterLab
-from lab.cluster.power import Power
 from lab.cluster.secrets import load_or_make
+from lab.disks import images
 from lab.errors import LabError
-from lab.machines import enter_host_network, images, open_machines
-from lab.machines.adoption import Adoption
-from lab.machines.capture_protocol import PartKind
-from lab.machines.layer_store import LAYER, LayerStore
-from lab.machines.libvirt import LibvirtMachines
-from lab.machines.protocol import HostProfile
-from lab.machines.vagrant import Vagrant
-from lab.planfile import from_json, to_json
+from lab.host.profile import HostProfile
+from lab.machines.captures import PartKind
+from lab.machines.libvirt.disk_import import Adoption
+from lab.machines.libvirt.machines import LibvirtMachines
+from lab.machines.libvirt.volumes import LAYER, LayerStore
+from lab.machines.providers import enter_host_network, open_machines
+from lab.machines.vagrant.command import Vagrant
+from lab.plan.file import from_json, to_json
 from lab.render.vagrantfile import domain_name
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
@@ -55,15 +56,15 @@ CALLS: dict[str, tuple[Any, str]] = {
     "add": (Writer, "add"),
     "seal": (Writer, "seal"),
     "verify": (CheckpointFile, "verify"),
-    "put": (create, "put"),
+    "put": (import_lab, "put"),
     "write": (CheckpointFile, "write"),
     "wrap": (incoming, "write_libvirt_box"),
-    "folder": (create, "_write_folder"),
-    "secrets": (create, "_write_secrets"),
+    "folder": (import_lab, "_write_folder"),
+    "secrets": (import_lab, "_write_secrets"),
     "make": (Adoption, "make"),
     "place": (Adoption, "_place"),
     "define": (LayerStore, "define"),
-    "start": (create, "start"),
+    "start": (import_lab, "start"),
 }
 
 
@@ -115,7 +116,7 @@ def made(home: Home, name: str, box: Path) -> Lab:
     return lab
 
 
-def from_checkpoint(home: Home, name: str, file: Path) -> create.Made:
+def from_checkpoint(home: Home, name: str, file: Path) -> import_lab.Made:
     found = open_checkpoint(file)
     profile = HostProfile(accelerated=False, factor=1.0, dilation=DILATION)
     plan = plan_of(found.checkpoint, name)
@@ -173,7 +174,7 @@ def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
             say(word, [done.already, sorted(done.power.running)])
             return
         case "make":
-            create._start = lambda _request: Power((), (), lost_quorum=False, seconds=0.0)
+            import_lab._start = lambda _request: Power((), (), lost_quorum=False, seconds=0.0)
             say(word, from_checkpoint(home, name, Path(about)).already)
             return
         case "exists":

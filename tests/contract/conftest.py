@@ -12,9 +12,10 @@ import pytest
 from contract import tinybox
 from contract.labs import Lab, make_lab
 
-from lab.machines import enter_host_network, realm
-from lab.machines.namespaces import CLONE_FS
-from lab.machines.realm import Realm
+from lab.host import private_libvirt
+from lab.host.namespaces import CLONE_FS
+from lab.host.private_libvirt import Realm
+from lab.machines.providers import enter_host_network
 from lab.store import Home
 
 NEEDED = ("libvirtd", "vagrant", "qemu-system-x86_64", "grub-mkrescue", "xorriso", "bsdtar", "apt-get")
@@ -85,5 +86,5 @@ class _returning:  # noqa: N801  (read as a sentence)
             assert libc.setns(handle, 0) == 0, os.strerror(ctypes.get_errno())
             os.close(handle)
         os.chdir(self.here)
-        while realm._held:
-            os.close(realm._held.popitem()[1])
+        while private_libvirt._held:
+            os.close(private_libvirt._held.popitem()[1])

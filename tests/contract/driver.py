@@ -12,8 +12,9 @@ from pathlib import Path
 from contract.labs import make_lab
 
 from lab.errors import MachineError, ProgramTimeout
-from lab.machines import Machines, enter_host_network
-from lab.machines.vagrant import Vagrant
+from lab.machines.protocol import Machines
+from lab.machines.providers import enter_host_network
+from lab.machines.vagrant.command import Vagrant
 from lab.store import Home
 from lab.waiting import Deadline, poll
 

@@ -6,8 +6,8 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 from lab.errors import MachineError, ProgramTimeout
-from lab.machines.capture_protocol import PartKind
-from lab.machines.fake import FakeMachines
+from lab.machines.captures import PartKind
+from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import Machines
 from lab.waiting import Deadline, poll
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from contract import tinybox
 
-from lab.catalog import load_catalog
-from lab.machines import Machines, open_machines
-from lab.machines.seed import write_iso
-from lab.plan import Node, Plan, decide
-from lab.scenario import Scenario, Topology
+from lab.disks.seed_iso import write_iso
+from lab.machines.protocol import Machines
+from lab.machines.providers import open_machines
+from lab.plan.model import Node, Plan, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.model import Scenario, Topology
 from lab.store import Home, LabFolder, Record
 
 DILATION = 0.5

@@ -20,7 +20,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 # What a driver imports only when it comes to it.
-LATER = ("libvirt", "lab.machines.libvirt", "lab.machines.vagrant", "vagrant")
+LATER = ("libvirt", "lab.machines.libvirt.machines", "lab.machines.vagrant.command", "vagrant")
 
 
 class Offspring:

@@ -27,15 +27,15 @@ from contract.labs import make_lab
 
 from lab.cluster.lab import Lab
 from lab.errors import LabError
-from lab.machines import enter_host_network, open_machines
-from lab.machines.capture_book import Book
-from lab.machines.connection import library
+from lab.machines.libvirt.capture_index import Book
+from lab.machines.libvirt.connection import library
 from lab.machines.protocol import Machines
+from lab.machines.providers import enter_host_network, open_machines
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.recover import recover
 from lab.snapshots.remove import remove
 from lab.snapshots.restore import restore
-from lab.snapshots.shelf import Shelf
+from lab.snapshots.store import Shelf
 from lab.snapshots.take import take
 from lab.store import Home
 from lab.waiting import Deadline, poll

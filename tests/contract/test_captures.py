@@ -16,10 +16,10 @@ from contract.guests import NODES, answers, note, noted, recall
 from contract.labs import Lab
 
 from lab.errors import MachineError, NotFound
-from lab.machines import libvirt_captures as module
-from lab.machines.capture_protocol import Part, PartKind
-from lab.machines.fake import FakeMachines
-from lab.machines.namespaces import started
+from lab.host.namespaces import started
+from lab.machines.captures import Part, PartKind
+from lab.machines.fake.machines import FakeMachines
+from lab.machines.libvirt import captures as module
 from lab.machines.protocol import Machines, NodeState
 from lab.render.vagrantfile import domain_name
 from lab.waiting import Deadline, poll

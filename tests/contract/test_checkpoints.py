@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from contract.offspring import Offspring
 
-from lab.checkpoints.file import open_checkpoint
-from lab.machines.realm import Realm
+from lab.bundles.file import open_checkpoint
+from lab.host.private_libvirt import Realm
 from lab.store import Home
 
 pytestmark = pytest.mark.incremental

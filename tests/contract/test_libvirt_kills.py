@@ -16,8 +16,8 @@ import pytest
 from support.host import look_at_host
 
 from lab.errors import HostError
-from lab.machines.namespaces import Namespaces
-from lab.machines.realm import KNOCKS, Realm
+from lab.host.namespaces import Namespaces
+from lab.host.private_libvirt import KNOCKS, Realm
 from lab.store import Home
 
 TESTS = Path(__file__).parents[1]
@@ -208,8 +208,9 @@ def test_a_realm_is_never_taken_for_another(real_home: Home, tmp_path: Path) -> 
 COPY = """
 import os, sys
 from pathlib import Path
-from lab.machines import definitions, enter_host_network, transfer
-from lab.machines.connection import connect
+from lab.machines import definitions, transfer
+from lab.machines.providers import enter_host_network
+from lab.machines.libvirt.connection import connect
 from lab.store import Home
 home = Home(Path(sys.argv[1]))
 enter_host_network(home)

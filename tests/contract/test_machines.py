@@ -13,11 +13,11 @@ import pytest
 from contract.labs import Lab, with_another_worker
 
 from lab.errors import MachineError, NotFound, ProgramError, ProgramTimeout
-from lab.machines.definitions import DhcpHost, dhcp_hosts
-from lab.machines.fake import BOOT_ID, FakeMachines
-from lab.machines.libvirt import LibvirtMachines
+from lab.machines.fake.machines import BOOT_ID, FakeMachines
+from lab.machines.libvirt.definitions import DhcpHost, dhcp_hosts
+from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.protocol import Machines, NodeState
-from lab.machines.provider_steps import clear_books
+from lab.machines.vagrant.provider import clear_books
 from lab.waiting import Deadline, poll
 
 pytestmark = pytest.mark.incremental
@@ -71,7 +71,7 @@ def boots(machines: Machines, *nodes: str) -> dict[str, str]:
 
 
 def _domain(lab: Lab, node: str):  # type: ignore[no-untyped-def]
-    from lab.machines.connection import connect
+    from lab.machines.libvirt.connection import connect
 
     found = lab.plan.node(node)
     assert found is not None
@@ -79,7 +79,7 @@ def _domain(lab: Lab, node: str):  # type: ignore[no-untyped-def]
 
 
 def _management_hosts(lab: Lab) -> list[DhcpHost]:
-    from lab.machines.connection import connect
+    from lab.machines.libvirt.connection import connect
 
     return dhcp_hosts(connect().networkLookupByName(lab.plan.networks.management_name).XMLDesc())
 
@@ -261,7 +261,7 @@ def test_a_node_that_the_lab_does_not_have(lab: Lab) -> None:
 @pytest.mark.parametrize("lab", ["libvirt"], indirect=True)
 def test_guests_share_one_slowed_clock(lab: Lab) -> None:
     machines = lab.open()
-    from lab.machines.emulator import dilated_time
+    from lab.host.emulation.emulator import dilated_time
 
     record = lab.folder.record()
     for node in machines.states():  # w1 was started again later than cp1
@@ -280,7 +280,7 @@ def test_destroy_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
             seen.append(not any(state.on for state in machines.states().values()))
             clear_books(*words)
 
-        monkeypatch.setattr("lab.machines.libvirt.clear_books", look)
+        monkeypatch.setattr("lab.machines.libvirt.machines.clear_books", look)
     machines.destroy(print)
     assert seen == ([True] if isinstance(machines, LibvirtMachines) else [])
     assert machines.leftovers() == []

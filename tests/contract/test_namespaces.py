@@ -8,7 +8,7 @@ from pathlib import Path
 
 CODE = """
 import os, sys, threading
-from lab.machines.namespaces import walk_in
+from lab.host.namespaces import walk_in
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 walk_in(int(sys.argv[1]))
 print(*(os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("net", "mnt")), os.getcwd())

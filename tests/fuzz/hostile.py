@@ -11,14 +11,14 @@ from typing import Any
 from support.fake_lab import lab_on_disk, opener
 from support.shelved import shelve
 
-from lab.checkpoints.create import Request, create_from, plan_of
-from lab.checkpoints.file import CheckpointFile, open_checkpoint
-from lab.checkpoints.format import to_json
-from lab.checkpoints.layout import beginning, closing, header, padding
-from lab.checkpoints.write import take_checkpoint
+from lab.bundles.export_lab import take_checkpoint
+from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.format import to_json
+from lab.bundles.import_lab import Request, create_from, plan_of
+from lab.bundles.layout import beginning, closing, header, padding
 from lab.cluster.lab import Lab
-from lab.machines.fake import FakeMachines
-from lab.machines.protocol import HostProfile
+from lab.host.profile import HostProfile
+from lab.machines.fake.machines import FakeMachines
 from lab.store import Home
 
 Files = dict[str, bytes]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fuzz.hostile import honest
 
-from lab.checkpoints.file import open_checkpoint
+from lab.bundles.file import open_checkpoint
 from lab.errors import UsageError
 
 CHANGES = int(os.environ.get("KLAB_FUZZ_CHANGES", "1000"))

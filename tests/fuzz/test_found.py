@@ -94,7 +94,7 @@ FOUND: tuple[tuple[str, Input, str], ...] = (
     ("API resources", '{"resources": 1}', "refused"),
     ("API resources", '{"resources": [{"kind": 1}]}', "refused"),
     ("bootstrap tokens", "{}", "refused"),
-    ("bootstrap tokens", json.dumps({cluster.look.TOKENS: {"items": [9]}}), "refused"),
+    ("bootstrap tokens", json.dumps({cluster.collect.TOKENS: {"items": [9]}}), "refused"),
     ("head of a RAM image", disks.OLDER[:20] + b"\xff\xff\xff\x7f" + disks.OLDER[24:], "refused"),
 )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.catalog import load_catalog
-from lab.library import load_scenario, shipped_names
-from lab.plan import decide
-from lab.planfile import from_json, to_json
+from lab.plan.file import from_json, to_json
+from lab.plan.model import decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import load_scenario, shipped_names
 
 GOLDEN = Path(__file__).parent / "plan"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from lab import resources
-from lab.catalog import load_catalog
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.cloudinit import render_seed
 from lab.render.flannel import render_manifest
 from lab.render.secrets import KeyPair, Secrets
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 
 GOLDEN = Path(__file__).parent / "seeds"
 SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")

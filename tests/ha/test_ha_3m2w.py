@@ -64,7 +64,7 @@ def api_of(lab: Lab, node: str) -> str:
 def serials(lab: Lab, connections: int) -> set[str]:
     """The serial numbers of the certificates that so many connections to the virtual IP are shown."""
     code = (
-        "import ssl; from cryptography import x509; from lab.plan import LOAD_BALANCER_PORT as port\n"
+        "import ssl; from cryptography import x509; from lab.plan.model import LOAD_BALANCER_PORT as port\n"
         f"for _ in range({connections}):\n"
         f"    pem = ssl.get_server_certificate(({lab.plan['load_balancer']['vip']!r}, port), timeout=60)\n"
         "    print(x509.load_pem_x509_certificate(pem.encode()).serial_number)\n"
@@ -208,8 +208,8 @@ def test_power_loss_of_all(lab: Lab, witness: Witness) -> None:
 
 
 LOSE_MEMBER = """
-from lab.cluster.etcd import Etcd
-from lab.planfile import from_json
+from lab.cluster.clients.etcd import Etcd
+from lab.plan.file import from_json
 home = Home.default()
 folder = home.lab(NAME)
 print(Etcd(folder, from_json((folder.path / "plan.json").read_text())).remove_member(NODE))

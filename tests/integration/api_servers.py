@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from support.lab_servers import Server
 
 from lab import process
-from lab.plan import API_PORT
+from lab.plan.model import API_PORT
 from lab.waiting import Deadline, poll
 
 CONNECTIONS = 35

@@ -17,9 +17,9 @@ import pytest
 from lab import process
 from lab.boxes.registry import repository
 from lab.boxes.store import Box, ensure_vmdk, find_box, verify
-from lab.catalog import load_catalog
+from lab.disks.seed_iso import write_iso
 from lab.errors import BoxError
-from lab.machines.seed import write_iso
+from lab.scenario.catalog import load_catalog
 from lab.store import Home
 
 BOOT_SECONDS = 600

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from support.authority import LOOPBACK, server_files
 
-from lab.catalog import load_catalog
-from lab.cluster.ailments import Case, diagnose
-from lab.cluster.ailments.revive import ENDPOINT
-from lab.cluster.etcd import CLIENT_PORT, Etcd, MemberStatus
-from lab.cluster.facts import ClusterFacts, EtcdFacts, MemberFacts, NodeFacts
-from lab.cluster.https import Https
+from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, MemberStatus
+from lab.cluster.clients.https import Https
+from lab.cluster.diagnostics import Case, diagnose
+from lab.cluster.diagnostics.repair import ENDPOINT
+from lab.cluster.observe.facts import ClusterFacts, EtcdFacts, MemberFacts, NodeFacts
 from lab.cluster.secrets import etcd_client_files, load_or_make
 from lab.errors import ClusterError
-from lab.plan import decide
-from lab.reading import parse_scenario
+from lab.plan.model import decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import Home, LabFolder
 
 WAIT_SECONDS = 120.0

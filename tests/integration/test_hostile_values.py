@@ -25,23 +25,23 @@ from integration.test_judges import keepalived_says, write_haproxy
 from integration.test_vagrantfile import EMULATED, KVM, VIRTUALBOX
 
 from lab import process
-from lab.catalog import load_catalog
 from lab.errors import HostError, LabError, ScenarioError
-from lab.machines.definitions import lab_network, management_network
-from lab.machines.new_domain import new_domain
-from lab.machines.ownership import Owner
-from lab.plan import Plan, decide
-from lab.planfile import from_json, to_data
-from lab.planrules import plan_problems
-from lab.reading import parse_scenario
+from lab.machines.libvirt.definitions import lab_network, management_network
+from lab.machines.libvirt.domain_xml import new_domain
+from lab.machines.libvirt.ownership import Owner
+from lab.plan.file import from_json, to_data
+from lab.plan.foreign import plan_problems
+from lab.plan.model import Plan, decide
 from lab.render.balancer import render_haproxy, render_keepalived
 from lab.render.cloudinit import render_seed
 from lab.render.flannel import render_manifest
 from lab.render.inventory import Way, render_ansible, render_host_lines, render_ssh
 from lab.render.kubeadm import render_init, render_join
 from lab.render.vagrantfile import render_libvirt, render_virtualbox
-from lab.scenario import Scenario
-from lab.shape import Section
+from lab.scenario.catalog import load_catalog
+from lab.scenario.model import Scenario
+from lab.scenario.parser import parse_scenario
+from lab.scenario.schema import Section
 
 CATALOG = load_catalog()
 LANGUAGES = (".yaml", ".xml", ".toml", ".rb", ".sh")

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import pytest
 
-from lab.catalog import load_catalog
-from lab.cli import inventory
+from lab.cli.commands import inventory
 from lab.cli.opening import find_lab
-from lab.library import load_scenario
-from lab.plan import decide
-from lab.planfile import to_json
+from lab.plan.file import to_json
+from lab.plan.model import decide
 from lab.render.inventory import render_ansible, render_ssh
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import load_scenario
 from lab.store import Home, Record
 from lab.waiting import Deadline, poll
 

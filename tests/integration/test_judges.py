@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from lab import process, resources
-from lab.catalog import load_catalog
 from lab.cluster.secrets import load_or_make
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.balancer import CLOSE_SESSIONS, CLOSE_SESSIONS_FILE, render_haproxy, render_keepalived
 from lab.render.cloudinit import render_seed
 from lab.render.kubeadm import render_init, render_join
 from lab.render.secrets import Secrets
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder
 
 SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")

@@ -12,9 +12,9 @@ import yaml
 from lab import process
 from lab.boxes.store import list_boxes
 from lab.kubeconfig import merge_files
-from lab.manifests import read_manifests
+from lab.scenario.manifests import read_manifests
+from lab.scenario.yaml_source import manifest_budget
 from lab.store import Home
-from lab.yamltree import manifest_budget
 
 SCALARS = [
     *("=", "12:30", "190:20:30", "2024-01-01", "2024-02-29T12:00:00Z", "010", "08", "-010", "0o10", "0O10", "0x1F"),

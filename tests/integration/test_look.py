@@ -16,14 +16,14 @@ import pytest
 from support.authority import LOOPBACK, server_files
 
 from lab import process
-from lab.catalog import load_catalog
-from lab.cluster.etcd import CLIENT_PORT
-from lab.cluster.facts import ClusterFacts
-from lab.cluster.look import gather
+from lab.cluster.clients.etcd import CLIENT_PORT
+from lab.cluster.observe.collect import gather
+from lab.cluster.observe.facts import ClusterFacts
 from lab.cluster.secrets import load_or_make
 from lab.machines.protocol import NodeState
-from lab.plan import API_PORT, decide
-from lab.reading import parse_scenario
+from lab.plan.model import API_PORT, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import Home, LabFolder, Record
 
 WAIT_SECONDS = 240.0

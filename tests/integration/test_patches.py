@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from lab import process
-from lab.catalog import load_catalog
 from lab.cluster.secrets import load_or_make
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.kubeadm import PATCHES_FOLDER, render_init, render_patches
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder
 
 SPREAD = "topologySpreadConstraints"

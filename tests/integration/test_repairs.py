@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from lab import process
-from lab.catalog import load_catalog
-from lab.cluster.ailments.revive import manifest_again
-from lab.cluster.inside import STATIC_PODS
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.cluster.diagnostics.repair import manifest_again
+from lab.cluster.observe.node_probe import STATIC_PODS
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 
 
 def plan_of(planes: int) -> Plan:

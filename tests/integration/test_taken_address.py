@@ -30,7 +30,7 @@ nsenter -t $other -n ip link set there address 02:00:00:00:00:10 up
 def asked(set_up: str, *addresses: str) -> list[str]:
     """What `answering` says of each address, in a network of the test's own."""
     code = (
-        "from ipaddress import IPv4Address; from lab.machines.hostcheck import answering\n"
+        "from ipaddress import IPv4Address; from lab.host.capacity import answering\n"
         f"for address in {addresses!r}: print(answering(IPv4Address(address)))"
     )
     done = subprocess.run(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.catalog import load_catalog
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.vagrantfile import GUARD, LibvirtFacts, render_libvirt
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 
 FACTS = LibvirtFacts(
     box="none",

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from lab import resources
-from lab.catalog import load_catalog
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.vagrantfile import LibvirtFacts, VirtualBoxFacts, render_libvirt, render_virtualbox, ruby_literal
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vagrantfile"
 SCENARIOS = ("1m2w", "ha-3m2w")

@@ -57,7 +57,7 @@ def test_a_lab_that_is_off_is_kept_and_brought_back(lab: Lab, soak: Soak, newest
 LATER = """
 import json, sys, time
 from lab.cli.opening import find_lab
-from lab.machines import open_machines
+from lab.machines.providers import open_machines
 from lab.snapshots.restore import restore
 from lab.cluster.lab import Lab
 found = find_lab(NAME)

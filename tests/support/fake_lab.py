@@ -8,14 +8,14 @@ import time
 import uuid
 from typing import Any
 
-from lab.catalog import load_catalog
-from lab.cluster.api import UnreachableError
-from lab.machines.fake import FakeMachines
-from lab.machines.fake_captures import FakeCaptures
+from lab.cluster.clients.api import UnreachableError
+from lab.machines.fake.captures import FakeCaptures
+from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
-from lab.plan import Plan, decide
-from lab.planfile import to_json
-from lab.scenario import Bootstrap, Scenario, Topology
+from lab.plan.file import to_json
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.model import Bootstrap, Scenario, Topology
 from lab.store import Home, LabFolder, Record
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -51,7 +51,7 @@ def lab_on_disk(
 
 
 class FakeCluster:
-    """Stands in for `lab.cluster.api.Api`: a healthy cluster of `nodes`, but for those in `not_ready`.
+    """Stands in for `lab.cluster.clients.api.Api`: a healthy cluster of `nodes`, but for those in `not_ready`.
 
     Remembers the paths it was asked for. Each look at the leases finds them renewed. `asleep` are pods that
     are remembered as ready and do not run yet: each look at them wakes one. `silent` kubelets do not tell what runs.

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID
 
+from lab.cluster.observe.validity import ASK
 from lab.cluster.secrets import load_or_make
-from lab.cluster.validity import ASK
 from lab.errors import MachineError
-from lab.machines.fake import FakeMachines
+from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
-from lab.plan import Node, Plan
+from lab.plan.model import Node, Plan
 from lab.process import Completed
 from lab.render.kubeadm import api_names
 from lab.render.renewal import KUBELET_CLIENT, LOCK, TELL

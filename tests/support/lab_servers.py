@@ -16,10 +16,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from lab.cluster.etcd import CLIENT_PORT
-from lab.cluster.look import KUBELET_PORT
+from lab.cluster.clients.etcd import CLIENT_PORT
+from lab.cluster.observe.collect import KUBELET_PORT
 from lab.cluster.secrets import load_or_make
-from lab.plan import API_PORT, Plan
+from lab.plan.model import API_PORT, Plan
 from lab.store import LabFolder
 from support.authority import LOOPBACK, server_files
 

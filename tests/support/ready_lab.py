@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from lab.cluster import api
-from lab.cluster.etcd import CLIENT_PORT
+from lab.cluster.clients import api
+from lab.cluster.clients.etcd import CLIENT_PORT
 from lab.cluster.events import Event
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
-from lab.cluster.ready import ETCD_PODS
 from lab.cluster.secrets import load_or_make
-from lab.machines.capture_protocol import PartKind
-from lab.machines.fake import FakeMachines
-from lab.plan import Plan
-from lab.snapshots.shelf import Shelf
+from lab.cluster.wait.ready import ETCD_PODS
+from lab.machines.captures import PartKind
+from lab.machines.fake.machines import FakeMachines
+from lab.plan.model import Plan
+from lab.snapshots.store import Shelf
 from lab.store import Home
 from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines

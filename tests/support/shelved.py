@@ -9,9 +9,9 @@ from lab.boxes import store
 from lab.boxes.store import Box
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.secrets import load_or_make
-from lab.machines.capture_protocol import PartKind
-from lab.machines.fake import FakeMachines
-from lab.plan import Plan
+from lab.machines.captures import PartKind
+from lab.machines.fake.machines import FakeMachines
+from lab.plan.model import Plan
 from lab.store import Home, LabFolder
 
 BOX_NAME = "debian-13-k8s-1.35.4"

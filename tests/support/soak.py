@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.machines.emulator import dilated_time
+from lab.host.emulation.emulator import dilated_time
 from support.counting import Tally, astray, bounds, gone, problems, standing
 from support.real_lab import say
 from support.witness import NAME as WITNESS

@@ -19,8 +19,8 @@ PAUSE_SECONDS = 0.3
 
 _CODE = """
 import json, os, sys, time
-from lab.cluster.api import Api, UnreachableError
-from lab.planfile import from_json
+from lab.cluster.clients.api import Api, UnreachableError
+from lab.plan.file import from_json
 from lab.store import LabFolder
 from pathlib import Path
 folder = LabFolder(Path(sys.argv[1]))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab import waiting
-from lab.catalog import Catalog, load_catalog
-from lab.cluster import watch
+from lab.cluster.wait import watch
+from lab.scenario.catalog import Catalog, load_catalog
 
 
 @pytest.fixture(autouse=True)

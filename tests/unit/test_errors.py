@@ -24,7 +24,7 @@ PARTS = (
     "two recipes ",
 )
 # What happens between klab and a provider, or while a box is built, mostly shows in the details of the above.
-INNER = ("boxes", "machines")
+INNER = ("boxes", "disks", "host", "machines")
 
 
 def without_hint() -> Iterator[str]:

@@ -79,7 +79,11 @@ def test_every_pattern_is_linear_in_what_it_is_given() -> None:
 
 def test_the_patterns_are_found_and_used() -> None:
     found = {(module, name) for module, name, _ in patterns()}
-    assert {("lab.cluster.console", "_MARK"), ("lab.planrules", "_MAC"), ("lab.scenario", "NAME")} <= found
+    assert {
+        ("lab.cluster.wait.console", "_MARK"),
+        ("lab.plan.foreign", "_MAC"),
+        ("lab.scenario.model", "NAME"),
+    } <= found
     assert all(any(f"{name}.{way}(" in SOURCE for way in WAYS) for _, name in found)
 
 

@@ -16,18 +16,18 @@ from fuzz.harness import Target
 from fuzz.kinds.programs import whole_json
 from fuzz.mutations import json_texts, octets, texts
 
-from lab.catalog import load_catalog
-from lab.cluster import look
-from lab.cluster.api import Api
-from lab.cluster.etcd import Etcd
-from lab.cluster.https import Answer, Https, NoAnswer, _json, clock
-from lab.cluster.ready import Readiness
+from lab.cluster.clients.api import Api
+from lab.cluster.clients.etcd import Etcd
+from lab.cluster.clients.https import Answer, Https, NoAnswer, _json, clock
+from lab.cluster.observe import collect
 from lab.cluster.secrets import load_or_make
+from lab.cluster.wait.ready import Readiness
 from lab.errors import ClusterError, LabError
 from lab.machines.protocol import NodeState
-from lab.plan import Plan, decide
+from lab.plan.model import Plan, decide
 from lab.process import Completed
-from lab.scenario import Scenario, Topology
+from lab.scenario.catalog import load_catalog
+from lab.scenario.model import Scenario, Topology
 from lab.snapshots import expiry, objects
 from lab.store import LabFolder, Record
 
@@ -102,7 +102,7 @@ NEIGHBOURS = [{"dst": "192.168.56.2", "lladdr": "52:54:00:d2:da:db", "state": ["
 ALL = {
     "/api/v1/nodes": NODES,
     "/api/v1/pods": PODS,
-    look.TOKENS: SECRETS,
+    collect.TOKENS: SECRETS,
     "/readyz": "[+]ping ok\n[-]etcd failed: reason withheld\n",
     "/v3/cluster/member/list": MEMBERS,
     "/v3/maintenance/status": STATUS,
@@ -170,12 +170,12 @@ def gathered(text: str, folder: Path) -> None:
     with (
         mock.patch.object(Https, "_ask", lambda *a: answers.ask(*a)),
         mock.patch.object(Https, "peer_certificate", return_value=der),
-        mock.patch.object(look.process, "run", return_value=neigh),
-        mock.patch.object(look, "WORKERS", 2),
+        mock.patch.object(collect.process, "run", return_value=neigh),
+        mock.patch.object(collect, "WORKERS", 2),
     ):
-        found = look.gather(lab(folder), plan(), RECORD, _Machines(), seconds=1.0)  # type: ignore[arg-type]
+        found = collect.gather(lab(folder), plan(), RECORD, _Machines(), seconds=1.0)  # type: ignore[arg-type]
     json.dumps(asdict(found))
-    from lab.cluster.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
+    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
 
     for line in (certificate_line, endpoint_line, etcd_line, pod_line, token_line):
         assert isinstance(line(found), str)
@@ -292,9 +292,9 @@ def refused(text: str, folder: Path) -> None:
 
 
 def holder(text: str, _folder: Path) -> None:
-    seen = look._Look.__new__(look._Look)
+    seen = collect._Look.__new__(collect._Look)
     seen.planes, seen.seconds = list(plan().control_planes), 1.0
-    with mock.patch.object(look.process, "run", return_value=Completed(("ip",), 0, text, "")):
+    with mock.patch.object(collect.process, "run", return_value=Completed(("ip",), 0, text, "")):
         assert isinstance(seen._holder("192.168.56.2", answered=True), str)
 
 
@@ -308,7 +308,7 @@ def shown(data: bytes, _folder: Path) -> None:
         def peer_certificate(self, *_: object) -> bytes:
             return data
 
-    node, _what, expires, error = look._shown(plan().nodes[0], "kubelet", Shows(), 1)  # type: ignore[arg-type]
+    node, _what, expires, error = collect._shown(plan().nodes[0], "kubelet", Shows(), 1)  # type: ignore[arg-type]
     assert bool(error) == (expires is None)
     assert node
 
@@ -326,11 +326,11 @@ TARGETS = (
     Target(
         "a look at a lab",
         (
-            "lab.cluster.look:gather",
-            "lab.cluster.look:_Look._tokens",
-            "lab.cluster.look:_Look._token",
-            "lab.cluster.look:_decoded",
-            "lab.cluster.look:_Look._own",
+            "lab.cluster.observe.collect:gather",
+            "lab.cluster.observe.collect:_Look._tokens",
+            "lab.cluster.observe.collect:_Look._token",
+            "lab.cluster.observe.collect:_decoded",
+            "lab.cluster.observe.collect:_Look._own",
         ),
         _everything,
         json_texts,
@@ -339,25 +339,37 @@ TARGETS = (
     ),
     Target(
         "etcd",
-        ("lab.cluster.etcd:_member", "lab.cluster.etcd:_read_status"),
+        ("lab.cluster.clients.etcd:_member", "lab.cluster.clients.etcd:_read_status"),
         _everything,
         json_texts,
         whole_json(members),
         share=0.5,
     ),
-    Target("Date of an answer", ("lab.cluster.https:clock",), _of("Sat, 21 Nov 2026 02:40:00 GMT"), texts, date),
-    Target("JSON of an answer", ("lab.cluster.https:_json",), _of(MEMBERS, {"message": "no"}), json_texts, answer),
-    Target("API answer", ("lab.cluster.api:Api.get",), _of({"gitVersion": "v1.35.4"}), json_texts, got),
-    Target("API refusal", ("lab.cluster.api:_reason",), _of({"message": "no"}), json_texts, refused),
-    Target("ip neigh of a VIP", ("lab.cluster.look:_Look._holder",), _of(NEIGHBOURS), json_texts, holder),
-    Target("API resources", ("lab.cluster.api:Api._kind",), _of(GROUPS["/api/v1"]), json_texts, applied),
     Target(
-        "API server's clock", ("lab.cluster.api:Api.clock",), _of("Sat, 21 Nov 2026 02:40:00 GMT"), texts, api_clock
+        "Date of an answer", ("lab.cluster.clients.https:clock",), _of("Sat, 21 Nov 2026 02:40:00 GMT"), texts, date
+    ),
+    Target(
+        "JSON of an answer", ("lab.cluster.clients.https:_json",), _of(MEMBERS, {"message": "no"}), json_texts, answer
+    ),
+    Target("API answer", ("lab.cluster.clients.api:Api.get",), _of({"gitVersion": "v1.35.4"}), json_texts, got),
+    Target("API refusal", ("lab.cluster.clients.api:_reason",), _of({"message": "no"}), json_texts, refused),
+    Target("ip neigh of a VIP", ("lab.cluster.observe.collect:_Look._holder",), _of(NEIGHBOURS), json_texts, holder),
+    Target("API resources", ("lab.cluster.clients.api:Api._kind",), _of(GROUPS["/api/v1"]), json_texts, applied),
+    Target(
+        "API server's clock",
+        ("lab.cluster.clients.api:Api.clock",),
+        _of("Sat, 21 Nov 2026 02:40:00 GMT"),
+        texts,
+        api_clock,
     ),
     Target("Kubernetes objects", ("lab.snapshots.objects:collect",), _of(GROUPS), json_texts, whole_json(collected)),
     Target(
-        "bootstrap tokens", ("lab.snapshots.expiry:_end",), _of({look.TOKENS: SECRETS}), json_texts, whole_json(token)
+        "bootstrap tokens",
+        ("lab.snapshots.expiry:_end",),
+        _of({collect.TOKENS: SECRETS}),
+        json_texts,
+        whole_json(token),
     ),
-    Target("nodes and pods", ("lab.cluster.ready:Readiness.nodes",), _of(ALL), json_texts, whole_json(readiness)),
-    Target("a shown certificate", ("lab.cluster.look:_parse",), certificates, octets, shown),
+    Target("nodes and pods", ("lab.cluster.wait.ready:Readiness.nodes",), _of(ALL), json_texts, whole_json(readiness)),
+    Target("a shown certificate", ("lab.cluster.observe.collect:_parse",), certificates, octets, shown),
 )

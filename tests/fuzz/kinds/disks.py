@@ -13,13 +13,13 @@ from fuzz.hostile import honest, parts
 from fuzz.mutations import json_texts, octets, texts
 
 from lab import process
-from lab.checkpoints.file import open_checkpoint
-from lab.checkpoints.format import from_json, to_json
-from lab.checkpoints.keys import check_keys
-from lab.checkpoints.pack import pack, unpack
-from lab.checkpoints.signature import signer
+from lab.bundles.file import open_checkpoint
+from lab.bundles.format import from_json, to_json
+from lab.bundles.keys import check_keys
+from lab.bundles.pack import pack, unpack
+from lab.bundles.signature import signer
+from lab.disks import deltas, images, qcow2, ram_delta, ram_pipe
 from lab.errors import LabError
-from lab.machines import deltas, images, qcow2, ram_delta, ram_pipe
 
 PAGE = 4096
 CONTENT = bytes(range(256)) * 40
@@ -173,35 +173,35 @@ TARGETS = (
     Target(
         "checkpoint",
         (
-            "lab.checkpoints.file:open_checkpoint",
-            "lab.checkpoints.file:_read",
-            "lab.checkpoints.file:_signature",
-            "lab.checkpoints.file:CheckpointFile.verify",
+            "lab.bundles.file:open_checkpoint",
+            "lab.bundles.file:_read",
+            "lab.bundles.file:_signature",
+            "lab.bundles.file:CheckpointFile.verify",
         ),
         checkpoints,
         octets,
         checkpoint,
     ),
-    Target("checkpoint manifest", ("lab.checkpoints.format:from_json",), manifests, json_texts, manifest),
+    Target("checkpoint manifest", ("lab.bundles.format:from_json",), manifests, json_texts, manifest),
     Target(
         "keys in a checkpoint",
-        ("lab.checkpoints.keys:_certificate", "lab.checkpoints.keys:_private", "lab.checkpoints.keys:_check_ssh"),
+        ("lab.bundles.keys:_certificate", "lab.bundles.keys:_private", "lab.bundles.keys:_check_ssh"),
         keys,
         octets,
         key,
         refuses=DAMAGED,
     ),
-    Target("ssh-keygen", ("lab.checkpoints.signature:_good",), lambda _: [GOOD], texts, signature),
-    Target("packed member", ("lab.checkpoints.pack:unpack",), packed, octets, unpacked, refuses=DAMAGED),
+    Target("ssh-keygen", ("lab.bundles.signature:_good",), lambda _: [GOOD], texts, signature),
+    Target("packed member", ("lab.bundles.pack:unpack",), packed, octets, unpacked, refuses=DAMAGED),
     Target(
         "disk image",
-        ("lab.machines.deltas:refuse_strange", "lab.machines.images:anonymous", "lab.machines.qcow2:_in_header"),
+        ("lab.disks.deltas:refuse_strange", "lab.disks.images:anonymous", "lab.disks.qcow2:_in_header"),
         headers,
         octets,
         disk,
     ),
-    Target("qemu-img info", ("lab.machines.qcow2:_info",), lambda _: [QEMU_IMG], json_texts, image_info),
-    Target("RAM image", ("lab.machines.ram_delta:write",), rams, octets, ram, refuses=DAMAGED),
-    Target("RAM delta", ("lab.machines.ram_delta:_groups",), ram_deltas, octets, damaged_delta, refuses=DAMAGED),
-    Target("head of a RAM image", ("lab.machines.ram_pipe:head",), rams, octets, ram_head, refuses=DAMAGED),
+    Target("qemu-img info", ("lab.disks.qcow2:_info",), lambda _: [QEMU_IMG], json_texts, image_info),
+    Target("RAM image", ("lab.disks.ram_delta:write",), rams, octets, ram, refuses=DAMAGED),
+    Target("RAM delta", ("lab.disks.ram_delta:_groups",), ram_deltas, octets, damaged_delta, refuses=DAMAGED),
+    Target("head of a RAM image", ("lab.disks.ram_pipe:head",), rams, octets, ram_head, refuses=DAMAGED),
 )

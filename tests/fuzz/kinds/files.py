@@ -16,27 +16,27 @@ from support.fake_lab import lab_on_disk
 from support.shelved import shelved_box
 
 from lab.boxes import store
-from lab.cli import names
-from lab.cluster import expiry, validity
+from lab.cli.terminal import completion
 from lab.cluster.events import phase_of, read_events
+from lab.cluster.observe import expiry, validity
 from lab.cluster.secrets import authorities, etcd_client_files, load_or_make
 from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
+from lab.disks.layers import Merge
 from lab.errors import BoxError, LabError, NotFound
-from lab.machines import probe
-from lab.machines.capture_book import Book, Entry, Saved
-from lab.machines.capture_protocol import PartKind
-from lab.machines.layers import Merge
-from lab.machines.protocol import HostProfile
-from lab.machines.realm import Realm
+from lab.host import kvm_probe
+from lab.host.private_libvirt import Realm
+from lab.host.profile import HostProfile
+from lab.machines.captures import PartKind
+from lab.machines.libvirt.capture_index import Book, Entry, Saved
 from lab.machines.ssh import Ssh
-from lab.planfile import from_json as plan_from_json
-from lab.planfile import read as read_plan
-from lab.planfile import to_json as plan_to_json
+from lab.plan.file import from_json as plan_from_json
+from lab.plan.file import read as read_plan
+from lab.plan.file import to_json as plan_to_json
 from lab.process import Completed
 from lab.snapshots import manifest as manifests
 from lab.snapshots import objects
 from lab.snapshots.journal import STEPS, Attempt, AttemptJournal
-from lab.snapshots.shelf import Shelf
+from lab.snapshots.store import Shelf
 from lab.store import Home, LabFolder, Record
 
 KEY = "20261121-024000-ab12"
@@ -237,8 +237,8 @@ def box(text: str, folder: Path) -> None:
 def hosts(_folder: Path) -> list[str]:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return [
-        json.dumps(asdict(probe._Kept(boot, "QEMU emulator version 7.2", True, 1.0, ""))),
-        json.dumps(asdict(probe._Kept(boot, "QEMU emulator version 7.2", False, 17.5, "no KVM"))),
+        json.dumps(asdict(kvm_probe._Kept(boot, "QEMU emulator version 7.2", True, 1.0, ""))),
+        json.dumps(asdict(kvm_probe._Kept(boot, "QEMU emulator version 7.2", False, 17.5, "no KVM"))),
     ]
 
 
@@ -246,12 +246,12 @@ def host(text: str, folder: Path) -> None:
     (folder / "host.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     answer = Completed(("qemu",), 0, "QEMU emulator version 7.2\n", "")
     with (
-        mock.patch.object(probe.process, "run", return_value=answer),
-        mock.patch.object(probe, "_kvm_fails", return_value=""),
-        mock.patch.object(probe, "_slowness", return_value=1.0),
-        mock.patch.object(probe, "find_compiler", return_value="cc"),
+        mock.patch.object(kvm_probe.process, "run", return_value=answer),
+        mock.patch.object(kvm_probe, "_kvm_fails", return_value=""),
+        mock.patch.object(kvm_probe, "_slowness", return_value=1.0),
+        mock.patch.object(kvm_probe, "find_compiler", return_value="cc"),
     ):
-        found = probe.probe_host(Home(folder))
+        found = kvm_probe.probe_host(Home(folder))
     assert isinstance(found, HostProfile)
     assert type(found.accelerated) is bool
     assert type(found.factor) in {int, float}
@@ -282,8 +282,8 @@ def completed(text: str, folder: Path) -> None:
     lab.snapshots.mkdir(parents=True)
     for file in (lab.path / "plan.json", lab.snapshots / f"{KEY}.json"):
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
-    list(names._nodes(lab))
-    list(names._snapshots(lab))
+    list(completion._nodes(lab))
+    list(completion._snapshots(lab))
 
 
 def realm(text: str, folder: Path) -> None:
@@ -353,25 +353,27 @@ def known_hosts(data: bytes, folder: Path) -> None:
 
 
 TARGETS = (
-    Target("plan.json", ("lab.planfile:from_json", "lab.planfile:_read"), plans, json_texts, plan),
-    Target("plan.json, its bytes", ("lab.planfile:read",), lambda f: [p.encode() for p in plans(f)], octets, plan_file),
+    Target("plan.json", ("lab.plan.file:from_json", "lab.plan.file:_read"), plans, json_texts, plan),
+    Target(
+        "plan.json, its bytes", ("lab.plan.file:read",), lambda f: [p.encode() for p in plans(f)], octets, plan_file
+    ),
     Target("lab.json", ("lab.store:LabFolder.record",), records, json_texts, record, refuses=(LabError, NotFound)),
     Target("snapshot manifest", ("lab.snapshots.manifest:from_json",), snapshots, json_texts, snapshot),
-    Target("snapshot shelf", ("lab.snapshots.shelf:Shelf._read",), snapshots, json_texts, shelf),
+    Target("snapshot shelf", ("lab.snapshots.store:Shelf._read",), snapshots, json_texts, shelf),
     Target("snapshot stand", (), lambda _: [KEY.encode() + b"\n"], octets, stand),
     Target("attempt.json", ("lab.snapshots.journal:AttemptJournal.read",), attempts, json_texts, attempt),
     Target("objects.json", ("lab.snapshots.objects:read",), object_lists, json_texts, object_list),
-    Target("capture book", ("lab.machines.capture_book:Book.entry",), entries, json_texts, entry),
+    Target("capture book", ("lab.machines.libvirt.capture_index:Book.entry",), entries, json_texts, entry),
     Target(
         "merge marker",
-        ("lab.machines.capture_book:Book.merging",),
+        ("lab.machines.libvirt.capture_index:Book.merging",),
         lambda _: [json.dumps(asdict(Merge("a", ("b", "c"))))],
         json_texts,
         merging,
     ),
     Target("events.jsonl", ("lab.cluster.events:read_events", "lab.cluster.events:_parse"), journals, texts, journal),
     Target("box manifest", ("lab.boxes.store:read_box",), boxes, json_texts, box),
-    Target("host.json", ("lab.machines.probe:_kept",), hosts, json_texts, host),
+    Target("host.json", ("lab.host.kvm_probe:_kept",), hosts, json_texts, host),
     Target(
         "CA certificate",
         ("lab.cluster.secrets:authorities", "lab.cluster.secrets:_key"),
@@ -381,19 +383,19 @@ TARGETS = (
     ),
     Target(
         "klab's certificate",
-        ("lab.cluster.expiry:_own", "lab.cluster.validity:_own"),
+        ("lab.cluster.observe.expiry:_own", "lab.cluster.observe.validity:_own"),
         certificate_files,
         octets,
         own_certificate,
     ),
     Target(
         "completion",
-        ("lab.cli.names:_nodes", "lab.cli.names:_snapshots"),
+        ("lab.cli.terminal.completion:_nodes", "lab.cli.terminal.completion:_snapshots"),
         lambda f: plans(f) + snapshots(f),
         json_texts,
         completed,
     ),
-    Target("realm.json", ("lab.machines.realm:Realm._state",), realms, json_texts, realm),
+    Target("realm.json", ("lab.host.private_libvirt:Realm._state",), realms, json_texts, realm),
     Target(
         "CA key",
         ("lab.cluster.secrets:etcd_client_files", "lab.cluster.secrets:_usable", "lab.cluster.secrets:_signed"),

@@ -10,17 +10,17 @@ import yaml
 from fuzz.harness import Target
 from fuzz.mutations import octets, texts
 
-from lab.catalog import load_catalog
-from lab.checkpoints.format import check_checkpoint_name
+from lab.bundles.format import check_checkpoint_name
 from lab.cli.create_flow import parse_duration
 from lab.errors import ScenarioError
 from lab.kubeconfig import merge_files
-from lab.library import find_scenario, load_scenario, read_text, shipped_names
-from lab.plan import decide
-from lab.planfile import from_json, to_json
-from lab.reading import parse_scenario
-from lab.scenario import check_name
-from lab.sizes import parse_mib
+from lab.plan.file import from_json, to_json
+from lab.plan.model import decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import find_scenario, load_scenario, read_text, shipped_names
+from lab.scenario.model import check_name
+from lab.scenario.parser import parse_scenario
+from lab.scenario.sizes import parse_mib
 from lab.text import visible
 
 SCENARIO = """\
@@ -188,17 +188,23 @@ def shown(text: str, _folder: Path) -> None:
 
 
 TARGETS = (
-    Target("scenario", ("lab.reading:parse_scenario", "lab.yamltree:read_tree"), scenarios, texts, scenario),
+    Target(
+        "scenario",
+        ("lab.scenario.parser:parse_scenario", "lab.scenario.yaml_source:read_tree"),
+        scenarios,
+        texts,
+        scenario,
+    ),
     Target(
         "scenario file",
-        ("lab.library:load_scenario", "lab.library:read_text"),
+        ("lab.scenario.library:load_scenario", "lab.scenario.library:read_text"),
         lambda _: [SCENARIO.encode()],
         octets,
         scenario_file,
     ),
     Target(
         "add-on",
-        ("lab.manifests:read_manifests", "lab.yamltree:read_documents"),
+        ("lab.scenario.manifests:read_manifests", "lab.scenario.yaml_source:read_documents"),
         lambda _: [ADDON.encode()],
         octets,
         addon_file,
@@ -220,13 +226,15 @@ TARGETS = (
     Target("kubeconfig file", ("lab.kubeconfig.merge:merge_files",), lambda _: [OWN.encode()], octets, kubeconfig_file),
     Target(
         "names",
-        ("lab.scenario:check_name",),
+        ("lab.scenario.model:check_name",),
         _lines("demo", "lesson-3"),
         texts,
         name,
         refuses=(ValueError, *Target.refuses),
     ),
-    Target("size", ("lab.sizes:parse_mib",), _lines("4Gi", "2048", "1.7 G"), texts, size, refuses=(ValueError,)),
+    Target(
+        "size", ("lab.scenario.sizes:parse_mib",), _lines("4Gi", "2048", "1.7 G"), texts, size, refuses=(ValueError,)
+    ),
     Target("duration", ("lab.cli.create_flow:parse_duration",), _lines("90s", "1h30m", "20m"), texts, duration),
     Target("text shown", ("lab.text:visible",), _lines("good\x1b[2J", "plain"), texts, shown),
 )

@@ -16,15 +16,18 @@ from fuzz.mutations import json_texts, texts
 
 from lab.boxes.debian import choose_sources
 from lab.boxes.gomodules import checksum_database
-from lab.cluster.console import Console
 from lab.cluster.events import Journal
-from lab.cluster.inside import LAST_KEY, parse
-from lab.cluster.validity import ask
+from lab.cluster.observe.node_probe import LAST_KEY, parse
+from lab.cluster.observe.validity import ask
+from lab.cluster.wait.console import Console
 from lab.errors import LabError
-from lab.machines import definitions, guest_agent, guest_clock, hostcheck, namespaces, vagrant, virtualbox
-from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
-from lab.machines.up_failure import explain
-from lab.machines.virtualbox_captures import parse_names, parse_shots
+from lab.host import capacity, namespaces
+from lab.machines.libvirt import definitions, guest_agent, guest_clock
+from lab.machines.libvirt.ownership import Owner, owner_in_description, owner_in_metadata
+from lab.machines.vagrant import command as vagrant
+from lab.machines.vagrant.failures import explain
+from lab.machines.virtualbox import machines as virtualbox
+from lab.machines.virtualbox.captures import parse_names, parse_shots
 from lab.process import Completed
 from lab.render.node_script import LOG_MARK, MARK
 from lab.store import Record
@@ -296,14 +299,14 @@ def vagrant_failed(text: str, _folder: Path) -> None:
 
 
 def routes(text: str, _folder: Path) -> None:
-    for route in hostcheck.parse_routes(text):
+    for route in capacity.parse_routes(text):
         assert route.network.version == 4
         assert isinstance(route.interface, str)
-    assert all(gateway.version == 4 for gateway in hostcheck.parse_gateways(text))
+    assert all(gateway.version == 4 for gateway in capacity.parse_gateways(text))
 
 
 def resolvers(text: str, _folder: Path) -> None:
-    assert not any(server.is_loopback for server in hostcheck.parse_resolvers(text))
+    assert not any(server.is_loopback for server in capacity.parse_resolvers(text))
 
 
 def neighbours(text: str, _folder: Path) -> None:
@@ -315,11 +318,11 @@ def neighbours(text: str, _folder: Path) -> None:
     quick = mock.Mock(side_effect=lambda act, *_a, **_k: act())
     sockets = mock.MagicMock()
     with (
-        mock.patch.object(hostcheck.process, "run", run),
+        mock.patch.object(capacity.process, "run", run),
         mock.patch("lab.waiting.poll", quick),
-        mock.patch.object(hostcheck.socket, "socket", sockets),
+        mock.patch.object(capacity.socket, "socket", sockets),
     ):
-        found = hostcheck.answering(IPv4Address("192.168.56.10"))
+        found = capacity.answering(IPv4Address("192.168.56.10"))
     assert found is None or isinstance(found, str)
 
 
@@ -370,51 +373,57 @@ def pool(text: str, _folder: Path) -> None:
 # libvirt's own words, over its own socket: what is no XML at all is an error of its own.
 XML = (LabError, ElementTree.ParseError, ValueError)
 TARGETS = (
-    Target("console", ("lab.cluster.console:Console.read",), _of(CONSOLE, "cloud-init " * 2000), texts, console),
+    Target("console", ("lab.cluster.wait.console:Console.read",), _of(CONSOLE, "cloud-init " * 2000), texts, console),
     Target(
         "a node's words",
-        ("lab.cluster.inside:parse", "lab.cluster.validity:parsed"),
+        ("lab.cluster.observe.node_probe:parse", "lab.cluster.observe.validity:parsed"),
         _with_certificate(NODE),
         texts,
         node,
     ),
     Target(
-        "certificates on a node", ("lab.cluster.validity:ask",), _with_certificate(CERTIFICATES), texts, certificates
+        "certificates on a node",
+        ("lab.cluster.observe.validity:ask",),
+        _with_certificate(CERTIFICATES),
+        texts,
+        certificates,
     ),
-    Target("date over ssh", ("lab.machines.guest_clock:over_ssh",), _of("1795229810\n"), texts, clock),
+    Target("date over ssh", ("lab.machines.libvirt.guest_clock:over_ssh",), _of("1795229810\n"), texts, clock),
     Target(
         "guest agent",
-        ("lab.machines.guest_agent:_told", "lab.machines.guest_agent:_text"),
+        ("lab.machines.libvirt.guest_agent:_told", "lab.machines.libvirt.guest_agent:_text"),
         _of(AGENT),
         json_texts,
         whole_json(agent),
     ),
-    Target("VBoxManage list vms", ("lab.machines.virtualbox:parse_machines",), _of(MACHINES), texts, machines),
-    Target("VBoxManage showvminfo", ("lab.machines.virtualbox:parse_info",), _of(INFO), texts, info),
-    Target("VBoxManage snapshot list", ("lab.machines.virtualbox_captures:parse_names",), _of(SNAPSHOTS), texts, names),
+    Target("VBoxManage list vms", ("lab.machines.virtualbox.machines:parse_machines",), _of(MACHINES), texts, machines),
+    Target("VBoxManage showvminfo", ("lab.machines.virtualbox.machines:parse_info",), _of(INFO), texts, info),
+    Target("VBoxManage snapshot list", ("lab.machines.virtualbox.captures:parse_names",), _of(SNAPSHOTS), texts, names),
     Target(
         "VirtualBox settings",
-        ("lab.machines.virtualbox_captures:parse_shots",),
+        ("lab.machines.virtualbox.captures:parse_shots",),
         _of(SETTINGS),
         texts,
         shots,
         refuses=(LabError, ValueError),  # documented; its caller words it
     ),
-    Target("vagrant", ("lab.machines.vagrant:Vagrant._read",), _of(VAGRANT, "Vagrant 2.3.4\n"), texts, vagrant_says),
-    Target("vagrant up failed", ("lab.machines.up_failure:explain",), _of(UP), texts, vagrant_failed),
+    Target(
+        "vagrant", ("lab.machines.vagrant.command:Vagrant._read",), _of(VAGRANT, "Vagrant 2.3.4\n"), texts, vagrant_says
+    ),
+    Target("vagrant up failed", ("lab.machines.vagrant.failures:explain",), _of(UP), texts, vagrant_failed),
     Target(
         "ip route",
-        ("lab.machines.hostcheck:parse_routes", "lab.machines.hostcheck:parse_gateways"),
+        ("lab.host.capacity:parse_routes", "lab.host.capacity:parse_gateways"),
         _of(ROUTES),
         json_texts,
         routes,
     ),
-    Target("resolv.conf", ("lab.machines.hostcheck:parse_resolvers",), _of(RESOLVERS), texts, resolvers),
-    Target("ip neigh", ("lab.machines.hostcheck:answering",), _of(NEIGHBOURS), json_texts, whole_json(neighbours)),
-    Target("name of a process", ("lab.machines.namespaces:started",), _of("libvirtd", "a (b) c"), texts, program_name),
+    Target("resolv.conf", ("lab.host.capacity:parse_resolvers",), _of(RESOLVERS), texts, resolvers),
+    Target("ip neigh", ("lab.host.capacity:answering",), _of(NEIGHBOURS), json_texts, whole_json(neighbours)),
+    Target("name of a process", ("lab.host.namespaces:started",), _of("libvirtd", "a (b) c"), texts, program_name),
     Target("apt indextargets", ("lab.boxes.debian:choose_sources",), _of(TARGETS_OF_APT), texts, apt),
     Target("go env GOSUMDB", ("lab.boxes.gomodules:checksum_database",), _of("sum.golang.org https://s\n"), texts, go),
-    Target("domain XML", ("lab.machines.definitions:_parse",), _of(DOMAIN), texts, domain, refuses=XML),
-    Target("network XML", ("lab.machines.definitions:dhcp_hosts",), _of(NETWORK), texts, network, refuses=XML),
-    Target("pool XML", ("lab.machines.definitions:pool_path",), _of(POOL), texts, pool, refuses=XML),
+    Target("domain XML", ("lab.machines.libvirt.definitions:_parse",), _of(DOMAIN), texts, domain, refuses=XML),
+    Target("network XML", ("lab.machines.libvirt.definitions:dhcp_hosts",), _of(NETWORK), texts, network, refuses=XML),
+    Target("pool XML", ("lab.machines.libvirt.definitions:pool_path",), _of(POOL), texts, pool, refuses=XML),
 )

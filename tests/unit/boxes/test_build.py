@@ -14,8 +14,8 @@ import pytest
 from lab import process
 from lab.boxes import build, chroot, gomodules
 from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
-from lab.catalog import load_catalog
 from lab.errors import BoxError, Conflict, HostError, NotFound
+from lab.scenario.catalog import load_catalog
 from lab.store import Home
 
 Usage = namedtuple("Usage", "total used free")

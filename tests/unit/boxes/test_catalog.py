@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lab.catalog import load_catalog, merge, parse_recipe
 from lab.errors import BoxError
+from lab.scenario.catalog import load_catalog, merge, parse_recipe
 
 COMPONENTS = {
     "etcd": "3.6.6",

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from lab.boxes import build, store
 from lab.boxes.store import Box
-from lab.cli.box import box as command
+from lab.cli.commands.box import box as command
 from lab.errors import BoxError, Conflict, NotFound
 from lab.store import Home
 

@@ -15,7 +15,7 @@ from lab.boxes import removal, store
 from lab.boxes.cache import digest_file
 from lab.boxes.store import Box
 from lab.errors import BoxError, Conflict, HostError
-from lab.machines.vagrant_home import vagrant_home
+from lab.machines.vagrant.vagrant_home import vagrant_home
 from lab.store import Home, Record
 
 
@@ -187,7 +187,7 @@ def test_a_box_that_vagrant_cannot_forget_stays(home: Home, monkeypatch: pytest.
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("lab.machines.vagrant_home.shutil.rmtree", refuse)
+    monkeypatch.setattr("lab.machines.vagrant.vagrant_home.shutil.rmtree", refuse)
     with pytest.raises(HostError, match="cannot be removed") as caught:
         removal.remove(home, box)
     assert str(entry) in caught.value.hint

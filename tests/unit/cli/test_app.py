@@ -28,14 +28,14 @@ def failing(monkeypatch: pytest.MonkeyPatch):
         def command() -> None:
             raise error
 
-        monkeypatch.setattr("lab.cli.list.command", command)
+        monkeypatch.setattr("lab.cli.commands.list.command", command)
 
     return install
 
 
 def test_help_lists_every_command_there_is() -> None:
-    package = Path(app.__file__).parent
-    modules = {file.stem for file in package.glob("*.py") if "@click." in file.read_text()} - {"app"}
+    package = Path(app.__file__).parent / "commands"
+    modules = {file.stem for file in package.glob("*.py") if file.stem != "__init__"}
     assert modules == set(COMMANDS)
     for name in COMMANDS:
         assert f"\n  {name} " in HELP
@@ -324,7 +324,7 @@ def test_who_was_started_deaf_to_ctrl_c_stays_so() -> None:
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lab.cli.output import coloured
+    from lab.cli.terminal.output import coloured
 
     class Terminal:
         def isatty(self) -> bool:

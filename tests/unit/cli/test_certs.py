@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from lab.catalog import Catalog
-from lab.cluster import certificates, validity
-from lab.cluster.certificates import Renewed
+from lab.cluster.acts import certificates
+from lab.cluster.acts.certificates import Renewed
 from lab.cluster.lab import Lab
-from lab.cluster.validity import Entry, Survey
+from lab.cluster.observe import validity
+from lab.cluster.observe.validity import Entry, Survey
 from lab.errors import ClusterError
-from lab.plan import Plan, decide
-from lab.planfile import to_json
-from lab.reading import parse_scenario
+from lab.plan.file import to_json
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import Home, Record
 
 CLOCK = datetime.datetime(2027, 5, 4, 12, tzinfo=datetime.UTC)

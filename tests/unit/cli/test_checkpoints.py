@@ -14,16 +14,16 @@ from support.shelved import flipped, shelve
 
 from lab import process
 from lab.boxes import store
-from lab.checkpoints.file import CheckpointFile, open_checkpoint
-from lab.checkpoints.writer import Writer
+from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.writer import Writer
 from lab.cli import checkpoint_flow as flow
 from lab.cli import create_flow
 from lab.errors import Interrupted
-from lab.machines.capture_protocol import PartKind
-from lab.machines.fake import FakeMachines
-from lab.machines.fake_captures import FakeCaptures
-from lab.machines.hostcheck import HostFacts, Route
-from lab.machines.protocol import HostProfile
+from lab.host.capacity import HostFacts, Route
+from lab.host.profile import HostProfile
+from lab.machines.captures import PartKind
+from lab.machines.fake.captures import FakeCaptures
+from lab.machines.fake.machines import FakeMachines
 from lab.store import Home, LabFolder
 
 pytestmark = pytest.mark.usefixtures("quick_watch")

@@ -14,14 +14,15 @@ import pytest
 import yaml
 from support.fake_lab import lab_on_disk
 
-from lab.cli import app, connect
+from lab.cli import app
+from lab.cli.commands import connect
 from lab.cli.opening import find_lab
-from lab.cli.picture import picture
+from lab.cli.terminal.picture import picture
 from lab.errors import MachineError
-from lab.library import load_scenario, shipped_names
-from lab.machines.fake import FakeMachines
-from lab.plan import decide
-from lab.planfile import from_json, to_json
+from lab.machines.fake.machines import FakeMachines
+from lab.plan.file import from_json, to_json
+from lab.plan.model import decide
+from lab.scenario.library import load_scenario, shipped_names
 from lab.store import Home, Record
 
 
@@ -58,7 +59,7 @@ def test_scenarios_shows_each_with_its_picture(klab) -> None:
 
 
 def test_a_picture_of_many_nodes_stays_narrow(catalog) -> None:
-    from lab.reading import parse_scenario
+    from lab.scenario.parser import parse_scenario
 
     plan = decide(parse_scenario("version: 1\nname: x\ntopology: {workers: 50}", catalog), catalog)
     lines = picture(plan)
@@ -269,7 +270,7 @@ def test_logs_follows_a_node_that_is_started_again(
             raise KeyboardInterrupt
         console.write_text(text)
 
-    monkeypatch.setattr("lab.cli.logs.time.sleep", later)
+    monkeypatch.setattr("lab.cli.commands.logs.time.sleep", later)
     assert app.run(["logs", "cp1", "-f"]) == 130
     assert capsys.readouterr().out == "the first boot, with much to say\nthe second boot\nand more\n"
 

@@ -10,7 +10,7 @@ from support.fake_lab import lab_on_disk
 from lab.cli import create_flow
 from lab.cli.create_flow import making, provider_for
 from lab.errors import Conflict, Interrupted, UsageError
-from lab.plan import create_command
+from lab.plan.model import create_command
 from lab.store import Home, LabFolder
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.catalog import Catalog
 from lab.cli import app
-from lab.cluster import ailments
-from lab.cluster.ailments import Finding, Result
-from lab.library import load_scenario
+from lab.cluster import diagnostics
+from lab.cluster.diagnostics import Finding, Result
 from lab.machines import doctor
-from lab.plan import decide
-from lab.planfile import to_json
+from lab.plan.file import to_json
+from lab.plan.model import decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.library import load_scenario
 from lab.store import Home, Record
 
 START = Finding("machines", "w1", "its machine is stopped", "the provider says stopped", "klab start one w1")
@@ -41,7 +41,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             labs.append(record.name)
             return results
 
-        monkeypatch.setattr(ailments, "examine", examine)
+        monkeypatch.setattr(diagnostics, "examine", examine)
         return labs
 
     return install

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from lab.cli import app
-from lab.cli.connect import this_klab
-from lab.library import load_scenario
-from lab.machines import choose
-from lab.plan import decide
-from lab.planfile import to_json
+from lab.cli.commands.connect import this_klab
+from lab.machines import providers
+from lab.plan.file import to_json
+from lab.plan.model import decide
+from lab.scenario.library import load_scenario
 from lab.store import Home, Record
 
 STUB = """#!/bin/sh
@@ -66,7 +66,7 @@ def system_libvirt(monkeypatch: pytest.MonkeyPatch):
     """Say whether a system libvirtd answers."""
 
     def answers(yes: bool) -> None:
-        monkeypatch.setattr(choose, "system_answers", lambda: yes)
+        monkeypatch.setattr(providers, "system_answers", lambda: yes)
 
     monkeypatch.delenv("KLAB_LIBVIRT", raising=False)
     monkeypatch.delenv("TMUX", raising=False)

@@ -11,7 +11,8 @@ import pytest
 from support.fake_lab import FakeCluster, lab_on_disk
 
 from lab.cli import app
-from lab.cluster import api, power, scale
+from lab.cluster.acts import power, scale
+from lab.cluster.clients import api
 from lab.store import Home
 
 pytestmark = pytest.mark.usefixtures("quick_watch")

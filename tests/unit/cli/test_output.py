@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.cli import logs, output
-from lab.cli.progress import LiveTable
+from lab.cli.commands import logs
+from lab.cli.terminal import output
+from lab.cli.terminal.progress import LiveTable
 from lab.cluster.events import Event
 from lab.errors import LabError
 
@@ -83,8 +84,8 @@ def test_a_row_of_a_table_stays_one_row() -> None:
 def test_a_live_table_shows_what_others_wrote_as_text(terminals: Terminals, catalog) -> None:
     from rich.console import Console
 
-    from lab.plan import decide
-    from lab.scenario import Scenario, Topology
+    from lab.plan.model import decide
+    from lab.scenario.model import Scenario, Topology
 
     plan = decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=1)), catalog)
     out, _ = terminals()
@@ -121,8 +122,8 @@ def test_logs_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_command_prints_through_one_place() -> None:
-    folder = Path(output.__file__).parent
-    tree = {file.name: ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")}
+    folder = Path(output.__file__).parents[1]
+    tree = {file.name: ast.parse(file.read_text(encoding="utf-8")) for file in folder.rglob("*.py")}
     direct = {
         name
         for name, module in tree.items()

@@ -17,14 +17,14 @@ from support.kills import killed_in
 
 from lab.cli.snapshot_flow import _drawn
 from lab.errors import Conflict, Interrupted
-from lab.machines.capture_protocol import PartKind
-from lab.machines.fake import FakeMachines
-from lab.machines.fake_captures import FakeCaptures
+from lab.machines.captures import PartKind
+from lab.machines.fake.captures import FakeCaptures
+from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.snapshots import compare as compare_module
 from lab.snapshots.manifest import Manifest, NodeRecord
 from lab.snapshots.objects import Object
-from lab.snapshots.shelf import Damaged, Shelf
+from lab.snapshots.store import Damaged, Shelf
 from lab.snapshots.verify import Verification
 from lab.store import Home, LabFolder
 
@@ -484,7 +484,7 @@ def test_the_live_table_prints_what_must_be_read_above_itself(plain: LabFolder) 
     from rich.console import Console
 
     from lab.cli.opening import find_lab
-    from lab.cli.progress import LiveTable
+    from lab.cli.terminal.progress import LiveTable
     from lab.cluster.events import Event
 
     screen = io.StringIO()

@@ -12,14 +12,24 @@ from typing import Any
 
 import pytest
 
-from lab.catalog import Catalog
-from lab.cli import app, status
-from lab.cluster import look
-from lab.cluster.etcd import Alarm, MemberStatus
-from lab.cluster.facts import Certificate, ClusterFacts, Endpoint, EtcdFacts, MemberFacts, NodeFacts, PodFacts, Token
-from lab.library import load_scenario
-from lab.plan import Plan, decide
-from lab.planfile import to_json
+from lab.cli import app
+from lab.cli.commands import status
+from lab.cluster.clients.etcd import Alarm, MemberStatus
+from lab.cluster.observe import collect
+from lab.cluster.observe.facts import (
+    Certificate,
+    ClusterFacts,
+    Endpoint,
+    EtcdFacts,
+    MemberFacts,
+    NodeFacts,
+    PodFacts,
+    Token,
+)
+from lab.plan.file import to_json
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.library import load_scenario
 from lab.store import Home, Record
 
 
@@ -74,7 +84,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if not left:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(look, "gather", lambda *_: left.pop(0))
+        monkeypatch.setattr(collect, "gather", lambda *_: left.pop(0))
         monkeypatch.setattr(status.time, "sleep", pause)
         return pauses
 
@@ -294,7 +304,7 @@ def test_a_lab_that_grows_is_shown_as_it_is(
         smaller = replace(plan, nodes=plan.nodes[:4])
         (Home(home).lab("ha").path / "plan.json").write_text(to_json(smaller))
 
-    monkeypatch.setattr(look, "gather", lambda _f, now, *_: looked.append(len(now.nodes)) or facts)
+    monkeypatch.setattr(collect, "gather", lambda _f, now, *_: looked.append(len(now.nodes)) or facts)
     monkeypatch.setattr(status.time, "sleep", grow)
     run(capsys, "--watch")
     assert looked == [5, 4]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import urllib3
 
-from lab.catalog import Catalog
-from lab.cluster.api import Api, UnreachableError
+from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.secrets import load_or_make
-from lab.plan import decide
-from lab.scenario import Scenario, Topology
+from lab.plan.model import decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.model import Scenario, Topology
 from lab.store import LabFolder
 
 

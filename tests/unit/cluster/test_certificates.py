@@ -17,20 +17,20 @@ from support.fake_lab import FakeCluster, lab_on_disk, opener
 from support.guests import NOW, PKI, Guest, GuestMachines, inline, kubeconfig, signed
 from support.lab_servers import LabServers, Server, tls
 
-from lab.cluster import certificates, power
 from lab.cluster import secrets as lab_secrets
-from lab.cluster.certificates import RENEW_SECONDS, Renewed, renew
+from lab.cluster.acts import certificates, power
+from lab.cluster.acts.certificates import RENEW_SECONDS, Renewed, renew
+from lab.cluster.clients.https import Answer, Https, NoAnswer
 from lab.cluster.events import Event, Journal, read_events
-from lab.cluster.https import Answer, Https, NoAnswer
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.secrets import admin_files, ca_hash, etcd_client_files, load_or_make
 from lab.errors import ClusterError, Conflict, MachineError, NotReadyInTime
 from lab.machines.protocol import NodeState
-from lab.plan import API_PORT
+from lab.plan.model import API_PORT
 from lab.process import Completed
 from lab.render.renewal import KUBELET_CLIENT, RESTART, TELL
-from lab.scenario import Bootstrap
+from lab.scenario.model import Bootstrap
 from lab.store import Home, LabFolder
 
 AHEAD = datetime.timedelta(days=400)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster.console import BLOCK, MOST_AT_ONCE, MOST_IN_LINE, MOST_MARKS, Console
 from lab.cluster.events import Journal, phase_of, read_events
+from lab.cluster.wait.console import BLOCK, MOST_AT_ONCE, MOST_IN_LINE, MOST_MARKS, Console
 
 BOOTING = b"\x1b[0m\x1b[2J[    0.1] Linux version 6.12\r\nklab: cloud-init begin\r\n"
 

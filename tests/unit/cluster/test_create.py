@@ -11,23 +11,24 @@ from typing import Any
 
 import pytest
 
-from lab.catalog import Catalog
-from lab.changes import with_node
-from lab.cluster import create as module
 from lab.cluster import lab as lab_module
-from lab.cluster.api import UnreachableError
-from lab.cluster.create import Created, Request, as_scaled
-from lab.cluster.destroy import destroy
+from lab.cluster.acts import create as module
+from lab.cluster.acts.create import Created, Request, as_scaled
+from lab.cluster.acts.destroy import destroy
+from lab.cluster.clients.api import UnreachableError
 from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
-from lab.cluster.watch import PowerOn
+from lab.cluster.wait.watch import PowerOn
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
-from lab.library import load_scenario
-from lab.machines.fake import FakeMachines
-from lab.machines.protocol import HostProfile, NodeState
-from lab.plan import Plan, decide
-from lab.planfile import to_json
-from lab.reading import parse_scenario
+from lab.host.profile import HostProfile
+from lab.machines.fake.machines import FakeMachines
+from lab.machines.protocol import NodeState
+from lab.plan.changes import with_node
+from lab.plan.file import to_json
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.library import load_scenario
+from lab.scenario.parser import parse_scenario
 from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline
 

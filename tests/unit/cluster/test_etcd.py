@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from support.authority import LOOPBACK, server_files
 from support.lab_servers import LabServers, Server, etcd_answers, members_of, tls
 
-from lab.catalog import Catalog
-from lab.cluster import etcd as module
-from lab.cluster.etcd import CLIENT_PORT, Alarm, Etcd, Member
-from lab.cluster.https import Https, NoAnswer
+from lab.cluster.clients import etcd as module
+from lab.cluster.clients.etcd import CLIENT_PORT, Alarm, Etcd, Member
+from lab.cluster.clients.https import Https, NoAnswer
 from lab.cluster.secrets import etcd_client_files, load_or_make
 from lab.errors import ClusterError
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder
 
 

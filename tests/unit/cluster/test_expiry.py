@@ -10,14 +10,15 @@ import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines, signed
 
-from lab.cluster import create as create_module
-from lab.cluster import power
-from lab.cluster.create import Created, Request, create
+from lab.cluster.acts import create as create_module
+from lab.cluster.acts import power
+from lab.cluster.acts.create import Created, Request, create
+from lab.cluster.acts.power import Power, reboot, start, stop
 from lab.cluster.lab import Lab as ClusterLab
-from lab.cluster.power import Power, reboot, start, stop
 from lab.cluster.secrets import load_or_make
 from lab.errors import ClusterError, MachineError
-from lab.machines.protocol import HostProfile, NodeState
+from lab.host.profile import HostProfile
+from lab.machines.protocol import NodeState
 from lab.process import Completed
 from lab.render.renewal import KUBELET_CLIENT, TELL
 from lab.store import Home

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from support.lab_servers import LabServers, etcd_answers, members_of, node, pod, token
 
-from lab.catalog import Catalog
-from lab.cluster import https, look
-from lab.cluster.etcd import CLIENT_PORT
-from lab.cluster.facts import (
+from lab.cluster.clients import https
+from lab.cluster.clients.etcd import CLIENT_PORT
+from lab.cluster.observe import collect
+from lab.cluster.observe.collect import DAY, KUBELET_PORT, gather
+from lab.cluster.observe.facts import (
     ClusterFacts,
     EtcdFacts,
     MemberFacts,
@@ -25,13 +26,13 @@ from lab.cluster.facts import (
     pod_line,
     token_line,
 )
-from lab.cluster.look import DAY, KUBELET_PORT, gather
 from lab.cluster.secrets import load_or_make
 from lab.errors import HostError
 from lab.machines.protocol import NodeState
-from lab.plan import API_PORT, Node, Plan, decide
+from lab.plan.model import API_PORT, Node, Plan, decide
 from lab.process import Completed
-from lab.reading import parse_scenario
+from lab.scenario.catalog import Catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder, Record
 
 RECORD = Record("id", "ha", "fake", "box", 0, "ready", 0.0)
@@ -76,7 +77,7 @@ def neighbours(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> Callable[[list[di
         assert argv == ["ip", "-json", "neigh", "show", str(plan.load_balancer.vip)]
         return Completed(tuple(argv), 0, json.dumps(asked[0]), "")
 
-    monkeypatch.setattr(look.process, "run", run)
+    monkeypatch.setattr(collect.process, "run", run)
     return lambda entries: asked.__setitem__(0, entries)
 
 
@@ -240,7 +241,7 @@ def test_an_emulated_lab_is_given_more_time_to_answer(
             given.add(allowed)
             super().__init__(files, reach, allowed)
 
-    monkeypatch.setattr(look, "Https", Noting)
+    monkeypatch.setattr(collect, "Https", Noting)
     machines: Any = Machines(plan)
     gather(folder, plan, replace(RECORD, accelerated=accelerated), machines, reach=servers.reach)
     assert given == {seconds}
@@ -344,7 +345,7 @@ def test_without_ip_the_holder_is_unknown(see: Callable[..., ClusterFacts], monk
     def missing(*_: object, **__: object) -> Completed:
         raise HostError("ip is not installed")
 
-    monkeypatch.setattr(look.process, "run", missing)
+    monkeypatch.setattr(collect.process, "run", missing)
     facts = see()
     assert facts.endpoint is not None
     assert (facts.endpoint.error, facts.endpoint.holder) == ("", "")

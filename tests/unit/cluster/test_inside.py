@@ -19,7 +19,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab.cluster.inside import HEALTH, MOST_LINES, SCRIPT, UPTIME_STEP, NodeReport, Process, Unit, ask_nodes, parse
+from lab.cluster.observe.node_probe import (
+    HEALTH,
+    MOST_LINES,
+    SCRIPT,
+    UPTIME_STEP,
+    NodeReport,
+    Process,
+    Unit,
+    ask_nodes,
+    parse,
+)
 from lab.cluster.secrets import admin_files, load_or_make
 from lab.errors import MachineError
 from lab.process import Completed

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
-from lab.cluster import power
+from lab.cluster.acts import power
+from lab.cluster.acts.power import reboot, start, stop
 from lab.cluster.lab import Lab as ClusterLab
-from lab.cluster.power import reboot, start, stop
 from lab.errors import Conflict, MachineError, NotReadyInTime
-from lab.machines.fake import FakeMachines
+from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
-from lab.plan import Plan
+from lab.plan.model import Plan
 from lab.process import Completed
 from lab.store import Home, LabFolder
 

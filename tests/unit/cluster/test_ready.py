@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster.ready import DNS_SECONDS, dns_question
+from lab.cluster.wait.ready import DNS_SECONDS, dns_question
 
 # Notes what it is asked, and answers from the question of that number on.
 BUSYBOX = """#!/bin/sh

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from support.fake_lab import FakeCluster, lab_on_disk, opener
 
-from lab.cluster import power, scale
+from lab.cluster.acts import power, scale
+from lab.cluster.acts.scale import Change, add_node, remove_node, replace_node
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab as ClusterLab
-from lab.cluster.scale import Change, add_node, remove_node, replace_node
 from lab.errors import ClusterError, Conflict, HostError, LabError, NotFound, UsageError
-from lab.machines.fake import FakeMachines
+from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
-from lab.plan import Node, Plan
-from lab.planfile import from_json
-from lab.rules import quorum
+from lab.plan.file import from_json
+from lab.plan.model import Node, Plan
+from lab.scenario.rules import quorum
 from lab.store import Home, LabFolder
 from lab.waiting import Deadline
 

@@ -11,11 +11,11 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from lab.catalog import load_catalog
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.secrets import admin_files, ca_hash, load_or_make, make_token
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder
 
 

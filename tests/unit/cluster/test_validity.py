@@ -12,11 +12,11 @@ from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines
 from support.lab_servers import LabServers
 
-from lab.cluster.look import KUBELET_PORT
-from lab.cluster.validity import Entry, Survey, ask, survey
+from lab.cluster.observe.collect import KUBELET_PORT
+from lab.cluster.observe.validity import Entry, Survey, ask, survey
 from lab.errors import HostError, MachineError
 from lab.machines.protocol import NodeState
-from lab.plan import API_PORT
+from lab.plan.model import API_PORT
 from lab.process import Completed
 from lab.store import Home
 

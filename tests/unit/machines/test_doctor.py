@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lab.cli.doctor import command
+from lab.cli.commands.doctor import command
 from lab.errors import HostError
 from lab.machines import doctor
 from lab.machines.doctor import Finding
@@ -51,7 +51,7 @@ def test_every_missing_program_is_found_with_its_package(monkeypatch: pytest.Mon
     monkeypatch.setattr(doctor, "Vagrant", nothing)
     monkeypatch.setattr(doctor, "why_not_accelerated", lambda _home: "")
     monkeypatch.setattr(doctor, "host_facts", nothing)
-    monkeypatch.setattr(doctor.choose, "system_answers", lambda: False)
+    monkeypatch.setattr(doctor.providers, "system_answers", lambda: False)
     findings = {finding.name: finding for finding in doctor.examine(Home(tmp_path))}
     for name in (*doctor.PROGRAMS, "libvirtd", "plugin vagrant-libvirt"):
         assert not findings[name].ok
@@ -59,7 +59,7 @@ def test_every_missing_program_is_found_with_its_package(monkeypatch: pytest.Mon
 
 
 def test_looking_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor.choose, "system_answers", lambda: False)
+    monkeypatch.setattr(doctor.providers, "system_answers", lambda: False)
     monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
     monkeypatch.setattr(doctor.process, "find", str)
     assert "private one" in doctor._libvirtd(Home(tmp_path))

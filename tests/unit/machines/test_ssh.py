@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lab import process
-from lab.catalog import Catalog
 from lab.machines.ssh import Ssh
-from lab.plan import decide
-from lab.scenario import Scenario, Topology
+from lab.plan.model import decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.model import Scenario, Topology
 from lab.store import Home
 
 

@@ -9,10 +9,8 @@ import pytest
 import yaml
 
 from lab.errors import NotFound
-from lab.library import load_scenario
 from lab.machines.ssh import Ssh
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.inventory import (
     Way,
     ansible_inventory,
@@ -21,6 +19,8 @@ from lab.render.inventory import (
     render_host_lines,
     render_ssh,
 )
+from lab.scenario.library import load_scenario
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder
 
 FOLDER = LabFolder(Path("/labs of mine/1m1w"))

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from support.guests import NOW, Guest, inline, kubeconfig, signed
 
-from lab.catalog import Catalog
 from lab.cluster.secrets import load_or_make
-from lab.plan import Plan, decide
-from lab.reading import parse_scenario
+from lab.plan.model import Plan, decide
 from lab.render.renewal import KUBELET_CLIENT, RESTART, STOP_SECONDS, TELL, Replacement, render_renewal
 from lab.render.secrets import KeyPair
+from lab.scenario.catalog import Catalog
+from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder
 
 BASH = ["bash", "-s"]

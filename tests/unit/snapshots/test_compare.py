@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.ready_lab import ReadyLab, thing
 
-from lab.cluster.api import UnreachableError
+from lab.cluster.clients.api import UnreachableError
 from lab.errors import Conflict, LabError, NotFound, UsageError
 from lab.snapshots.compare import compare
 from lab.snapshots.objects import Object

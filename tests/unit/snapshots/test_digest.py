@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.desk import Desk
 
+from lab.disks.images import stretches
 from lab.errors import MachineError
-from lab.machines.capture_protocol import Part
-from lab.machines.fake_captures import FakeCaptures
-from lab.machines.images import stretches
+from lab.machines.captures import Part
+from lab.machines.fake.captures import FakeCaptures
 from lab.snapshots import digest as module
 from lab.snapshots.digest import digest, digests
-
-from .conftest import Desk
 
 
 def cut(content: bytes, places: list[int], *, zeros: bool) -> Iterator[tuple[int, bytes]]:

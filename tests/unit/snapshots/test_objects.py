@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.api import UnreachableError
+from lab.cluster.clients.api import UnreachableError
 from lab.errors import LabError
 from lab.snapshots.objects import Object, collect, content_digest, difference, read, write
 

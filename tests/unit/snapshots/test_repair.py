@@ -14,9 +14,9 @@ from cryptography import x509
 from support.lab_servers import token
 from support.ready_lab import ReadyLab
 
-from lab.cluster.api import UnreachableError
+from lab.cluster.clients.api import UnreachableError
 from lab.cluster.lab import Lab
-from lab.cluster.look import TOKENS
+from lab.cluster.observe.collect import TOKENS
 from lab.cluster.tokens import fresh_token
 from lab.errors import ClusterError, MachineError
 from lab.machines.protocol import NodeState

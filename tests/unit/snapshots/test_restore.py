@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.desk import Desk, killed_at
 from support.fake_lab import opener
 
 from lab.errors import Conflict, LabError, MachineError, NotFound, UsageError
-from lab.machines.capture_protocol import PartKind
-from lab.machines.fake_captures import FakeCaptures
+from lab.machines.captures import PartKind
+from lab.machines.fake.captures import FakeCaptures
 from lab.machines.protocol import NodeState
 from lab.snapshots import restore as module
 from lab.snapshots.journal import STEPS, AttemptJournal
@@ -22,8 +23,6 @@ from lab.snapshots.recover import recover
 from lab.snapshots.remove import prune, remove, rename
 from lab.snapshots.restore import restore
 from lab.snapshots.take import take
-
-from .conftest import Desk, killed_at
 
 
 @pytest.fixture

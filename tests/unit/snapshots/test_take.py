@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.desk import Desk
 from support.fake_lab import opener
 
 from lab.errors import Conflict, HostError, Interrupted, LabError, MachineError, UsageError
-from lab.machines.capture_protocol import PartKind
+from lab.machines.captures import PartKind
 from lab.machines.protocol import NodeState
 from lab.snapshots.take import take
-
-from .conftest import Desk
 
 
 def test_a_snapshot_of_a_running_lab(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import UsageError
-from lab.machines.capture_protocol import PartKind
+from lab.machines.captures import PartKind
 from lab.snapshots.manifest import Manifest, NodeRecord, PartRecord, from_json, to_json
 from lab.snapshots.names import check_name, made_id, made_name, surplus, surplus_autos
 from lab.snapshots.tree import Branch, tree

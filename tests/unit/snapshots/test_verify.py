@@ -11,9 +11,9 @@ import pytest
 from support.lab_servers import node, pod
 from support.ready_lab import ReadyLab
 
-from lab.cluster.api import UnreachableError
-from lab.cluster.etcd import Etcd
-from lab.cluster.ready import ETCD_PODS, Readiness, dns_question
+from lab.cluster.clients.api import UnreachableError
+from lab.cluster.clients.etcd import Etcd
+from lab.cluster.wait.ready import ETCD_PODS, Readiness, dns_question
 from lab.errors import NotReadyInTime
 from lab.machines.protocol import NodeState
 from lab.snapshots.restore import restore

@@ -1,0 +1,260 @@
+"""What a checkpoint's manifest says: of which lab it is, and of which files it consists.
+
+A checkpoint may come from anybody, so nothing in its manifest is used before it was seen to be of its kind: names
+become names of files, addresses become networks of this host.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lab.bundles import keys
+from lab.errors import LabError, UsageError
+from lab.plan.file import from_json as plan_from_json
+from lab.plan.file import to_data as plan_to_data
+from lab.plan.foreign import plan_problems
+from lab.plan.model import Plan
+from lab.scenario.catalog import load_catalog
+from lab.scenario.model import check_name
+from lab.snapshots.names import NAME, NAME_HINT
+
+FORMAT = 1
+MOST_PROBLEMS = 5
+SUFFIX = ".klab"
+PACKED = ".gz"
+NODES, BOX = "nodes", "box"
+_BOX_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+_HOST_KEYS = re.compile(r"(?:[\x20-\x7e]{1,20000}\n){0,20}")
+_MOST_BYTES = 1 << 50
+_MOST_SECONDS = 1 << 36  # of the year 4147; what a clock shows
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a checkpoint: its bytes there, their SHA-256, and how many they are when unpacked."""
+
+    name: str
+    size: int
+    sha256: str
+    content: int
+
+    @property
+    def packed(self) -> bool:
+        return self.name.endswith(PACKED)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPart:
+    """The box that the disks lie on: what `lab.boxes.store` knows of it; by file name size and SHA-256 of its files."""
+
+    name: str
+    digest: str
+    inputs: str
+    kubernetes: str
+    recipe: str
+    created: float
+    virtual_mib: int
+    files: Mapping[str, tuple[int, str]]
+
+    @property
+    def folder(self) -> str:
+        """What its folder is called, in every store."""
+        return f"{self.name}@{self.digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint.
+
+    `name` is the person's. `created` is when it was made and `guest_time` what the guests' clocks showed then,
+    `lab_created` when the lab was made, in seconds since 1970. `snapshot` is the id of the snapshot that it was made
+    of; empty for a lab as it was. `accelerated` says whether its host had hardware virtualization: the nodes'
+    probes are patient where it had none. `host_keys` are by node the lines by which ssh knows it.
+    """
+
+    name: str
+    created: float
+    guest_time: float
+    lab: str
+    lab_id: str
+    lab_created: float
+    provider: str
+    accelerated: bool
+    plan: Plan
+    scenario_text: str
+    box: BoxPart
+    host_keys: Mapping[str, str]
+    snapshot: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+
+    @property
+    def with_box(self) -> bool:
+        """Whether the box is in it."""
+        return any(member.name.startswith(f"{BOX}/") for member in self.members)
+
+    def member(self, name: str) -> Member:
+        """The member of that name; there is one, or `from_json` had refused it."""
+        return next(member for member in self.members if member.name == name)
+
+    @property
+    def secrets(self) -> tuple[Member, ...]:
+        """The lab's keys and certificates."""
+        return tuple(member for member in self.members if is_secret(member.name))
+
+
+def disk_member(node: str) -> str:
+    return f"{NODES}/{node}.qcow2{PACKED}"
+
+
+def box_member(file: str) -> str:
+    return f"{BOX}/{file}{PACKED}"
+
+
+def is_secret(member: str) -> bool:
+    """Whether a file of the lab's folder is a key or certificate that a checkpoint can hold, by its path there."""
+    return member in keys.NAMES
+
+
+def check_checkpoint_name(name: str) -> str:
+    """The name again, if a checkpoint may be called so.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a checkpoint's name", hint=f"{NAME_HINT}. -o FILE says where the file goes"
+        )
+    return name
+
+
+def to_json(checkpoint: Checkpoint) -> str:
+    data = {"format": FORMAT, **asdict(checkpoint), "plan": plan_to_data(checkpoint.plan)}
+    return json.dumps(data, indent=1, ensure_ascii=True)
+
+
+def from_json(text: str) -> Checkpoint:
+    """Read a manifest.
+
+    Raises:
+        UsageError: it is of a newer klab, or damaged, or says what none of klab's says.
+    """
+    try:
+        found = json.loads(text)
+        version = found.pop("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise _newer(version, found)
+        if version != FORMAT:
+            raise ValueError(f"its format is {version!r}")
+        return checked(_read(found))
+    except LabError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise damaged("; ".join((error.message, *error.details))) from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise damaged(f"its manifest: {error or type(error).__name__}") from error
+
+
+def damaged(why: str) -> UsageError:
+    """That a file is a checkpoint no longer."""
+    return UsageError(
+        "this checkpoint is damaged", details=[why], hint="get the file anew; compare its size with the original's"
+    )
+
+
+def _newer(version: int, found: Mapping[str, Any]) -> UsageError:
+    versions = found.get("versions")
+    made = versions.get("klab") if isinstance(versions, dict) else None
+    by = f" by klab {made}" if isinstance(made, str) and _WORD.fullmatch(made) else ""
+    return UsageError(
+        f"this checkpoint was written{by} in format {version}; this klab reads {FORMAT}",
+        hint="use that klab, or a newer one",
+    )
+
+
+def _read(found: dict[str, Any]) -> Checkpoint:
+    plan = plan_from_json(json.dumps(found.pop("plan")))
+    box = found.pop("box")
+    files = {str(name): (size, sha256) for name, (size, sha256) in box.pop("files").items()}
+    members = tuple(Member(**member) for member in found.pop("members"))
+    return Checkpoint(plan=plan, box=BoxPart(files=files, **box), members=members, **found)
+
+
+def checked(found: Checkpoint) -> Checkpoint:
+    """The same, if everything in it is of its kind.
+
+    Raises:
+        ValueError: something is not; says what.
+    """
+    texts = [found.lab_id, found.provider, found.scenario_text, found.snapshot, found.box.inputs]
+    texts += (*found.versions, *found.versions.values())
+    _must(all(isinstance(text, str) for text in texts), "a text is none")
+    numbers = (found.created, found.guest_time, found.lab_created, found.box.created)
+    _must(all(_is_time(number) for number in numbers), "a time is none")
+    _must(isinstance(found.accelerated, bool), "accelerated is neither true nor false")
+    _must(NAME.fullmatch(found.name) is not None, "its name is none")
+    check_name(found.lab)
+    _check_plan(found.plan)
+    _check_box(found.box)
+    names = {node.name for node in found.plan.nodes}
+    _must(found.host_keys.keys() == names, "its host keys are of other nodes")
+    _must(all(_HOST_KEYS.fullmatch(keys) for keys in found.host_keys.values()), "a host key is none")
+    _check_members(found)
+    return found
+
+
+def _check_plan(plan: Plan) -> None:
+    problems = plan_problems(plan, load_catalog())
+    _must(not problems, "its plan: " + "; ".join(problems[:MOST_PROBLEMS]))
+
+
+def _check_box(box: BoxPart) -> None:
+    _must(_BOX_NAME.fullmatch(box.name) is not None, "its box's name is none")
+    _must(_DIGEST.fullmatch(box.digest) is not None, "its box's digest is none")
+    _must(all(_WORD.fullmatch(word) for word in (box.kubernetes, box.recipe)), "its box's version is none")
+    _must(isinstance(box.virtual_mib, int), "its box's size is none")
+    for name, (size, sha256) in box.files.items():
+        _must(_WORD.fullmatch(name) is not None, f"a file of its box is called {name!r}")
+        _must(_is_count(size) and _DIGEST.fullmatch(sha256) is not None, f"what it says of its box's {name} is nothing")
+    _must("disk.qcow2" in box.files, "its box has no disk")
+    _must(box.files["disk.qcow2"][1] == box.digest, "its box's digest is not that of the box's disk")
+
+
+def _check_members(found: Checkpoint) -> None:
+    names = [member.name for member in found.members]
+    disks = {disk_member(node.name) for node in found.plan.nodes}
+    of_box = {box_member(name) for name in found.box.files}
+    for member in found.members:
+        known = member.name in disks or member.name in of_box or is_secret(member.name)
+        _must(known, f"it has a file {member.name!r}")
+        _must(_is_count(member.size) and _is_count(member.content), f"the size of {member.name} is none")
+        _must(_DIGEST.fullmatch(member.sha256) is not None, f"the digest of {member.name} is none")
+        _must(member.packed or member.size == member.content, f"{member.name} has two sizes")
+        if is_secret(member.name):
+            _must(member.size <= keys.MOST_BYTES, f"{member.name} is larger than a key")
+        if member.name in of_box:
+            told = found.box.files[member.name.removeprefix(f"{BOX}/").removesuffix(PACKED)][0]
+            _must(member.content == told, f"{member.name} has two sizes")
+    _must(len(set(names)) == len(names), "it has a file twice")
+    _must(disks <= set(names), "it lacks the disk of a node")
+    _must(not found.with_box or box_member("disk.qcow2") in names, "it lacks the box's disk")
+
+
+def _is_time(number: object) -> bool:
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < _MOST_SECONDS
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_BYTES
+
+
+def _must(holds: bool, why: str) -> None:
+    if not holds:
+        raise ValueError(why)

@@ -1,0 +1,383 @@
+"""Make a lab from a checkpoint: the same machines, disks, keys and addresses, on another host.
+
+    look -> verify every byte -> box -> folder -> disks and machines -> start, until Ready
+
+Nothing is written before the file was verified and the host looked at. From the lab's folder on it goes as with
+`create`: what a kill leaves half-made, the same command finishes, and `destroy` removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lab.boxes.incoming import put
+from lab.boxes.store import DISK, Box, BoxFile, check_box, facts, folder_of, list_boxes
+from lab.bundles.file import CheckpointFile
+from lab.bundles.format import Checkpoint, box_member, damaged, disk_member
+from lab.bundles.keys import check_keys
+from lab.bundles.layout import MODE
+from lab.bundles.progress import Progress
+from lab.cluster.acts.certificates import renew
+from lab.cluster.acts.power import Power, start
+from lab.cluster.events import Event, Journal, State
+from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.lab import Lab
+from lab.cluster.observe.expiry import refuse_expired
+from lab.cluster.secrets import load_or_make
+from lab.cluster.wait.watch import Watch
+from lab.errors import BoxError, ClusterError, Conflict, LabError
+from lab.host.profile import HostProfile
+from lab.machines.captures import Incoming
+from lab.machines.protocol import NodeState
+from lab.plan.file import read, to_json
+from lab.plan.model import Plan
+from lab.scenario.model import check_name
+from lab.store import Home, LabFolder, Record, write_atomic
+
+GIB = 1 << 30
+# Clocks that differ by less do no harm.
+CLOCK_SECONDS = 3600.0
+SSH_TRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: the lab that there is to be, its plan `plan_of` the checkpoint."""
+
+    lab: Lab
+    file: CheckpointFile
+    provider: str
+    profile: HostProfile
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.file.checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A lab that was made from a checkpoint and runs. `already` says that it was there, `seconds` it took.
+
+    `warnings` are about what is not as it was where the checkpoint was made.
+    """
+
+    folder: LabFolder
+    power: Power
+    already: bool
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def plan_of(checkpoint: Checkpoint, name: str | None = None) -> Plan:
+    """The plan of the lab that comes from a checkpoint: of another name perhaps, but with the same machines.
+
+    Raises:
+        ValueError: the name is none.
+    """
+    chosen = check_name(checkpoint.plan.name if name is None else name)
+    # As `lab.plan.model.decide` calls them.
+    networks = replace(checkpoint.plan.networks, name=f"klab-{chosen}", management_name=f"klab-{chosen}-mgmt")
+    return replace(checkpoint.plan, name=chosen, networks=networks)
+
+
+# --- before anything is touched -----------------------------------------------------------------------
+
+
+def refuse_conflict(home: Home, plan: Plan, file: CheckpointFile) -> Record | None:
+    """Make sure that no other lab has the name or the machines.
+
+    Returns:
+        The record of the lab that was made, or begun, from just this checkpoint; None where there is none.
+
+    Raises:
+        Conflict: another one has.
+    """
+    folder = home.lab(plan.name)
+    record = folder.record() if folder.exists else None
+    if record is not None:
+        if record.phase == "destroying":
+            raise Conflict(f"lab {plan.name!r} is half destroyed", hint=f"klab destroy -y {plan.name} finishes that")
+        if record.checkpoint != file.digest:
+            raise Conflict(
+                f"a lab called {plan.name!r} exists and is not from this checkpoint",
+                hint=f"choose another name with --name, or klab destroy {plan.name} first",
+            )
+        return record
+    uuids = {node.uuid for node in plan.nodes}
+    for other in home.existing():
+        if uuids & _uuids(other):
+            raise Conflict(
+                f"lab {other.name!r} has the same machines as this checkpoint: their ids and addresses are equal",
+                hint=f"both cannot be on one machine: klab destroy {other.name} first; "
+                "klab destroy --keep-snapshots keeps its snapshots",
+            )
+    return None
+
+
+def _uuids(folder: LabFolder) -> set[str]:
+    try:
+        return {node.uuid for node in read(folder.path / "plan.json").nodes}
+    except LabError:
+        return set()  # a damaged lab; what it has in libvirt is looked at later
+
+
+def box_at_hand(home: Home, checkpoint: Checkpoint) -> Box | None:
+    """The checkpoint's box, where it is in the store; None where it is in the checkpoint alone.
+
+    Raises:
+        BoxError: it is in neither.
+    """
+    for box in list_boxes(home):
+        if box.digest == checkpoint.box.digest:
+            try:
+                return check_box(box)
+            except BoxError:
+                if checkpoint.with_box:
+                    return None
+                raise
+    if checkpoint.with_box:
+        return None
+    wanted = checkpoint.box
+    raise BoxError(
+        f"the checkpoint {checkpoint.name} was written without its box, and that is not here",
+        details=[f"{wanted.folder}: the disk's SHA-256 is {wanted.digest}"],
+        hint=f"klab box build {wanted.recipe} --kubernetes {wanted.kubernetes} makes the same one from the same "
+        "packages; or ask for a checkpoint with its box",
+    )
+
+
+def secrets_in(file: CheckpointFile) -> dict[str, bytes]:
+    """A checkpoint's keys and certificates by FOLDER/FILE, each seen to be one that a lab can work with.
+
+    Raises:
+        UsageError: one is not.
+        OSError: the file cannot be read.
+    """
+    found = {member.name: file.read(member) for member in file.checkpoint.secrets}
+    try:
+        check_keys(found)
+    except ValueError as error:
+        raise damaged(str(error)) from error
+    return found
+
+
+def room_problems(checkpoint: Checkpoint, box: Box | None, free_gib: float) -> list[str]:
+    """Why the disk is too small for what comes out of a checkpoint, as a line; [] when it is not.
+
+    Args:
+        checkpoint: what comes.
+        box: its box, if it is in the store.
+        free_gib: what is free, in GiB.
+    """
+    in_store = box_member(DISK)
+    coming = sum(m.content for m in checkpoint.members if not (box and m.name == in_store))
+    # The box's disk is there a second time, as Vagrant wants it.
+    again = 0 if box else checkpoint.box.files[DISK][0]
+    needed = (coming + again) / GIB
+    if needed <= free_gib:
+        return []
+    return [f"what is in the checkpoint needs {needed:.1f} GiB disk, {free_gib:.1f} GiB are free"]
+
+
+def differences(request: Request) -> tuple[str, ...]:
+    """What is not as it was where the checkpoint was made, one line each."""
+    checkpoint, lines = request.checkpoint, []
+    behind = checkpoint.guest_time - time.time()
+    if behind > CLOCK_SECONDS:
+        made = datetime.datetime.fromtimestamp(checkpoint.created, datetime.UTC)
+        lines.append(
+            f"this machine's clock is behind: the checkpoint was made on {made:%Y-%m-%d at %H:%M} UTC; "
+            "certificates may not hold yet"
+        )
+    if checkpoint.accelerated and not request.profile.accelerated:
+        lines.append(
+            "the lab was made with hardware virtualization and runs without: its nodes' time limits are not "
+            "made for that, and pods may be restarted"
+        )
+    return tuple(lines)
+
+
+# --- making it ----------------------------------------------------------------------------------------
+
+
+def create_from(request: Request) -> Made:
+    """Make the lab, start it and wait until it is Ready; the caller has looked whether it fits.
+
+    Raises:
+        Conflict: the name, a machine or a network is another's, or another klab works on the lab.
+        UsageError: the checkpoint is damaged.
+        BoxError: its box is not here, or damaged.
+        MachineError, ClusterError, NotReadyInTime: as `start`; the lab is left, and the same again goes on.
+    """
+    began = time.monotonic()
+    lab = request.lab
+    with lab.folder.lock():
+        # Once more: nobody can come in between now.
+        record = refuse_conflict(lab.home, lab.plan, request.file)
+        already = record is not None and record.phase == "ready"
+        if not already:
+            _make(request, record)
+    power = _start(lab)
+    return Made(lab.folder, power, already, time.monotonic() - began, differences(request))
+
+
+def _make(request: Request, record: Record | None) -> None:
+    lab, folder, file = request.lab, request.lab.folder, request.file
+    wanted = record or _new_record(request)
+    lab.machines(wanted).check_adoption()
+    _tell(request, "verify", "begin")
+    file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
+    secrets = secrets_in(file)
+    _tell(request, "verify", "done")
+    box = _box(request)
+    if record is None:
+        _write_folder(request, wanted)
+    journal = lab.journal()
+    journal.add("", "create", "begin", "" if record is None else "again")
+    _write_secrets(folder, secrets)
+    load_or_make(folder)
+    write_kubeconfig(folder, lab.plan)
+    machines = lab.machines(wanted, box.vagrant_box)
+    journal.add("", "disks", "begin")
+    machines.adopt(_disks(request), lambda node: _say(journal, node))
+    journal.add("", "disks", "done")
+    folder.update_record(phase="ready")
+    journal.add("", "create", "done")
+
+
+def _say(journal: Journal, node: str) -> None:
+    journal.add(node, "disk", "done")
+
+
+def _tell(request: Request, phase: str, state: State) -> None:
+    """An event while there is no journal yet."""
+    if request.lab.listener is not None:
+        request.lab.listener(Event(time.time(), "", phase, state))
+
+
+def _new_record(request: Request) -> Record:
+    checkpoint = request.checkpoint
+    return Record(
+        id=str(uuid.uuid4()),
+        name=request.lab.plan.name,
+        provider=request.provider,
+        box=folder_of(request.lab.home, checkpoint.box.name, checkpoint.box.digest).name,
+        seat=request.lab.plan.seat,
+        phase="creating",
+        # As old as its certificates.
+        created=checkpoint.lab_created,
+        accelerated=request.profile.accelerated,
+        dilation=request.profile.dilation,
+        # The guests' clocks begin with this host's: they never showed more.
+        epoch=time.time(),
+        checkpoint=request.file.digest,
+    )
+
+
+def _box(request: Request) -> Box:
+    """The box in the store; put there if need be."""
+    home, checkpoint = request.lab.home, request.checkpoint
+    found = box_at_hand(home, checkpoint)
+    if found is not None:
+        return found
+    part, member = checkpoint.box, checkpoint.member(box_member(DISK))
+    progress = Progress(request.lab.listener, "", "box", member.content)
+
+    def fetch(_name: str, target: Path) -> None:
+        request.file.write(member, target, progress)
+
+    _tell(request, "box", "begin")
+    coming = Box(
+        **facts(part),
+        folder=home.boxes / part.folder,
+        files={DISK: BoxFile(member.content, 0, part.digest)},
+        origin=checkpoint.name,
+    )
+    made = put(home, coming, fetch)
+    _tell(request, "box", "done")
+    return made
+
+
+def _write_folder(request: Request, record: Record) -> None:
+    """What `destroy` needs stands there before the record, which makes it a lab."""
+    folder = request.lab.folder
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.path.chmod(0o700)
+    folder.logs.mkdir(exist_ok=True)
+    write_atomic(folder.path / "scenario.yaml", request.checkpoint.scenario_text)
+    write_atomic(folder.path / "plan.json", to_json(request.lab.plan))
+    folder.write_record(record)
+
+
+def _write_secrets(folder: LabFolder, secrets: Mapping[str, bytes]) -> None:
+    for name, content in secrets.items():
+        file = folder.path / name
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(file, content, mode=MODE)
+
+
+def _disks(request: Request) -> dict[str, Incoming]:
+    def incoming(node: str) -> Incoming:
+        member = request.checkpoint.member(disk_member(node))
+        progress = Progress(request.lab.listener, node, "disk", member.content)
+        return Incoming(request.checkpoint.host_keys[node], lambda target: request.file.write(member, target, progress))
+
+    return {node.name: incoming(node.name) for node in request.lab.plan.nodes}
+
+
+# --- starting it --------------------------------------------------------------------------------------
+
+
+def _start(lab: Lab) -> Power:
+    """As `klab start`; certificates that have ended while the checkpoint lay about are renewed."""
+    journal = lab.journal()
+    try:
+        power = start(lab)
+    except ClusterError as error:
+        if not _expired(lab):
+            raise
+        journal.add("", "certificates", "note", f"{error.message}: they are renewed")
+        renew(lab)
+        power = start(lab)
+    if lab.plan.bootstrap != "full":
+        _await_answers(lab, journal, power.running)
+    return power
+
+
+def _await_answers(lab: Lab, journal: Journal, nodes: Sequence[str]) -> None:
+    """Wait for machines that a killed klab has started: `start` waits for those alone that it starts itself."""
+    record = lab.folder.record()
+    machines = lab.machines(record)
+    watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record), nodes)
+    silent = list(nodes)
+
+    def answer() -> bool:
+        for name in tuple(silent):
+            with contextlib.suppress(LabError):
+                machines.ssh(name, ["true"], timeout=watch.deadline.at_most(SSH_TRY_SECONDS))
+                silent.remove(name)
+        return not silent
+
+    watch.until(
+        answer,
+        "every machine answers ssh",
+        missing=lambda: [f"{name} does not answer" for name in silent],
+        hint=f"klab logs {nodes[0]} shows its console" if nodes else "",
+    )
+
+
+def _expired(lab: Lab) -> bool:
+    record = lab.folder.record()
+    machines = lab.machines(record)
+    running = [name for name, state in machines.states().items() if state == NodeState.RUNNING]
+    try:
+        refuse_expired(lab.folder, lab.plan, record, machines, running, lab.deadline(record))
+    except ClusterError:
+        return True
+    return False

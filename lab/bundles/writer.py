@@ -1,0 +1,196 @@
+"""Writing a checkpoint's file, beside its target, which has its name when all of it is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from lab.bundles.file import BLOCK, CheckpointFile, OnBytes
+from lab.bundles.format import Checkpoint, Member, box_member, checked, to_json
+from lab.bundles.layout import MODE, SECTOR, beginning, closing, header, padding
+from lab.bundles.pack import pack
+from lab.errors import Conflict, HostError
+from lab.files import folder_to_disk, refuse_special
+from lab.store import hold
+
+PARTIAL = ".partial"
+DRAFT = "checkpoint.tar"
+_DISK_DRAFT = ".qcow2"
+
+Sign = Callable[[bytes], bytes]
+
+
+class Writer:
+    """Writes a checkpoint beside its target; `seal` gives it its name. `scratch` is a folder on the same disk."""
+
+    def __init__(self, scratch: Path, target: Path) -> None:
+        self.scratch = scratch
+        self._target = target
+        self._draft = scratch / DRAFT
+        handle = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+        self._file = os.fdopen(handle, "w+b")
+        self._members: list[Member] = []
+        self._room = 0
+
+    def begin(self, draft: Checkpoint) -> None:
+        """Make room for the manifest. `draft` has all members by name; sizes and digests are not known yet.
+
+        Raises:
+            Conflict: the lab has something that a checkpoint cannot say, so that nobody could read it again.
+        """
+        sizes = {box_member(name): size for name, (size, _) in draft.box.files.items()}
+        empty = tuple(Member(m.name, 0, "f" * 64, sizes.get(m.name, 0)) for m in draft.members)
+        longest = tuple(Member(m.name, (1 << 50) - 1, "f" * 64, (1 << 50) - 1) for m in draft.members)
+        try:
+            checked(replace(draft, members=empty))
+        except ValueError as error:
+            raise Conflict(
+                f"lab {draft.lab!r} cannot be put into a checkpoint",
+                details=[str(error)],
+                hint="a checkpoint holds plain names (letters, digits, ., _ and -) and private networks only",
+            ) from error
+        self._room = len(to_json(replace(draft, members=longest)))
+        self._file.seek(len(beginning(bytes(self._room))))
+
+    def add(self, member: str, source: BinaryIO, on_bytes: OnBytes) -> Member:
+        """Write what is read as a member, packed where its name says so.
+
+        `on_bytes` is told how many bytes of the source have been read since the last time.
+        """
+        start = self._file.tell()
+        self._file.seek(SECTOR, os.SEEK_CUR)
+        content, stored, digest = 0, 0, hashlib.sha256()
+
+        def count(size: int) -> None:
+            nonlocal content
+            content += size
+            on_bytes(size)
+
+        packed = Member(member, 0, "", 0).packed
+        for block in pack(source, count) if packed else _blocks(source, count):
+            self._file.write(block)
+            digest.update(block)
+            stored += len(block)
+        self._file.write(padding(stored))
+        end = self._file.tell()
+        self._file.seek(start)
+        self._file.write(header(member, stored))
+        self._file.seek(end)
+        made = Member(member, stored, digest.hexdigest(), content)
+        self._members.append(made)
+        return made
+
+    def seal(self, draft: Checkpoint, sign: Sign | None = None) -> CheckpointFile:
+        """Write the manifest and let the file have its name, once all of it is on disk.
+
+        Args:
+            draft: what is known of the checkpoint; its members are those that were added.
+            sign: makes the signature of a manifest.
+
+        Raises:
+            UsageError: what has the name by now is not a regular file; or as `sign`.
+        """
+        checkpoint = replace(draft, members=tuple(self._members))
+        # Blanks at its end are nothing to JSON.
+        manifest = to_json(checkpoint).encode("ascii").ljust(self._room)
+        signature = sign(manifest) if sign else b""
+        self._file.write(closing(signature))
+        self._file.seek(0)
+        self._file.write(beginning(manifest))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        refuse_special(self._target)
+        self._draft.replace(self._target)
+        folder_to_disk(self._target.parent)
+        return CheckpointFile(self._target, checkpoint, manifest, signature)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _blocks(source: BinaryIO, on_bytes: OnBytes) -> Iterator[bytes]:
+    while block := source.read(BLOCK):
+        on_bytes(len(block))
+        yield block
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[Writer]:
+    """Write a checkpoint to `target`, which stays as it is, or absent, until all of it is on disk.
+
+    A folder beside it, `.NAME.partial`, holds what is not finished. What a kill leaves in it, the next try removes.
+    It may lie where others write, too: it is used only if it is this user's and nobody else can enter it.
+
+    Raises:
+        Conflict: another klab writes to the same file, or what has the folder's name is not klab's.
+        HostError: nothing can be written there.
+    """
+    scratch = target.parent / f".{target.name}{PARTIAL}"
+    try:
+        with contextlib.suppress(FileExistsError):
+            scratch.mkdir(mode=0o700)
+        handle = _own_folder(scratch)
+    except OSError as error:
+        raise HostError(
+            f"nothing can be written to {target.parent}",
+            details=[f"{error.strerror}: {error.filename}"],
+            hint="-o FILE says where the checkpoint goes",
+        ) from error
+    try:
+        try:
+            mine = hold(handle, scratch)
+        except BlockingIOError:
+            mine = False
+        if not mine:
+            raise Conflict(f"another klab is writing {target}", hint="wait for it to end")
+        _empty(scratch)
+        try:
+            with contextlib.closing(Writer(scratch, target)) as writer:
+                yield writer
+        finally:
+            _empty(scratch)
+            scratch.rmdir()
+    finally:
+        os.close(handle)
+
+
+def _own_folder(folder: Path) -> int:
+    """An open folder; links are not followed.
+
+    Raises:
+        Conflict: it is not a folder of this user's that nobody else can enter.
+        OSError: it cannot be opened.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:  # a file, or a link (open(2), O_NOFOLLOW with O_DIRECTORY)
+        raise _not_klabs(folder, "it is not a folder") from None
+    found = os.fstat(handle)
+    if found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+        return handle
+    os.close(handle)
+    raise _not_klabs(folder, f"it belongs to uid {found.st_uid}, its mode is {stat.S_IMODE(found.st_mode):04o}")
+
+
+def _not_klabs(folder: Path, why: str) -> Conflict:
+    return Conflict(
+        f"{folder} is in the way", details=[f"klab did not make it: {why}"], hint="look what it is and remove it"
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a `Writer` has left in its folder.
+
+    Raises:
+        Conflict: something else is in it.
+    """
+    for file in sorted(folder.iterdir()):
+        if not stat.S_ISREG(file.lstat().st_mode) or (file.name != DRAFT and file.suffix != _DISK_DRAFT):
+            raise _not_klabs(folder, f"it holds {file.name}")
+        file.unlink()

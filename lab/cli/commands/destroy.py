@@ -1,0 +1,63 @@
+"""klab destroy"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from lab.errors import Interrupted, UsageError
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--keep-snapshots", is_flag=True, help="Write the snapshots taken by hand into files first.")
+@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> None:
+    """Remove a lab: its machines, disks, networks, snapshots and files.
+
+    With --keep-snapshots each snapshot that was taken by hand is first written into a checkpoint
+    in klab's home, which klab create --from makes a lab of: its disks, not its RAM, so the nodes
+    boot, as after a power failure where the lab ran. The lab's keys go with it. The box stays in
+    the store for it. klab checkpoints lists the files. If one cannot be written, the lab is left
+    as it is.
+
+    \b
+    Examples:
+      klab destroy
+      klab destroy -y 1m2w
+      klab destroy --keep-snapshots 1m2w
+    """
+    from lab.cli.opening import find_lab
+    from lab.cli.terminal.output import echo, note
+    from lab.cluster.acts.destroy import destroy as remove
+    from lab.snapshots.store import Shelf
+
+    found = find_lab(lab)
+    if not yes:
+        nodes = ", ".join(n.name for n in found.plan.nodes)
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise UsageError("destroy asks before it removes a lab, and there is nobody to ask", hint="add -y")
+        count = len(Shelf(found.folder).manifests())
+        snapshots = {0: "", 1: ", its snapshot"}.get(count, f", its {count} snapshots")
+        if keep_snapshots:
+            snapshots = ", once its snapshots are written into files,"
+        click.confirm(f"Remove lab {found.name} ({nodes}){snapshots} and everything on it?", abort=True, err=True)
+    kept = []
+    if keep_snapshots:
+        from lab.cli.checkpoint_flow import run_keep
+
+        found.enter(changes=True)
+        kept = run_keep(found, as_json=as_json)
+    # Whatever was left unfinished goes with the rest.
+    found.reach()
+    try:
+        remove(found.lab(), lambda _line: None)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped half-way", hint=f"klab destroy -y {found.name} goes on") from None
+    if as_json:
+        echo(json.dumps({"lab": found.name, "kept": kept}))
+    else:
+        note(f"{found.name} is gone")

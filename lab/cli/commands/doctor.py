@@ -1,0 +1,98 @@
+"""klab doctor"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.errors import ClusterError, HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.cluster.diagnostics import Finding, Result
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(lab: str | None, as_json: bool) -> None:
+    """Check whether this machine can run labs; with LAB what is broken in that lab.
+
+    Exit code 5 when this machine lacks something, 9 when something is wrong with the lab.
+    Nothing is changed. Hardware virtualization is tried with a small guest, which takes
+    up to a minute the first time where there is none. A lab's nodes are asked over ssh;
+    with each finding comes the command that repairs it.
+
+    \b
+    Examples:
+      klab doctor
+      klab doctor ha-3m2w
+      klab doctor --json
+    """
+    if lab is None:
+        _host(as_json=as_json)
+    else:
+        _lab(lab, as_json=as_json)
+
+
+def _host(*, as_json: bool) -> None:
+    from lab.cli.terminal.output import echo, echo_json, table
+    from lab.machines.doctor import examine
+    from lab.store import Home
+
+    findings = list(examine(Home.default()))
+    if as_json:
+        echo_json([asdict(finding) for finding in findings])
+    else:
+        words = {(True, True): "ok", (True, False): "ok", (False, True): "MISSING", (False, False): "note"}
+        rows = [[finding.name, words[finding.ok, finding.fatal], finding.seen] for finding in findings]
+        echo(table(["check", "result", "seen"], rows))
+        for finding in findings:
+            if finding.hint:
+                echo(f"\n{finding.name}: {finding.hint}")
+    if any(finding.fatal and not finding.ok for finding in findings):
+        sys.exit(HostError.exit_code)
+
+
+def _lab(name: str, *, as_json: bool) -> None:
+    from lab.cli.opening import find_lab
+    from lab.cli.terminal.output import echo, echo_json, table
+    from lab.cluster.diagnostics import examine
+
+    found = find_lab(name)
+    found.enter()
+    results = examine(found.folder, found.plan, found.record, found.machines())
+    healthy = all(result.well for result in results)
+    if as_json:
+        echo_json({"lab": found.name, "healthy": healthy, "checks": [asdict(result) for result in results]})
+    else:
+        echo(table(["check", "result", "seen"], [_row(result) for result in results]))
+        echo(_advice(found.name, results))
+    if not healthy:
+        sys.exit(ClusterError.exit_code)
+
+
+def _row(result: Result) -> list[str]:
+    if result.findings:
+        where = list(dict.fromkeys(finding.node for finding in result.findings if finding.node))
+        return [result.check, "WRONG", f"on {', '.join(where)}" if where else result.findings[0].what]
+    return [result.check, "not seen" if result.unseen else "ok", result.unseen or result.says]
+
+
+def _advice(lab: str, results: Sequence[Result]) -> str:
+    """The findings, causes first, each with what shows it and what repairs it."""
+    findings = [finding for result in results for finding in result.findings]
+    if findings:
+        return "\n".join(_words(finding) for finding in findings)
+    if all(result.well for result in results):
+        return f"\n{lab} is healthy"
+    return f"\nnothing is seen to be wrong with {lab}, but not everything could be seen"
+
+
+def _words(finding: Finding) -> str:
+    where = f"{finding.node}: " if finding.node else ""
+    return f"\n{where}{finding.what}\n  seen: {finding.evidence}\n  repair: {finding.repair}"

@@ -1,0 +1,76 @@
+"""klab inventory"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.cli.opening import OpenLab
+    from lab.render.inventory import Way
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["ansible", "ssh", "hosts"]),
+    default="ansible",
+    show_default=True,
+    help="An Ansible inventory, an ssh configuration, or lines for /etc/hosts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The Ansible inventory as JSON; Ansible takes that, too.")
+def command(lab: str | None, kind: str, as_json: bool) -> None:
+    """Print how a lab's nodes are reached, for Ansible, for ssh and scp, or for /etc/hosts.
+
+    What is printed works from your ordinary shell. Where the lab is on klab's private
+    libvirt, ssh goes through `klab connect`, which the printed configuration calls.
+
+    Ansible's groups: control_planes, workers, and klab_LAB for all of them, with "_" for "-".
+
+    \b
+    Examples:
+      klab inventory > lab.yaml && ansible -i lab.yaml all -m ping
+      klab inventory ha-3m2w --format ssh > lab.ssh && scp -F lab.ssh notes.txt cp1:
+      klab inventory 1m2w --format hosts | sudo tee -a /etc/hosts
+    """
+    from lab.cli.opening import find_lab
+    from lab.cli.terminal.output import echo, echo_json, note
+    from lab.render.inventory import ansible_inventory, render_ansible, render_host_lines, render_ssh
+
+    if as_json and kind != "ansible":
+        raise UsageError(f"there is no JSON of --format {kind}", hint="leave out one of --json and --format")
+    found = find_lab(lab)
+    if kind == "hosts":
+        echo(render_host_lines(found.plan), nl=False)
+        if is_hidden(found):
+            note(f"these addresses exist in klab's private libvirt only; klab inventory {found.name} --format ssh")
+    elif kind == "ssh":
+        echo(render_ssh(found.plan, ways(found)), nl=False)
+    elif as_json:
+        echo_json(ansible_inventory(found.plan, found.record.id, ways(found)))
+    else:
+        echo(render_ansible(found.plan, found.record.id, ways(found)), nl=False)
+
+
+def ways(lab: OpenLab) -> dict[str, Way]:
+    """How ssh gets from an ordinary shell to each node of a lab."""
+    from lab.cli.commands.connect import this_klab
+    from lab.machines.ssh import Ssh
+    from lab.render.inventory import Way
+
+    ssh = Ssh(lab.folder, lab.plan)
+    through = (*this_klab(), "connect", lab.name) if is_hidden(lab) else ()
+    return {n.name: Way(ssh.settings(n.name), (*through, n.name) if through else ()) for n in lab.plan.nodes}
+
+
+def is_hidden(lab: OpenLab) -> bool:
+    """Whether the lab's network is in the private libvirt, out of this machine's reach."""
+    from lab.host.private_libvirt import Realm
+    from lab.machines.providers import wants_private
+
+    return lab.record.provider == "libvirt" and wants_private(Realm(lab.home))

@@ -1,0 +1,103 @@
+"""klab node"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.cli.opening import OpenLab
+    from lab.scenario.model import Role
+
+_TIMEOUT = click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+_EVEN = click.option("--allow-even", is_flag=True, help="Take an even number of control planes all the same.")
+
+
+@click.group()
+def command() -> None:
+    """Add, remove or replace one node of a lab.
+
+    \b
+    Examples:
+      klab node add --role worker
+      klab node rm w2
+      klab node replace ha-3m2w cp2
+    """
+
+
+@command.command()
+@click.argument("words", nargs=-1, metavar="[LAB] [NODE]")
+@click.option("--role", type=click.Choice(["worker", "control-plane"]), default="worker", show_default=True)
+@_EVEN
+@_TIMEOUT
+@_JSON
+def add(words: tuple[str, ...], role: str, allow_even: bool, timeout: str | None, as_json: bool) -> None:
+    """Add a node; without a name it gets the next free one (w3).
+
+    \b
+    Examples:
+      klab node add
+      klab node add 1m2w gpu1
+      klab node add ha-3m2w --role control-plane --allow-even
+    """
+    from lab.cli.change_flow import run_change
+    from lab.cli.opening import lab_then
+    from lab.cluster.acts.scale import add_node
+
+    lab, rest = lab_then(words)
+    if len(rest) > 1:
+        raise UsageError(f"one node at a time, not {len(rest)}", hint="klab scale --workers N adds several")
+    act = partial(add_node, role=cast("Role", role), name=rest[0] if rest else None)
+    run_change(lab, act, timeout=timeout, as_json=as_json, allow_even=allow_even)
+
+
+@command.command()
+@click.argument("words", nargs=-1, metavar="[LAB] NODE")
+@_EVEN
+@_TIMEOUT
+@_JSON
+def rm(words: tuple[str, ...], allow_even: bool, timeout: str | None, as_json: bool) -> None:
+    """Take a node out: drained, out of etcd and the cluster, its machine removed.
+
+    \b
+    Examples:
+      klab node rm w2
+    """
+    from lab.cli.change_flow import run_change
+    from lab.cluster.acts.scale import remove_node
+
+    lab, name = _lab_and_node(words)
+    run_change(lab, partial(remove_node, name=name), timeout=timeout, as_json=as_json, allow_even=allow_even)
+
+
+@command.command()
+@click.argument("words", nargs=-1, metavar="[LAB] NODE")
+@_TIMEOUT
+@_JSON
+def replace(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
+    """Make a node anew, dead or alive, under its own name and address.
+
+    \b
+    Examples:
+      klab node replace ha-3m2w cp2
+    """
+    from lab.cli.change_flow import run_change
+    from lab.cluster.acts.scale import replace_node
+
+    lab, name = _lab_and_node(words)
+    run_change(lab, partial(replace_node, name=name), timeout=timeout, as_json=as_json)
+
+
+def _lab_and_node(words: tuple[str, ...]) -> tuple[OpenLab, str]:
+    from lab.cli.opening import lab_then
+
+    lab, rest = lab_then(words)
+    if len(rest) != 1:
+        names = ", ".join(n.name for n in lab.plan.nodes)
+        raise UsageError("which node?" if not rest else "one node at a time", hint=f"one of: {names}")
+    return lab, lab.node(rest[0]).name

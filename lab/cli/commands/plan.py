@@ -1,0 +1,78 @@
+"""klab plan"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from lab.plan.model import Plan
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--name", help="Name of the lab; the scenario's own when left out.")
+@click.option("--seat", type=click.IntRange(min=0), default=0, help="The student's number: addresses derive from it.")
+@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON.")
+def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
+    """Show what create would make and whether it fits on this machine. Touches nothing.
+
+    \b
+    Examples:
+      klab plan 1m2w
+      klab plan ./lesson3.yaml --seat 4
+      klab plan ha-3m2w --json
+    """
+    from lab.cli.terminal.output import echo, echo_json
+    from lab.host.capacity import check_fits, host_facts, warnings
+    from lab.plan.file import to_data
+    from lab.plan.model import decide
+    from lab.scenario.catalog import load_catalog
+    from lab.scenario.library import load_scenario
+    from lab.store import Home
+
+    catalog = load_catalog()
+    plan = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
+    facts = host_facts(Home.default())
+    problems = check_fits(plan, facts)
+    if as_json:
+        needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
+        echo_json({"plan": to_data(plan), "needs": needs, "fits": not problems, "problems": problems})
+        return
+    echo(_describe(plan))
+    echo("It fits on this machine." if not problems else "It does not fit on this machine:")
+    for line in (*problems, *warnings(plan, facts)):
+        echo(f"  {line}")
+
+
+def _describe(plan: Plan) -> str:
+    from lab.cli.terminal.output import table
+    from lab.scenario.sizes import human
+
+    k, n = plan.kubernetes, plan.networks
+    address, port = plan.api_endpoint
+    rows = [[x.name, x.role, str(x.address), str(x.cpus), human(x.memory), f"{x.disk} GiB", x.mac] for x in plan.nodes]
+    balancer = plan.load_balancer
+    api = f"https://{address}:{port}"
+    if balancer:
+        api += f" (virtual IP, VRRP id {balancer.vrid}, on {', '.join(balancer.nodes)})"
+    facts = [
+        ["kubernetes", f"{k.version}, {k.runtime}, pod network {k.cni}, bootstrap {plan.bootstrap}, box {plan.box}"],
+        ["api server", api],
+        ["network", f"{n.cidr} (this machine: {n.gateway}), Vagrant's own: {n.management_cidr}"],
+        ["pods", str(k.pod_cidr)],
+        ["services", f"{k.service_cidr} (DNS {k.dns_address})"],
+        ["needs", f"{plan.cpus} CPUs, {human(plan.memory)} RAM, up to {plan.disk} GiB disk"],
+    ]
+    width = max(len(fact[0]) for fact in facts)
+    return "\n".join(
+        (
+            f"{plan.name}: {len(plan.nodes)} nodes, scenario {plan.scenario}, seat {plan.seat}",
+            "",
+            table(["node", "role", "address", "cpus", "ram", "disk", "mac"], rows),
+            "",
+            *(f"{name.ljust(width)}  {text}" for name, text in facts),
+            "",
+        )
+    )

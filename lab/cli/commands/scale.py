@@ -1,0 +1,46 @@
+"""klab scale"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from lab.errors import UsageError
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option("--workers", type=click.IntRange(min=0), metavar="N", help="How many workers the lab shall have.")
+@click.option(
+    "--control-planes", type=click.IntRange(min=1), metavar="N", help="How many control planes; 1, 3, 5 or 7."
+)
+@click.option("--allow-even", is_flag=True, help="Take an even number of control planes all the same.")
+@click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m.")
+@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+def command(
+    lab: str | None,
+    workers: int | None,
+    control_planes: int | None,
+    allow_even: bool,
+    timeout: str | None,
+    as_json: bool,
+) -> None:
+    """Let a lab grow or shrink.
+
+    New nodes join with a fresh token. Nodes that go are drained, leave etcd and the cluster,
+    and are removed with their machine; the last ones go first.
+
+    \b
+    Examples:
+      klab scale --workers 3
+      klab scale ha-3m2w --control-planes 5 --workers 1
+    """
+    from lab.cli.change_flow import run_change
+    from lab.cli.opening import find_lab
+    from lab.cluster.acts.scale import scale
+
+    if workers is None and control_planes is None:
+        raise UsageError("scale to what?", hint="klab scale --workers N, or --control-planes N")
+    act = partial(scale, workers=workers, control_planes=control_planes)
+    run_change(find_lab(lab), act, timeout=timeout, as_json=as_json, allow_even=allow_even)

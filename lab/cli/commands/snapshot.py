@@ -1,0 +1,127 @@
+"""klab snapshot: take, rm, rename, prune."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.cli.terminal.groups import DefaultGroup
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.cli.opening import OpenLab
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@click.group(cls=DefaultGroup, default="take", subcommand_metavar="[LAB] [NAME] | COMMAND [ARGUMENTS]...")
+def command() -> None:
+    """Keep a whole lab as it is at one moment: every node's RAM and disk, all or nothing.
+
+    Without a subcommand a snapshot is taken; klab restore brings the lab back to it, klab snapshots
+    lists what there is. klab snapshot take --help shows the options.
+
+    \b
+    Examples:
+      klab snapshot
+      klab snapshot lesson-1 --note "before the first exercise"
+      klab snapshot rm lesson-1
+      klab snapshot prune --keep 3
+    """
+
+
+@command.command()
+@click.argument("lab_and_name", nargs=-1, metavar="[LAB] [NAME]")
+@click.option("--note", default="", metavar="TEXT", help="A line for whoever reads the list.")
+@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+def take(lab_and_name: tuple[str, ...], note: str, as_json: bool) -> None:
+    """Take a snapshot; without NAME it is called by the time.
+
+    All nodes stand still within a moment of each other, are saved side by side and go on; what
+    runs in the cluster does not notice. A lab that is off is kept, too: its disks. When
+    anything fails, or on Ctrl-C, nothing of it is left and the lab runs as before.
+
+    \b
+    Examples:
+      klab snapshot
+      klab snapshot lesson-1
+      klab snapshot ha-3m2w lesson-1 --note "before etcd is broken"
+    """
+    from lab.cli.opening import lab_then
+    from lab.cli.snapshot_flow import run_take
+
+    lab, rest = lab_then(lab_and_name)
+    if len(rest) > 1:
+        raise UsageError(
+            f"a snapshot has one name, not {len(rest)}", hint='klab snapshot NAME --note "more than one word"'
+        )
+    run_take(lab, rest[0] if rest else None, text=note, as_json=as_json)
+
+
+@command.command()
+@click.argument("snapshots", nargs=-1, metavar="[LAB] NAME...")
+@_JSON
+def rm(snapshots: tuple[str, ...], as_json: bool) -> None:
+    """Remove snapshots; those that lie on them stay whole.
+
+    A name is one that klab snapshots shows. One whose manifest is damaged has an id only.
+
+    \b
+    Examples:
+      klab snapshot rm lesson-1
+      klab snapshot rm 1m2w lesson-1 lesson-2
+    """
+    from lab.cli.opening import lab_then
+    from lab.cli.snapshot_flow import run_remove
+
+    lab, names = lab_then(snapshots)
+    if not names:
+        raise _which(lab)
+    run_remove(lab, names, as_json=as_json)
+
+
+@command.command()
+@click.argument("snapshots", nargs=-1, metavar="[LAB] NAME NEW")
+@_JSON
+def rename(snapshots: tuple[str, ...], as_json: bool) -> None:
+    """Give a snapshot another name. An automatic one is kept for good then.
+
+    \b
+    Examples:
+      klab snapshot rename 20261121-161500 lesson-1
+      klab snapshot rename 1m2w auto-20261121-170000 nearly-done
+    """
+    from lab.cli.opening import lab_then
+    from lab.cli.snapshot_flow import run_rename
+
+    lab, names = lab_then(snapshots)
+    if not names:
+        raise _which(lab)
+    if len(names) != 2:
+        raise UsageError("a snapshot's name and its new one are needed", hint="klab snapshot rename NAME NEW")
+    run_rename(lab, names[0], names[1], as_json=as_json)
+
+
+@command.command()
+@click.argument("lab", required=False)
+@click.option(
+    "--keep", type=click.IntRange(min=0), metavar="N", required=True, help="How many of those taken by hand stay."
+)
+@_JSON
+def prune(lab: str | None, keep: int, as_json: bool) -> None:
+    """Remove all but the newest N snapshots, and all automatic ones.
+
+    \b
+    Examples:
+      klab snapshot prune --keep 3
+      klab snapshot prune 1m2w --keep 0
+    """
+    from lab.cli.opening import find_lab
+    from lab.cli.snapshot_flow import run_prune
+
+    run_prune(find_lab(lab), keep, as_json=as_json)
+
+
+def _which(lab: OpenLab) -> UsageError:
+    return UsageError("which snapshot?", hint=f"klab snapshots {lab.name} lists them")

@@ -1,0 +1,218 @@
+"""klab status"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from lab.cli.terminal.numbers import Number
+from lab.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from lab.cli.opening import OpenLab
+    from lab.cluster.observe.facts import ClusterFacts, NodeFacts
+
+INTERVAL = 2.0
+# A kubelet explains itself at length; --json and klab doctor have all of it.
+WHY_WIDTH = 60
+
+
+@click.command()
+@click.argument("lab", required=False)
+@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=Number(min=0.1, max=3600),
+    metavar="SECONDS",
+    help=f"Between two looks of --watch; {INTERVAL:g} when left out.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, everything; with --watch one line a look.")
+def command(lab: str | None, watch: bool, interval: float | None, as_json: bool) -> None:
+    """Show a lab's machines and how its cluster is. Exit code 9 when it is not Ready.
+
+    The cluster is asked from this machine: the API through its endpoint and on each control
+    plane, etcd member by member, the certificates in use, the bootstrap token. Machines that
+    do not run are not asked. klab doctor LAB says what is wrong and what repairs it.
+
+    \b
+    Examples:
+      klab status
+      klab status ha-3m2w --watch
+      klab status 1m2w --json
+    """
+    from lab.cli.opening import find_lab
+    from lab.cli.terminal.output import echo, echo_json
+    from lab.cluster.observe.collect import gather
+
+    if interval is not None and not watch:
+        raise UsageError("--interval is for --watch", hint="klab status --watch --interval 5")
+    found = find_lab(lab)
+    found.enter()
+    machines = found.machines()
+    facts = gather(found.folder, found.plan, found.record, machines)
+    if not watch:
+        if as_json:
+            echo_json(_everything(found, facts))
+        else:
+            echo(_text(found, facts))
+        raise SystemExit(_code(facts))
+    with _screen(as_json=as_json) as show:
+        try:
+            while True:
+                show(found, facts)
+                time.sleep(interval or INTERVAL)
+                # The lab may have grown, or be gone.
+                now = find_lab(found.name)
+                if (now.plan, now.record) != (found.plan, found.record):
+                    found, machines = now, now.machines()
+                facts = gather(found.folder, found.plan, found.record, machines)
+        except KeyboardInterrupt:
+            pass
+    raise SystemExit(_code(facts))
+
+
+def _code(facts: ClusterFacts) -> int:
+    return 0 if facts.ready else ClusterError.exit_code
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _text(lab: OpenLab, facts: ClusterFacts) -> str:
+    from lab.cli.terminal.output import table
+    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
+
+    version = lab.plan.kubernetes.version
+    lines = [f"{lab.name}: {lab.plan.scenario}, Kubernetes {version}, {lab.record.provider}, {lab.record.phase}"]
+    if facts.endpoint is None:
+        rows = [[n.name, n.role, n.address, n.machine, "-"] for n in facts.nodes]
+        lines.append(table(["node", "role", "address", "machine", "kubernetes"], rows))
+    else:
+        headers = ["node", "role", "address", "machine", "api", "etcd", "kubelet", "kubernetes"]
+        lines.append(table(headers, [_row(n, facts) for n in facts.nodes]))
+    if facts.stopped:
+        lines.append(f"every machine is off; klab start {lab.name} brings the lab back")
+    elif facts.endpoint is not None:
+        words = (endpoint_line, etcd_line, certificate_line, token_line, pod_line)
+        names = ("endpoint", "etcd", "certificates", "bootstrap token", "system pods")
+        lines += [f"{name.ljust(len(names[3]))}  {say(facts)}" for name, say in zip(names, words, strict=True)]
+    lines += [f"not seen: {line}" for line in facts.unseen]
+    return "\n".join(lines)
+
+
+def _row(node: NodeFacts, facts: ClusterFacts) -> list[str]:
+    api = "-" if node.api is None or not node.runs else "ok" if not node.api else "down"
+    return [
+        node.name,
+        node.role,
+        node.address,
+        node.machine,
+        api,
+        _member(node, facts),
+        node.kubelet or "-",
+        shorten(_kubernetes(node), width=WHY_WIDTH, placeholder="..."),
+    ]
+
+
+def _kubernetes(node: NodeFacts) -> str:
+    if not node.registered:
+        return "-"
+    return "Ready" + (", cordoned" if node.cordoned else "") if node.ready else f"NotReady: {node.why}"
+
+
+def _member(node: NodeFacts, facts: ClusterFacts) -> str:
+    etcd = facts.etcd
+    member = next((m for m in etcd.members if m.name == node.name), None) if etcd else None
+    if etcd is None or member is None or not node.runs:
+        return "-"
+    if member.status is None:
+        return "lost"
+    if member.joined is False:
+        return "no member"
+    if not member.status.healthy:
+        return "unhealthy"
+    return "leader" if node.name == etcd.leader else "learner" if member.learner else "member"
+
+
+# --- JSON -------------------------------------------------------------------------------------
+
+
+def _everything(lab: OpenLab, facts: ClusterFacts) -> dict[str, Any]:
+    """The facts as plain data; etcd's ids as etcdctl writes them, since not every JSON reader takes 64-bit numbers."""
+    etcd: dict[str, Any] | None = None
+    if facts.etcd is not None:
+        etcd = {
+            "quorum": facts.etcd.has_quorum,
+            "answering": len(facts.etcd.answering),
+            "voters": len(facts.etcd.voters),
+            "needed": facts.etcd.needed,
+            "leader": facts.etcd.leader,
+            "error": facts.quorum_lost or facts.etcd.error,
+            "alarms": [{"member": f"{a.member:x}", "kind": a.kind} for a in facts.etcd.alarms],
+            "members": [_member_json(asdict(m)) for m in facts.etcd.members],
+        }
+    soonest, token = facts.soonest, facts.token
+    return {
+        "lab": lab.name,
+        "phase": lab.record.phase,
+        "ready": facts.ready,
+        "api": "" if facts.endpoint is None else facts.endpoint.error or "ok",
+        "nodes": [{**asdict(n), "kubernetes": _kubernetes(n)} for n in facts.nodes],
+        "guest_time": facts.guest_time,
+        "endpoint": asdict(facts.endpoint) if facts.endpoint else None,
+        "etcd": etcd,
+        "certificates": [asdict(c) for c in facts.certificates],
+        "soonest_certificate_days": soonest.days if soonest else None,
+        "tokens": None if facts.tokens is None else [{**asdict(t), "valid": t.valid} for t in facts.tokens],
+        "token_hours": token.hours if token else None,
+        "pods": None if facts.pods is None else [asdict(p) for p in facts.pods],
+        "unseen": list(facts.unseen),
+    }
+
+
+def _member_json(member: dict[str, Any]) -> dict[str, Any]:
+    status = member["status"]
+    if status is not None:
+        status |= {"id": f"{status['id']:x}", "leader": f"{status['leader']:x}"}
+    return member | {"id": f"{member['id']:x}"}
+
+
+# --- watching ---------------------------------------------------------------------------------
+
+
+class _Show(Protocol):
+    def __call__(self, lab: OpenLab, facts: ClusterFacts) -> None: ...
+
+
+@contextmanager
+def _screen(*, as_json: bool) -> Iterator[_Show]:
+    """Where the looks go: in place on a terminal, one after another elsewhere."""
+    import sys
+
+    from lab.cli.terminal.output import echo
+    from lab.text import visible
+
+    if as_json:
+        yield lambda lab, facts: echo(json.dumps(_everything(lab, facts), default=str))
+    elif sys.stdout is None or not sys.stdout.isatty():
+        yield lambda lab, facts: echo(_text(lab, facts) + "\n")
+    else:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=Console(highlight=False), auto_refresh=False) as live:
+            yield lambda lab, facts: live.update(
+                Text(visible(f"{_text(lab, facts)}\n{_clock()}", keep="\n")), refresh=True
+            )
+
+
+def _clock() -> str:
+    return f"seen at {time.strftime('%H:%M:%S')}; Ctrl-C ends"

@@ -1,0 +1,35 @@
+"""klab vagrant"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lab.errors import UsageError
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[LAB] -- ARGUMENTS...")
+def command(words: tuple[str, ...]) -> None:
+    """Run vagrant in a lab's folder, with the surroundings it needs.
+
+    A lab's folder is an ordinary Vagrant project. Where the lab is on klab's private
+    libvirt, this is the way in.
+
+    \b
+    Examples:
+      klab vagrant -- status
+      klab vagrant 1m2w -- ssh cp1
+      klab vagrant 1m2w -- halt w1
+    """
+    from lab.cli.opening import lab_then
+    from lab.machines.vagrant.command import environment
+    from lab.process import attach
+
+    lab, rest = lab_then(words)
+    rest = rest[1:] if rest[:1] == ["--"] else rest
+    if not rest:
+        raise UsageError("vagrant what?", hint="for example: klab vagrant -- status")
+    lab.enter()
+    sys.exit(attach(["vagrant", *rest], env=environment(lab.folder.path)))

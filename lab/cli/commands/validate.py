@@ -1,0 +1,41 @@
+"""klab validate"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(scenarios: tuple[str, ...], as_json: bool) -> None:
+    """Check scenario files and report every problem in each. Exit code 2 when there is one.
+
+    \b
+    Examples:
+      klab validate lesson3.yaml
+      klab validate scenarios/*.yaml --json
+    """
+    from lab.cli.terminal.output import echo, echo_json, show_error
+    from lab.errors import LabError
+    from lab.plan.model import decide
+    from lab.scenario.catalog import load_catalog
+    from lab.scenario.library import load_scenario
+
+    catalog = load_catalog()
+    results = []
+    for name in scenarios:
+        try:
+            plan = decide(load_scenario(name, catalog).scenario, catalog)
+        except LabError as error:
+            problems = list(error.details) or [error.message]
+            results.append({"file": name, "ok": False, "message": error.message, "problems": problems})
+            if not as_json:
+                show_error(error)
+        else:
+            results.append({"file": name, "ok": True, "message": "", "problems": []})
+            if not as_json:
+                echo(f"{name}: good, {len(plan.nodes)} nodes")
+    if as_json:
+        echo_json(results)
+    raise SystemExit(0 if all(result["ok"] for result in results) else 2)

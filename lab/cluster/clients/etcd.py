@@ -1,0 +1,350 @@
+"""etcd's members, asked from the host over their JSON gateway.
+
+Each control plane runs one member as a static pod, on its own address. What only concerns one
+member (its status, the membership as it knows it) it answers alone; what all must agree on
+(alarms, removals) wants a quorum. 64-bit numbers are texts in etcd's JSON.
+Source: etcd.io, "gRPC gateway" and "API reference"; etcd/api/etcdserverpb/rpc.proto.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+from urllib.parse import urlsplit
+
+from lab.cluster.clients.https import ASK_SECONDS, Https, NoAnswer, Reach, direct
+from lab.cluster.secrets import etcd_client_files
+from lab.errors import ClusterError
+from lab.plan.model import Node, Plan
+from lab.scenario.rules import quorum
+from lab.store import LabFolder
+from lab.waiting import Deadline, at_once
+
+CLIENT_PORT = 2379
+# A removal is written to the disks of a quorum, and its request waits for an election.
+AGREE_SECONDS = 30.0
+# etcd's refusal while its members have not been connected for five seconds (server.go, HealthInterval).
+SETTLING = "unhealthy cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member as the membership has it. A member that never started has no name yet and no client URLs."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    learner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """What one member says of itself.
+
+    `healthy` is its own judgement: it has a leader, can read, and no alarm is raised; `errors`
+    says why not. `leader` is the id of the member it follows, 0 for none. Sizes in bytes;
+    `quota` is the size at which etcd refuses to write, 0 where it is unknown.
+    """
+
+    id: int
+    healthy: bool
+    leader: int
+    version: str
+    revision: int
+    raft_index: int
+    raft_term: int
+    db_size: int
+    db_in_use: int
+    quota: int
+    learner: bool
+    errors: tuple[str, ...]
+
+    @property
+    def votes(self) -> bool:
+        """Whether it takes part in a working cluster."""
+        return self.leader != 0 and not self.learner
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm that a member has raised: NOSPACE (its database is full) or CORRUPT."""
+
+    member: int
+    kind: str
+
+
+def name_of(member: Member, plan: Plan) -> str:
+    """A member's name; for one that never started, that of the node at its address, else its id."""
+    return member.name or next((n.name for n in plan.control_planes if _is_at(member, n)), f"{member.id:x}")
+
+
+class Etcd:
+    """The etcd of one lab.
+
+    Args:
+        folder: the lab's folder; the client certificate is made there when it is missing.
+        plan: the lab's plan.
+        nodes: the control planes worth asking; all when left out.
+        reach: where a node's port is reached from here.
+        seconds: how long one member's answer may take.
+
+    Raises:
+        ClusterError: the lab's etcd CA is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        folder: LabFolder,
+        plan: Plan,
+        *,
+        nodes: Sequence[str] | None = None,
+        reach: Reach = direct,
+        seconds: float = ASK_SECONDS,
+    ) -> None:
+        self._plan = plan
+        self._nodes = tuple(n for n in plan.control_planes if nodes is None or n.name in nodes)
+        self._https = Https(etcd_client_files(folder), reach, seconds)
+        self._seconds = seconds
+
+    def members(self, *, agreed: bool = False) -> tuple[Member, ...]:
+        """The membership, in order of names, as the first member that answers knows it.
+
+        Args:
+            agreed: as a quorum knows it; not to be had without one.
+
+        Raises:
+            ClusterError: no member answers.
+        """
+        seconds = max(self._seconds, AGREE_SECONDS) if agreed else self._seconds
+        answer = self._first("list its members", "/v3/cluster/member/list", {"linearizable": agreed}, seconds)
+        with _understood():
+            return tuple(sorted((_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
+
+    def status(self, node: str) -> MemberStatus:
+        """What the member on one control plane says of itself.
+
+        Raises:
+            ClusterError: it does not answer, or the plan has no such control plane.
+        """
+        found = next((n for n in self._plan.control_planes if n.name == node), None)
+        if found is None:
+            names = ", ".join(n.name for n in self._plan.control_planes)
+            raise ClusterError(f"{node} is no control plane", hint=f"etcd runs on {names}")
+        return self._status(found.address, CLIENT_PORT)
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms that are raised; wants a quorum.
+
+        Raises:
+            ClusterError: no member answers, or they have lost their quorum.
+        """
+        answer = self._first("list its alarms", "/v3/maintenance/alarm", {"action": "GET"}, self._seconds)
+        with _understood():
+            return tuple(Alarm(int(a.get("memberID", 0)), str(a.get("alarm", ""))) for a in answer.get("alarms", []))
+
+    def remove_member(self, name: str) -> bool:
+        """Remove a member, by the name of its node. Idempotent.
+
+        Returns:
+            Whether there was one to remove.
+
+        Raises:
+            ClusterError: as `refuse_loss`, or etcd refuses.
+        """
+        target, others = self._removable(name)
+        if target is not None:
+            self._remove(target, others)
+        return target is not None
+
+    def refuse_loss(self, name: str) -> None:
+        """Make sure that the member of a node can go, if there is one.
+
+        Raises:
+            ClusterError: etcd has lost its quorum, or would lose it by this.
+        """
+        self._removable(name)
+
+    def _removable(self, name: str) -> tuple[Member | None, list[Member]]:
+        """The member of a node, and those that stay and answer; errors as in `refuse_loss`."""
+        known = self.members()
+        answering = self._voting(known)
+        voters = [m for m in known if not m.learner]
+        if len(answering) < quorum(len(voters)):
+            raise ClusterError(
+                f"etcd has lost its quorum and can remove no member: {len(answering)} of {len(voters)} answer, "
+                f"{quorum(len(voters))} are needed",
+                details=self._silent(voters, answering),
+                hint="klab start brings back the control planes that are off",
+            )
+        # What was known above may be old; what is decided on below is not.
+        current = self.members(agreed=True)
+        target = next((m for m in current if name_of(m, self._plan) == name), None)
+        if target is None:
+            return None, []
+        rest = [m for m in current if m.id != target.id and not m.learner]
+        if not rest:
+            raise ClusterError(f"{name} is etcd's last member", hint=f"klab destroy {self._plan.name} removes the lab")
+        well = [m for m in rest if m.id in answering]
+        if not target.learner and len(well) < quorum(len(rest)):
+            raise ClusterError(
+                f"removing {name} would cost etcd its quorum: {len(well)} of the {len(rest)} members left answer, "
+                f"{quorum(len(rest))} are needed",
+                details=self._silent(rest, answering),
+                hint="bring back or remove the members that do not answer first: klab status shows them",
+            )
+        return target, well
+
+    def _remove(self, target: Member, others: Sequence[Member]) -> None:
+        """Ask a member that stays: the one that goes may end before it has answered."""
+        asked = [address for m in others for address in self._addresses(m)]
+        body = {"ID": str(target.id)}
+        deadline = Deadline.after(AGREE_SECONDS)
+        while True:
+            try:
+                self._first(
+                    f"remove {name_of(target, self._plan)}", "/v3/cluster/member/remove", body, AGREE_SECONDS, asked
+                )
+            except ClusterError as error:
+                if deadline.passed or not any(SETTLING in line for line in error.details):
+                    raise
+            else:
+                return
+            time.sleep(1)
+
+    def _voting(self, members: Iterable[Member]) -> set[int]:
+        """The ids of the members that answer and have a leader; asked side by side."""
+
+        def ask(member: Member) -> int | None:
+            for address, port in self._addresses(member):
+                try:
+                    status = self._status(address, port)
+                except NoAnswer:
+                    continue
+                # An address says where to ask, not who answers there.
+                return status.id if status.votes else None
+            return None
+
+        return {found for found in at_once(ask, list(members)).values() if found is not None}
+
+    def _silent(self, members: Iterable[Member], answering: set[int]) -> list[str]:
+        return [f"{name_of(m, self._plan)} does not answer" for m in members if m.id not in answering]
+
+    def _addresses(self, member: Member) -> list[tuple[IPv4Address, int]]:
+        """Where a member listens: its node's address, or for one that the plan does not know its own word."""
+        for node in self._plan.control_planes:
+            if member.name == node.name or _is_at(member, node):
+                return [(node.address, CLIENT_PORT)]
+        found = []
+        for url in member.client_urls:
+            try:
+                parts = urlsplit(url)
+                found.append((IPv4Address(parts.hostname or ""), parts.port or CLIENT_PORT))
+            except ValueError:
+                continue
+        return found
+
+    def _status(self, address: IPv4Address, port: int) -> MemberStatus:
+        deadline = Deadline.after(self._seconds)
+        said = self._https.post_json(address, port, "/v3/maintenance/status", {})
+        try:
+            # A member that has just lost the others answers everything but this.
+            health = self._https.get(address, port, "/health", seconds=max(1.0, deadline.left))
+        except NoAnswer as error:
+            well, why = False, f"health: {error.message}"
+        else:
+            well, why = health.status == 200 and '"true"' in health.text, health.text
+        with _understood():
+            return _status(said, healthy=well, why=why)
+
+    def _first(
+        self,
+        what: str,
+        path: str,
+        body: dict[str, Any],
+        seconds: float,
+        asked: Sequence[tuple[IPv4Address, int]] | None = None,
+    ) -> dict[str, Any]:
+        """The answer of the first member that gives one.
+
+        Raises:
+            ClusterError: none does, or all refuse; `details` says why for each.
+        """
+        failures = []
+        refused = False
+        for address, port in asked if asked is not None else [(n.address, CLIENT_PORT) for n in self._nodes]:
+            try:
+                found: dict[str, Any] = self._https.post_json(address, port, path, body, seconds=seconds)
+            except NoAnswer as error:
+                failures.append(f"{address}: {error.message}")
+                refused = refused or error.status != 0
+                continue
+            return found
+        raise ClusterError(
+            f"etcd refuses to {what}" if refused else f"no etcd member answers (asked to {what})",
+            details=failures,
+            hint=f"klab status {self._plan.name} shows which control planes run; klab start brings them back",
+        )
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Word an answer whose JSON has not etcd's shape: who answers is a guest.
+
+    Raises:
+        NoAnswer: it has not.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise NoAnswer("what answers there is not etcd", status=200) from error
+
+
+def _is_at(member: Member, node: Node) -> bool:
+    return any(_host(url) == str(node.address) for url in member.peer_urls)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # of IPv6, without its bracket
+        return None
+
+
+def _member(found: dict[str, Any]) -> Member:
+    return Member(
+        id=int(found.get("ID", 0)),
+        name=str(found.get("name", "")),
+        peer_urls=tuple(map(str, found.get("peerURLs", ()))),
+        client_urls=tuple(map(str, found.get("clientURLs", ()))),
+        learner=bool(found.get("isLearner", False)),
+    )
+
+
+def _status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
+    """What a member says of itself; its JSON leaves out what is 0, false or empty."""
+    with _understood():
+        return _read_status(found, healthy=healthy, why=why)
+
+
+def _read_status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
+    header = found.get("header", {})
+    errors = tuple(str(error).strip() for error in found.get("errors", []))
+    return MemberStatus(
+        id=int(header.get("member_id", 0)),
+        healthy=healthy,
+        leader=int(found.get("leader", 0)),
+        version=str(found.get("version", "")),
+        revision=int(header.get("revision", 0)),
+        raft_index=int(found.get("raftIndex", 0)),
+        raft_term=int(found.get("raftTerm", 0)),
+        db_size=int(found.get("dbSize", 0)),
+        db_in_use=int(found.get("dbSizeInUse", 0)),
+        quota=int(found.get("dbSizeQuota", 0)),
+        learner=bool(found.get("isLearner", False)),
+        errors=errors if healthy or errors else (why.strip()[:200],),
+    )

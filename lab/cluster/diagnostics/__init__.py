@@ -1,0 +1,89 @@
+"""What can be wrong with a lab: a list of checks, each with evidence and the command that repairs it.
+
+The checks are pure: they judge what `lab.cluster.observe.collect` saw from outside and what
+`lab.cluster.observe.node_probe` heard from the nodes. Causes stand in the list before what follows from
+them, so that a finding can name the repair of its cause.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.cluster.clients.https import Reach, direct
+from lab.cluster.diagnostics import control_plane, nodes, workload
+from lab.cluster.diagnostics.context import Case, Check, Finding
+from lab.cluster.observe.collect import gather
+from lab.cluster.observe.node_probe import NodeReport, ask_nodes
+from lab.machines.protocol import Machines
+from lab.plan.model import Plan
+from lab.store import LabFolder, Record
+
+__all__ = ["CHECKS", "Case", "Check", "Finding", "Result", "diagnose", "examine"]
+
+# A person who asks what is wrong waits longer than one who asks how it is; and a slow guest is not a dead one.
+LOOK_SECONDS = 15.0
+
+CHECKS: tuple[Check, ...] = (
+    nodes.MACHINES,
+    nodes.SSH,
+    nodes.DISK,
+    nodes.SWAP,
+    nodes.service("chrony"),
+    nodes.CLOCKS,
+    nodes.service("containerd"),
+    nodes.service("docker-registry"),
+    nodes.CERTIFICATES,
+    nodes.service("kubelet"),
+    control_plane.STATIC,
+    control_plane.ETCD,
+    nodes.service("haproxy"),
+    nodes.service("keepalived"),
+    control_plane.VIRTUAL_IP,
+    control_plane.API,
+    workload.NETWORK,
+    workload.IMAGES,
+    workload.TOKEN,
+    workload.NODES,
+    workload.PODS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one check: its findings; `unseen` and `says` as of the check."""
+
+    check: str
+    findings: tuple[Finding, ...]
+    unseen: str
+    says: str
+
+    @property
+    def well(self) -> bool:
+        return not self.findings and not self.unseen
+
+
+def examine(
+    folder: LabFolder, plan: Plan, record: Record, machines: Machines, *, reach: Reach = direct
+) -> tuple[Result, ...]:
+    """Look at a lab from outside, ask each node that runs, and make every check."""
+    facts = gather(folder, plan, record, machines, seconds=LOOK_SECONDS, reach=reach)
+    answers = ask_nodes(machines, record, [node.name for node in facts.nodes if node.runs])
+    reports = {name: answer for name, answer in answers.items() if isinstance(answer, NodeReport)}
+    silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    scenario = folder.path / "scenario.yaml"
+    return diagnose(Case(plan, facts, reports, silent, scenario, from_checkpoint=bool(record.checkpoint)))
+
+
+def diagnose(case: Case) -> tuple[Result, ...]:
+    """Make every check that applies to the lab."""
+    before: list[Finding] = []
+    results = []
+    for check in CHECKS:
+        if not check.applies(case.plan):
+            continue
+        found = tuple(check.look(case, tuple(before)))
+        unseen = check.unseen(case)
+        says = "" if found or unseen else check.says(case)
+        results.append(Result(check.name, found, unseen, says))
+        before += found
+    return tuple(results)

@@ -1,0 +1,162 @@
+"""What a check is given and what it finds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.cluster.observe.facts import ClusterFacts, NodeFacts
+from lab.cluster.observe.node_probe import NodeReport, Process
+from lab.plan.model import Node, Plan, create_command
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong: what, on which node (empty for the whole lab), how it shows, what repairs it.
+
+    `causes` says that other findings on that node, or in the lab, may follow from this one.
+    """
+
+    check: str
+    node: str
+    what: str
+    evidence: str
+    repair: str
+    causes: bool = False
+
+
+Before = Sequence[Finding]
+
+
+def cause(before: Before, node: str, otherwise: str) -> str:
+    """What repairs the first finding that may explain trouble on a node; `otherwise` where there is none."""
+    return next((f.repair for f in before if f.causes and f.node in {node, ""}), otherwise)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A lab as it was seen.
+
+    `reports` holds what each node said of itself, `silent` why a node that runs said nothing;
+    `scenario` is the lab's scenario file, `from_checkpoint` says that it was made from another.
+    """
+
+    plan: Plan
+    facts: ClusterFacts
+    reports: Mapping[str, NodeReport]
+    silent: Mapping[str, str]
+    scenario: Path
+    from_checkpoint: bool = False
+
+    @property
+    def lab(self) -> str:
+        return self.plan.name
+
+    def seen(self, name: str) -> NodeFacts:
+        return next(n for n in self.facts.nodes if n.name == name)
+
+    @property
+    def running(self) -> tuple[Node, ...]:
+        return tuple(n for n in self.plan.nodes if self.seen(n.name).runs)
+
+    @property
+    def planes(self) -> tuple[Node, ...]:
+        """The control planes that run."""
+        return tuple(n for n in self.running if n.is_control_plane)
+
+    @property
+    def reported(self) -> tuple[tuple[Node, NodeReport], ...]:
+        return tuple((n, self.reports[n.name]) for n in self.plan.nodes if n.name in self.reports)
+
+    def process(self, node: str, name: str) -> Process | None:
+        """A program on a node; None where it does not run, or the node did not report."""
+        report = self.reports.get(node)
+        return report.processes.get(name) if report else None
+
+    @property
+    def balancing(self) -> tuple[Node, ...]:
+        """The nodes that may hold the virtual IP."""
+        balancer = self.plan.load_balancer
+        return tuple(n for n in self.plan.nodes if balancer is not None and n.name in balancer.nodes)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def ssh(self, node: str, command: str) -> str:
+        """A command on a node; one with more to it than words goes to a shell there."""
+        plain = shlex.join(command.split()) == command
+        return f"klab ssh {self.lab} {node} -- {command if plain else shlex.quote(command)}"
+
+    def kubectl(self, *arguments: str) -> str:
+        return f"klab kubectl {self.lab} -- {shlex.join(arguments)}"
+
+    @property
+    def look_again(self) -> str:
+        """For what has to be waited for: whatever else is done makes the wait begin anew."""
+        return f"klab doctor {self.lab}"
+
+    @property
+    def converge(self) -> str:
+        """Apply again what a create applies."""
+        return create_command([str(self.scenario)], self.lab, self.plan.seat)
+
+    def anew(self, node: str) -> str:
+        """Make a node anew; the whole lab where nobody could let it join: no cluster, no control plane, no quorum."""
+        alone = [n.name for n in self.plan.control_planes] == [node]
+        if alone or self.facts.quorum_lost or not kubernetes(self.plan):
+            return self.recreate
+        return f"klab node replace {self.lab} {node}"
+
+    @property
+    def recreate(self) -> str:
+        """Make the lab anew; of a checkpoint, the person knows the file."""
+        if self.from_checkpoint:
+            return f"klab destroy -y {self.lab} && {create_command(['--from', 'FILE'], self.lab)}"
+        copy = f"{self.lab}.yaml"
+        saved = f"cp {shlex.quote(str(self.scenario))} {copy}"
+        made = create_command([f"./{copy}"], self.lab, self.plan.seat)
+        return f"{saved} && klab destroy -y {self.lab} && {made}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    `look` yields what is wrong, given what was found before. `applies` says for which labs it
+    is; `unseen` why or where it cannot be judged, empty when it can; `says` what was seen when
+    nothing is wrong.
+    """
+
+    name: str
+    look: Callable[[Case, Before], Iterable[Finding]]
+    applies: Callable[[Plan], bool] = lambda _plan: True
+    unseen: Callable[[Case], str] = lambda _case: ""
+    says: Callable[[Case], str] = lambda _case: ""
+
+
+def kubernetes(plan: Plan) -> bool:
+    """For labs whose cluster is klab's."""
+    return plan.bootstrap == "full"
+
+
+def runtime(plan: Plan) -> bool:
+    """For labs whose nodes are made ready for Kubernetes."""
+    return plan.bootstrap != "none"
+
+
+def balanced(plan: Plan) -> bool:
+    """For labs with a virtual IP."""
+    return kubernetes(plan) and plan.load_balancer is not None
+
+
+def unreported(case: Case) -> str:
+    """Which nodes did not tell of themselves."""
+    if case.silent:
+        return f"not asked: {', '.join(case.silent)}"
+    return "" if case.reports else "no machine runs"
+
+
+def through_api(of: Callable[[ClusterFacts], object]) -> Callable[[Case], str]:
+    """That the API server did not tell one of the facts."""
+    return lambda case: "the API server does not tell" if of(case.facts) is None else ""

@@ -1,0 +1,416 @@
+"""Look at a lab's cluster from the host: one look of a few seconds.
+
+Every probe is bounded and all run side by side; machines that do not run are not asked.
+Nothing here raises: what cannot be seen is said as text, because a person who looks has
+something that does not work before them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import Any, TypeVar
+
+from lab import process
+from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, Member, MemberStatus, name_of
+from lab.cluster.clients.https import ASK_SECONDS, Https, NoAnswer, Reach, direct
+from lab.cluster.observe.facts import (
+    Certificate,
+    ClusterFacts,
+    Endpoint,
+    EtcdFacts,
+    MemberFacts,
+    NodeFacts,
+    PodFacts,
+    Token,
+)
+from lab.cluster.secrets import admin_files, etcd_client_files
+from lab.errors import LabError
+from lab.host.emulation.emulator import dilated_time
+from lab.machines.protocol import Machines, NodeState
+from lab.plan.model import API_PORT, Node, Plan
+from lab.store import LabFolder, Record
+
+KUBELET_PORT = 10250
+TOKENS = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
+# Why a container waits when its image cannot be had (kubernetes, pkg/kubelet/images/types.go).
+IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+DAY = 24 * 3600.0
+F = TypeVar("F")
+WORKERS = 32
+# How long one probe may take where machines are emulated: on a busy host an API server there needs more than 5 seconds.
+ASK_SECONDS_EMULATED = 15.0
+
+
+def gather(
+    folder: LabFolder,
+    plan: Plan,
+    record: Record,
+    machines: Machines,
+    *,
+    seconds: float | None = None,
+    reach: Reach = direct,
+) -> ClusterFacts:
+    """Take one look.
+
+    Args:
+        folder: the lab's folder.
+        plan: the lab's plan.
+        record: for the guests' clocks, where no API server tells.
+        machines: asked for their states only.
+        seconds: how long one probe may take; by default what its host can do.
+        reach: where a node's port is reached from here.
+    """
+    by_default = ASK_SECONDS if record.accelerated else ASK_SECONDS_EMULATED
+    return _Look(folder, plan, record, machines, seconds or by_default, reach).take()
+
+
+class _Look:
+    """One look at one lab."""
+
+    def __init__(
+        self, folder: LabFolder, plan: Plan, record: Record, machines: Machines, seconds: float, reach: Reach
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.seconds = seconds
+        self.reach = reach
+        # What it should be, until an API server has told what it is.
+        self.guest_time = dilated_time(time.time(), record.epoch, record.dilation)
+        self.unseen: list[str] = []
+        self.states = self._states(machines)
+        self.running = [n for n in plan.nodes if self.states.get(n.name, NodeState.RUNNING) == NodeState.RUNNING]
+        self.planes = [n for n in self.running if n.is_control_plane]
+
+    def take(self) -> ClusterFacts:
+        if self.plan.bootstrap != "full":
+            nodes = tuple(self._machine(node) for node in self.plan.nodes)
+            return ClusterFacts(self.plan.name, self.guest_time, nodes, unseen=tuple(self.unseen))
+        https = Https(admin_files(self.folder), self.reach, self.seconds)
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            waiting = pool.submit(self._endpoint, https)
+            apis = {n.name: pool.submit(_api, https, n.address, API_PORT) for n in self.planes}
+            statuses = self._statuses(pool)
+            certificates = self._certificates(pool)
+            endpoint = waiting.result()
+            heard = {name: each.result() for name, each in apis.items()}
+            api = {name: each.error for name, each in heard.items()}
+            self.guest_time = next((h.clock for h in heard.values() if h.clock is not None), self.guest_time)
+            door = self._door(endpoint, api)
+            asked = [pool.submit(_items, https, door, path) for path in ("/api/v1/nodes", "/api/v1/pods", TOKENS)]
+            etcd = self._etcd({name: each.result() for name, each in statuses.items()})
+            registered, pods, tokens = (each.result() for each in asked)
+            shown = tuple(self._certificate(*each.result()) for each in certificates)
+        for what, found in (("nodes", registered), ("pods", pods), ("bootstrap tokens", tokens)):
+            if isinstance(found, str) and self.planes:
+                self.unseen.append(f"{what}: {found}")
+        return ClusterFacts(
+            lab=self.plan.name,
+            guest_time=self.guest_time,
+            nodes=tuple(self._node(node, api, registered) for node in self.plan.nodes),
+            endpoint=endpoint,
+            etcd=etcd,
+            certificates=(*shown, self._own()),
+            tokens=None if isinstance(tokens, str) else self._tokens(tokens),
+            pods=None if isinstance(pods, str) else _all_understood(_pod, pods),
+            unseen=tuple(self.unseen),
+        )
+
+    # --- machines and nodes -------------------------------------------------------------------
+
+    def _states(self, machines: Machines) -> Mapping[str, NodeState]:
+        try:
+            return machines.states()
+        except LabError as error:
+            self.unseen.append(f"machines: {error.message}")
+            return {}
+
+    def _machine(self, node: Node) -> NodeFacts:
+        return NodeFacts(node.name, node.role, str(node.address), self._state(node.name))
+
+    def _node(self, node: Node, api: Mapping[str, str], registered: list[dict[str, Any]] | str) -> NodeFacts:
+        facts = self._machine(node)
+        if node.is_control_plane:
+            facts = replace(facts, api=api.get(node.name, f"the machine is {facts.machine}"))
+        if isinstance(registered, str):
+            return replace(facts, why=registered)
+        found = next((n for n in registered if _name(n) == node.name), None)
+        if found is None:
+            return replace(facts, registered=False, ready=False, why="it has not registered")
+        read = _all_understood(lambda node: _registered(facts, node), [found])
+        return read[0] if read else replace(facts, why="what the API says of it is no node")
+
+    def _state(self, name: str) -> str:
+        state = self.states.get(name)
+        return state.value if state else "unknown"
+
+    # --- the API ------------------------------------------------------------------------------
+
+    def _endpoint(self, https: Https) -> Endpoint:
+        address, port = self.plan.api_endpoint
+        url = f"https://{address}:{port}"
+        balancer = self.plan.load_balancer
+        vip = "" if balancer is None else str(balancer.vip)
+        behind = [n for n in self.planes if balancer is None or n.name in balancer.nodes]
+        if not behind:
+            return Endpoint(
+                url, "no control plane runs" if not self.planes else "no node runs that may hold it", vip, ""
+            )
+        error = _api(https, address, port).error
+        return Endpoint(url, error, vip, self._holder(vip, answered=not error) if vip else "")
+
+    def _holder(self, vip: str, *, answered: bool) -> str:
+        """The running node whose network card answers for the virtual IP, as this host's neighbour table has it."""
+        try:
+            done = process.run(["ip", "-json", "neigh", "show", vip], timeout=self.seconds, check=False)
+            entries = [
+                (str(e.get("lladdr", "")).lower(), set(e.get("state", ()))) for e in json.loads(done.stdout or "[]")
+            ]
+        except (LabError, ValueError, TypeError, AttributeError, RecursionError):
+            return ""
+        # Without an answer a moment ago an entry may be about who held it before.
+        good = {"REACHABLE"} | ({"STALE", "DELAY", "PROBE", "PERMANENT"} if answered else set())
+        cards = {card for card, states in entries if states & good}
+        return next((n.name for n in self.planes if n.mac in cards), "")
+
+    def _door(self, endpoint: Endpoint, api: Mapping[str, str]) -> tuple[IPv4Address, int] | str:
+        """Where to ask about the cluster: through the endpoint, else any API server that answers; or why nowhere."""
+        if not endpoint.error:
+            return self.plan.api_endpoint
+        for node in self.planes:
+            if not api[node.name]:
+                return node.address, API_PORT
+        return endpoint.error
+
+    # --- etcd ---------------------------------------------------------------------------------
+
+    def _statuses(self, pool: ThreadPoolExecutor) -> dict[str, Future[MemberStatus | str]]:
+        try:
+            etcd = self._ask_etcd([n.name for n in self.planes])
+        except LabError as error:
+            message = error.message
+            return {n.name: pool.submit(lambda: message) for n in self.planes}
+        return {n.name: pool.submit(_status, etcd, n.name) for n in self.planes}
+
+    def _ask_etcd(self, nodes: Sequence[str]) -> Etcd:
+        return Etcd(self.folder, self.plan, nodes=nodes, reach=self.reach, seconds=self.seconds)
+
+    def _etcd(self, statuses: Mapping[str, MemberStatus | str]) -> EtcdFacts:
+        alive = [name for name, found in statuses.items() if isinstance(found, MemberStatus)]
+        if not self.planes:
+            return EtcdFacts(self._members(statuses, None), error="no control plane runs")
+        try:
+            members = self._ask_etcd(alive).members()
+        except LabError as error:
+            return EtcdFacts(self._members(statuses, None), error=error.message)
+        found = EtcdFacts(self._members(statuses, members))
+        # Alarms are agreed on: without a quorum nobody tells.
+        if not found.has_quorum:
+            return found
+        try:
+            return replace(found, alarms=self._ask_etcd(alive).alarms())
+        except LabError as error:
+            self.unseen.append(f"etcd's alarms: {error.message}")
+            return found
+
+    def _members(
+        self, statuses: Mapping[str, MemberStatus | str], members: Sequence[Member] | None
+    ) -> tuple[MemberFacts, ...]:
+        known = {name_of(m, self.plan): m for m in members or ()}
+        found = []
+        for node in self.plan.control_planes:
+            status = statuses.get(node.name, f"the machine is {self._state(node.name)}")
+            member = known.pop(node.name, None)
+            found.append(
+                MemberFacts(
+                    node.name,
+                    planned=True,
+                    joined=None if members is None else member is not None,
+                    id=member.id if member else status.id if isinstance(status, MemberStatus) else 0,
+                    learner=bool(member and member.learner),
+                    status=status if isinstance(status, MemberStatus) else None,
+                    error=status if isinstance(status, str) else "",
+                )
+            )
+        found += [
+            MemberFacts(name, planned=False, joined=True, id=m.id, learner=m.learner, error="the plan does not know it")
+            for name, m in known.items()
+        ]
+        return tuple(found)
+
+    # --- certificates and tokens --------------------------------------------------------------
+
+    def _certificates(self, pool: ThreadPoolExecutor) -> list[Future[_Shown]]:
+        admin = Https(admin_files(self.folder), self.reach, self.seconds)
+        try:
+            etcd = Https(etcd_client_files(self.folder), self.reach, self.seconds)
+        except LabError:
+            etcd = None  # said where etcd's members are asked
+        asked = []
+        for node in self.running:
+            if node.is_control_plane:
+                asked.append((node, "API server", admin, API_PORT))
+                if etcd is not None:
+                    asked.append((node, "etcd", etcd, CLIENT_PORT))
+            asked.append((node, "kubelet", admin, KUBELET_PORT))
+        return [pool.submit(_shown, *each) for each in asked]
+
+    def _certificate(self, node: str, what: str, expires: datetime.datetime | None, error: str) -> Certificate:
+        days = None if expires is None else (expires.timestamp() - self.guest_time) / DAY
+        return Certificate(node, what, days, error)
+
+    def _own(self) -> Certificate:
+        from cryptography import x509
+
+        file = admin_files(self.folder).certificate
+        try:
+            expires = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError) as error:
+            return self._certificate("", "klab's admin", None, f"{file} cannot be read: {error}")
+        return self._certificate("", "klab's admin", expires, "")
+
+    def _tokens(self, items: Sequence[dict[str, Any]]) -> tuple[Token, ...]:
+        """The tokens that a node could join with; a Secret that is none of those counts for nothing."""
+        return _all_understood(self._token, items)
+
+    def _token(self, item: Mapping[str, Any]) -> Token | None:
+        data = {key: _decoded(value) for key, value in (item.get("data") or {}).items()}
+        if data.get("usage-bootstrap-authentication") != "true":
+            return None
+        hours = None
+        if "expiration" in data:
+            hours = (datetime.datetime.fromisoformat(data["expiration"]).timestamp() - self.guest_time) / 3600
+        return Token(data.get("token-id", ""), hours)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """An API server: why it is not ready, empty when it is; and its clock, in seconds since 1970, None when unheard."""
+
+    error: str
+    clock: float | None = None
+
+
+def _api(https: Https, address: IPv4Address, port: int) -> _Heard:
+    try:
+        answer = https.get(address, port, "/readyz")
+    except NoAnswer as error:
+        return _Heard(error.message)
+    clock = answer.clock.timestamp() if answer.clock else None
+    if answer.status == 200:
+        return _Heard("", clock)
+    # /readyz lists its checks, one a line: "[-]etcd failed: reason withheld".
+    failed = [line[3:] for line in answer.text.splitlines() if line.startswith("[-]")]
+    return _Heard(f"not ready: {'; '.join(failed) or answer.status}"[:300], clock)
+
+
+# What a server shows: its node, what it is, when its certificate expires, else why that is not seen.
+_Shown = tuple[str, str, datetime.datetime | None, str]
+
+
+def _shown(node: Node, what: str, https: Https, port: int) -> _Shown:
+    try:
+        return node.name, what, _parse(https.peer_certificate(node.address, port)), ""
+    except (NoAnswer, ValueError) as error:
+        return node.name, what, None, str(getattr(error, "message", error))
+
+
+def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list[dict[str, Any]] | str:
+    """The items of a list of the API's, or why they are not to be had."""
+    if isinstance(door, str):
+        return door
+    try:
+        found = https.get_json(*door, path)["items"] or []  # Go writes null for an empty list
+        return [item for item in found if isinstance(item, dict)]
+    except NoAnswer as error:
+        return error.message
+    except (LookupError, TypeError, AttributeError):
+        return "the answer is no list"
+
+
+def _status(etcd: Etcd, name: str) -> MemberStatus | str:
+    try:
+        return etcd.status(name)
+    except LabError as error:
+        return error.message
+
+
+def _parse(der: bytes) -> datetime.datetime:
+    from cryptography import x509
+
+    return x509.load_der_x509_certificate(der).not_valid_after_utc
+
+
+def _decoded(value: str) -> str:
+    try:
+        return base64.b64decode(value).decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _name(item: Mapping[str, Any]) -> object:
+    metadata = item.get("metadata")
+    return metadata.get("name") if isinstance(metadata, dict) else None
+
+
+def _registered(facts: NodeFacts, found: Mapping[str, Any]) -> NodeFacts:
+    condition = _condition(found, "Ready")
+    ready = condition.get("status") == "True"
+    conditions = found.get("status", {}).get("conditions") or []
+    return replace(
+        facts,
+        registered=True,
+        ready=ready,
+        why="" if ready else _line(str(condition.get("message") or "not Ready")),
+        unheard=condition.get("status") == "Unknown",
+        cordoned=bool(found.get("spec", {}).get("unschedulable")),
+        kubelet=str(found.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")),
+        pressures=tuple(c["type"] for c in conditions if "Pressure" in c["type"] and c.get("status") == "True"),
+    )
+
+
+def _all_understood(read: Callable[[Mapping[str, Any]], F | None], items: Sequence[Mapping[str, Any]]) -> tuple[F, ...]:
+    """What is read of each item; those of another shape are left out, since who answers is a guest."""
+    found = []
+    for item in items:
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            found.append(read(item))
+    return tuple(each for each in found if each is not None)
+
+
+def _condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    conditions = thing.get("status", {}).get("conditions") or []
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def _pod(pod: Mapping[str, Any]) -> PodFacts:
+    metadata, status = pod["metadata"], pod.get("status", {})
+    ready = status.get("phase") == "Succeeded" or _condition(pod, "Ready").get("status") == "True"
+    reasons, images = [], []
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in IMAGE_REASONS:
+            images.append(str(container.get("image", "")))
+        if waiting:
+            reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip())
+    why = "; ".join(reasons) or str(_condition(pod, "PodScheduled").get("message") or status.get("phase", "unknown"))
+    return PodFacts(
+        metadata.get("namespace", ""),
+        metadata.get("name", ""),
+        str(pod.get("spec", {}).get("nodeName", "")),
+        ready,
+        "" if ready else _line(why),
+        tuple(images),
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]

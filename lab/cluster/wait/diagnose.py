@@ -1,0 +1,65 @@
+"""Which node, which phase, what its log says, what to try: the text of a failed create."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lab.cluster.events import phase_of, read_events
+from lab.cluster.wait.console import Console
+from lab.errors import ClusterError, LabError, MachineError, NotReadyInTime
+from lab.plan.model import Plan
+from lab.store import LabFolder
+
+SHOWN = 8
+ADVICE = {
+    "boot": "klab logs {node} shows the whole console; klab box verify checks the disk it boots from",
+    "cloud-init": "klab logs {node} shows cloud-init's messages",
+    "init": "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again goes on with longer --timeout",
+    "join": "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again goes on with longer --timeout",
+    "network": "klab kubectl -- get pods -n kube-flannel -o wide; klab kubectl -- describe node {node}",
+    "clean": "klab ssh {node} -- cloud-init status --long",
+    "ready": "klab kubectl -- describe node {node}",
+}
+
+
+def explain_failure(plan: Plan, console: Console) -> LabError:
+    """The error for a node that said itself that it failed."""
+    phase, text = console.failed or ("boot", "")
+    return ClusterError(
+        f"{console.node} failed in phase {phase}: {text}" if text else f"{console.node} failed in phase {phase}",
+        details=console.tail(),
+        hint=f"klab ssh {console.node} to look; klab destroy {plan.name} to start over",
+    )
+
+
+def explain_timeout(
+    plan: Plan, what: str, missing: list[str], folder: LabFolder, consoles: Mapping[str, Console], hint: str
+) -> LabError:
+    """The error for a wait that ran out: the node that is furthest behind, its phase and its last lines."""
+    events = read_events(folder.events)
+    details = [f"waiting for: {what}", *missing[:SHOWN]]
+    behind = None
+    for node in plan.nodes:
+        phase, state = phase_of(events, node.name)
+        if (phase, state) in {("clean", "done"), ("ready", "done")}:
+            continue
+        word = "reached" if state == "done" else "is in"
+        details.append(f"{node.name} {word} phase {phase}")
+        behind = behind or (node.name, phase)
+    if behind is None:
+        return NotReadyInTime("the lab is not Ready in time", details=details, hint=hint or "klab status")
+    name, phase = behind
+    console = consoles.get(name)
+    if console is not None:
+        details += [f"{name}| {line}" for line in console.tail()[-SHOWN:]]
+        if not console.alive:
+            return MachineError(
+                f"the machine {name} does not boot: its console is silent",
+                details=details,
+                hint=ADVICE["boot"].format(node=name),
+            )
+    return NotReadyInTime(
+        f"the lab is not Ready in time: {name} is in phase {phase}",
+        details=details,
+        hint=ADVICE.get(phase, ADVICE["ready"]).format(node=name),
+    )

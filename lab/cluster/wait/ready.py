@@ -1,0 +1,266 @@
+"""What Ready means, as data: a list of requirements, each with a probe and a hint.
+
+The wait asks them in order and passes over those that hold, so that a person sees at any
+moment which one is missing. Source of the idea of proof by the kubelet: a node's Ready
+condition may be as old as its last lease; an answer through the API server is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lab.cluster.clients.api import Api, UnreachableError
+from lab.errors import LabError
+from lab.machines.protocol import Machines
+from lab.plan.model import Node, Plan
+from lab.waiting import at_once
+
+SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
+ETCD_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd"  # the label is kubeadm's
+DNS_NAME = "kubernetes.default.svc.cluster.local"
+# Several short questions and a long one: one that went to a CoreDNS pod that is gone is never
+# answered, and busybox would wait five of the guests' seconds for it.
+DNS_SECONDS = (1, 2, 3, 5)
+NODE_CHECK_SECONDS = 180.0
+
+Probe = Callable[[], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One thing that must hold. `probe` returns what is still missing, one line each; [] when it holds."""
+
+    name: str
+    probe: Probe
+    hint: str
+
+
+class Readiness:
+    """The requirements of one lab, over one wait.
+
+    `nodes` are the names of those that count, all of the plan when left out: a lab can be used
+    while a node is off.
+    """
+
+    def __init__(self, plan: Plan, api: Api, machines: Machines, *, nodes: Sequence[str] | None = None) -> None:
+        self._plan = plan
+        self._nodes = tuple(n for n in plan.nodes if nodes is None or n.name in nodes)
+        self._api = api
+        self._machines = machines
+        # As last seen: by node, "" when Ready, else why not.
+        self.conditions: dict[str, str] = {}
+        self._first_leases: dict[str, str] | None = None
+        self._resolving: set[str] = set()
+
+    @property
+    def _control_planes(self) -> tuple[Node, ...]:
+        return tuple(n for n in self._nodes if n.is_control_plane)
+
+    def requirements(self, *, remembered: bool = False) -> list[Requirement]:
+        """All of them, in the order in which they come true.
+
+        Args:
+            remembered: the API server may believe what it was told before the machines went off.
+                Then each node's lease must be renewed before whatever else is asked, and its kubelet
+                is asked which pods run. Otherwise the answer of its kubelet proves as much as a
+                lease, and at once: a lease is renewed every ten seconds.
+        """
+        ask_pods = "klab kubectl -- get pods -A -o wide"
+        cni = self._plan.kubernetes.cni != "none"
+        answers = Requirement(
+            "the API server answers", self.api_answers, "klab logs NODE shows the node's console; klab status"
+        )
+        nodes = Requirement(
+            "every node is Ready" if cni else "every node is registered", self.nodes, "klab kubectl -- describe nodes"
+        )
+        pods = Requirement("system pods are ready", self.running_pods if remembered else self.system_pods, ask_pods)
+        kubelets = Requirement(
+            "every kubelet answers", self.kubelets, "klab ssh NODE -- sudo journalctl -u kubelet -n 50"
+        )
+        renewed = Requirement(
+            "every node's lease is renewed", self.leases, "klab kubectl -- get leases -n kube-node-lease"
+        )
+        etcd = Requirement("every etcd member is healthy", self.etcd, ask_pods)
+        dns = Requirement("cluster DNS answers on every node", self.dns, f"klab doctor {self._plan.name} tells why")
+        found = [answers]
+        if remembered:
+            found.append(renewed)
+        found.append(nodes)
+        if cni:
+            # Without a pod network neither DNS nor any pod can run: that part is the student's.
+            found.append(pods)
+        found.append(kubelets)
+        if self._plan.load_balancer is not None:
+            found.append(etcd)
+        if cni:
+            found.append(dns)
+        return [replace(requirement, probe=_understood(requirement.probe)) for requirement in found]
+
+    def api_answers(self) -> list[str]:
+        try:
+            self._api.text("/readyz")
+        except UnreachableError as error:
+            return [error.message]
+        return []
+
+    def nodes(self) -> list[str]:
+        conditions = self.node_conditions()
+        missing = [f"{n.name} has not registered" for n in self._nodes if n.name not in conditions]
+        if self._plan.kubernetes.cni != "none":
+            missing += [f"{n.name}: {conditions[n.name]}" for n in self._nodes if conditions.get(n.name)]
+        return missing
+
+    def node_conditions(self) -> dict[str, str]:
+        """By node: "" when Ready, else why not."""
+        found = {}
+        for node in self._api.get("/api/v1/nodes")["items"]:
+            condition = _condition(node, "Ready")
+            ready = condition.get("status") == "True"
+            found[node["metadata"]["name"]] = "" if ready else str(condition.get("message") or "not Ready")[:200]
+        self.conditions = found
+        return found
+
+    def system_pods(self) -> list[str]:
+        return self._look_at_pods()[1]
+
+    def _look_at_pods(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The system pods that count, and what is missing of them, one line each."""
+        off = {n.name for n in self._plan.nodes} - {n.name for n in self._nodes}
+        pods = [p for p in self._api.get("/api/v1/pods")["items"] if p["metadata"]["namespace"] in SYSTEM_NAMESPACES]
+        names = [p["metadata"]["name"] for p in pods]
+        counting = [p for p in pods if p.get("spec", {}).get("nodeName") not in off]
+        missing = [_pod_state(p) for p in counting if _condition(p, "Ready").get("status") != "True"]
+        missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
+        return counting, missing
+
+    def running_pods(self) -> list[str]:
+        """As `system_pods`, and each runs by the word of its kubelet.
+
+        A kubelet that has just started tells the API server of its pods one after the other, and of one that
+        does not come up again only that it waits.
+        """
+        pods, missing = self._look_at_pods()
+        if missing:
+            return missing
+        running = at_once(self._running_on, [n.name for n in self._nodes], most=8)
+        for pod in pods:
+            name, node = _pod_name(pod), pod["spec"]["nodeName"]
+            containers = {c["name"] for c in pod["spec"]["containers"]}
+            found = running.get(node)
+            if found is not None and not (name in found and containers <= found[name]):
+                missing.append(f"{name} on {node}: was ready before, does not run yet")
+        return missing
+
+    def _running_on(self, node: str) -> dict[str, set[str]] | None:
+        """By pod the names of its containers that run; None where a kubelet is set not to tell."""
+        try:
+            items = self._api.get(f"/api/v1/nodes/{node}/proxy/runningpods/", seconds=30)["items"]
+        except UnreachableError as error:
+            if 400 <= error.status < 500:
+                return None
+            raise
+        return {_pod_name(pod): {c["name"] for c in pod["spec"]["containers"]} for pod in items or []}
+
+    def _expected(self) -> Iterable[str]:
+        for node in self._control_planes:
+            for part in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+                yield f"{part}-{node.name}"
+        yield "coredns"
+        yield "kube-proxy"
+        if self._plan.kubernetes.cni == "flannel":
+            yield "kube-flannel"
+
+    def kubelets(self) -> list[str]:
+        def ask(name: str) -> str:
+            try:
+                answer = self._api.text(f"/api/v1/nodes/{name}/proxy/healthz", seconds=30)
+            except UnreachableError as error:
+                return f"{name}: {error.message}"
+            return "" if answer.strip() == "ok" else f"{name}: kubelet says {answer.strip()[:100]}"
+
+        return [line for line in at_once(ask, [n.name for n in self._nodes], most=8).values() if line]
+
+    def leases(self) -> list[str]:
+        """Judged by change, not by date: on an emulated host the guests' clocks are not the host's."""
+        items = self._api.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")["items"]
+        now = {item["metadata"]["name"]: str(item["spec"].get("renewTime")) for item in items}
+        if self._first_leases is None:
+            self._first_leases = now
+        first = self._first_leases
+        return [
+            f"{n.name}: not renewed since the wait began"
+            for n in self._nodes
+            if now.get(n.name) is None or now[n.name] == first.get(n.name)
+        ]
+
+    def etcd(self) -> list[str]:
+        ready = {
+            pod["metadata"]["name"]
+            for pod in self._api.get(ETCD_PODS)["items"]
+            if _condition(pod, "Ready").get("status") == "True"
+        }
+        return [f"etcd on {n.name} is not ready" for n in self._control_planes if f"etcd-{n.name}" not in ready]
+
+    def dns(self) -> list[str]:
+        """Each node until it has had an answer once.
+
+        Of CoreDNS' two pods one may be on a machine that is off: until Kubernetes has noticed, every
+        second question goes there and is lost, and all nodes would hardly ever be lucky at once.
+        """
+        command = dns_question(str(self._plan.kubernetes.dns_address))
+
+        def ask(name: str) -> str:
+            try:
+                done = self._machines.run(name, command, timeout=NODE_CHECK_SECONDS)
+            except LabError as error:
+                return f"{name}: {error.message}"
+            last = (done.tail or ["no answer"])[-1]
+            if done.code == 0:
+                self._resolving.add(name)
+                return ""
+            return f"{name}: {DNS_NAME} does not resolve ({last})"
+
+        silent = [n.name for n in self._nodes if n.name not in self._resolving]
+        return [line for line in at_once(ask, silent, most=8).values() if line]
+
+
+def dns_question(server: str) -> list[str]:
+    """The command by which a node asks the DNS server of this address for the API server; fails without an answer."""
+    seconds = " ".join(map(str, DNS_SECONDS))
+    ask = f"timeout $seconds busybox nslookup {DNS_NAME} {server}"
+    return ["sh", "-c", f"for seconds in {seconds}; do {ask} && exit; done; exit 1"]
+
+
+def _understood(probe: Probe) -> Probe:
+    """The same probe, to which an answer of the API server that is malformed is one thing more that is missing."""
+
+    def asked() -> list[str]:
+        try:
+            return probe()
+        except (LookupError, TypeError, AttributeError) as error:
+            return [f"an answer of the API server is malformed: {type(error).__name__}: {str(error)[:100]}"]
+
+    return asked
+
+
+def _condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:
+    conditions = thing.get("status", {}).get("conditions") or []
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def _pod_name(pod: dict[str, Any]) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+
+
+def _pod_state(pod: dict[str, Any]) -> str:
+    status = pod.get("status", {})
+    reasons = []
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = container.get("state", {}).get("waiting")
+        if waiting:
+            reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()[:160])
+    why = "; ".join(reasons) or status.get("phase", "unknown")
+    where = pod.get("spec", {}).get("nodeName", "no node")
+    return f"{_pod_name(pod)} on {where}: {why}"

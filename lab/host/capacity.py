@@ -1,0 +1,225 @@
+"""What the host has, and whether a lab fits into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from lab import process
+from lab.errors import HostError
+from lab.plan.model import Node, Plan
+from lab.store import Home
+
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+DISCARD_PORT = 9  # RFC 863
+ARP_SECONDS = 2.0
+MEMINFO = Path("/proc/meminfo")
+RESOLV_CONF = Path("/etc/resolv.conf")
+# What a node's own QEMU process needs beside the guest's RAM, MiB.
+OVERHEAD = 64
+# Disks grow as they are written: a node begins with little, a cluster's first day needs about this, GiB.
+DISK_PER_NODE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A network that the host reaches, and the interface it goes through."""
+
+    network: IPv4Network
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Available RAM in MiB, CPUs, free disk in GiB where klab keeps its disks (`disk_path`), and routes.
+
+    `needed` are the addresses that the host itself cannot do without: its gateways and its DNS servers.
+    """
+
+    memory: int
+    cpus: int
+    disk: float
+    disk_path: Path
+    routes: tuple[Route, ...]
+    needed: tuple[IPv4Address, ...] = ()
+
+
+def host_facts(home: Home) -> HostFacts:
+    """Look at the host. Routes are those of the network the process is in.
+
+    Raises:
+        HostError: the program `ip` is missing.
+    """
+    folder = _first_existing(home.root)
+    stat = os.statvfs(folder)
+    routes = process.run(["ip", "-json", "-4", "route"], timeout=30).stdout
+    return HostFacts(
+        memory=_available_memory(MEMINFO.read_text()),
+        cpus=len(os.sched_getaffinity(0)),
+        disk=stat.f_bavail * stat.f_frsize / 1024**3,
+        disk_path=folder,
+        routes=parse_routes(routes),
+        needed=_needed(routes),
+    )
+
+
+def check_fits(plan: Plan, facts: HostFacts, own_interfaces: Sequence[str] = ()) -> list[str]:
+    """Everything that keeps a lab from running on this host, one line each; empty when it fits.
+
+    CPUs may be shared: nodes together may have more than the host, since a lab is idle most
+    of the time. A single node may not have more than the host.
+
+    Args:
+        plan: the lab.
+        facts: the host.
+        own_interfaces: the lab's own bridges, when its networks exist already.
+    """
+    problems = check_room(plan.nodes, facts)
+    for what, network in (("network", plan.networks.cidr), ("management network", plan.networks.management_cidr)):
+        problems += [
+            f"the lab's {what} {network} overlaps the host's route to {route.network} through {route.interface}; "
+            "another --seat or network.cidr avoids it"
+            for route in facts.routes
+            if route.interface not in own_interfaces and route.network.overlaps(network)
+        ]
+        problems += [
+            f"the lab's {what} {network} holds {address}, which this machine needs as its gateway or DNS server; "
+            "another --seat or network.cidr avoids it"
+            for address in facts.needed
+            if address in network
+        ]
+    return problems
+
+
+def check_room(nodes: Sequence[Node], facts: HostFacts) -> list[str]:
+    """What keeps these machines from running beside what runs now, one line each."""
+    problems = []
+    needed = sum(node.memory for node in nodes) + OVERHEAD * len(nodes)
+    if needed > facts.memory:
+        problems.append(f"needs {_gib(needed)} GiB RAM, {_gib(facts.memory)} GiB are free")
+    disk = DISK_PER_NODE * len(nodes)
+    if disk > facts.disk:
+        problems.append(f"needs {disk:.1f} GiB disk to begin with, {facts.disk:.1f} GiB are free in {facts.disk_path}")
+    return problems + [
+        f"{node.name} has {node.cpus} CPUs, this host has {facts.cpus}" for node in nodes if node.cpus > facts.cpus
+    ]
+
+
+def answering(address: IPv4Address) -> str | None:
+    """Who answers at an address, seen from here: "this machine", a MAC address, or None for nobody.
+
+    Judged by ARP, which no firewall keeps back: a datagram is sent, and the kernel's neighbour
+    table then says whether anybody claimed the address. Without a route of its own no network
+    of this machine has the address, and nothing is sent.
+    """
+    from lab.waiting import Deadline, poll  # late: tenacity takes a while to import, and `klab plan` needs none of it
+
+    asked = process.run(["ip", "-json", "route", "get", str(address)], timeout=30, check=False)
+    try:
+        way = dict(next(iter(json.loads(asked.stdout or "[]")), {}))
+    except _MALFORMED as error:
+        raise _unreadable(error) from error
+    if way.get("type") == "local":
+        return "this machine"
+    if not way or "gateway" in way:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        with contextlib.suppress(OSError):
+            probe.sendto(b"", (str(address), DISCARD_PORT))
+    shown = ["ip", "-json", "neigh", "show", str(address)]
+    deadline = Deadline.after(ARP_SECONDS)
+    found: list[str] = []
+
+    def resolved() -> bool:
+        try:
+            entries = json.loads(process.run(shown, timeout=30, check=False).stdout or "[]")
+            found[:] = [str(e["lladdr"]) for e in entries if "lladdr" in e and "FAILED" not in e.get("state", [])]
+        except _MALFORMED as error:
+            raise _unreadable(error) from error
+        return bool(found)
+
+    poll(resolved, deadline, every=0.2)
+    return found[0] if found else None
+
+
+def warnings(plan: Plan, facts: HostFacts) -> list[str]:
+    """What does not keep a lab from running but will be felt, one line each."""
+    cpus = sum(node.cpus for node in plan.nodes)
+    if cpus > 2 * facts.cpus:
+        return [f"the nodes have {cpus} CPUs together, this host has {facts.cpus}: expect waiting"]
+    return []
+
+
+def parse_routes(text: str) -> tuple[Route, ...]:
+    """The routes in what `ip -json route` prints; the default route leads everywhere and overlaps nothing."""
+    try:
+        return tuple(
+            Route(IPv4Network(entry["dst"]), str(entry.get("dev", "?")))
+            for entry in json.loads(text or "[]")
+            if entry.get("dst", "default") != "default"
+        )
+    except _MALFORMED as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> HostError:
+    return HostError(
+        "what the program ip prints cannot be read",
+        details=[f"{type(error).__name__}: {error}"],
+        hint="ip -json -4 route shows it; klab needs the ip of iproute2",
+    )
+
+
+def _needed(routes: str) -> tuple[IPv4Address, ...]:
+    """Gateways, and DNS servers where there is a way out: a private libvirt's network has none."""
+    gateways = parse_gateways(routes)
+    if not gateways:
+        return ()
+    with contextlib.suppress(OSError):
+        return (*gateways, *parse_resolvers(RESOLV_CONF.read_text(errors="replace")))
+    return gateways
+
+
+def parse_gateways(text: str) -> tuple[IPv4Address, ...]:
+    """The default gateways in what `ip -json route` prints."""
+    try:
+        entries = [entry for entry in json.loads(text or "[]") if entry.get("dst", "default") == "default"]
+        return tuple(IPv4Address(entry["gateway"]) for entry in entries if "gateway" in entry)
+    except _MALFORMED as error:
+        raise _unreadable(error) from error
+
+
+def parse_resolvers(text: str) -> tuple[IPv4Address, ...]:
+    """The IPv4 DNS servers of resolv.conf(5), those on this machine apart."""
+    found = []
+    for line in text.splitlines():
+        word, _, rest = line.strip().partition(" ")
+        with contextlib.suppress(ValueError):
+            if word == "nameserver" and not (address := IPv4Address(rest.strip())).is_loopback:
+                found.append(address)
+    return tuple(found)
+
+
+def _available_memory(text: str) -> int:
+    """MiB that can be used without swapping: MemAvailable in /proc/meminfo (proc_meminfo(5))."""
+    for line in text.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def _gib(mebibytes: int) -> str:
+    return f"{mebibytes / 1024:.1f}"
+
+
+def _first_existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,395 @@
+"""Captures on libvirt: RAM and disks of machines at one moment, kept as files in the lab's storage pool.
+
+libvirt freezes a disk and saves the RAM in one step (an external snapshot), but klab keeps the
+book of them: libvirt's own would keep a machine from being removed, and knows no tree. To go
+back is to start a machine from its RAM image over a fresh layer on the frozen one.
+
+    klab-demo_cp1.img            the layer Vagrant made, over the box
+    klab-demo_cp1.3f9a20c1.img   a layer over it, made when the one below was frozen
+    klab-demo_cp1.KEY.ram        the RAM of capture KEY
+
+Source: libvirt.org/formatsnapshot.html, kbase/domainstatecapture.html.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.disks import deltas, images
+from lab.errors import LabError, MachineError
+from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.libvirt import definitions, ram_images
+from lab.machines.libvirt.capture_index import Book, Entry, Saved
+from lab.machines.libvirt.connection import explained, library
+from lab.machines.libvirt.inventory import Inventory, end_job, state_of, unless_done
+from lab.machines.libvirt.layer_gc import LayerKeeper, new_layer
+from lab.machines.libvirt.volumes import MEMORY, LayerStore
+from lab.machines.protocol import NodeState
+from lab.machines.ssh import Ssh
+from lab.machines.vagrant.provider import chosen, together
+from lab.plan.model import Node, Plan
+from lab.render.vagrantfile import domain_name
+from lab.scenario.sizes import human
+
+if TYPE_CHECKING:
+    import libvirt
+
+# From which version on libvirt reads the beginning of a saved image alone before it reads all of it.
+HEAD_FIRST = 11_002_000
+
+
+class LibvirtCaptures:
+    """The captures of one lab on libvirt; see `lab.machines.captures.Captures`.
+
+    Args:
+        plan: the lab's.
+        book: which files hold which capture.
+        ssh: what knows the nodes' host keys.
+        inventory: the lab's things in libvirt.
+        prepare: brings about what these nodes' machines need of their host.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        book: Book,
+        ssh: Ssh,
+        inventory: Callable[[], Inventory],
+        prepare: Callable[[Sequence[Node]], object],
+    ) -> None:
+        self._plan = plan
+        self._book = book
+        self._ssh = ssh
+        self._inventory = inventory
+        self._prepare = prepare
+        self._keeper = LayerKeeper(plan, book, inventory)
+
+    # --- standing still ---------------------------------------------------------------------------
+
+    def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
+        domains = self._domains(chosen(self._plan, nodes))
+        for name, domain in domains.items():
+            if not state_of(domain).on:
+                raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
+        return together(lambda name: _suspend(name, domains[name]), list(domains))
+
+    def resume(self, nodes: Sequence[str]) -> dict[str, float]:
+        domains = self._domains(chosen(self._plan, nodes))
+        return together(lambda name: _resume(name, domains[name]), list(domains))
+
+    def room(self, nodes: Sequence[str]) -> Room:
+        free = LayerStore(self._inventory()).free
+        domains = self._domains(chosen(self._plan, nodes))
+        with explained("the machines' memory cannot be looked at"):
+            needed = {name: _used_memory(domain) for name, domain in domains.items() if domain.isActive()}
+            return Room(free, needed)
+
+    def platform(self) -> dict[str, dict[str, str]]:
+        inventory = self._inventory()
+        with explained("libvirt cannot say how the machines are made"):
+            version = inventory.connection.getVersion()
+            found = {}
+            for name, domain in self._domains(self._plan.nodes).items():
+                hardware = definitions.hardware(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
+                found[name] = {
+                    "QEMU": f"{version // 1000000}.{version // 1000 % 1000}.{version % 1000}",
+                    "virtualization": hardware.virtualization,
+                    "machine type": hardware.machine,
+                    "CPU model": hardware.cpu,
+                }
+        return found
+
+    # --- capture ----------------------------------------------------------------------------------
+
+    def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
+        store = LayerStore(self._inventory())
+        domains = self._domains(chosen(self._plan, nodes))
+
+        def save(name: str) -> Saved:
+            memory = f"{domain_name(self._plan, name)}.{key}{MEMORY}"
+            saved = self._freeze(store, name, domains[name], memory)
+            on_saved(name)
+            return saved
+
+        def stop() -> None:
+            together(lambda name: end_job(domains[name]), list(domains))
+
+        try:
+            # Whoever presses Ctrl-C does not wait until gigabytes are written.
+            saved = together(save, list(domains), stop=stop)
+        except BaseException as error:
+            short = self._make_room(store, key, domains)
+            if short and isinstance(error, MachineError):
+                error.details = (*error.details, short)
+                error.hint = "klab snapshot prune --keep 3 removes old snapshots"
+            raise
+        # Not durable yet: behind gigabytes on their way to the disk that would take long, and the machines stand still.
+        self._book.write(Entry(key, time.time(), saved), durable=False)
+
+    def _make_room(self, store: LayerStore, key: str, domains: Mapping[str, libvirt.virDomain]) -> str:
+        """Delete the RAM images of a capture that failed: over a full disk no machine would go on for long.
+
+        Returns:
+            That the disk is too small, with numbers; empty where it is not.
+        """
+        try:
+            store.refresh()
+            store.remove([name for name in store.names if name.endswith(f".{key}{MEMORY}")])
+            needed = sum(_used_memory(domain) for domain in domains.values() if domain.isActive())
+            free = store.free
+        except (LabError, library().libvirtError):
+            return ""  # what went wrong before is what matters
+        if free >= needed:
+            return ""
+        told = f"{human(free >> 20)} are free without it in {store.folder}"
+        return f"the RAM of {', '.join(domains)} may take {human(needed >> 20)}, {told}"
+
+    def _freeze(self, store: LayerStore, name: str, domain: libvirt.virDomain, memory: str) -> Saved:
+        library_ = library()
+        definition_flags = library_.VIR_DOMAIN_XML_INACTIVE | library_.VIR_DOMAIN_XML_SECURE
+        with explained(f"{name} cannot be saved"):
+            definition = domain.XMLDesc(definition_flags)
+            active = bool(domain.isActive())
+            if active and state_of(domain) != NodeState.PAUSED:
+                raise MachineError(f"{name} is to be saved, but runs")
+            disk = definitions.disk(domain.XMLDesc() if active else definition)
+            if disk is None:
+                raise MachineError(f"{name} has no disk that could be saved")
+            overlay = new_layer(self._plan, name)
+            if active:
+                flags = library_.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | library_.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+                domain.snapshotCreateXML(definitions.capture(disk, store.path(overlay), store.path(memory)), flags)
+            else:
+                store.add_layer(overlay, Path(disk.path).name)
+            # libvirt has changed its next start, too, where that was from the same disk.
+            changed = definitions.disk(domain.XMLDesc(definition_flags))
+            if changed is None or changed.path != store.path(overlay):
+                store.define(definitions.with_disk(definition, store.path(overlay)))
+        return Saved(Path(disk.path).name, memory if active else "", definition, self._ssh.host_keys(name))
+
+    def settle(self, key: str) -> None:
+        entry, store = self._book.entry(key), LayerStore(self._inventory())
+        files = {name: Path(store.path(name)) for name in (part.name for part in self.parts(key))}
+        # What klab may not even read, libvirtd leaves to the kernel.
+        readable = store.direct and all(os.access(file, os.R_OK) for file in files.values())
+        nodes = dict(entry.nodes)
+
+        def bring_to_disk(name: str) -> Saved:
+            saved = entry.nodes[name]
+            if not saved.memory or saved.older:
+                return saved
+            return ram_images.settled(store, saved, self._book.whole_before(key, name))
+
+        try:
+            if readable:
+                for name, file in files.items():
+                    if not name.endswith(MEMORY):
+                        images.to_disk(file)
+                nodes = together(bring_to_disk, list(nodes))
+        except OSError as error:
+            raise MachineError(
+                f"capture {key} cannot be written to disk",
+                details=[str(error)],
+                hint="klab snapshot prune --keep 3 removes old snapshots",
+            ) from error
+        self._book.write(replace(entry, nodes=nodes))
+        store.remove([s.memory for name, s in entry.nodes.items() if s.memory and s.memory != nodes[name].memory])
+
+    # --- revert -----------------------------------------------------------------------------------
+
+    def revert(self, key: str, nodes: Sequence[str], on_back: Callable[[str], None]) -> None:
+        entry, wanted = self._book.entry(key), {node.name: node for node in chosen(self._plan, nodes)}
+        missing = [name for name in wanted if name not in entry.nodes]
+        if missing:
+            raise MachineError(f"capture {key} does not hold {', '.join(missing)}")
+        self._prepare(list(wanted.values()))
+        inventory = self._inventory()
+        store = LayerStore(inventory)
+
+        def ready(name: str) -> _Return:
+            with explained(f"{name} cannot be brought back"):
+                pipe = self._book.folder / f"{key}.{name}.pipe"
+                return self._ready(inventory, store, wanted[name], entry.nodes[name], pipe)
+
+        def bring_back(name: str) -> None:
+            with explained(f"{name} cannot be brought back"):
+                returns[name].go()
+            on_back(name)
+
+        try:
+            # First what may fail without harm, for all of them: a full disk, a file that is gone.
+            returns = together(ready, list(wanted))
+            together(bring_back, list(wanted))
+        finally:
+            for name in wanted:
+                ram_images.drop_made(store, entry.nodes[name])
+        for name in wanted:
+            self._ssh.know(name, entry.nodes[name].host_key)
+
+    def _ready(self, inventory: Inventory, store: LayerStore, node: Node, saved: Saved, pipe: Path) -> _Return:
+        overlay, connection = new_layer(self._plan, node.name), inventory.connection
+        store.add_layer(overlay, saved.disk)
+        path, image, xml = store.path(overlay), None, ""
+        if saved.memory:
+            image = ram_images.Image(store, saved, pipe, library().libvirtError)
+            image.check()
+            flag = library().VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
+            xml = definitions.with_disk(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)), path)
+        definition = definitions.with_disk(saved.definition, path)
+        return _Return(connection, inventory.domain(node.uuid), definition, image, xml)
+
+    # --- disks for elsewhere ----------------------------------------------------------------------
+
+    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:
+        store = LayerStore(self._inventory())
+        top, _ = self._exported(node, key)
+        layers = [Path(store.path(name)) for name in store.chain(top)]
+        base = store.base(layers[-1].name)
+        copies = [target.with_name(f"{target.name}.{number}") for number in range(len(layers))]
+        try:
+            # A member of libvirt's group may not read what QEMU's user writes.
+            if not all(os.access(file, os.R_OK) for file in (*layers, base)):
+                base, layers = box.absolute(), _fetched(store, layers, box, copies)
+            deltas.write(layers[0], base, target)
+        except OSError as error:
+            why = [f"{error.strerror}: {error.filename}"]
+            raise MachineError(
+                f"the disk of {node} cannot be copied",
+                details=why,
+                hint="make room there; -o FILE puts it on another disk",
+            ) from error
+        finally:
+            for file in copies:
+                file.unlink(missing_ok=True)
+
+    def host_key(self, node: str, key: str | None = None) -> str:
+        return self._ssh.bare_host_keys(self._exported(node, key)[1])
+
+    def weight(self, node: str, key: str | None = None) -> int:
+        store = LayerStore(self._inventory())
+        return sum(store.size(name) for name in store.chain(self._exported(node, key)[0]))
+
+    def _exported(self, node: str, key: str | None) -> tuple[str, str]:
+        """The layer that holds a disk, by file name, and by which lines ssh knows its host keys."""
+        if key is not None:
+            saved = self._book.entry(key).nodes.get(node)
+            if saved is None:
+                raise MachineError(f"capture {key} does not hold {node}")
+            return saved.disk, saved.host_key
+        domain = self._domains(chosen(self._plan, [node]))[node]
+        with explained(f"the disk of {node} cannot be looked at"):
+            if domain.isActive():
+                raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
+            disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
+        if disk is None:
+            raise MachineError(f"{node} has no disk")
+        return Path(disk.path).name, self._ssh.host_keys(node)
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    def keys(self) -> list[str]:
+        return [entry.key for entry in self._book.readable()[0]]
+
+    def parts(self, key: str) -> list[Part]:
+        entry = self._book.entry(key)
+        store = LayerStore(self._inventory())
+        found = []
+        for node, saved in entry.nodes.items():
+            if saved.older:
+                store.size(saved.older)  # it must be there
+            kinds = [(saved.memory, PartKind.MEMORY)] if saved.memory else []
+            kinds += [(name, PartKind.DISK) for name in store.chain(saved.disk)]
+            found += [Part(node, kind, name, store.size(name)) for name, kind in kinds]
+        return found
+
+    def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
+        store = LayerStore(self._inventory())
+        path, older = Path(store.path(part.name)), self._book.older(part.name)
+        try:
+            if older:
+                yield from ram_images.stretches(store, part.name, older)
+            elif os.access(path, os.R_OK):
+                yield from images.stretches(path)
+            else:
+                yield from store.download(part.name)
+        except OSError as error:
+            raise MachineError(f"{part.name} cannot be read", details=[str(error)]) from error
+
+    # --- tidying ----------------------------------------------------------------------------------
+
+    def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
+        return self._keeper.rewrites(keys)
+
+    def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:
+        self._keeper.forget(keys, merge=merge)
+
+    def _domains(self, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
+        inventory = self._inventory()
+        found = {}
+        for node in nodes:
+            domain = inventory.domain(node.uuid)
+            if domain is None:
+                raise MachineError(
+                    f"there is no machine of {node.name}", hint=f"klab node replace {node.name} makes it anew"
+                )
+            found[node.name] = domain
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """A machine on its way back: what there is of it now, how it will start, and its RAM image with what goes with it.
+
+    `image` is None for one that was off, and `image_xml` empty.
+    """
+
+    connection: libvirt.virConnect
+    domain: libvirt.virDomain | None
+    definition: str
+    image: ram_images.Image | None
+    image_xml: str
+
+    def go(self) -> None:
+        """Put it back, whatever it does now."""
+        if self.domain is not None:
+            unless_done(self.domain.destroy)
+        self.connection.defineXML(self.definition)
+        if self.image is not None:
+            flag, heads = library().VIR_DOMAIN_SAVE_PAUSED, int(self.connection.getLibVersion() >= HEAD_FIRST)
+            self.image.read(lambda file: self.connection.restoreFlags(file, self.image_xml, flag), heads=heads)
+
+
+def _fetched(store: LayerStore, layers: Sequence[Path], box: Path, copies: Sequence[Path]) -> list[Path]:
+    """Copies of layers through libvirtd, the uppermost first; the lowest lies on klab's own copy of the box."""
+    for layer, copy, below in zip(reversed(layers), reversed(copies), (box, *reversed(copies)), strict=False):
+        images.write(store.download(layer.name), copy)
+        images.lay_on(copy, below.absolute())
+    return list(copies)
+
+
+def _suspend(name: str, domain: libvirt.virDomain) -> float:
+    now = time.time()
+    with explained(f"{name} cannot be suspended"):
+        if state_of(domain) != NodeState.PAUSED:
+            domain.suspend()
+    return now
+
+
+def _resume(name: str, domain: libvirt.virDomain) -> float:
+    with explained(f"{name} cannot go on"):
+        end_job(domain)
+        if state_of(domain) != NodeState.RUNNING:
+            domain.resume()
+    return time.time()
+
+
+def _used_memory(domain: libvirt.virDomain) -> int:
+    """At most so many bytes of a machine's RAM are in use: what its emulator has in memory."""
+    told = domain.memoryStats()
+    whole = int(told.get("actual", domain.info()[1]))
+    return min(whole, int(told.get("rss", whole))) * 1024

@@ -1,0 +1,198 @@
+"""A lab's storage pool on libvirt as files: disk layers and RAM images by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.disks import images
+from lab.disks.layers import chain
+from lab.errors import MachineError
+from lab.machines.libvirt import definitions
+from lab.machines.libvirt.connection import absent, explained, library
+from lab.machines.libvirt.inventory import Inventory
+
+if TYPE_CHECKING:
+    import libvirt
+
+LAYER = ".img"
+MEMORY = ".ram"
+STREAM_BLOCK = 1 << 18  # what one message of libvirt's carries (src/rpc/virnetprotocol.x)
+
+
+class LayerStore:
+    """The files of one lab. What is in it is looked up when first asked for, and kept until `refresh`."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self._folder: str | None = None
+        self._volumes: dict[str, libvirt.virStorageVol] | None = None
+        self._backing: dict[str, str | None] | None = None
+
+    def refresh(self) -> None:
+        """Forget what was looked up."""
+        self._volumes = self._backing = None
+
+    @property
+    def folder(self) -> str:
+        """Where the files lie; empty where there is no pool."""
+        if self._folder is None:
+            pool = self.inventory.pool()
+            with explained("the lab's disks cannot be looked at"):
+                self._folder = "" if pool is None else definitions.pool_path(pool.XMLDesc())
+        return self._folder
+
+    @property
+    def volumes(self) -> dict[str, libvirt.virStorageVol]:
+        if self._volumes is None:
+            self._volumes = self.inventory.volumes()
+        return self._volumes
+
+    @property
+    def backing(self) -> dict[str, str | None]:
+        """By layer the one below it; None where that is the box, or nothing."""
+        if self._backing is None:
+            found: dict[str, str | None] = {}
+            with explained("the lab's disks cannot be looked at"):
+                for name, volume in self.volumes.items():
+                    if name.endswith(LAYER):
+                        below = definitions.backing_path(volume.XMLDesc())
+                        inside = below is not None and str(Path(below).parent) == self.folder
+                        found[name] = Path(below).name if below is not None and inside else None
+            self._backing = found
+        return self._backing
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.volumes)
+
+    @property
+    def direct(self) -> bool:
+        """Whether klab itself may write to these files."""
+        return os.access(self.folder, os.W_OK)
+
+    @property
+    def free(self) -> int:
+        """Bytes that are free there.
+
+        Raises:
+            MachineError: the pool is gone.
+        """
+        pool = self.inventory.pool()
+        if pool is None:
+            raise MachineError("the lab's storage pool is gone", hint="klab start brings it back")
+        with explained("the lab's storage pool cannot be looked at"):
+            pool.refresh()
+            return int(pool.info()[3])
+
+    def path(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+    def size(self, name: str) -> int:
+        """Bytes on disk.
+
+        Raises:
+            MachineError: there is no such file.
+        """
+        volume = self.volumes.get(name)
+        if volume is None:
+            raise self._missing(name)
+        with explained(f"{name} cannot be looked at"):
+            return int(volume.info()[2])
+
+    def chain(self, layer: str) -> list[str]:
+        """A layer and those below it, from the top down.
+
+        Raises:
+            MachineError: one is missing.
+        """
+        found = chain(self.backing, layer)
+        lowest = self.backing[found[-1]] if found else layer
+        if lowest is not None and lowest not in self.backing:
+            raise self._missing(lowest)
+        return found
+
+    def base(self, layer: str) -> Path:
+        """The file that a lowest layer lies on: the box.
+
+        Raises:
+            MachineError: there is none.
+        """
+        volume = self.volumes.get(layer)
+        if volume is None:
+            raise self._missing(layer)
+        with explained(f"{layer} cannot be looked at"):
+            below = definitions.backing_path(volume.XMLDesc())
+        if below is None:
+            raise MachineError(f"the disk {layer} lies on no box", details=[self.path(layer)])
+        return Path(below)
+
+    def add_layer(self, name: str, below: str) -> None:
+        """Make an empty layer over another; both by name.
+
+        Raises:
+            MachineError: there is no such file.
+        """
+        pool = self.inventory.pool()
+        volume = self._volume(pool, below)
+        if pool is None or volume is None:
+            raise self._missing(below)
+        with explained(f"the disk layer {name} cannot be made"):
+            pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below)))
+
+    def _volume(self, pool: libvirt.virStoragePool | None, name: str) -> libvirt.virStorageVol | None:
+        """A volume by name. libvirt learns of one that it has not made when the pool is looked at anew."""
+        if pool is None:
+            return None
+        try:
+            return pool.storageVolLookupByName(name)
+        except library().libvirtError as error:
+            if not absent(error):
+                raise
+        self.refresh()
+        return self.volumes.get(name)
+
+    def define(self, domain_xml: str) -> None:
+        """Let a machine start so from now on."""
+        with explained("a machine cannot be defined"):
+            self.inventory.connection.defineXML(domain_xml)
+
+    def remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            volume = self.volumes.pop(name, None)
+            self.backing.pop(name, None)
+            if volume is None:
+                continue
+            with explained(f"{name} cannot be removed"):
+                try:
+                    volume.delete()
+                except library().libvirtError as error:
+                    if not absent(error):
+                        raise
+
+    def download(self, name: str) -> Iterator[tuple[int, bytes | memoryview]]:
+        """The bytes of a file that klab itself may not read, through libvirtd; as `images.stretches`."""
+        library_ = library()
+        volume = self.volumes.get(name)
+        if volume is None:
+            raise self._missing(name)
+        with explained(f"{name} cannot be read"):
+            stream = volume.connect().newStream()
+            volume.download(stream, 0, 0, library_.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
+            at = 0
+            while True:
+                block = stream.recvFlags(STREAM_BLOCK, library_.VIR_STREAM_RECV_STOP_AT_HOLE)
+                if block == -3:  # a hole comes next
+                    at += stream.recvHole()
+                    continue
+                if not block:
+                    break
+                yield at, images.anonymous(block) if at == 0 else block
+                at += len(block)
+            stream.finish()
+        yield at, b""
+
+    def _missing(self, name: str) -> MachineError:
+        return MachineError(f"the file {name} is missing", details=[self.path(name)])

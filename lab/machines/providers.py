@@ -1,0 +1,136 @@
+"""Which provider, which libvirt, and from a lab's record to the machines that belong to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from lab import process
+from lab.errors import HostError, LabError
+from lab.host.private_libvirt import Realm
+from lab.machines.libvirt.connection import GROUP_HINT
+from lab.machines.protocol import Machines
+from lab.plan.model import Plan
+from lab.store import Home, LabFolder, Record
+
+SYSTEM = "system libvirtd"
+PRIVATE = "private libvirtd"
+# libvirtd's own socket, and that of the modular daemon which took its place in some systems.
+SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+ANSWER_SECONDS = 5.0
+
+
+def open_machines(home: Home, folder: LabFolder, plan: Plan, record: Record, box_vagrant: Path | None) -> Machines:
+    """The machines of one lab, by the provider its record names.
+
+    Args:
+        home: klab's home.
+        folder: the lab's folder.
+        plan: what was decided for it.
+        record: its provider, id, dilation and epoch.
+        box_vagrant: the box's .box file; needed by `up` when a machine is still to be made.
+
+    Raises:
+        LabError: the provider is unknown.
+    """
+    match record.provider:
+        case "libvirt":
+            from lab.machines.libvirt.machines import LibvirtMachines
+
+            return LibvirtMachines(home, folder, plan, record, box_vagrant)
+        case "virtualbox":
+            from lab.machines.virtualbox.machines import VirtualBoxMachines
+
+            return VirtualBoxMachines(home, folder, plan, record, box_vagrant)
+        case "fake":
+            from lab.machines.fake.machines import FakeMachines
+
+            return FakeMachines(home, folder, plan, record, box_vagrant)
+    raise LabError(f"provider {record.provider!r} is unknown", hint="use the klab that made the lab")
+
+
+def choose_provider(wanted: str) -> str:
+    """The provider to use: `wanted` itself, or for `auto` libvirt before VirtualBox.
+
+    Raises:
+        HostError: neither is installed.
+    """
+    if wanted != "auto":
+        return wanted
+    if process.have("libvirtd") or process.have("virtqemud"):
+        return "libvirt"
+    if process.have("VBoxManage"):
+        return "virtualbox"
+    raise HostError(
+        "neither libvirt nor VirtualBox is installed",
+        hint="sudo apt-get install libvirt-daemon-system qemu-system-x86 vagrant vagrant-libvirt",
+    )
+
+
+def enter_host_network(home: Home) -> str:
+    """Get to where the labs' libvirt and networks are: stay on the host, or walk into the private libvirt.
+
+    Call it before any thread exists. The private libvirt is used where it already holds labs,
+    where no system libvirtd answers, and where KLAB_LIBVIRT=private asks for it;
+    KLAB_LIBVIRT=system refuses it.
+
+    Returns:
+        "system libvirtd" or "private libvirtd", for messages.
+
+    Raises:
+        HostError: the system's libvirtd does not let this user in, or none answers and a
+            private one cannot be had.
+    """
+    realm = Realm(home)
+    if not wants_private(realm):
+        return SYSTEM
+    realm.start()
+    realm.enter()
+    return PRIVATE
+
+
+def leave_no_empty_realm(home: Home) -> None:
+    """End the private libvirt that `enter_host_network` has started, if nothing was made in it after all."""
+    realm = Realm(home)
+    if realm.inside and not realm.holds_labs:
+        realm.stop()
+
+
+def wants_private(realm: Realm) -> bool:
+    """Whether the labs' libvirt is the private one; see `enter_host_network`.
+
+    Raises:
+        HostError: KLAB_LIBVIRT is wrong, or the system's libvirtd does not let this user in or does not answer.
+    """
+    wanted = os.environ.get("KLAB_LIBVIRT", "auto")
+    if wanted not in {"auto", "private", "system"}:
+        raise HostError(f"KLAB_LIBVIRT is {wanted!r}; it must be auto, private or system", hint="unset KLAB_LIBVIRT")
+    if wanted == "private" or (wanted == "auto" and realm.holds_labs):
+        return True
+    if system_answers():
+        return False
+    if wanted == "system":
+        raise HostError("no system libvirtd answers", hint="sudo systemctl enable --now libvirtd")
+    return True
+
+
+def system_answers() -> bool:
+    """Whether a libvirtd of the system's answers on its socket.
+
+    Raises:
+        HostError: one is there, but this user may not talk to it.
+    """
+    for path in SOCKETS:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(ANSWER_SECONDS)
+            try:
+                client.connect(path)
+            except PermissionError as error:
+                raise HostError(
+                    "libvirt does not let this user in", details=[f"{path}: {error.strerror}"], hint=GROUP_HINT
+                ) from error
+            except OSError:
+                continue
+            return True
+    return False

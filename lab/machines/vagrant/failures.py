@@ -1,0 +1,153 @@
+"""`vagrant up`, and what its failure means. Vagrant says it in prose; the phrases here are those of
+Vagrant 2.3 (templates/locales/en.yml) and vagrant-libvirt 0.11 (locales/en.yml)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
+from lab.machines.libvirt.connection import GROUP_HINT
+from lab.machines.protocol import NodeState
+from lab.machines.vagrant.command import Vagrant
+from lab.process import PACKAGES, Completed
+from lab.waiting import Deadline, poll
+
+DETAIL_LINES = 15
+# What Vagrant says when a machine goes off while it waits for ssh, and for how long klab waits until it runs again.
+GONE = "entered an invalid state while waiting for it"
+GONE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A phrase in Vagrant's output and what klab says for it."""
+
+    phrases: tuple[str, ...]
+    kind: type[LabError]
+    message: str
+    hint: str
+
+
+_CASES = (
+    _Case(
+        ("Timed out while waiting for the machine to boot", "The specified wait_for timeout", "wait_for timeout"),
+        MachineError,
+        "a machine does not boot, or has no network",
+        "klab logs NODE shows its console; klab create again goes on",
+    ),
+    _Case(
+        ("The provider 'libvirt' could not be found", "Vagrant could not find the provider", "Unknown provider"),
+        HostError,
+        "Vagrant lacks the plugin vagrant-libvirt",
+        f"sudo apt-get install {PACKAGES['vagrant']}",
+    ),
+    _Case(
+        ("Permission denied", "authentication unavailable", "access denied by policy"),
+        HostError,
+        "libvirt does not let this user in",
+        GROUP_HINT,
+    ),
+    _Case(
+        ("Failed to connect socket", "Error while connecting to Libvirt", "unable to connect to server"),
+        HostError,
+        "libvirtd does not answer",
+        "klab doctor",
+    ),
+    _Case(
+        ("Cannot allocate memory", "cannot set up guest memory"),
+        HostError,
+        "the machine's memory does not suffice",
+        "klab plan shows what the lab needs; destroy another lab, or give the nodes less memory",
+    ),
+    _Case(
+        ("No space left on device",),
+        HostError,
+        "the disk is full",
+        "klab doctor shows where klab keeps its disks and what is free",
+    ),
+    _Case(
+        (
+            "Name `",
+            "already defined with uuid",
+            "already taken",
+            "is already in use by interface",
+            "does not match ip address",
+        ),
+        Conflict,
+        "something else on this machine holds a name, UUID or network of this lab",
+        "virsh list --all and virsh net-list --all show what is there; --name gives the lab another name",
+    ),
+)
+
+
+def vagrant_up(
+    vagrant: Vagrant,
+    provider: str,
+    deadline: Deadline,
+    on_line: Callable[[str], None],
+    *,
+    names: Sequence[str],
+    cancelled: Callable[[], bool],
+    states: Callable[[], Mapping[str, NodeState]],
+    mend: Callable[[], bool] = lambda: False,
+) -> None:
+    """`vagrant up`, and once more where its failure could be mended, or was a crash that is over.
+
+    Whoever watches the nodes starts a crashed machine again (`lab.cluster.wait.watch`), since that knows whether its
+    node can go on; Vagrant gives up at once.
+
+    Args:
+        vagrant: the lab's Vagrant.
+        provider: libvirt or virtualbox.
+        deadline: until when the machines must answer ssh.
+        on_line: receives Vagrant's output line by line.
+        names: the machines it is about.
+        cancelled: whether somebody has stopped it; then a failure is none of Vagrant's.
+        states: what the machines are doing.
+        mend: called after a failure; says whether it has put something right.
+
+    Raises:
+        LabError: it failed, or the machines did not answer in time; see `explain`.
+    """
+
+    def once() -> Completed:
+        try:
+            return vagrant.up(provider, max(deadline.left, 1.0), on_line, names)
+        except ProgramTimeout as error:
+            raise MachineError(
+                "the machines did not answer ssh in time",
+                details=error.details,
+                hint="klab create again goes on; klab logs NODE shows a machine's console",
+            ) from error
+
+    def run_again() -> bool:
+        found = poll(
+            lambda: cancelled() or all(states()[name] == NodeState.RUNNING for name in names),
+            Deadline.after(deadline.at_most(GONE_SECONDS)),
+        )
+        return bool(found) and not cancelled()
+
+    done = once()
+    if done.code != 0 and not cancelled() and (mend() or (GONE in done.stderr + done.stdout and run_again())):
+        done = once()
+    if done.code != 0:
+        raise explain(done, cancelled())
+
+
+def explain(done: Completed, cancelled: bool) -> LabError:
+    """The error that says why `vagrant up` failed, with Vagrant's last lines."""
+    lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    details = lines[-DETAIL_LINES:]
+    if cancelled:
+        return MachineError("starting the machines was stopped", hint="klab create again goes on")
+    # What went wrong stands on standard error; only there a phrase means what it says.
+    text = done.stderr or done.stdout
+    for case in _CASES:
+        if any(phrase in text for phrase in case.phrases):
+            return case.kind(case.message, details=details, hint=case.hint)
+    return MachineError(
+        f"vagrant up failed with exit code {done.code}",
+        details=details,
+        hint="klab create again goes on; klab vagrant -- status shows what there is",
+    )

@@ -1,0 +1,341 @@
+"""Captures on VirtualBox: its own snapshots, which keep RAM and disks of a paused machine and make a tree.
+
+Source: VirtualBox 7.0 user manual, chapter 8, "VBoxManage snapshot" and "VBoxManage controlvm";
+src/VBox/Frontends/VBoxManage/VBoxManageSnapshot.cpp for the output of `snapshot list`,
+src/VBox/Main/xml/Settings.cpp for the machine's settings file. None of it could be run where
+klab is made: see docs/how-to/providers.md.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from lab.disks import images
+from lab.errors import HostError, MachineError, NotFound, ProgramError
+from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.vagrant.provider import chosen, together
+from lab.plan.model import Plan
+from lab.process import Completed
+from lab.waiting import Deadline, poll
+
+NAMESPACE = "{http://www.virtualbox.org/}"
+# RAM goes to a disk of any speed.
+SAVE_SECONDS = 1800.0
+# A machine that was switched off stays locked for a moment: its process is still on its way out. Vagrant tries
+# again, too (plugins/providers/virtualbox/driver/base.rb, "retryable").
+RESTORE_TRIES = 20
+TRY_SECONDS = 0.5
+STAT_BLOCK = 512  # bytes; see stat(2), st_blocks
+_NAME = re.compile(r'^SnapshotName(?:-[\d-]+)?="(?P<name>.*)"$')
+_PROCESSOR = "Processor#0 description:"
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A snapshot in a machine's settings file: its name, when it was taken, and the files it is made of."""
+
+    name: str
+    stamp: str
+    state: Path | None
+    disks: tuple[Path, ...]
+
+
+def parse_names(text: str) -> set[str]:
+    """The names in `VBoxManage snapshot NAME list --machinereadable`."""
+    return {match["name"] for line in text.splitlines() if (match := _NAME.match(line))}
+
+
+def parse_shots(text: str, folder: Path) -> dict[str, Shot]:
+    """By name the snapshots in a machine's settings file.
+
+    Args:
+        text: the file.
+        folder: where it lies; relative paths are counted from there, and disks elsewhere (the box's) are left out.
+
+    Raises:
+        ValueError: it is no settings file.
+    """
+    try:
+        machine = ElementTree.fromstring(text).find(f"{NAMESPACE}Machine")  # noqa: S314 - VirtualBox's own file
+    except ElementTree.ParseError as error:
+        raise ValueError(str(error)) from error
+    if machine is None:
+        raise ValueError("it has no machine in it")
+    disks = machine.findall(f"{NAMESPACE}MediaRegistry/{NAMESPACE}HardDisks/{NAMESPACE}HardDisk")
+    try:
+        chains, tops = dict(_chains(disks, ())), machine.findall(f"{NAMESPACE}Snapshot")
+        return {shot.name: shot for top in tops for shot in _shots(top, folder, chains)}
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _chains(disks: Sequence[ElementTree.Element], below: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """By a disk image's UUID its file and those below it, from the top down."""
+    for disk in disks:
+        chain = (disk.get("location", ""), *below)
+        yield disk.get("uuid", ""), chain
+        yield from _chains(disk.findall(f"{NAMESPACE}HardDisk"), chain)
+
+
+def _shots(found: ElementTree.Element, folder: Path, chains: Mapping[str, tuple[str, ...]]) -> Iterator[Shot]:
+    own = [part for part in found if part.tag != f"{NAMESPACE}Snapshots"]
+    uuids = [
+        image.get("uuid", "")
+        for part in own
+        for device in part.iter(f"{NAMESPACE}AttachedDevice")
+        if device.get("type") == "HardDisk"
+        for image in device.findall(f"{NAMESPACE}Image")
+    ]
+    files = [folder / location for uuid in uuids for location in chains.get(uuid, ())]
+    state = found.get("stateFile")
+    yield Shot(
+        found.get("name", ""),
+        found.get("timeStamp", ""),
+        folder / state if state else None,
+        tuple(file for file in files if file.is_relative_to(folder)),
+    )
+    for child in found.findall(f"{NAMESPACE}Snapshots/{NAMESPACE}Snapshot"):
+        yield from _shots(child, folder, chains)
+
+
+def no_checkpoints() -> HostError:
+    """That a lab's disks cannot go to another machine, nor come from one."""
+    return HostError(
+        "checkpoints are made on libvirt only; VirtualBox cannot do it yet",
+        hint="klab snapshot keeps this lab's state; klab create makes the lab from its scenario anywhere",
+    )
+
+
+class VirtualBoxCaptures:
+    """The captures of one lab on VirtualBox; see `lab.machines.captures.Captures`.
+
+    They belong to their machines: those of a machine that is removed go with it, and it cannot be brought back.
+
+    Args:
+        plan: the lab's.
+        manage: runs VBoxManage with these words.
+        infos: what `showvminfo` says now of each machine of the lab, by node.
+    """
+
+    def __init__(
+        self, plan: Plan, manage: Callable[..., Completed], infos: Callable[[], Mapping[str, dict[str, str]]]
+    ) -> None:
+        self._plan = plan
+        self._manage = manage
+        self._infos = infos
+
+    def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
+        machines = self._machines(nodes)
+        for name, machine in machines.items():
+            if machine.state not in {"running", "paused", "saved"}:
+                raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
+
+        def pause(name: str) -> float:
+            now = time.time()
+            if machines[name].state == "running":
+                self._do(f"{name} cannot be suspended", "controlvm", machines[name].uuid, "pause")
+            return now
+
+        return together(pause, list(machines))
+
+    def resume(self, nodes: Sequence[str]) -> dict[str, float]:
+        machines = self._machines(nodes)
+
+        def go_on(name: str) -> float:
+            uuid, why = machines[name].uuid, f"{name} cannot go on"
+            match machines[name].state:
+                case "running":
+                    pass
+                case "paused":
+                    self._do(why, "controlvm", uuid, "resume")
+                case "saved":
+                    self._do(why, "startvm", uuid, "--type", "headless", timeout=SAVE_SECONDS)
+                case state:
+                    raise MachineError(why, details=[f"it is {state}"], hint=f"klab start {self._plan.name} {name}")
+            return time.time()
+
+        return together(go_on, list(machines))
+
+    def room(self, nodes: Sequence[str]) -> Room:
+        machines = self._machines(nodes)
+        on = {name: machine for name, machine in machines.items() if machine.state in {"running", "paused"}}
+        free = [shutil.disk_usage(machine.settings.parent).free for machine in machines.values()]
+        return Room(min(free, default=0), {name: machine.memory for name, machine in on.items()})
+
+    def platform(self) -> dict[str, dict[str, str]]:
+        # Where its kernel module is missing it says so first, in the same place.
+        version = self._manage("--version").stdout.strip().rpartition("\n")[2]
+        lines = self._manage("list", "hostinfo").stdout.splitlines()
+        processor = next((line.removeprefix(_PROCESSOR) for line in lines if line.startswith(_PROCESSOR)), "")
+        told = {"VirtualBox": version, "processor": processor.strip()}
+        return dict.fromkeys(self._all(), told)
+
+    def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
+        machines = self._machines(nodes)
+        for name, machine in machines.items():
+            if machine.state == "running":
+                raise MachineError(f"{name} is to be saved, but runs")
+
+        def save(name: str) -> None:
+            why = f"{name} cannot be saved"
+            self._do(why, "snapshot", machines[name].uuid, "take", key, timeout=SAVE_SECONDS)
+            on_saved(name)
+
+        together(save, list(machines))
+
+    def revert(self, key: str, nodes: Sequence[str], on_back: Callable[[str], None]) -> None:
+        machines = self._machines(nodes)
+        for name, machine in machines.items():
+            if key not in self._names(machine):
+                raise NotFound(f"{name} has no capture {key!r}", hint="klab snapshots lists what there is")
+
+        def bring_back(name: str) -> None:
+            uuid, why = machines[name].uuid, f"{name} cannot be brought back"
+            if machines[name].state in {"running", "paused", "gurumeditation"}:
+                self._do(why, "controlvm", uuid, "poweroff")
+            # One whose RAM was kept is "saved" afterwards: it stands still, without a process.
+            self._do(why, "snapshot", uuid, "restore", key, timeout=SAVE_SECONDS, tries=RESTORE_TRIES)
+            on_back(name)
+
+        together(bring_back, list(machines))
+
+    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
+
+    def host_key(self, node: str, key: str | None = None) -> str:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
+
+    def weight(self, node: str, key: str | None = None) -> int:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
+
+    def keys(self) -> list[str]:
+        """The snapshots that every machine of the lab has, oldest first."""
+        by_node = [self._shots(machine) for machine in self._all().values()]
+        if not by_node:
+            return []
+        whole = set.intersection(*(set(shots) for shots in by_node))
+        return sorted(whole, key=lambda key: by_node[0][key].stamp)
+
+    def parts(self, key: str) -> list[Part]:
+        found = []
+        for name, machine in self._all().items():
+            shot = self._shots(machine).get(key)
+            if shot is None:
+                raise NotFound(f"{name} has no capture {key!r}", hint="klab snapshots lists what there is")
+            files = [(shot.state, PartKind.MEMORY)] if shot.state else []
+            for file, kind in [*files, *((disk, PartKind.DISK) for disk in shot.disks)]:
+                if not file.is_file():
+                    raise MachineError(f"the file {file.name} is missing", details=[str(file)])
+                found.append(Part(name, kind, str(file), file.stat().st_blocks * STAT_BLOCK))
+        return found
+
+    def settle(self, key: str) -> None:
+        try:
+            for part in self.parts(key):
+                images.to_disk(Path(part.name))
+        except OSError as error:
+            raise MachineError(f"capture {key} cannot be written to disk", details=[str(error)]) from error
+
+    def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
+        try:
+            yield from images.stretches(Path(part.name))
+        except OSError as error:
+            raise MachineError(f"{part.name} cannot be read", details=[str(error)]) from error
+
+    def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
+        """VirtualBox merges disks as it sees fit: each of those that stay may be written anew."""
+        there = self.keys()
+        stay = [key for key in there if key not in keys]
+        if len(stay) == len(there):
+            return []
+        names = {part.name for key in stay for part in self.parts(key) if part.kind == PartKind.DISK}
+        return [Rewrite(name, tuple(sorted(names))) for name in sorted(names)]
+
+    def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:  # noqa: ARG002 - VirtualBox decides itself
+        for name, machine in self._all().items():
+            # Of one that was begun, not every machine has its part.
+            there = self._names(machine)
+            for key in keys:
+                if key in there:
+                    why = f"a snapshot of {name} cannot be removed"
+                    self._do(why, "snapshot", machine.uuid, "delete", key, timeout=SAVE_SECONDS)
+
+    def _names(self, machine: _Machine) -> set[str]:
+        # It fails where there is none, and says so: "This machine does not have any snapshots".
+        return parse_names(self._manage("snapshot", machine.uuid, "list", "--machinereadable", check=False).stdout)
+
+    def _shots(self, machine: _Machine) -> dict[str, Shot]:
+        file = machine.settings
+        try:
+            return parse_shots(file.read_text(encoding="utf-8"), file.parent)
+        except (OSError, ValueError) as error:
+            raise MachineError(
+                f"the settings of {machine.node} cannot be read", details=[f"{file}: {error}"]
+            ) from error
+
+    def _machines(self, nodes: Sequence[str]) -> dict[str, _Machine]:
+        """These nodes' machines as they are now.
+
+        Raises:
+            NotFound: the lab has no such node.
+            MachineError: one has no machine.
+        """
+        wanted, there = [node.name for node in chosen(self._plan, nodes)], self._all()
+        for name in wanted:
+            if name not in there:
+                raise MachineError(f"there is no machine of {name}", hint=f"klab node replace {name} makes it anew")
+        return {name: there[name] for name in wanted}
+
+    def _all(self) -> dict[str, _Machine]:
+        return {name: _Machine(name, info) for name, info in self._infos().items()}
+
+    def _do(self, why: str, *words: str, timeout: float | None = None, tries: int = 1) -> None:
+        failure: ProgramError | None = None
+
+        def done() -> bool:
+            nonlocal failure, tries
+            tries -= 1
+            try:
+                self._manage(*words, **({} if timeout is None else {"timeout": timeout}))
+            except ProgramError as error:
+                failure = error
+                return tries == 0
+            failure = None
+            return True
+
+        poll(done, Deadline.after(SAVE_SECONDS), every=TRY_SECONDS)
+        if failure is not None:
+            raise MachineError(why, details=failure.details) from failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """What `showvminfo` says of a node's machine."""
+
+    node: str
+    info: Mapping[str, str]
+
+    @property
+    def uuid(self) -> str:
+        return self.info["UUID"]
+
+    @property
+    def state(self) -> str:
+        """In VirtualBox's word for it."""
+        return self.info.get("VMState", "")
+
+    @property
+    def memory(self) -> int:
+        """Its RAM in bytes; how much of it is used VirtualBox does not tell."""
+        return int(self.info["memory"]) << 20
+
+    @property
+    def settings(self) -> Path:
+        """Its settings file, in the folder that holds all that is its."""
+        return Path(self.info.get("CfgFile", ""))

@@ -1,0 +1,275 @@
+"""The machines of a lab on VirtualBox: made and removed through Vagrant, watched and checked through VBoxManage.
+
+Source: VirtualBox 7.0 user manual, chapter 8 (VBoxManage), and src/VBox/Frontends/VBoxManage
+for the exact output of `list vms` and `showvminfo --machinereadable`. No machine of klab's
+makers could start VirtualBox: see docs/how-to/providers.md for what has been proven how.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lab import process
+from lab.errors import Conflict, MachineError, ProgramError
+from lab.machines.captures import Incoming
+from lab.machines.libvirt import guest_clock
+from lab.machines.libvirt.ownership import Owner, owner_in_description
+from lab.machines.protocol import NodeState
+from lab.machines.vagrant import failures
+from lab.machines.vagrant.command import Vagrant
+from lab.machines.vagrant.provider import AGAIN, ThroughVagrant, chosen, clear_books, press_until_off, refuse_absent
+from lab.machines.vagrant.vagrant_home import box_name
+from lab.machines.virtualbox.captures import VirtualBoxCaptures, no_checkpoints
+from lab.plan.model import Plan
+from lab.process import Completed
+from lab.render.vagrantfile import VirtualBoxFacts, domain_name, render_virtualbox
+from lab.store import Home, LabFolder, Record, write_atomic
+from lab.waiting import Deadline
+
+QUICK_SECONDS = 60.0
+_VM = re.compile(r'^"(?P<name>.*)" \{(?P<uuid>[0-9a-f-]{36})\}$')
+_PAIR = re.compile(r'^(?:"(?P<quoted>[^"]*)"|(?P<key>[^=]+))=(?:"(?P<text>.*)"|(?P<bare>.*))$')
+_STATES = {
+    "running": NodeState.RUNNING,
+    "starting": NodeState.RUNNING,
+    "stopping": NodeState.RUNNING,
+    "paused": NodeState.PAUSED,
+    "saved": NodeState.PAUSED,
+    "aborted": NodeState.CRASHED,
+    "aborted-saved": NodeState.CRASHED,
+    "gurumeditation": NodeState.CRASHED,
+}
+# Neither running nor off: there is a process, or a saved state, to get rid of.
+_HALFWAY = {"paused", "saved", "aborted-saved", "gurumeditation"}
+
+
+def parse_machines(text: str) -> dict[str, str]:
+    """UUID by name, from `VBoxManage list vms`."""
+    found = (_VM.match(line) for line in text.splitlines())
+    return {match["name"]: match["uuid"] for match in found if match}
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """Keys and values of `VBoxManage showvminfo --machinereadable`; a value may span lines (the description)."""
+    info: dict[str, str] = {}
+    key = ""
+    for line in text.splitlines():
+        match = _PAIR.match(line)
+        if match:
+            key = match["quoted"] or match["key"]
+            info[key] = match["text"] if match["text"] is not None else match["bare"]
+        elif key:
+            info[key] += f"\n{line}"
+    # The quotes of a value over several lines stand on different lines.
+    return {key: value.strip('"') for key, value in info.items()}
+
+
+def state_of(info: dict[str, str]) -> NodeState:
+    """What `VMState` says."""
+    return _STATES.get(info.get("VMState", ""), NodeState.STOPPED)
+
+
+def dvd_slots(info: dict[str, str], image: str) -> list[tuple[str, str, str]]:
+    """Controller, port and device of each drive that holds an image of that file name."""
+    found = []
+    for key, value in info.items():
+        controller, *place = key.rsplit("-", 2)
+        if Path(value).name == image and controller and len(place) == 2 and all(part.isdecimal() for part in place):
+            found.append((controller, place[0], place[1]))
+    return found
+
+
+class VirtualBoxMachines(ThroughVagrant):
+    """The machines of one lab on VirtualBox; see `lab.machines.protocol.Machines`."""
+
+    def __init__(self, _home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
+        super().__init__(folder, plan)
+        self._box = box
+        self._box_name = box_name(box.parent.name if box else record.box, "virtualbox")
+        self._owner = Owner(record.id, record.seat, record.epoch)
+        self._vagrant = Vagrant(folder.path)
+        self._cancelled = False
+
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        wanted = [node.name for node in chosen(self._plan, nodes)]
+        self._refuse_foreign()
+        for name, state in self.states().items():
+            if name in wanted and state == NodeState.ABSENT:
+                self._ssh.forget_host_key(name)
+        if self._box is not None and self._box_name not in self._vagrant.boxes():
+            self._vagrant.run(["box", "add", "--name", self._box_name, str(self._box)], timeout=deadline.left)
+        self._folder.logs.mkdir(parents=True, exist_ok=True)
+        self._write_vagrantfile(self._plan)
+        if wanted:
+            failures.vagrant_up(
+                self._vagrant,
+                "virtualbox",
+                deadline,
+                on_line,
+                names=wanted,
+                cancelled=lambda: self._cancelled,
+                states=self.states,
+            )
+
+    def _write_vagrantfile(self, plan: Plan) -> None:
+        # A box that is added as a file has no version.
+        facts = VirtualBoxFacts(box=self._box_name, box_version="", description=self._owner.description)
+        write_atomic(self._folder.path / "Vagrantfile", render_virtualbox(plan, facts))
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._vagrant.cancel()
+
+    def start(self, nodes: Sequence[str]) -> None:
+        wanted, infos = [node.name for node in chosen(self._plan, nodes)], self._infos()
+        refuse_absent(wanted, infos)
+        for name in wanted:
+            self._switch_on(name, infos[name])
+
+    def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
+        wanted, infos = [node.name for node in chosen(self._plan, nodes)], self._infos()
+        for name in wanted:
+            if name in infos and state_of(infos[name]) == NodeState.PAUSED:
+                self._switch_on(name, infos[name])
+
+        def on() -> list[str]:
+            states = self.states()
+            return [name for name in wanted if states[name].on]
+
+        def press(name: str) -> None:
+            # What it answers does not matter: whether the machine is off is looked up.
+            _manage("controlvm", domain_name(self._plan, name), "acpipowerbutton", check=False)
+
+        return press_until_off(on, press, deadline)
+
+    def power_off(self, nodes: Sequence[str]) -> None:
+        infos = self._infos()
+        for node in chosen(self._plan, nodes):
+            if node.name in infos:
+                self._switch_off(node.name, infos[node.name])
+
+    def _switch_on(self, node: str, info: dict[str, str]) -> None:
+        """Let a machine run, whatever it does; one that runs is left alone."""
+        name = domain_name(self._plan, node)
+        if state_of(info) == NodeState.RUNNING:
+            return
+        if info.get("VMState") == "gurumeditation":  # its process is still there
+            self._switch_off(node, info)
+        try:
+            if info.get("VMState") == "paused":
+                _manage("controlvm", name, "resume")
+            else:
+                _manage("startvm", name, "--type", "headless")
+        except ProgramError as error:
+            raise MachineError(
+                f"{node} cannot be started",
+                details=error.details,
+                hint="klab create again goes on through Vagrant, which makes the host-only network anew",
+            ) from error
+
+    def _switch_off(self, node: str, info: dict[str, str]) -> None:
+        """Cut a machine's power; for one whose state was saved: forget that state."""
+        name, word = domain_name(self._plan, node), info.get("VMState", "")
+        if word not in _HALFWAY and state_of(info) != NodeState.RUNNING:
+            return
+        done = _manage(*(["discardstate", name] if "saved" in word else ["controlvm", name, "poweroff"]), check=False)
+        # It may have gone off by itself in that moment.
+        if done.code != 0 and self.states()[node].on:
+            raise process.failed(done)
+
+    def states(self) -> dict[str, NodeState]:
+        infos = self._infos()
+        return {n.name: state_of(infos[n.name]) if n.name in infos else NodeState.ABSENT for n in self._plan.nodes}
+
+    def drop_seeds(self) -> None:
+        for node, info in self._infos().items():
+            for controller, port, device in dvd_slots(info, f"{node}.iso"):
+                where = ["--storagectl", controller, "--port", port, "--device", device]
+                # A drive stays: one that is gone cannot be put back into a running machine.
+                _manage(
+                    "storageattach", domain_name(self._plan, node), *where, "--medium", "emptydrive", "--forceunmount"
+                )
+        shutil.rmtree(self._folder.seeds, ignore_errors=True)
+
+    def remove(self, node: str, on_line: Callable[[str], None]) -> None:
+        names = [found.name for found in chosen(self._plan, [node])]
+        clear_books(self._folder.path, lambda: self._vagrant, on_line, names)
+        try:
+            self._unregister(names)
+        except ProgramError as error:
+            raise MachineError(
+                f"something of {node} could not be removed", details=error.details, hint=AGAIN
+            ) from error
+        others = tuple(other for other in self._plan.nodes if other.name != node)
+        if others:  # `vagrant up` shall not make it again
+            self._write_vagrantfile(replace(self._plan, nodes=others))
+        self._drop_files(node)
+        if node in self._infos():
+            raise MachineError(
+                f"something of {node} could not be removed",
+                details=[f"machine {domain_name(self._plan, node)}"],
+                hint=AGAIN,
+            )
+
+    def destroy(self, on_line: Callable[[str], None]) -> None:
+        names = [node.name for node in self._plan.nodes]
+        clear_books(self._folder.path, lambda: self._vagrant, on_line, names)
+        self._unregister(names)
+        shutil.rmtree(self._folder.seeds, ignore_errors=True)
+        shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
+        if left := self.leftovers():
+            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
+
+    def _unregister(self, nodes: Sequence[str]) -> None:
+        """Remove what is there of these machines, their disks included."""
+        for node, info in self._infos().items():
+            if node in nodes:
+                self._switch_off(node, info)
+                _manage("unregistervm", domain_name(self._plan, node), "--delete")
+
+    def leftovers(self) -> list[str]:
+        machines = [f"machine {domain_name(self._plan, node)}" for node in self._infos()]
+        return [*machines, *(f"seed {file}" for file in sorted(self._folder.seeds.glob("*.iso")))]
+
+    def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
+        return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
+
+    def check_adoption(self) -> None:
+        raise no_checkpoints()
+
+    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:  # noqa: ARG002 - the protocol's
+        raise no_checkpoints()
+
+    def captures(self) -> VirtualBoxCaptures:
+        return VirtualBoxCaptures(self._plan, _manage, self._infos)
+
+    def _infos(self) -> dict[str, dict[str, str]]:
+        """What VBoxManage says of each machine that carries this lab's mark, by node."""
+        there = parse_machines(_manage("list", "vms").stdout)
+        found = {}
+        for node in self._plan.nodes:
+            name = domain_name(self._plan, node.name)
+            if name in there:
+                info = parse_info(_manage("showvminfo", there[name], "--machinereadable").stdout)
+                if owner_in_description(info.get("description", "")) == self._owner.lab_id:
+                    found[node.name] = info
+        return found
+
+    def _refuse_foreign(self) -> None:
+        there, own = parse_machines(_manage("list", "vms").stdout), self._infos()
+        for node in self._plan.nodes:
+            name = domain_name(self._plan, node.name)
+            if name in there and node.name not in own:
+                raise Conflict(
+                    f"a machine called {name!r}, which is not this lab's, stands where {node.name} belongs",
+                    details=[f"UUID {there[name]}"],
+                    hint="give this lab another name with --name, or remove it: VBoxManage unregistervm --delete",
+                )
+
+
+def _manage(*words: str, check: bool = True, timeout: float = QUICK_SECONDS) -> Completed:
+    return process.run(["VBoxManage", *words], timeout=timeout, check=check)

@@ -1,0 +1,190 @@
+"""Scenarios on disk: the shipped ones by name, anyone's by path or from standard input, with their add-ons."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import resources
+from lab.errors import NotFound, ScenarioError, UsageError
+from lab.files import read_limited
+from lab.scenario.catalog import Catalog
+from lab.scenario.manifests import read_manifests
+from lab.scenario.model import Scenario
+from lab.scenario.parser import parse_scenario
+from lab.scenario.schema import did_you_mean
+from lab.scenario.yaml_source import MANIFEST_BYTES, MAX_BYTES, manifest_budget
+from lab.text import shortened, visible
+
+SUFFIXES = (".yaml", ".yml")
+STANDARD_INPUT = "-"
+_PIPE = "klab reads a regular file, or standard input where the name is -"
+_BESIDE = "add-ons are files in the scenario's folder, named relative to it; copy them there"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A scenario that was read: the text it came from, and the objects of its add-ons in order."""
+
+    scenario: Scenario
+    text: str
+    path: Path
+    addons: Sequence[dict[str, Any]] = ()
+
+
+def shipped_names() -> list[str]:
+    """The names of the scenarios that klab ships, in order."""
+    return sorted(file.stem for file in resources.path("scenarios").glob("*.yaml"))
+
+
+def find_scenario(name: str) -> Path:
+    """The file that a person means: a shipped scenario's name, or a path.
+
+    Raises:
+        NotFound: there is neither; the hint names a close one.
+        UsageError: it is a folder, or an address.
+    """
+    # A bare word is a shipped name first; a path (./1m2w, x.yaml) never is.
+    if name in shipped_names():
+        return resources.path("scenarios") / f"{name}.yaml"
+    shown = shortened(visible(name), 80)
+    if "://" in name:
+        raise UsageError(f"{shown} is an address; klab reads files", hint="curl -fsSL ADDRESS | klab create -")
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            raise UsageError(f"{shown} is a folder; name a scenario file in it", hint=_files_in(path))
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:
+        raise NotFound(
+            f"there is no scenario {shown!r}",
+            details=[visible(str(error))],
+            hint="klab scenarios lists those that come with klab",
+        ) from None
+    close = did_you_mean(Path(name).stem, shipped_names())
+    hint = f"shipped are: {', '.join(shipped_names())}{close}"
+    raise NotFound(f"there is no file {shown} and no shipped scenario of that name", hint=hint)
+
+
+def read_text(path: Path, *, most: int = MAX_BYTES, hint: str = _PIPE) -> str:
+    """The text of a scenario file, or of an add-on.
+
+    Args:
+        path: the file.
+        most: how many bytes it may have.
+        hint: what to do where it is not a regular file, or too large.
+
+    Raises:
+        NotFound: there is no such file.
+        UsageError: it is not a regular file, too large, cannot be read, or is not UTF-8; says where.
+    """
+    try:
+        raw = read_limited(path, most, hint=hint)
+    except OSError as error:
+        raise UsageError(
+            f"{visible(str(path))} cannot be read",
+            details=[error.strerror or str(error)],
+            hint="give yourself the right to read it",
+        ) from None
+    return _decoded(raw, str(path))
+
+
+def load_scenario(name: str, catalog: Catalog) -> Loaded:
+    """Read a scenario by shipped name or path, or from standard input, and the add-ons it names.
+
+    Args:
+        name: `-` is standard input; its add-ons are relative to the current folder.
+        catalog: as for `parse_scenario`.
+
+    Raises:
+        NotFound, UsageError: as `find_scenario` and `read_text`.
+        ScenarioError: it cannot be used, or one of its add-ons cannot.
+    """
+    if name == STANDARD_INPUT:
+        path, source, folder = Path(name), "standard input", Path()
+        text = _standard_input()
+    else:
+        path = find_scenario(name)
+        source, folder = visible(str(path)), path.resolve().parent
+        text = read_text(path)
+    scenario = parse_scenario(text, catalog, source=source)
+    return Loaded(scenario, text, path, _addons(folder, scenario.addons))
+
+
+def _standard_input() -> str:
+    try:
+        # Python has None there where the descriptor is closed.
+        raw = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
+    except OSError as error:
+        raise UsageError(
+            "standard input cannot be read", details=[error.strerror or str(error)], hint="pipe one scenario file in"
+        ) from None
+    if len(raw) > MAX_BYTES:
+        raise UsageError(
+            f"standard input has more than {MAX_BYTES // 1024} KiB; that is no scenario",
+            hint="pipe one scenario file in",
+        )
+    return _decoded(raw, "standard input")
+
+
+def _decoded(raw: bytes, source: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ScenarioError(
+            f"{visible(source)} is not UTF-8 text",
+            details=[f"line {line}: byte 0x{raw[error.start]:02x} begins no character"],
+            hint="save the file as UTF-8 in your editor",
+        ) from None
+
+
+def _files_in(folder: Path) -> str:
+    found = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
+    return f"there are: {visible(', '.join(found[:10]))}" if found else "there is no YAML file in it"
+
+
+def _addons(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The Kubernetes objects of a scenario's add-ons, which share one limit.
+
+    Raises:
+        ScenarioError: a file is missing, outside of the folder, or not fit to be applied.
+        UsageError: as `read_text`.
+    """
+    found: list[dict[str, Any]] = []
+    room, budget = MANIFEST_BYTES, manifest_budget()
+    for name in names:
+        path = _inside(folder, name)
+        shown = visible(str(path))
+        text = _addon_text(path, room)
+        room -= len(text.encode())
+        found += read_manifests(text, shown, budget)
+    return found
+
+
+def _inside(folder: Path, name: str) -> Path:
+    shown = shortened(visible(name), 80)
+    try:
+        path, inside = (folder / name).resolve(), folder.resolve()
+    except (OSError, ValueError, RuntimeError):
+        raise ScenarioError(f"the add-on {shown} does not exist", hint=_BESIDE) from None
+    if "://" in name or not path.is_relative_to(inside):
+        raise ScenarioError(f"the add-on {shown} is outside of the scenario's folder", hint=_BESIDE)
+    return path
+
+
+def _addon_text(path: Path, room: int) -> str:
+    shown = visible(str(path))
+    try:
+        if path.is_file() and path.stat().st_size > room:
+            limit = MANIFEST_BYTES // 1024 // 1024
+            raise ScenarioError(
+                f"the add-ons are larger than {limit} MiB in all, with {shown}", hint="leave some of them out"
+            )
+        return read_text(path, most=room, hint=_BESIDE)
+    except NotFound:
+        raise ScenarioError(f"the add-on {shown} does not exist", hint=_BESIDE) from None

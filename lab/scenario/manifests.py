@@ -1,0 +1,62 @@
+"""Kubernetes manifests as kubectl apply -f reads them: text -> objects that JSON can hold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lab.errors import ScenarioError
+from lab.scenario.yaml_source import Budget, read_documents
+from lab.text import visible
+
+_OBJECT = "each needs apiVersion, kind and metadata.name"
+
+
+def read_manifests(text: str, source: str, budget: Budget) -> list[dict[str, Any]]:
+    """The objects of a file's YAML documents, in order; those of a List one by one.
+
+    Args:
+        text: the file's content, YAML or JSON.
+        source: what to call the file in messages.
+        budget: how much may be read; what was read is taken from it.
+
+    Raises:
+        ScenarioError: it is not YAML, too much, or something in it is no Kubernetes object.
+    """
+    found: list[dict[str, Any]] = []
+    for number, tree in enumerate(read_documents(text.removeprefix("\ufeff"), budget), start=1):
+        if tree.problems:
+            raise ScenarioError(
+                f"the add-on {source} cannot be read",
+                details=[f"line {line}: {visible(what)}" for line, _at, what in sorted(tree.problems, key=str)[:20]],
+                hint="klab reads it as kubectl apply -f does, except that no key may stand twice",
+            )
+        if tree.data is None:
+            continue
+        for each in _objects(tree.data):
+            if not _is_object(each):
+                raise ScenarioError(
+                    f"the add-on {source} holds something that is no Kubernetes object (document {number})",
+                    hint=_OBJECT,
+                )
+            found.append(each)
+    return found
+
+
+def _objects(document: Any) -> Iterator[Any]:
+    """The object itself, or those of a list: items without a kind have the list's (a PodList holds Pods)."""
+    if not isinstance(document, dict) or not isinstance(document.get("items"), list):
+        yield document
+        return
+    kind, version = document.get("kind"), document.get("apiVersion")
+    inherited = {"apiVersion": version, "kind": str(kind).removesuffix("List")} if kind != "List" else {}
+    for item in document["items"]:
+        yield from _objects(inherited | item if isinstance(item, dict) and "kind" not in item else item)
+
+
+def _is_object(document: object) -> bool:
+    if not isinstance(document, dict):
+        return False
+    metadata = document.get("metadata")
+    named = isinstance(metadata, dict) and isinstance(metadata.get("name"), str) and metadata["name"]
+    return bool(named) and all(isinstance(document.get(part), str) for part in ("apiVersion", "kind"))

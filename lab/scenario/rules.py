@@ -1,0 +1,203 @@
+"""What only the whole scenario shows: names nobody knows, sizes too small, ranges that overlap.
+
+Each rule yields findings: the places it looked at, the place to report first, and what is
+wrong. A finding that rests on a value which could not be read is left out by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from lab.scenario.catalog import Catalog
+from lab.scenario.model import PRIVATE_RANGES, Scenario
+from lab.scenario.schema import Loc, did_you_mean
+from lab.scenario.sizes import human
+
+POD_PREFIX_PER_NODE = 24  # kube-controller-manager's default --node-cidr-mask-size
+POD_PREFIX_WIDEST = POD_PREFIX_PER_NODE - 16  # ... which it wants within 16 bits of the whole range
+SERVICE_PREFIX = range(12, 29)  # kube-apiserver: at most 2^20 addresses; kubeadm: at least 10
+NETWORK_PREFIX = range(16, 29)
+# Vagrant's own network of each lab is a /24 in here (lab.plan.model).
+MANAGEMENT_RANGE = IPv4Network("172.28.0.0/14")
+# kubeadm refuses a control plane with less (cmd/kubeadm/app/preflight: ControlPlaneMem, ControlPlaneNumCPU).
+KUBEADM_MIN_MIB = 1700
+KUBEADM_MIN_CPUS = 2
+NODE_MIN_MIB = 512
+MOST_CONTROL_PLANES = 7
+DISK_MIN_GIB = 6
+DISK_MAX_GIB = 2047  # the box's partition table (DOS) ends at 2 TiB
+
+Finding = tuple[tuple[Loc, ...], str]
+
+
+def quorum(members: int) -> int:
+    """How many of so many etcd members must answer."""
+    return members // 2 + 1
+
+
+def no_better(planes: int) -> str:
+    """Why an even number of control planes is no better than one fewer."""
+    return (
+        f"{planes} control planes need {quorum(planes)} of them for a quorum and survive the loss of "
+        f"{planes - quorum(planes)}, no more than {planes - 1} would"
+    )
+
+
+def too_many(planes: int) -> str:
+    """Why so many control planes are refused."""
+    return f"{planes} control planes; etcd advises at most {MOST_CONTROL_PLANES}"
+
+
+def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    """Every finding in a scenario whose keys are each sound by themselves."""
+    yield from _unknown(s, catalog)
+    yield from _topology(s)
+    yield from _sizes(s)
+    yield from _ranges(s)
+    yield from _room(s)
+    yield from _addresses(s)
+    if s.addons and s.bootstrap != "full":
+        yield (("addons",), ("bootstrap",)), f"add-ons need a running cluster; bootstrap is {s.bootstrap}"
+
+
+def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    candidates: tuple[tuple[Loc, str, list[str]], ...] = (
+        (("kubernetes", "version"), s.kubernetes.version, list(catalog.kubernetes)),
+        (("kubernetes", "runtime"), s.kubernetes.runtime, list(catalog.runtimes)),
+        (("kubernetes", "cni"), s.kubernetes.cni, list(catalog.cnis)),
+        (("box",), s.box, list(catalog.boxes)),
+    )
+    for at, given, known in candidates:
+        if given not in known:
+            yield (at,), f"{given[:60]!r} is not known; known are: {', '.join(known)}{did_you_mean(given, known)}"
+
+
+def _topology(s: Scenario) -> Iterator[Finding]:
+    planes = s.topology.roles.count("control-plane")
+    at: Loc = ("topology", "control_planes" if s.topology.nodes is None else "nodes")
+    if planes == 0:
+        yield (at,), "no node has the role control-plane; a cluster needs at least one"
+    if planes > MOST_CONTROL_PLANES:
+        yield (at,), too_many(planes)
+    if planes and planes % 2 == 0 and not s.topology.allow_even:
+        yield (
+            (at, ("topology", "allow_even")),
+            f"{no_better(planes)}; use {planes - 1} or {planes + 1}, or say allow_even: true",
+        )
+    if s.topology.vip is not None and planes == 1:
+        yield (("topology", "vip"), at), "a virtual IP needs several control planes; there is one"
+    first: dict[str, int] = {}
+    for i, node in enumerate(s.topology.nodes or ()):
+        if first.setdefault(node.name, i) != i:
+            yield (("topology", "nodes", i, "name"),), f"two nodes are called {node.name}"
+
+
+def _sizes(s: Scenario) -> Iterator[Finding]:
+    if s.topology.nodes is None:
+        for role in dict.fromkeys(s.topology.roles):
+            yield from _size((), role, s, s.cpus, s.memory, s.disk)
+    for i, n in enumerate(s.topology.nodes or ()):
+        at = ("topology", "nodes", i)
+        yield from _size(at, n.role, s, n.cpus or s.cpus, n.memory or s.memory, n.disk or s.disk)
+
+
+def _size(at: Loc, role: str, s: Scenario, cpus: int, memory: int, disk: int) -> Iterator[Finding]:
+    kubeadm = role == "control-plane" and s.bootstrap != "none"
+    if kubeadm and cpus < KUBEADM_MIN_CPUS:
+        yield (
+            ((*at, "cpus"),),
+            f"kubeadm refuses a control plane with fewer than {KUBEADM_MIN_CPUS} CPUs; given: {cpus}",
+        )
+    least = KUBEADM_MIN_MIB if kubeadm else NODE_MIN_MIB
+    if memory < least:
+        meant = f" (a number alone counts MiB; did you mean {memory}Gi?)" if memory <= 64 else ""
+        yield ((*at, "memory"),), f"a {role} needs at least {least} MiB here; given: {memory} MiB{meant}"
+    if disk < DISK_MIN_GIB:
+        yield ((*at, "disk"),), f"the box alone needs {DISK_MIN_GIB} GiB; given: {disk} GiB"
+    if disk > DISK_MAX_GIB:
+        yield ((*at, "disk"),), f"at most {DISK_MAX_GIB} GiB; given: {human(disk * 1024)} (a number alone counts GiB)"
+
+
+def _ranges(s: Scenario) -> Iterator[Finding]:
+    ranges: list[tuple[Loc, IPv4Network]] = [
+        (("network", "cidr"), s.network.cidr),
+        (("kubernetes", "pod_cidr"), s.kubernetes.pod_cidr),
+        (("kubernetes", "service_cidr"), s.kubernetes.service_cidr),
+    ]
+    for i, (at, network) in enumerate(ranges):
+        for other, earlier in ranges[:i]:
+            if network.overlaps(earlier):
+                yield (at, other), f"{'.'.join(map(str, at))} {network} overlaps {'.'.join(map(str, other))} {earlier}"
+        if not is_usable(network):
+            yield (at,), f"{network} cannot be used for hosts"
+        if MANAGEMENT_RANGE.subnet_of(network):
+            yield (at,), f"{network} leaves no room for Vagrant's own network, a /24 in {MANAGEMENT_RANGE}"
+
+    if not (is_private(s.network.cidr) or s.network.allow_public):
+        yield (
+            (("network", "cidr"), ("network", "allow_public")),
+            f"{s.network.cidr} is not private: this machine would reach the lab instead of the internet's hosts there; "
+            f"choose a range in {', '.join(map(str, PRIVATE_RANGES))}, or say network.allow_public: true",
+        )
+
+
+def is_usable(network: IPv4Network) -> bool:
+    """Whether hosts can have addresses of a network: none of it is set aside (RFC 6890)."""
+    apart = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+    return not any(network.overlaps(IPv4Network(each)) for each in apart)
+
+
+def is_private(network: IPv4Network) -> bool:
+    """Whether nobody on the internet has an address of a network."""
+    return any(network.subnet_of(each) for each in PRIVATE_RANGES)
+
+
+def _room(s: Scenario) -> Iterator[Finding]:
+    nodes = len(s.topology.roles)
+    pods, services, network = s.kubernetes.pod_cidr, s.kubernetes.service_cidr, s.network.cidr
+    narrowest = POD_PREFIX_PER_NODE - math.ceil(math.log2(max(nodes, 1)))
+    if not POD_PREFIX_WIDEST <= pods.prefixlen <= narrowest:
+        yield (
+            (("kubernetes", "pod_cidr"), ("topology",)),
+            f"{nodes} nodes take a /{POD_PREFIX_PER_NODE} each: a /{POD_PREFIX_WIDEST} to /{narrowest} is needed; "
+            f"given: /{pods.prefixlen}",
+        )
+    if services.prefixlen not in SERVICE_PREFIX:
+        yield (("kubernetes", "service_cidr"),), _prefix_needed(SERVICE_PREFIX, services)
+    if network.prefixlen not in NETWORK_PREFIX:
+        yield (("network", "cidr"),), _prefix_needed(NETWORK_PREFIX, network)
+        return
+    several = s.topology.roles.count("control-plane") > 1
+    room = network.num_addresses - 3 - several  # without the network's own, the broadcast and the host's address
+    if room < nodes:
+        vip = " and a virtual IP" if several else ""
+        yield (("network", "cidr"), ("topology",)), f"{network} has no room for {nodes} nodes{vip}"
+
+
+def _prefix_needed(allowed: range, network: IPv4Network) -> str:
+    return f"a /{allowed[0]} to /{allowed[-1]} is needed; given: /{network.prefixlen}"
+
+
+def _addresses(s: Scenario) -> Iterator[Finding]:
+    wanted: list[tuple[Loc, str, IPv4Address]] = [
+        (("topology", "nodes", i, "address"), node.name, node.address)
+        for i, node in enumerate(s.topology.nodes or ())
+        if node.address is not None
+    ]
+    if s.topology.vip is not None:
+        wanted.append((("topology", "vip"), "the virtual IP", s.topology.vip))
+    network = s.network.cidr
+    taken: dict[IPv4Address, str] = {}
+    for at, who, address in wanted:
+        looked_at: tuple[Loc, ...] = (at, ("network", "cidr"))
+        if address not in network:
+            yield looked_at, f"{address} is outside the lab's network {network}"
+        elif address in (network.network_address, network.broadcast_address):
+            yield looked_at, f"{address} is not a host's address in {network}"
+        elif address == network.network_address + 1:
+            yield looked_at, f"{address} is the host's own address in {network}"
+        elif address in taken:
+            yield looked_at, f"{address} is already the address of {taken[address]}"
+        taken.setdefault(address, who)

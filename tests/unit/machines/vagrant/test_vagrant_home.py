@@ -1,0 +1,49 @@
+"""Vagrant's boxes, looked into without Vagrant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.machines.vagrant import vagrant_home
+
+
+def test_vagrants_folder_is_where_vagrant_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vagrant_home.vagrant_home() == tmp_path / "home" / ".vagrant.d"
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path / "v"))
+    assert vagrant_home.vagrant_home() == tmp_path / "v"
+
+
+@pytest.mark.parametrize("architecture", ["", "amd64"])
+def test_a_box_is_held_that_is_whole(tmp_path: Path, architecture: str) -> None:
+    def held(version: str = "1.0.0", provider: str = "libvirt") -> bool:
+        return vagrant_home.holds("klab/x", version, provider, ["metadata.json", "box.img"])
+
+    assert not held()
+    folder = vagrant_home.vagrant_home() / "boxes" / "klab-VAGRANTSLASH-x" / "1.0.0" / "libvirt" / architecture
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text("{}")
+    assert not held(), "Vagrant was killed while it added it"
+    (tmp_path / "disk.qcow2").touch()
+    (folder / "box.img").symlink_to(tmp_path / "disk.qcow2")
+    assert held()
+    assert not held(version="2.0.0")
+    assert not held(provider="virtualbox")
+    (tmp_path / "disk.qcow2").unlink()
+    assert not held(), "its disk lies elsewhere now, or nowhere"
+
+
+def test_vagrant_forgets_a_box_of_klabs_and_no_other(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    disk.touch()
+    boxes = vagrant_home.vagrant_home() / "boxes"
+    for name in ("klab-VAGRANTSLASH-deb-1a2b", "klab-VAGRANTSLASH-deb-1a2b-virtualbox", "klab-VAGRANTSLASH-deb-1a"):
+        (boxes / name / "1.0.0" / "libvirt").mkdir(parents=True)
+        (boxes / name / "1.0.0" / "libvirt" / "box.img").symlink_to(disk)
+    (boxes / "debian-VAGRANTSLASH-trixie64").mkdir()
+    vagrant_home.forget_box("deb@1a2b")
+    vagrant_home.forget_box("deb@1a2b")
+    left = ["debian-VAGRANTSLASH-trixie64", "klab-VAGRANTSLASH-deb-1a"]
+    assert sorted(folder.name for folder in boxes.iterdir()) == left
+    assert disk.exists(), "Vagrant has a link to it"
