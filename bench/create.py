@@ -36,7 +36,7 @@ from lab.cluster.secrets import load_or_make
 from lab.disks.seed_iso import write_iso
 from lab.host.emulation.emulator import write_wrapper
 from lab.host.kvm_probe import probe_host
-from lab.host.private_libvirt import Realm
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.providers import enter_host_network
 from lab.plan.model import Plan, decide
 from lab.render.cloudinit import render_seed
@@ -220,11 +220,11 @@ def _fill(room: Path, home: Home, plan: Plan, folder: LabFolder) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             tar.add(file, arcname=f"pki/{name}")
-    init = list(yaml.safe_load_all(render_init(plan, plan.nodes[0], secrets, patient=True)))
+    init = list(yaml.safe_load_all(render_init(plan, plan.nodes[0], secrets, slow_host=True)))
     del init[0]["patches"]  # klab's own; the hand-out has none
     (room / "init.yaml").write_text(yaml.safe_dump_all(init))
     for node in plan.workers:
-        (room / f"join-{node.name}.yaml").write_text(render_join(plan, node, secrets, patient=True))
+        (room / f"join-{node.name}.yaml").write_text(render_join(plan, node, secrets, slow_host=True))
     (room / "10-flannel.conflist").write_text(render_cni())
     (room / "kube-flannel.yml").write_text(render_manifest(plan))
 
@@ -269,7 +269,7 @@ def main() -> None:
     # In a process of its own: whoever is inside the private libvirt keeps it from ending.
     with concurrent.futures.ProcessPoolExecutor(1) as room:
         classroom = room.submit(run_classroom, home).result()
-    Realm(home).stop()
+    PrivateLibvirt(home).stop()
     print(HEADER)
     print(Pair("1m2w until its nodes are Ready / classroom recipe until its are", run.ready, classroom, 1 / 3).row())
     print(Pair("`create 1m2w` until it returns, verified / the same", run.returned, classroom, None).row())

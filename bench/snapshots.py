@@ -42,7 +42,7 @@ from lab.machines.captures import PartKind
 from lab.machines.providers import enter_host_network, open_machines
 from lab.machines.vagrant.command import environment
 from lab.render.vagrantfile import domain_name
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 from lab.store import Home
 
 SINGLE = str(Path(__file__).parent / "single.yaml")
@@ -158,9 +158,9 @@ class Bench:
         self.name, self.folder, self.plan = name, found.folder, found.plan
         self.domains = [domain_name(found.plan, node.name) for node in found.plan.nodes]
         self.captures = open_machines(home, found.folder, found.plan, found.record, None).captures()
-        self.shelf = Shelf(found.folder)
+        self.snapshot_store = SnapshotStore(found.folder)
         self.pool = POOL / f"klab-{found.record.id}"
-        if self.shelf.manifests():
+        if self.snapshot_store.manifests():
             raise click.ClickException(f"lab {name} has snapshots; klab snapshot prune {name} --keep 0 removes them")
         self.seconds: dict[str, list[float]] = {}
         self.space: dict[str, int] = {}
@@ -183,7 +183,7 @@ class Bench:
     def take(self, name: str) -> None:
         """Take a snapshot, and note how long the lab stood still by its manifest."""
         self.klab("snapshot", self.name, name)
-        self.note(FREEZE, self.shelf.pick(name).frozen)
+        self.note(FREEZE, self.snapshot_store.pick(name).frozen)
 
     def back(self, what: str, *words: str) -> None:
         """Bring the lab back, and note how long it took until it was verified to be there."""
@@ -194,12 +194,12 @@ class Bench:
 
     def held(self) -> int:
         """Bytes on disk of the files that the snapshots consist of."""
-        parts = {p.name: p.size for m in self.shelf.manifests() for p in self.captures.parts(m.id)}
+        parts = {p.name: p.size for m in self.snapshot_store.manifests() for p in self.captures.parts(m.id)}
         return sum(parts.values())
 
     def ram(self, name: str) -> int:
         """Bytes on disk of a snapshot's RAM images."""
-        parts = self.captures.parts(self.shelf.pick(name).id)
+        parts = self.captures.parts(self.snapshot_store.pick(name).id)
         return sum(part.size for part in parts if part.kind == PartKind.MEMORY)
 
     def pool_bytes(self) -> int:
@@ -279,7 +279,7 @@ class Bench:
 
     def leave(self) -> None:
         """Bring the lab back to where it was, without snapshots."""
-        if any(manifest.name == f"{PREFIX}1" for manifest in self.shelf.manifests()):
+        if any(manifest.name == f"{PREFIX}1" for manifest in self.snapshot_store.manifests()):
             self.klab("restore", self.name, f"{PREFIX}1", "--no-save")
             self.klab("snapshot", "prune", self.name, "--keep", "0")
 

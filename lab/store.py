@@ -58,7 +58,7 @@ class Home:
         return self.root / "checkpoints"
 
     @property
-    def realm(self) -> Path:
+    def private_libvirt(self) -> Path:
         return self.root / "realm"
 
     def lab(self, name: str) -> LabFolder:

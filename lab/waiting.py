@@ -61,7 +61,7 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
     return retry(probe)
 
 
-def at_once(act: Callable[[Q], T], items: Sequence[Q], *, most: int = AT_ONCE) -> dict[Q, T]:
+def map_parallel(act: Callable[[Q], T], items: Sequence[Q], *, most: int = AT_ONCE) -> dict[Q, T]:
     """What comes of each of these, done side by side, in their order.
 
     Args:

@@ -18,8 +18,8 @@ from lab.boxes.incoming import PORTABLE
 from lab.boxes.removal import kept_folder
 from lab.boxes.store import Box, box_of, check_box, facts
 from lab.bundles import keys
-from lab.bundles.file import CheckpointFile, open_checkpoint
-from lab.bundles.format import SUFFIX, BoxPart, Checkpoint, Member, box_member, check_checkpoint_name, disk_member
+from lab.bundles.file import BundleFile, open_bundle
+from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_checkpoint_name, disk_member
 from lab.bundles.progress import Progress
 from lab.bundles.writer import Sign, Writer, writing
 from lab.cluster.lab import Lab
@@ -55,9 +55,9 @@ class Order:
         return None if self.snapshot is None else self.snapshot.id
 
 
-def take_checkpoint(
+def write_bundle(
     lab: Lab, name: str, target: Path, *, with_box: bool = True, replaces: bool = False, sign: Sign | None = None
-) -> CheckpointFile:
+) -> BundleFile:
     """Write a lab that is off into a file.
 
     Args:
@@ -85,17 +85,17 @@ def take_checkpoint(
         return _write(session, Order(name, target, with_box, sign=sign))
 
 
-def keep_snapshots(lab: Lab) -> list[CheckpointFile]:
+def keep_snapshots(lab: Lab) -> list[BundleFile]:
     """Write each snapshot that was taken by hand into a file in klab's home; without the box, which stays for them.
 
     What stands there of the same snapshot is replaced.
 
     Raises:
         Conflict: there is no such snapshot, or one does not fit the lab as it is now, or is damaged.
-        LabError: as `take_checkpoint`; the lab has not been touched.
+        LabError: as `write_bundle`; the lab has not been touched.
     """
     with opened(lab) as session:
-        manifests, damaged = session.shelf.all()
+        manifests, damaged = session.snapshot_store.all()
         chosen = [manifest for manifest in manifests if not manifest.auto]
         if damaged:
             raise Conflict(
@@ -132,7 +132,7 @@ def _kept_target(folder: Path, session: Session, manifest: Manifest) -> Path:
 
 def _is_of(file: Path, manifest: Manifest) -> bool:
     with contextlib.suppress(LabError, OSError):  # what cannot be read may be anything, and is left
-        there = open_checkpoint(file).checkpoint
+        there = open_bundle(file).checkpoint
         return (there.lab_id, there.snapshot) == (manifest.lab_id, manifest.id)
     return False
 
@@ -213,7 +213,7 @@ def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def _write(session: Session, order: Order) -> CheckpointFile:
+def _write(session: Session, order: Order) -> BundleFile:
     box = _box(session)
     if order.snapshot is not None:
         _refuse_unfit(session, order.snapshot)
@@ -251,7 +251,7 @@ def _secrets(session: Session) -> dict[str, bytes]:
     return found
 
 
-def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Checkpoint:
+def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bundle:
     """The manifest without sizes and digests."""
     record, plan, captures = session.record, session.plan, session.machines.captures()
     now = session.lab.clock()
@@ -259,7 +259,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Chec
     names = [*secrets, *(disk_member(node.name) for node in plan.nodes)]
     names += [box_member(name) for name in portable] if order.with_box else []
     emulator = next(iter(captures.platform().values()), {}).get("QEMU")
-    return Checkpoint(
+    return Bundle(
         name=order.name,
         created=now,
         guest_time=order.snapshot.guest_time if order.snapshot else session.guest_time(now),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from lab.bundles.format import Checkpoint, Member, damaged, from_json
+from lab.bundles.format import Bundle, Member, damaged, from_json
 from lab.bundles.layout import MANIFEST, MODE, SECTOR, SIGNATURE, beginning, closing, header, padding, span
 from lab.bundles.pack import unpack
 from lab.bundles.signature import MOST_BYTES as MOST_SIGNATURE
@@ -24,7 +24,7 @@ OnBytes = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointFile:
+class BundleFile:
     """A checkpoint in a file.
 
     `manifest` are the bytes of its manifest, whose SHA-256 stands for all of the file. `signature` is that of the
@@ -32,7 +32,7 @@ class CheckpointFile:
     """
 
     path: Path
-    checkpoint: Checkpoint
+    checkpoint: Bundle
     manifest: bytes
     signature: bytes = b""
 
@@ -158,7 +158,7 @@ class _Part(io.RawIOBase):
         super().close()
 
 
-def open_checkpoint(path: Path) -> CheckpointFile:
+def open_bundle(path: Path) -> BundleFile:
     """Read the manifest of a checkpoint, and see that the file is as long as that says.
 
     Raises:
@@ -179,7 +179,7 @@ def open_checkpoint(path: Path) -> CheckpointFile:
     return found
 
 
-def _read(path: Path, file: BinaryIO) -> CheckpointFile:
+def _read(path: Path, file: BinaryIO) -> BundleFile:
     first = file.read(SECTOR)
     try:
         member = tarfile.TarInfo.frombuf(first, "utf-8", "strict")
@@ -201,7 +201,7 @@ def _read(path: Path, file: BinaryIO) -> CheckpointFile:
     checkpoint = from_json(text)
     if not whole:
         raise damaged("its manifest has changed, or is cut off")
-    found = CheckpointFile(path, checkpoint, manifest)
+    found = BundleFile(path, checkpoint, manifest)
     return replace(found, signature=_signature(file, found.end))
 
 

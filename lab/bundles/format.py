@@ -69,7 +69,7 @@ class BoxPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Bundle:
     """A checkpoint.
 
     `name` is the person's. `created` is when it was made and `guest_time` what the guests' clocks showed then,
@@ -135,12 +135,12 @@ def check_checkpoint_name(name: str) -> str:
     return name
 
 
-def to_json(checkpoint: Checkpoint) -> str:
+def to_json(checkpoint: Bundle) -> str:
     data = {"format": FORMAT, **asdict(checkpoint), "plan": plan_to_data(checkpoint.plan)}
     return json.dumps(data, indent=1, ensure_ascii=True)
 
 
-def from_json(text: str) -> Checkpoint:
+def from_json(text: str) -> Bundle:
     """Read a manifest.
 
     Raises:
@@ -179,15 +179,15 @@ def _newer(version: int, found: Mapping[str, Any]) -> UsageError:
     )
 
 
-def _read(found: dict[str, Any]) -> Checkpoint:
+def _read(found: dict[str, Any]) -> Bundle:
     plan = plan_from_json(json.dumps(found.pop("plan")))
     box = found.pop("box")
     files = {str(name): (size, sha256) for name, (size, sha256) in box.pop("files").items()}
     members = tuple(Member(**member) for member in found.pop("members"))
-    return Checkpoint(plan=plan, box=BoxPart(files=files, **box), members=members, **found)
+    return Bundle(plan=plan, box=BoxPart(files=files, **box), members=members, **found)
 
 
-def checked(found: Checkpoint) -> Checkpoint:
+def checked(found: Bundle) -> Bundle:
     """The same, if everything in it is of its kind.
 
     Raises:
@@ -227,7 +227,7 @@ def _check_box(box: BoxPart) -> None:
     _must(box.files["disk.qcow2"][1] == box.digest, "its box's digest is not that of the box's disk")
 
 
-def _check_members(found: Checkpoint) -> None:
+def _check_members(found: Bundle) -> None:
     names = [member.name for member in found.members]
     disks = {disk_member(node.name) for node in found.plan.nodes}
     of_box = {box_member(name) for name in found.box.files}

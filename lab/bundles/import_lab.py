@@ -18,8 +18,8 @@ from pathlib import Path
 
 from lab.boxes.incoming import put
 from lab.boxes.store import DISK, Box, BoxFile, check_box, facts, folder_of, list_boxes
-from lab.bundles.file import CheckpointFile
-from lab.bundles.format import Checkpoint, box_member, damaged, disk_member
+from lab.bundles.file import BundleFile
+from lab.bundles.format import Bundle, box_member, damaged, disk_member
 from lab.bundles.keys import check_keys
 from lab.bundles.layout import MODE
 from lab.bundles.progress import Progress
@@ -51,12 +51,12 @@ class Request:
     """What is asked for: the lab that there is to be, its plan `plan_of` the checkpoint."""
 
     lab: Lab
-    file: CheckpointFile
+    file: BundleFile
     provider: str
     profile: HostProfile
 
     @property
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> Bundle:
         return self.file.checkpoint
 
 
@@ -74,7 +74,7 @@ class Made:
     warnings: tuple[str, ...]
 
 
-def plan_of(checkpoint: Checkpoint, name: str | None = None) -> Plan:
+def plan_of(checkpoint: Bundle, name: str | None = None) -> Plan:
     """The plan of the lab that comes from a checkpoint: of another name perhaps, but with the same machines.
 
     Raises:
@@ -89,7 +89,7 @@ def plan_of(checkpoint: Checkpoint, name: str | None = None) -> Plan:
 # --- before anything is touched -----------------------------------------------------------------------
 
 
-def refuse_conflict(home: Home, plan: Plan, file: CheckpointFile) -> Record | None:
+def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
     """Make sure that no other lab has the name or the machines.
 
     Returns:
@@ -127,7 +127,7 @@ def _uuids(folder: LabFolder) -> set[str]:
         return set()  # a damaged lab; what it has in libvirt is looked at later
 
 
-def box_at_hand(home: Home, checkpoint: Checkpoint) -> Box | None:
+def box_at_hand(home: Home, checkpoint: Bundle) -> Box | None:
     """The checkpoint's box, where it is in the store; None where it is in the checkpoint alone.
 
     Raises:
@@ -152,7 +152,7 @@ def box_at_hand(home: Home, checkpoint: Checkpoint) -> Box | None:
     )
 
 
-def secrets_in(file: CheckpointFile) -> dict[str, bytes]:
+def secrets_in(file: BundleFile) -> dict[str, bytes]:
     """A checkpoint's keys and certificates by FOLDER/FILE, each seen to be one that a lab can work with.
 
     Raises:
@@ -167,7 +167,7 @@ def secrets_in(file: CheckpointFile) -> dict[str, bytes]:
     return found
 
 
-def room_problems(checkpoint: Checkpoint, box: Box | None, free_gib: float) -> list[str]:
+def room_problems(checkpoint: Bundle, box: Box | None, free_gib: float) -> list[str]:
     """Why the disk is too small for what comes out of a checkpoint, as a line; [] when it is not.
 
     Args:
@@ -206,7 +206,7 @@ def differences(request: Request) -> tuple[str, ...]:
 # --- making it ----------------------------------------------------------------------------------------
 
 
-def create_from(request: Request) -> Made:
+def create_from_bundle(request: Request) -> Made:
     """Make the lab, start it and wait until it is Ready; the caller has looked whether it fits.
 
     Raises:
@@ -230,7 +230,7 @@ def create_from(request: Request) -> Made:
 def _make(request: Request, record: Record | None) -> None:
     lab, folder, file = request.lab, request.lab.folder, request.file
     wanted = record or _new_record(request)
-    lab.machines(wanted).check_adoption()
+    lab.machines(wanted).check_import()
     _tell(request, "verify", "begin")
     file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
     secrets = secrets_in(file)
@@ -245,7 +245,7 @@ def _make(request: Request, record: Record | None) -> None:
     write_kubeconfig(folder, lab.plan)
     machines = lab.machines(wanted, box.vagrant_box)
     journal.add("", "disks", "begin")
-    machines.adopt(_disks(request), lambda node: _say(journal, node))
+    machines.import_disks(_disks(request), lambda node: _say(journal, node))
     journal.add("", "disks", "done")
     folder.update_record(phase="ready")
     journal.add("", "create", "done")

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from lab.bundles.file import BLOCK, CheckpointFile, OnBytes
-from lab.bundles.format import Checkpoint, Member, box_member, checked, to_json
+from lab.bundles.file import BLOCK, BundleFile, OnBytes
+from lab.bundles.format import Bundle, Member, box_member, checked, to_json
 from lab.bundles.layout import MODE, SECTOR, beginning, closing, header, padding
 from lab.bundles.pack import pack
 from lab.errors import Conflict, HostError
@@ -38,7 +38,7 @@ class Writer:
         self._members: list[Member] = []
         self._room = 0
 
-    def begin(self, draft: Checkpoint) -> None:
+    def begin(self, draft: Bundle) -> None:
         """Make room for the manifest. `draft` has all members by name; sizes and digests are not known yet.
 
         Raises:
@@ -86,7 +86,7 @@ class Writer:
         self._members.append(made)
         return made
 
-    def seal(self, draft: Checkpoint, sign: Sign | None = None) -> CheckpointFile:
+    def seal(self, draft: Bundle, sign: Sign | None = None) -> BundleFile:
         """Write the manifest and let the file have its name, once all of it is on disk.
 
         Args:
@@ -108,7 +108,7 @@ class Writer:
         refuse_special(self._target)
         self._draft.replace(self._target)
         folder_to_disk(self._target.parent)
-        return CheckpointFile(self._target, checkpoint, manifest, signature)
+        return BundleFile(self._target, checkpoint, manifest, signature)
 
     def close(self) -> None:
         self._file.close()

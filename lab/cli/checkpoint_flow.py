@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from lab.boxes.kubectl import kubectl_for
-from lab.bundles.export_lab import keep_snapshots, kept, take_checkpoint
-from lab.bundles.file import CheckpointFile, open_checkpoint
-from lab.bundles.format import SUFFIX, Checkpoint, check_checkpoint_name
-from lab.bundles.import_lab import Made, Request, box_at_hand, create_from, plan_of, refuse_conflict, room_problems
+from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
+from lab.bundles.file import BundleFile, open_bundle
+from lab.bundles.format import SUFFIX, Bundle, check_checkpoint_name
+from lab.bundles.import_lab import (
+    Made,
+    Request,
+    box_at_hand,
+    create_from_bundle,
+    plan_of,
+    refuse_conflict,
+    room_problems,
+)
 from lab.bundles.signature import Signer, allowed_signer, default_allowed, sign, signer
 from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
@@ -49,7 +57,7 @@ def run_checkpoint(
         interruptible("stopped; nothing was written, and the lab has not been touched", "klab checkpoint begins anew"),
         show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
-        made = take_checkpoint(
+        made = write_bundle(
             lab.lab(listener=listener),
             name,
             target,
@@ -90,9 +98,9 @@ def run_list(files: Sequence[Path], *, as_json: bool) -> None:
             raise SystemExit(each.exit_code)
 
 
-def _opened(file: Path) -> CheckpointFile | LabError:
+def _opened(file: Path) -> BundleFile | LabError:
     try:
-        return open_checkpoint(file)
+        return open_bundle(file)
     except LabError as error:
         return error
     except OSError as error:
@@ -103,11 +111,11 @@ def _why(error: LabError) -> str:
     return "; ".join((error.message, *error.details))
 
 
-def _data(file: Path, each: CheckpointFile | LabError) -> dict[str, Any]:
+def _data(file: Path, each: BundleFile | LabError) -> dict[str, Any]:
     return {"file": str(file), "damaged": _why(each)} if isinstance(each, LabError) else summary(each)
 
 
-def _row(file: Path, each: CheckpointFile | LabError) -> list[str]:
+def _row(file: Path, each: BundleFile | LabError) -> list[str]:
     if isinstance(each, LabError):
         return ["DAMAGED", "", "", "", "", f"{file}: {_why(each)}"]
     found = each.checkpoint
@@ -117,7 +125,7 @@ def _row(file: Path, each: CheckpointFile | LabError) -> list[str]:
     return [found.name, found.lab, made, size, box, str(each.path)]
 
 
-def summary(file: CheckpointFile) -> dict[str, Any]:
+def summary(file: BundleFile) -> dict[str, Any]:
     """A checkpoint for programs: sizes in bytes, times in seconds since 1970."""
     found = file.checkpoint
     return {
@@ -154,7 +162,7 @@ def run_create_from(
     """Everything from the words on the command line to the last line printed."""
     limit = parse_duration(timeout) if timeout else None
     home = Home.default()
-    found = open_checkpoint(_meant(home, file))
+    found = open_bundle(_meant(home, file))
     by = _signer(home, found, demands)
     plan = _plan(found.checkpoint, name)
     record = refuse_conflict(home, plan, found)
@@ -176,13 +184,13 @@ def run_create_from(
                 note(_FOREIGN_BOX)
             note(f"{plan.name}: {len(plan.nodes)} nodes on {where}, {speed(profile)}")
         with show(plan, as_json=as_json, first="verify") as listener:
-            made = create_from(
+            made = create_from_bundle(
                 Request(Lab(home, home.lab(plan.name), plan, open_machines, limit, listener), found, chosen, profile)
             )
     _report(found, plan, made, by, as_json=as_json)
 
 
-def _signer(home: Home, found: CheckpointFile, demands: Demands) -> Signer | None:
+def _signer(home: Home, found: BundleFile, demands: Demands) -> Signer | None:
     """Who has signed a checkpoint; None where nobody has, and nobody needs to.
 
     Raises:
@@ -202,12 +210,12 @@ def _signer(home: Home, found: CheckpointFile, demands: Demands) -> Signer | Non
     return signer(found.manifest, found.signature) if found.signature else None
 
 
-def _is_kept(home: Home, found: CheckpointFile) -> bool:
+def _is_kept(home: Home, found: BundleFile) -> bool:
     """Whether klab itself wrote the file, on this machine."""
     return found.path.resolve().is_relative_to(home.checkpoints.resolve())
 
 
-def _author(home: Home, found: CheckpointFile, by: Signer | None) -> str:
+def _author(home: Home, found: BundleFile, by: Signer | None) -> str:
     if by is None:
         unknown = "not signed: its digests show that it is whole, not who it is from"
         return "kept by klab on this machine" if _is_kept(home, found) else unknown
@@ -233,14 +241,14 @@ def _meant(home: Home, file: Path) -> Path:
     return file.absolute()
 
 
-def _plan(checkpoint: Checkpoint, name: str | None) -> Plan:
+def _plan(checkpoint: Bundle, name: str | None) -> Plan:
     try:
         return plan_of(checkpoint, name)
     except ValueError as error:
         raise UsageError(f"the lab cannot have this name: {error}", hint="such as --name lesson-3") from None
 
 
-def _report(file: CheckpointFile, plan: Plan, made: Made, by: Signer | None, *, as_json: bool) -> None:
+def _report(file: BundleFile, plan: Plan, made: Made, by: Signer | None, *, as_json: bool) -> None:
     if as_json:
         result = {
             "lab": plan.name,

@@ -19,7 +19,7 @@ from lab.errors import Conflict, HostError, Interrupted, UsageError
 from lab.host.capacity import answering, check_fits, host_facts, warnings
 from lab.host.kvm_probe import probe_host
 from lab.host.profile import HostProfile
-from lab.machines.providers import choose_provider, enter_host_network, leave_no_empty_realm, open_machines
+from lab.machines.providers import choose_provider, enter_host_network, open_machines, stop_unused_private_libvirt
 from lab.plan.model import Plan, create_command, decide
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import load_scenario
@@ -119,7 +119,7 @@ def making(home: Home, folder: LabFolder, command: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        leave_no_empty_realm(home)
+        stop_unused_private_libvirt(home)
         if not isinstance(error, KeyboardInterrupt):
             raise
         if not folder.exists:

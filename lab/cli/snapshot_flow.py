@@ -18,7 +18,7 @@ from lab.snapshots.compare import NOW, compare
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference, Object
 from lab.snapshots.remove import prune, remove, rename
-from lab.snapshots.store import Damaged, Shelf
+from lab.snapshots.store import Damaged, SnapshotStore
 from lab.snapshots.take import Taken, take
 from lab.snapshots.tree import Branch, tree
 
@@ -112,33 +112,33 @@ def run_rename(lab: OpenLab, old: str, new: str, *, as_json: bool) -> None:
 def run_list(lab: OpenLab, *, as_json: bool) -> None:
     """Print the snapshots of a lab, as a tree or as JSON."""
     lab.enter()
-    shelf = Shelf(lab.folder)
-    manifests, damaged = shelf.all()
-    stand = shelf.stand
+    snapshot_store = SnapshotStore(lab.folder)
+    manifests, damaged = snapshot_store.all()
+    current = snapshot_store.current
     if as_json:
         echo_json(
             {
                 "lab": lab.name,
-                "stands_on": next((m.name for m in manifests if m.id == stand), None),
-                "snapshots": [summary(m, stand) for m in manifests],
+                "stands_on": next((m.name for m in manifests if m.id == current), None),
+                "snapshots": [summary(m, current) for m in manifests],
                 "damaged": [asdict(each) for each in damaged],
             }
         )
     elif not manifests and not damaged:
         note(f"{lab.name} has no snapshot yet; klab snapshot {lab.name} takes one")
     else:
-        echo(_drawn(lab, manifests, damaged, stand))
+        echo(_drawn(lab, manifests, damaged, current))
 
 
-def _drawn(lab: OpenLab, manifests: Sequence[Manifest], damaged: Sequence[Damaged], stand: str) -> str:
+def _drawn(lab: OpenLab, manifests: Sequence[Manifest], damaged: Sequence[Damaged], current: str) -> str:
     rows = []
     for text, manifest in _limbs(tree(manifests)):
-        mark = "* " if manifest.id == stand else "  "
+        mark = "* " if manifest.id == current else "  "
         rows.append([mark + text, _when(manifest), human(round(manifest.size / MIB)), _kept(manifest), manifest.note])
     rows += [[f"  {each.id}", "", "", "DAMAGED", each.why] for each in damaged]
     lines = [table(["  name", "taken", "size", "keeps", "note"], rows)]
     total = sum(manifest.size for manifest in manifests)
-    name = next((m.name for m in manifests if m.id == stand), "")
+    name = next((m.name for m in manifests if m.id == current), "")
     where = f"{lab.name} stands on {name}" if name else f"{lab.name} stands on none of them"
     lines.append(f"{where}; {human(round(total / MIB))} in all")
     return "\n".join(lines)
@@ -167,7 +167,7 @@ def _kept(manifest: Manifest) -> str:
     return f"RAM and disks, {off} off" if off else "RAM and disks"
 
 
-def summary(manifest: Manifest, stand: str) -> dict[str, Any]:
+def summary(manifest: Manifest, current: str) -> dict[str, Any]:
     """A manifest for programs: everything but the files' digests; sizes in bytes, times in seconds."""
     nodes = [{key: value for key, value in asdict(node).items() if key != "parts"} for node in manifest.nodes]
     return {
@@ -175,7 +175,7 @@ def summary(manifest: Manifest, stand: str) -> dict[str, Any]:
         "nodes": nodes,
         "size": manifest.size,
         "frozen": round(manifest.frozen, 3),
-        "stands_here": manifest.id == stand,
+        "stands_here": manifest.id == current,
     }
 
 

@@ -66,7 +66,7 @@ def command(pid: int) -> str:
         return ""
 
 
-def walk_in(pid: int) -> None:
+def enter_namespaces(pid: int) -> None:
     """Put the calling process into another's network and mount namespace; the working directory stays.
 
     Of the calling process only this thread and those it starts afterwards are there.

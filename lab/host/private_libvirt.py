@@ -3,7 +3,7 @@
 klab uses it where no system libvirtd answers, and for labs that must not meet. Nothing of
 it shows on the host: bridges, taps and firewall rules are in its network namespace, and its
 own folders cover /run/libvirt, /var/lib/libvirt, /etc/libvirt, /var/log/libvirt and
-/var/cache/libvirt. Its disks are files under `home.realm`.
+/var/cache/libvirt. Its disks are files under `home.private_libvirt`.
 
     KLAB_HOME/realm/
     |-- run/ lib/ etc/ log/ cache/   what libvirt sees in place of the host's folders
@@ -52,7 +52,7 @@ STOP_SECONDS = 20.0
 DAEMONS = {"libvirtd", "virtlogd", "dnsmasq", subreaper.NAME}
 # Whoever waits for a guest to boot knocks so many times once a second, instead of after 7, 11, 19 and 35 seconds.
 # Source: Linux, Documentation/networking/ip-sysctl.rst, tcp_syn_linear_timeouts (since 6.5; each network has its own).
-KNOCKS = 60
+LINEAR_SYN_RETRIES = 60
 EMULATOR = "qemu-system"  # the kernel cuts names at 15 characters
 
 CONFIG = {
@@ -94,14 +94,14 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class Realm:
+class PrivateLibvirt:
     """The private libvirt of one KLAB_HOME. Two of them do not know of each other."""
 
     home: Home
 
     @property
     def folder(self) -> Path:
-        return self.home.realm
+        return self.home.private_libvirt
 
     @property
     def running(self) -> bool:
@@ -160,7 +160,7 @@ class Realm:
         pid = self._way_in()
         if pid is None:
             raise HostError("the private libvirt does not run", details=[str(self.folder)])
-        namespaces.walk_in(pid)
+        namespaces.enter_namespaces(pid)
 
     def stop(self) -> bool:
         """End every process of it; the namespaces go with the last of them. Idempotent.
@@ -201,7 +201,7 @@ class Realm:
             (self.folder / "lib" / part).mkdir(exist_ok=True)
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        script = ANCHOR.format(binds="\n".join(binds), knocks=KNOCKS)
+        script = ANCHOR.format(binds="\n".join(binds), knocks=LINEAR_SYN_RETRIES)
         pid = process.spawn(
             ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script, "klab-realm", self.folder],
             log=self.folder / "start.log",

@@ -108,7 +108,7 @@ class Captures(Protocol):
         """
         ...
 
-    def settle(self, key: str) -> None:
+    def finalize(self, key: str) -> None:
         """Bring a capture to disk, so that it outlives a power failure of the host, in as little space as may be.
 
         Its files may have other names and sizes afterwards; their content is the same.

@@ -13,7 +13,7 @@ from lab.errors import LabError
 from lab.host.capacity import HostFacts, host_facts
 from lab.host.emulation.emulator import find_compiler
 from lab.host.kvm_probe import probe_host, why_not_accelerated
-from lab.host.private_libvirt import Realm
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines import providers
 from lab.machines.libvirt.connection import GROUP_HINT, library
 from lab.machines.vagrant.command import Vagrant
@@ -77,7 +77,7 @@ def _plugin() -> str:
 
 
 def _libvirtd(home: Home) -> str:
-    if Realm(home).holds_labs:
+    if PrivateLibvirt(home).holds_labs:
         return "private libvirtd, which holds labs"
     if providers.system_answers():
         return "system libvirtd answers"

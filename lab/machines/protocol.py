@@ -169,8 +169,8 @@ class Machines(Protocol):
         """
         ...
 
-    def check_adoption(self) -> None:
-        """Make sure that `adopt` has nothing in its way; changes nothing.
+    def check_import(self) -> None:
+        """Make sure that `import_disks` has nothing in its way; changes nothing.
 
         Raises:
             HostError: this provider cannot do it.
@@ -178,7 +178,7 @@ class Machines(Protocol):
         """
         ...
 
-    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
         """Make the machines of these nodes, off, with disks that come from elsewhere; one that exists is left as it is.
 
         A machine exists only with its whole disk, so that the same call goes on after a kill.
@@ -188,7 +188,7 @@ class Machines(Protocol):
             on_made: called with each node whose machine is there.
 
         Raises:
-            Conflict, HostError: as `check_adoption`, and as `up`.
+            Conflict, HostError: as `check_import`, and as `up`.
             MachineError: a disk is not what klab wrote, or a machine cannot be made.
         """
         ...

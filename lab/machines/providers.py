@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import HostError, LabError
-from lab.host.private_libvirt import Realm
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.libvirt.connection import GROUP_HINT
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
@@ -82,22 +82,22 @@ def enter_host_network(home: Home) -> str:
         HostError: the system's libvirtd does not let this user in, or none answers and a
             private one cannot be had.
     """
-    realm = Realm(home)
-    if not wants_private(realm):
+    private_libvirt = PrivateLibvirt(home)
+    if not wants_private(private_libvirt):
         return SYSTEM
-    realm.start()
-    realm.enter()
+    private_libvirt.start()
+    private_libvirt.enter()
     return PRIVATE
 
 
-def leave_no_empty_realm(home: Home) -> None:
+def stop_unused_private_libvirt(home: Home) -> None:
     """End the private libvirt that `enter_host_network` has started, if nothing was made in it after all."""
-    realm = Realm(home)
-    if realm.inside and not realm.holds_labs:
-        realm.stop()
+    private_libvirt = PrivateLibvirt(home)
+    if private_libvirt.inside and not private_libvirt.holds_labs:
+        private_libvirt.stop()
 
 
-def wants_private(realm: Realm) -> bool:
+def wants_private(private_libvirt: PrivateLibvirt) -> bool:
     """Whether the labs' libvirt is the private one; see `enter_host_network`.
 
     Raises:
@@ -106,7 +106,7 @@ def wants_private(realm: Realm) -> bool:
     wanted = os.environ.get("KLAB_LIBVIRT", "auto")
     if wanted not in {"auto", "private", "system"}:
         raise HostError(f"KLAB_LIBVIRT is {wanted!r}; it must be auto, private or system", hint="unset KLAB_LIBVIRT")
-    if wanted == "private" or (wanted == "auto" and realm.holds_labs):
+    if wanted == "private" or (wanted == "auto" and private_libvirt.holds_labs):
         return True
     if system_answers():
         return False

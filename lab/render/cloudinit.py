@@ -30,7 +30,7 @@ WORKER_STOP_SECONDS = 30
 
 
 def render_seed(
-    plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False, joining: bool = False
+    plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = False, joining: bool = False
 ) -> dict[str, str]:
     """The files of one node's seed.
 
@@ -45,7 +45,8 @@ def render_seed(
         Content by file name: user-data, meta-data, network-config.
     """
     return {
-        "user-data": "#cloud-config\n" + dump(_user_data(node, _files(plan, node, secrets, patient, joining), secrets)),
+        "user-data": "#cloud-config\n"
+        + dump(_user_data(node, _files(plan, node, secrets, slow_host, joining), secrets)),
         "meta-data": dump({"instance-id": node.uuid, "local-hostname": node.name}),
         "network-config": dump(_network(plan, node)),
     }
@@ -77,11 +78,11 @@ def _user_data(node: Node, files: list[tuple[str, str, str]], secrets: Secrets) 
     }
 
 
-def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool, joining: bool) -> list[tuple[str, str, str]]:
+def _files(plan: Plan, node: Node, secrets: Secrets, slow_host: bool, joining: bool) -> list[tuple[str, str, str]]:
     files = [
         (HOSTS_FILE, render_hosts(plan), "0644"),
         (CHRONY_FILE, render_chrony(plan, node), "0644"),
-        ("/etc/klab/node.sh", render_node_script(plan, node, patient=patient, joining=joining), "0700"),
+        ("/etc/klab/node.sh", render_node_script(plan, node, slow_host=slow_host, joining=joining), "0700"),
     ]
     if plan.bootstrap == "none":
         return files
@@ -96,14 +97,14 @@ def _files(plan: Plan, node: Node, secrets: Secrets, patient: bool, joining: boo
         return files
     if plan.kubernetes.cni == "flannel":
         files.append((CNI_SOURCE, render_cni(), "0644"))
-    if patient:
+    if slow_host:
         files.append((KUBELET_DROP_IN, f"[Service]\nEnvironment=GOGC={PATIENT_GOGC}\n", "0644"))
     render = render_join if joining or not node.is_control_plane else render_init
-    files.append(("/etc/klab/kubeadm.yaml", render(plan, node, secrets, patient=patient), "0600"))
+    files.append(("/etc/klab/kubeadm.yaml", render(plan, node, secrets, slow_host=slow_host), "0600"))
     if not node.is_control_plane:
         return files
     if not joining:
-        patches = render_patches(plan, patient=patient)
+        patches = render_patches(plan, slow_host=slow_host)
         files += [(f"{PATCHES_FOLDER}/{name}", text, "0600") for name, text in patches.items()]
     files += [(f"/etc/klab/pki/{name}", text, "0600") for name, text in secrets.control_plane_files.items()]
     if plan.load_balancer is not None and node.name in plan.load_balancer.nodes:

@@ -41,7 +41,7 @@ PATIENT = {
 EAGER = {"discovery": "15m0s"}
 
 
-def render_init(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> str:
+def render_init(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = False) -> str:
     """The file for `kubeadm init --config` on a control plane.
 
     Args:
@@ -57,7 +57,7 @@ def render_init(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = Fal
             "bootstrapTokens": [{"token": secrets.token, "ttl": TOKEN_TTL}],
             "localAPIEndpoint": {"advertiseAddress": str(node.address)},
             "nodeRegistration": _registration(plan, node),
-            "timeouts": PATIENT if patient else EAGER,
+            "timeouts": PATIENT if slow_host else EAGER,
             "patches": {"directory": PATCHES_FOLDER},
         },
         _cluster(plan),
@@ -65,7 +65,7 @@ def render_init(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = Fal
     )
 
 
-def render_join(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = False) -> str:
+def render_join(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = False) -> str:
     """The file for `kubeadm join --config`; arguments as in `render_init`.
 
     A control plane that joins finds the cluster's CAs on its disk: no certificate key is needed.
@@ -85,7 +85,7 @@ def render_join(plan: Plan, node: Node, secrets: Secrets, *, patient: bool = Fal
                 }
             },
             "nodeRegistration": _registration(plan, node),
-            "timeouts": PATIENT if patient else EAGER,
+            "timeouts": PATIENT if slow_host else EAGER,
         }
     )
 
@@ -126,7 +126,7 @@ def _cluster(plan: Plan) -> dict[str, Any]:
     return cluster
 
 
-def render_patches(plan: Plan, *, patient: bool = False) -> dict[str, str]:
+def render_patches(plan: Plan, *, slow_host: bool = False) -> dict[str, str]:
     """kubeadm's patches for `kubeadm init`, by file name in PATCHES_FOLDER.
 
     CoreDNS is asked every two seconds whether it is ready, instead of every ten: the first
@@ -151,7 +151,7 @@ def render_patches(plan: Plan, *, patient: bool = False) -> dict[str, str]:
     if plan.load_balancer is not None:
         dns["topologySpreadConstraints"] = [DNS_APART]
     patches = {"corednsdeployment+strategic.yaml": _documents({"spec": {"template": {"spec": dns}}})}
-    if patient:
+    if slow_host:
         for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
             container = {"name": component, "env": [{"name": "GOGC", "value": PATIENT_GOGC}]}
             patches[f"{component}+strategic.yaml"] = _documents({"spec": {"containers": [container]}})

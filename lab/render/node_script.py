@@ -95,7 +95,7 @@ say clean done
 """
 
 
-def render_node_script(plan: Plan, node: Node, *, patient: bool = False, joining: bool = False) -> str:
+def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joining: bool = False) -> str:
     """The script for one node, by role and by how far klab is to go.
 
     Args:
@@ -112,7 +112,7 @@ def render_node_script(plan: Plan, node: Node, *, patient: bool = False, joining
         flannel = plan.kubernetes.cni == "flannel"
         if flannel:
             parts.append(_CNI.format(subnet=SUBNET_FILE, source=CNI_SOURCE, target=CNI_FILE))
-        if patient:
+        if slow_host:
             parts.append(f"export GOGC={PATIENT_GOGC}\n")
         parts.append(_kubeadm(plan, node, joining=joining))
         if flannel:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
-from lab.scenario.schema import ListOf, Section, TableOf, Value, did_you_mean, key, named
+from lab.scenario.schema import ListOf, MapOf, Section, Value, did_you_mean, key, named
 from lab.scenario.sizes import parse_mib
 
 # RFC 1123 label, kept short: it becomes part of host names, volumes and network names.
@@ -352,7 +352,7 @@ class Scenario:
         Section(ProviderOptions), "Settings for libvirt and VirtualBox.", default=ProviderOptions()
     )
     mirrors: Mapping[str, str] = key(
-        TableOf(
+        MapOf(
             Value(check_registry, {"type": "string"}), Value(check_mirror, {"type": "string", "pattern": "^https?://"})
         ),
         "Registries to ask instead of an upstream one: `docker.io: http://mirror:5000`. The lab's own comes first.",

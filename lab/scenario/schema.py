@@ -117,7 +117,7 @@ class ListOf:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TableOf:
+class MapOf:
     """Keys of the person's choosing, each with a value of one kind; becomes a dict."""
 
     name: Kind

@@ -9,7 +9,7 @@ from lab.cluster.lab import Lab
 from lab.errors import Conflict, UsageError
 from lab.snapshots import objects
 from lab.snapshots.objects import Difference, Object, difference
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 
 NOW = "now"
 
@@ -28,15 +28,15 @@ def compare(lab: Lab, first: str, second: str | None = None) -> Difference:
         raise UsageError(
             f"lab {lab.folder.name!r} has no cluster of klab's making", hint="klab does not know its objects"
         )
-    shelf = Shelf(lab.folder)
-    before = _objects(shelf, first)
-    after = objects.collect(Api(lab.folder, lab.plan)) if second is None else _objects(shelf, second)
+    snapshot_store = SnapshotStore(lab.folder)
+    before = _objects(snapshot_store, first)
+    after = objects.collect(Api(lab.folder, lab.plan)) if second is None else _objects(snapshot_store, second)
     return difference(before, after)
 
 
-def _objects(shelf: Shelf, name: str) -> Mapping[Object, str]:
-    manifest = shelf.pick(name)
-    found = objects.read(shelf.objects(manifest.id))
+def _objects(snapshot_store: SnapshotStore, name: str) -> Mapping[Object, str]:
+    manifest = snapshot_store.pick(name)
+    found = objects.read(snapshot_store.objects(manifest.id))
     if found is None:
         raise Conflict(
             f"nothing is known of the objects in snapshot {manifest.name!r}",

@@ -16,7 +16,7 @@ from lab.machines.captures import Part, PartKind
 from lab.machines.protocol import Machines
 from lab.snapshots.check import digest_problems, matched, part_problems
 from lab.snapshots.manifest import Manifest
-from lab.waiting import at_once
+from lab.waiting import map_parallel
 
 BLOCK = 1 << 20
 WORKERS = 4
@@ -78,7 +78,7 @@ def digests(machines: Machines, parts: Sequence[Part]) -> dict[str, str]:
         MachineError: one cannot be read.
     """
     unique = {part.name: part for part in parts}
-    return at_once(lambda name: digest(machines.captures().content(unique[name])), list(unique), most=WORKERS)
+    return map_parallel(lambda name: digest(machines.captures().content(unique[name])), list(unique), most=WORKERS)
 
 
 def file_problems(machines: Machines, manifest: Manifest, kinds: Collection[PartKind] = tuple(PartKind)) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.observe.collect import TOKENS
-from lab.cluster.observe.validity import Told, ask, side_by_side
+from lab.cluster.observe.validity import Reply, ask, side_by_side
 from lab.snapshots.objects import Asked
 from lab.snapshots.session import Session
 
@@ -27,7 +27,7 @@ def first_certificate(session: Session, nodes: Sequence[str]) -> float | None:
     ends = [
         found.certificate.not_valid_after_utc.timestamp()
         for answer in told.values()
-        if isinstance(answer, Told)
+        if isinstance(answer, Reply)
         for found in answer.found
         if found.certificate is not None
     ]

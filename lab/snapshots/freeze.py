@@ -13,7 +13,7 @@ from lab.snapshots.digest import digests
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import NodeRecord, PartRecord
 from lab.snapshots.session import Power, Session
-from lab.waiting import at_once
+from lab.waiting import map_parallel
 
 # What the guests write to their disks meanwhile, and klab to its own.
 SPARE_BYTES = 256 << 20
@@ -93,7 +93,7 @@ def set_clocks(session: Session, nodes: Sequence[str]) -> dict[str, str]:
         session.events.add(name, "clock", "done")
         return ""
 
-    return {name: why for name, why in at_once(one, nodes).items() if why}
+    return {name: why for name, why in map_parallel(one, nodes).items() if why}
 
 
 def describe(session: Session, power: Power, moment: Moment) -> tuple[NodeRecord, ...]:
@@ -126,9 +126,9 @@ def seal(session: Session, identity: str) -> dict[str, tuple[PartRecord, ...]]:
         By node the parts as the manifest has them.
     """
     session.events.add("", "digests", "begin")
-    session.machines.captures().settle(identity)
+    session.machines.captures().finalize(identity)
     parts = session.machines.captures().parts(identity)
-    known = known_digests(session, session.shelf.stand)
+    known = known_digests(session, session.snapshot_store.current)
     fresh = [part for part in parts if part.kind == PartKind.MEMORY or part.name not in known]
     found = known | digests(session.machines, fresh)
     session.events.add("", "digests", "done")
@@ -148,10 +148,10 @@ def known_digests(session: Session, identity: str) -> dict[str, str]:
 
     A layer that was frozen once does not change: its digest of then shows whether it has all the same.
     """
-    if not identity or not session.shelf.exists(identity):
+    if not identity or not session.snapshot_store.exists(identity):
         return {}
     try:
-        manifest, parts = session.shelf.pick(identity), session.machines.captures().parts(identity)
+        manifest, parts = session.snapshot_store.pick(identity), session.machines.captures().parts(identity)
     except LabError:
         return {}
     return matched(manifest, parts)

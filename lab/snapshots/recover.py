@@ -71,8 +71,8 @@ def _finish(session: Session, attempt: Attempt) -> str:
         finish_removal(session, attempt)
         return "an unfinished removal of snapshots was finished"
     if attempt.act == "snapshot":
-        if session.shelf.exists(attempt.id):
-            session.shelf.stand_on(attempt.id)
+        if session.snapshot_store.exists(attempt.id):
+            session.snapshot_store.set_current(attempt.id)
             session.attempts.end()
             return "a snapshot was whole, though klab was killed"
         take_back(session, attempt)
@@ -94,7 +94,7 @@ def _finish_restore(session: Session, attempt: Attempt) -> str:
     if not attempt.reached("keep"):
         with session.attempts.step(attempt, "resume"):
             if len(attempt.nodes) == len(session.plan.nodes):
-                session.shelf.stand_on(attempt.target)
+                session.snapshot_store.set_current(attempt.target)
             session.machines.captures().resume(running)
         with session.attempts.step(attempt, "clocks"):
             set_clocks(session, running)

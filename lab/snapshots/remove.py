@@ -35,9 +35,9 @@ def remove(lab: Lab, names: Sequence[str]) -> list[str]:
         MachineError: something of them cannot be removed; the same command again goes on.
     """
     with opened(lab) as session:
-        ids = session.shelf.ids(names)
-        known = {m.id: m.name for m in session.shelf.manifests()}
-        remove_held(session, ids)
+        ids = session.snapshot_store.ids(names)
+        known = {m.id: m.name for m in session.snapshot_store.manifests()}
+        remove_locked(session, ids)
         return [known.get(identity, identity) for identity in ids]
 
 
@@ -51,9 +51,9 @@ def prune(lab: Lab, keep: int) -> list[str]:
         Conflict, MachineError: as `remove`.
     """
     with opened(lab) as session:
-        manifests = session.shelf.manifests()
+        manifests = session.snapshot_store.manifests()
         gone = surplus([m for m in manifests if not m.auto], keep) + [m.id for m in manifests if m.auto]
-        remove_held(session, gone)
+        remove_locked(session, gone)
         return [m.name for m in manifests if m.id in gone]
 
 
@@ -65,15 +65,15 @@ def rename(lab: Lab, old: str, new: str) -> Manifest:
     """
     check_name(new)
     with opened(lab) as session:
-        manifest = session.shelf.pick(old)
+        manifest = session.snapshot_store.pick(old)
         if new != manifest.name:
-            session.shelf.refuse_taken(new)
+            session.snapshot_store.refuse_taken(new)
         renamed = replace(manifest, name=new, auto=False)
-        session.shelf.write(renamed)
+        session.snapshot_store.write(renamed)
         return renamed
 
 
-def remove_held(session: Session, ids: Sequence[str]) -> None:
+def remove_locked(session: Session, ids: Sequence[str]) -> None:
     """Remove snapshots of a lab whose lock is held."""
     if not ids:
         return
@@ -88,7 +88,7 @@ def finish_removal(session: Session, attempt: Attempt) -> None:
     ids: list[str] = attempt.data["ids"]
     with session.attempts.step(attempt, "manifests") as attempt:
         _reparent(session, ids)
-        session.shelf.remove(ids)
+        session.snapshot_store.remove(ids)
     with session.attempts.step(attempt, "files") as attempt:
         session.machines.captures().forget(ids, merge=bool(attempt.data["merge"]))
     with session.attempts.step(attempt, "digest"):
@@ -99,7 +99,7 @@ def finish_removal(session: Session, attempt: Attempt) -> None:
 def _known(session: Session) -> dict[str, str]:
     """By name the digest of every file that a manifest counts."""
     found: dict[str, str] = {}
-    for manifest in session.shelf.manifests():
+    for manifest in session.snapshot_store.manifests():
         try:
             found |= matched(manifest, session.machines.captures().parts(manifest.id))
         except LabError:
@@ -113,7 +113,7 @@ def _merging(session: Session, ids: Sequence[str], known: Mapping[str, str]) -> 
     sources = {name for rewrite in rewrites for name in rewrite.sources}
     parts = [
         part
-        for manifest in session.shelf.manifests()
+        for manifest in session.snapshot_store.manifests()
         for part in _parts(session, manifest)
         if part.name in sources and part.name in known
     ]
@@ -131,7 +131,7 @@ def _parts(session: Session, manifest: Manifest) -> list[Part]:
 
 def _reparent(session: Session, gone: Sequence[str]) -> None:
     """Let what lies on a snapshot that goes lie on the one below it."""
-    manifests = {m.id: m for m in session.shelf.manifests()}
+    manifests = {m.id: m for m in session.snapshot_store.manifests()}
 
     def left(identity: str) -> str:
         seen = set()
@@ -143,14 +143,14 @@ def _reparent(session: Session, gone: Sequence[str]) -> None:
 
     for manifest in manifests.values():
         if manifest.id not in gone and manifest.parent in gone:
-            session.shelf.write(replace(manifest, parent=left(manifest.parent)))
-    if session.shelf.stand in gone:
-        session.shelf.stand_on(left(session.shelf.stand))
+            session.snapshot_store.write(replace(manifest, parent=left(manifest.parent)))
+    if session.snapshot_store.current in gone:
+        session.snapshot_store.set_current(left(session.snapshot_store.current))
 
 
 def _renew_digests(session: Session, known: Mapping[str, str], rewritten: set[str]) -> None:
     """Bring the manifests up to the files as they are now: some layers have become one."""
-    for manifest in session.shelf.manifests():
+    for manifest in session.snapshot_store.manifests():
         parts = _parts(session, manifest)
         if not parts:
             continue
@@ -161,7 +161,7 @@ def _renew_digests(session: Session, known: Mapping[str, str], rewritten: set[st
         if all(part.name in found for part in parts):
             by_node = records(parts, found)
             nodes = tuple(replace(node, parts=by_node.get(node.name, ())) for node in manifest.nodes)
-            session.shelf.write(replace(manifest, nodes=nodes))
+            session.snapshot_store.write(replace(manifest, nodes=nodes))
 
 
 def _count(manifest: Manifest) -> int:

@@ -28,9 +28,9 @@ from lab.snapshots.freeze import refuse_no_room, resume, save, set_clocks
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest, from_json, to_json
 from lab.snapshots.names import AUTO_KEPT, made_name, surplus_autos
-from lab.snapshots.remove import remove_held
+from lab.snapshots.remove import remove_locked
 from lab.snapshots.session import Power, Session, opened, undoing, undone, uninterrupted
-from lab.snapshots.take import drafted, not_ready, sealed
+from lab.snapshots.take import build_manifest, not_ready, with_digests
 from lab.snapshots.verify import Verification
 from lab.waiting import Deadline, poll
 
@@ -84,7 +84,7 @@ class _Restore:
 
     def __init__(self, session: Session, name: str | None, node: str | None, *, keep: bool) -> None:
         self.session = session
-        self.manifest = session.shelf.pick(name)
+        self.manifest = session.snapshot_store.pick(name)
         self.nodes = (node,) if node else tuple(n.name for n in session.plan.nodes)
         if node:
             self._refuse_alone(node)
@@ -119,7 +119,7 @@ class _Restore:
                 target=self.manifest.id,
                 running=self.power.running,
                 nodes=self.nodes,
-                data={"stand": session.shelf.stand, "resume": list(self._to_run())},
+                data={"stand": session.snapshot_store.current, "resume": list(self._to_run())},
             )
         )
 
@@ -200,9 +200,9 @@ class _Restore:
 
     def _prune(self, auto: Manifest | None) -> None:
         """Remove the automatic snapshots that are too many; never the one just made, whatever its date says."""
-        older = [m for m in self.session.shelf.manifests() if auto is None or m.id != auto.id]
+        older = [m for m in self.session.snapshot_store.manifests() if auto is None or m.id != auto.id]
         kept = AUTO_KEPT - (auto is not None)
-        remove_held(self.session, surplus_autos(older, kept, spared={self.session.shelf.stand}))
+        remove_locked(self.session, surplus_autos(older, kept, spared={self.session.snapshot_store.current}))
 
     # --- before anything is touched -----------------------------------------------------------------
 
@@ -282,11 +282,11 @@ class _Restore:
         session.machines.power_off([n for n, s in session.machines.states().items() if s == NodeState.CRASHED])
         if not self.keep:
             return attempt
-        names = {m.name for m in session.shelf.manifests()}
+        names = {m.name for m in session.snapshot_store.manifests()}
         moment = save(session, attempt, identity, self.power)
         name = made_name(session.lab.clock(), names, auto=True)
         note = f"before the restore of {self.manifest.name}"
-        draft = drafted(session, identity, self.power, moment, name, note=note, auto=True, missing=self.missing)
+        draft = build_manifest(session, identity, self.power, moment, name, note=note, auto=True, missing=self.missing)
         return replace(attempt, data={**attempt.data, "draft": to_json(draft)})
 
     def _go_on(self, attempt: Attempt) -> None:
@@ -294,7 +294,7 @@ class _Restore:
         session.events.add("", "clocks", "begin")
         with self._timed("resume"), session.attempts.step(attempt, "resume"):
             if not self.alone:
-                session.shelf.stand_on(self.manifest.id)
+                session.snapshot_store.set_current(self.manifest.id)
             resume(session, self._to_run())
         self.verification.knock()
         with self._timed("clocks"), session.attempts.step(attempt, "clocks"):
@@ -336,7 +336,7 @@ class _Restore:
             return False
         if end is not None and not expired({CERTIFICATE: end}, guests=session.guest_time(host), host=host):
             return False
-        certificates.renew_held(lab)
+        certificates.renew_locked(lab)
         self.warnings.append("certificates had ended and have been renewed")
         return True
 
@@ -381,8 +381,10 @@ def keep_auto(session: Session, attempt: Attempt) -> tuple[Manifest | None, str]
         if not attempt.id:
             return None, ""
         try:
-            manifest = sealed(session, replace(from_json(attempt.data["draft"]), expires=_inherited(session, attempt)))
-            session.shelf.write(manifest)
+            manifest = with_digests(
+                session, replace(from_json(attempt.data["draft"]), expires=_inherited(session, attempt))
+            )
+            session.snapshot_store.write(manifest)
         except (LabError, OSError) as error:
             # Cut off where it is given up, it is there no more.
             if not _is_full(error) and attempt.id in set(session.machines.captures().keys()):
@@ -390,7 +392,7 @@ def keep_auto(session: Session, attempt: Attempt) -> tuple[Manifest | None, str]
         else:
             return manifest, ""
         # Kept half-made it would keep the disk full, and every command that could make room waits for its end.
-        session.shelf.remove([attempt.id])
+        session.snapshot_store.remove([attempt.id])
         session.machines.captures().forget([attempt.id])
         return None, "the lab as it was before could not be kept: the disk is full"
 
@@ -406,7 +408,7 @@ def _is_full(error: BaseException | None) -> bool:
 
 def _inherited(session: Session, attempt: Attempt) -> dict[str, float]:
     """What is known of the ends of certificates of a lab that was not asked: what the one below it knew."""
-    return next((dict(m.expires) for m in session.shelf.manifests() if m.id == attempt.data["stand"]), {})
+    return next((dict(m.expires) for m in session.snapshot_store.manifests() if m.id == attempt.data["stand"]), {})
 
 
 def go_back(session: Session, attempt: Attempt) -> str:
@@ -428,7 +430,7 @@ def go_back(session: Session, attempt: Attempt) -> str:
     if switched and attempt.step != "undone":
         with session.attempts.step(attempt, "back"):
             session.machines.captures().revert(attempt.id, [n.name for n in session.plan.nodes], lambda _node: None)
-            session.shelf.stand_on(attempt.data["stand"])
+            session.snapshot_store.set_current(attempt.data["stand"])
     session.machines.captures().resume(attempt.running)
     if switched:
         # From here on there is nothing any more to go back to, and no need.

@@ -18,7 +18,7 @@ from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.names import made_id
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 from lab.store import Record
 
 REFUSED_HINT = "make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots"
@@ -45,7 +45,7 @@ class Session:
     machines: Machines
     events: Journal
     attempts: AttemptJournal
-    shelf: Shelf
+    snapshot_store: SnapshotStore
 
     @property
     def plan(self) -> Plan:
@@ -97,7 +97,9 @@ def opened(lab: Lab) -> Iterator[Session]:
 
 def open_session(lab: Lab, record: Record) -> Session:
     """A session for who holds the lab's lock."""
-    return Session(lab, record, lab.machines(record), lab.journal(), AttemptJournal(lab.folder), Shelf(lab.folder))
+    return Session(
+        lab, record, lab.machines(record), lab.journal(), AttemptJournal(lab.folder), SnapshotStore(lab.folder)
+    )
 
 
 @contextmanager

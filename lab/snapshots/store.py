@@ -29,7 +29,7 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class SnapshotStore:
     """The snapshots of one lab."""
 
     folder: LabFolder
@@ -123,12 +123,12 @@ class Shelf:
         return self.path / f"{identity}.objects.json"
 
     @property
-    def stand(self) -> str:
+    def current(self) -> str:
         """The id of the snapshot that the lab stands on: the last that was taken or restored; empty without one."""
         file = self.path / "stand"
         return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
 
-    def stand_on(self, identity: str) -> None:
+    def set_current(self, identity: str) -> None:
         write_atomic(self.path / "stand", f"{identity}\n")
 
     def _read(self, identity: str) -> Manifest:

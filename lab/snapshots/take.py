@@ -53,9 +53,9 @@ def take(lab: Lab, name: str | None = None, note: str = "") -> Taken:
 
 
 def _take(session: Session, name: str | None, note: str) -> Taken:
-    names = {m.name for m in session.shelf.manifests()}
+    names = {m.name for m in session.snapshot_store.manifests()}
     if name is not None:
-        session.shelf.refuse_taken(name)
+        session.snapshot_store.refuse_taken(name)
     power = session.power()
     refuse_no_room(session, power.running)
     identity, now = session.new_id(), session.lab.clock()
@@ -70,15 +70,15 @@ def _take(session: Session, name: str | None, note: str) -> Taken:
         with session.attempts.step(attempt, "clocks"):
             unset = set_clocks(session, power.running)
         with session.attempts.step(attempt, "digest"):
-            draft = drafted(session, identity, power, moment, name or made_name(now, names), note=note)
-            draft = sealed(session, draft)
+            draft = build_manifest(session, identity, power, moment, name or made_name(now, names), note=note)
+            draft = with_digests(session, draft)
         with session.attempts.step(attempt, "manifest"):
             seconds = dict(session.attempts.seconds)
             manifest = replace(draft, expires=seen.expires, missing=seen.missing, seconds=seconds)
             if seen.objects is not None:
-                objects.write(session.shelf.objects(identity), seen.objects)
-            session.shelf.write(manifest)
-            session.shelf.stand_on(identity)
+                objects.write(session.snapshot_store.objects(identity), seen.objects)
+            session.snapshot_store.write(manifest)
+            session.snapshot_store.set_current(identity)
     session.attempts.end()
     warnings = [*seen.unseen, *(f"the clock of {node} could not be set: {why}" for node, why in unset.items())]
     return Taken(manifest, tuple(warnings))
@@ -143,7 +143,7 @@ def not_ready(session: Session, power: Power) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def drafted(
+def build_manifest(
     session: Session,
     identity: str,
     power: Power,
@@ -165,7 +165,7 @@ def drafted(
         created=created,
         guest_time=session.guest_time(created),
         nodes=describe(session, power, moment),
-        parent=session.shelf.stand,
+        parent=session.snapshot_store.current,
         note=note,
         auto=auto,
         versions=versions(session),
@@ -174,7 +174,7 @@ def drafted(
     )
 
 
-def sealed(session: Session, draft: Manifest) -> Manifest:
+def with_digests(session: Session, draft: Manifest) -> Manifest:
     """The manifest with the digests of what was saved."""
     parts = seal(session, draft.id)
     nodes = tuple(replace(node, parts=parts[node.name]) for node in draft.nodes)
@@ -192,7 +192,7 @@ def take_back(session: Session, attempt: Attempt) -> str:
     """
     session.machines.captures().resume(attempt.running)
     # Before anything is written: the disk may be full.
-    session.shelf.remove([attempt.id])
+    session.snapshot_store.remove([attempt.id])
     session.machines.captures().forget([attempt.id])
     set_clocks(session, attempt.running)
     session.attempts.end()

@@ -21,7 +21,7 @@ from lab.cluster.wait.watch import Watch
 from lab.errors import LabError, NotReadyInTime
 from lab.scenario.rules import quorum
 from lab.snapshots.session import Session
-from lab.waiting import Deadline, at_once
+from lab.waiting import Deadline, map_parallel
 
 SSH_SECONDS = 60.0
 KNOCK_SECONDS = 5.0
@@ -239,6 +239,6 @@ class Agreement:
             except LabError as error:
                 return f"etcd on {name}: {error.message}"
 
-        said = at_once(ask, nodes)
+        said = map_parallel(ask, nodes)
         found |= {name: status for name, status in said.items() if isinstance(status, MemberStatus)}
         return [why for why in said.values() if isinstance(why, str)]

@@ -24,10 +24,10 @@ from lab import process
 from lab.boxes import incoming, store
 from lab.boxes.store import Box
 from lab.bundles import import_lab
-from lab.bundles.export_lab import keep_snapshots, kept, take_checkpoint
-from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
+from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import disk_member
-from lab.bundles.import_lab import Request, create_from, plan_of
+from lab.bundles.import_lab import Request, create_from_bundle, plan_of
 from lab.bundles.writer import Writer
 from lab.cluster.acts.power import Power
 from lab.cluster.lab import Lab as ClusterLab
@@ -36,7 +36,7 @@ from lab.disks import images
 from lab.errors import LabError
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
-from lab.machines.libvirt.disk_import import Adoption
+from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.libvirt.volumes import LAYER, LayerStore
 from lab.machines.providers import enter_host_network, open_machines
@@ -55,14 +55,14 @@ CALLS: dict[str, tuple[Any, str]] = {
     "begin": (Writer, "begin"),
     "add": (Writer, "add"),
     "seal": (Writer, "seal"),
-    "verify": (CheckpointFile, "verify"),
+    "verify": (BundleFile, "verify"),
     "put": (import_lab, "put"),
-    "write": (CheckpointFile, "write"),
+    "write": (BundleFile, "write"),
     "wrap": (incoming, "write_libvirt_box"),
     "folder": (import_lab, "_write_folder"),
     "secrets": (import_lab, "_write_secrets"),
-    "make": (Adoption, "make"),
-    "place": (Adoption, "_place"),
+    "make": (DiskImport, "make"),
+    "place": (DiskImport, "_place"),
     "define": (LayerStore, "define"),
     "start": (import_lab, "start"),
 }
@@ -117,16 +117,16 @@ def made(home: Home, name: str, box: Path) -> Lab:
 
 
 def from_checkpoint(home: Home, name: str, file: Path) -> import_lab.Made:
-    found = open_checkpoint(file)
+    found = open_bundle(file)
     profile = HostProfile(accelerated=False, factor=1.0, dilation=DILATION)
     plan = plan_of(found.checkpoint, name)
     lab = ClusterLab(home, home.lab(plan.name), plan, open_machines, SECONDS)
-    return create_from(Request(lab, found, "libvirt", profile))
+    return create_from_bundle(Request(lab, found, "libvirt", profile))
 
 
 def same(lab: Lab, machines: LibvirtMachines, file: Path) -> list[str]:
     """The nodes whose disks are, to the byte, those in a checkpoint."""
-    found, store, copy = open_checkpoint(file), LayerStore(machines._inventory()), lab.folder.path / "copy.qcow2"
+    found, store, copy = open_bundle(file), LayerStore(machines._inventory()), lab.folder.path / "copy.qcow2"
     equal = []
     for node in lab.plan.nodes:
         layer = f"{domain_name(lab.plan, node.name)}{LAYER}"
@@ -200,7 +200,7 @@ def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
             assert isinstance(machines, LibvirtMachines)
             say(word, same(lab, machines, Path(about)))
         case "checkpoint":
-            say(word, take_checkpoint(desk, "lesson", Path(about), replaces=True).size)
+            say(word, write_bundle(desk, "lesson", Path(about), replaces=True).size)
         case "take":
             take(desk, about)
         case "restore":

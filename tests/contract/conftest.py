@@ -14,7 +14,7 @@ from contract.labs import Lab, make_lab
 
 from lab.host import private_libvirt
 from lab.host.namespaces import CLONE_FS
-from lab.host.private_libvirt import Realm
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.providers import enter_host_network
 from lab.store import Home
 
@@ -49,7 +49,7 @@ def real_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     patch.setenv("KLAB_LIBVIRT", "private")
     home = Home(root)
     yield home
-    Realm(home).stop()
+    PrivateLibvirt(home).stop()
     patch.undo()
 
 
@@ -66,7 +66,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         enter_host_network(home)
         lab = make_lab(home, name, nodes=2, provider="libvirt", box=box)
         yield lab
-        if Realm(home).running:  # a test failed before the story's end
+        if PrivateLibvirt(home).running:  # a test failed before the story's end
             lab.open().destroy(print)
 
 

@@ -27,7 +27,7 @@ from contract.labs import make_lab
 
 from lab.cluster.lab import Lab
 from lab.errors import LabError
-from lab.machines.libvirt.capture_index import Book
+from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library
 from lab.machines.protocol import Machines
 from lab.machines.providers import enter_host_network, open_machines
@@ -35,7 +35,7 @@ from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.recover import recover
 from lab.snapshots.remove import remove
 from lab.snapshots.restore import restore
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 from lab.snapshots.take import take
 from lab.store import Home
 from lab.waiting import Deadline, poll
@@ -126,7 +126,7 @@ def fill(left: int) -> None:
 
 def spoil(lab: Lab, machines: Machines, way: str, name: str) -> Callable[[], object]:
     """Make a snapshot unfit: another byte, a file less, or what its manifest says; returns what mends it."""
-    manifest = Shelf(lab.folder).pick(name)
+    manifest = SnapshotStore(lab.folder).pick(name)
     what, _, kind = way.partition(" ")
     if what in {"changed", "missing"}:
         parts = machines.captures().parts(manifest.id)
@@ -217,15 +217,19 @@ def main() -> None:
                 case "rm":
                     remove(lab, about.split(","))
                 case "names":
-                    say(word, [m.name for m in Shelf(made.folder).manifests()])
+                    say(word, [m.name for m in SnapshotStore(made.folder).manifests()])
                 case "keys":
                     say(
-                        word, [sorted(m.id for m in Shelf(made.folder).manifests()), sorted(machines.captures().keys())]
+                        word,
+                        [
+                            sorted(m.id for m in SnapshotStore(made.folder).manifests()),
+                            sorted(machines.captures().keys()),
+                        ],
                     )
                 case "images":
-                    entries = Book(made.folder.captures).readable()[0]
+                    entries = CaptureIndex(made.folder.captures).readable()[0]
                     needed = {name for e in entries for saved in e.nodes.values() for name in saved.memories}
-                    say(word, [sorted(needed), sum(len(m.running) for m in Shelf(made.folder).manifests())])
+                    say(word, [sorted(needed), sum(len(m.running) for m in SnapshotStore(made.folder).manifests())])
                 case "states":
                     say(word, sorted({state.value for state in machines.states().values()}))
                 case "files":

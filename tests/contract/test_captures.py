@@ -85,7 +85,7 @@ def book_of(lab: Lab, key: str) -> Path:
 def kill_provider(lab: Lab) -> None:
     """Kill libvirtd; the fake has no daemon, and each `open` begins anew."""
     if lab.folder.record().provider == "libvirt":
-        daemon = int((lab.home.realm / "run" / "libvirtd.pid").read_text())
+        daemon = int((lab.home.private_libvirt / "run" / "libvirtd.pid").read_text())
         os.kill(daemon, signal.SIGKILL)
         assert poll(lambda: started(daemon) is None, Deadline.after(60), every=0.1)
 
@@ -313,8 +313,8 @@ def test_what_is_settled_is_the_same_in_less_space(lab: Lab) -> None:
     note(machines, "settled")
     capture(machines, "big")
     before, size, names = contents(machines, "big"), sizes(machines, "big"), volumes(lab)
-    captures.settle("big")
-    captures.settle("big")
+    captures.finalize("big")
+    captures.finalize("big")
     assert contents(machines, "big") == before
     assert len(volumes(lab)) == len(names)
     if names:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from contract.offspring import Offspring
 
-from lab.bundles.file import open_checkpoint
-from lab.host.private_libvirt import Realm
+from lab.bundles.file import open_bundle
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.store import Home
 
 pytestmark = pytest.mark.incremental
@@ -62,7 +62,7 @@ def student(teacher: Driver, tiny_box: Path, tmp_path_factory: pytest.TempPathFa
     yield driver
     if home.lab("mine").exists:
         driver.run("destroy")
-    Realm(home).stop()
+    PrivateLibvirt(home).stop()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_same_bytes_under_another_name_in_another_home(teacher: Driver, stud
     said = student.well(f"from={lesson}", "disks", "boxes", "vagrant")
     assert said["from"] == [False, ["cp1", "w1"]]
     assert said["disks"] == ["first"]
-    assert said["boxes"] == [open_checkpoint(lesson).checkpoint.box.digest]
+    assert said["boxes"] == [open_bundle(lesson).checkpoint.box.digest]
     assert said["vagrant"] == {"cp1": "running", "w1": "running"}
 
 
@@ -107,7 +107,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(teacher: Driver
     # The next one clears up what was left.
     teacher.well(f"checkpoint={lesson}")
     assert [file.name for file in lesson.parent.iterdir()] == [lesson.name]
-    open_checkpoint(lesson).verify(lambda _size: None)
+    open_bundle(lesson).verify(lambda _size: None)
 
 
 @pytest.mark.parametrize("moment", ["verify", "put", "write", "wrap", "folder"])

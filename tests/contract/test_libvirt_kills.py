@@ -17,7 +17,7 @@ from support.host import look_at_host
 
 from lab.errors import HostError
 from lab.host.namespaces import Namespaces
-from lab.host.private_libvirt import KNOCKS, Realm
+from lab.host.private_libvirt import LINEAR_SYN_RETRIES, PrivateLibvirt
 from lab.store import Home
 
 TESTS = Path(__file__).parents[1]
@@ -58,9 +58,9 @@ class Driver:
 
     def inside(self, *words: str) -> str:
         """What a program in the private libvirt's namespaces prints."""
-        realm = Realm(self.home)
-        realm.start()
-        pid = (realm.folder / "run" / "libvirtd.pid").read_text()
+        private_libvirt = PrivateLibvirt(self.home)
+        private_libvirt.start()
+        pid = (private_libvirt.folder / "run" / "libvirtd.pid").read_text()
         argv = ["/usr/bin/nsenter", "-t", pid, "-n", "-m", *words]
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -82,7 +82,7 @@ def test_destroy_without_vagrants_books_after_libvirtd_died(driver: Driver) -> N
     shutil.rmtree(folder / ".vagrant")
     (folder / ".vagrant" / "machines" / "cp1" / "libvirt").mkdir(parents=True)
     (folder / ".vagrant" / "machines" / "cp1" / "libvirt" / "id").write_text("half a UU")
-    os.kill(int((driver.home.realm / "run" / "libvirtd.pid").read_text()), signal.SIGKILL)
+    os.kill(int((driver.home.private_libvirt / "run" / "libvirtd.pid").read_text()), signal.SIGKILL)
     assert "leftovers: []" in driver.run("destroy", "leftovers")
 
 
@@ -96,7 +96,7 @@ class TestALifeWithVagrant:
 
     def test_start_after_the_host_was_restarted(self, driver: Driver) -> None:
         """Stopping the realm leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
-        assert Realm(driver.home).stop()
+        assert PrivateLibvirt(driver.home).stop()
         output = driver.run("states", "start", "states", "hostname")
         assert output.index("cp1=stopped") < output.index("cp1=running")
         assert "\ncp1\n" in output
@@ -154,36 +154,36 @@ def test_a_guest_that_boots_is_knocked_at_once_a_second(driver: Driver) -> None:
     """As the kernel does it from Linux 6.5 on; the host's own network goes on as before."""
     setting = Path("/proc/sys/net/ipv4/tcp_syn_linear_timeouts")
     before = setting.read_text() if setting.exists() else ""
-    assert driver.inside("/bin/sh", "-c", f"cat {setting} || true") == (f"{KNOCKS}\n" if before else "")
-    assert (setting.read_text() if before else "") == before != f"{KNOCKS}\n"
+    assert driver.inside("/bin/sh", "-c", f"cat {setting} || true") == (f"{LINEAR_SYN_RETRIES}\n" if before else "")
+    assert (setting.read_text() if before else "") == before != f"{LINEAR_SYN_RETRIES}\n"
 
 
 def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home: Home, tiny_box: Path) -> None:
     driver = Driver(real_home, tiny_box, "traces", 6)
-    realm = Realm(real_home)
-    assert realm.stop()
+    private_libvirt = PrivateLibvirt(real_home)
+    assert private_libvirt.stop()
     before = look_at_host(real_home.root)
     driver.run("up")
     during = look_at_host(real_home.root)
-    inside = Namespaces.of((real_home.realm / "run" / "libvirtd.pid").read_text().strip())
-    assert realm.running
+    inside = Namespaces.of((real_home.private_libvirt / "run" / "libvirtd.pid").read_text().strip())
+    assert private_libvirt.running
     assert inside is not None
-    base, image = next((realm.folder / "lib" / "images").glob("*box.img")), tiny_box.parent / "disk.qcow2"
+    base, image = next((private_libvirt.folder / "lib" / "images").glob("*box.img")), tiny_box.parent / "disk.qcow2"
     if base.stat().st_dev == image.stat().st_dev:
         assert base.samefile(image), "nobody waits for a copy of what lies beside"
     assert any("klab-traces_cp1" in line for line in during.processes), "what may be left is found"
     driver.run("destroy")
     assert replace(during, processes=before.processes) == before
     assert look_at_host(real_home.root) == before
-    assert not realm.running
+    assert not private_libvirt.running
     assert list(inside.members()) == []
     shutil.rmtree(real_home.labs / "traces")
-    assert {path.name for path in real_home.realm.iterdir()} == {"cache", "start.log"}
+    assert {path.name for path in real_home.private_libvirt.iterdir()} == {"cache", "start.log"}
 
 
 def test_a_realm_is_never_taken_for_another(real_home: Home, tmp_path: Path) -> None:
     """The kernel gives the identities of namespaces and processes away again: to a realm that was started later."""
-    other, gone = Realm(real_home), Realm(Home(tmp_path / "gone"))
+    other, gone = PrivateLibvirt(real_home), PrivateLibvirt(Home(tmp_path / "gone"))
     other.start()
     for name in ("realm.json", "run/libvirtd.pid", "run/virtlogd.pid"):
         file = gone.folder / name

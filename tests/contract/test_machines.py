@@ -17,7 +17,7 @@ from lab.machines.fake.machines import BOOT_ID, FakeMachines
 from lab.machines.libvirt.definitions import DhcpHost, dhcp_hosts
 from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.protocol import Machines, NodeState
-from lab.machines.vagrant.provider import clear_books
+from lab.machines.vagrant.provider import forget_in_vagrant
 from lab.waiting import Deadline, poll
 
 pytestmark = pytest.mark.incremental
@@ -52,7 +52,10 @@ def crash(lab: Lab, node: str) -> None:
     if isinstance(machines, FakeMachines):
         machines.set_state(node, NodeState.CRASHED)
         return
-    os.kill(int((lab.home.realm / "run" / "qemu" / f"{_domain(lab, node).name()}.pid").read_text()), signal.SIGKILL)
+    os.kill(
+        int((lab.home.private_libvirt / "run" / "qemu" / f"{_domain(lab, node).name()}.pid").read_text()),
+        signal.SIGKILL,
+    )
     assert poll(lambda: machines.states()[node] != NodeState.RUNNING, Deadline.after(60), every=0.1)
 
 
@@ -278,9 +281,9 @@ def test_destroy_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
         # Of one that boots Vagrant would ask the address again and again, for a minute in a lab of three.
         def look(*words: Any) -> None:
             seen.append(not any(state.on for state in machines.states().values()))
-            clear_books(*words)
+            forget_in_vagrant(*words)
 
-        monkeypatch.setattr("lab.machines.libvirt.machines.clear_books", look)
+        monkeypatch.setattr("lab.machines.libvirt.machines.forget_in_vagrant", look)
     machines.destroy(print)
     assert seen == ([True] if isinstance(machines, LibvirtMachines) else [])
     assert machines.leftovers() == []

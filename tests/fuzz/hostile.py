@@ -11,10 +11,10 @@ from typing import Any
 from support.fake_lab import lab_on_disk, opener
 from support.shelved import shelve
 
-from lab.bundles.export_lab import take_checkpoint
-from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.export_lab import write_bundle
+from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import to_json
-from lab.bundles.import_lab import Request, create_from, plan_of
+from lab.bundles.import_lab import Request, create_from_bundle, plan_of
 from lab.bundles.layout import beginning, closing, header, padding
 from lab.cluster.lab import Lab
 from lab.host.profile import HostProfile
@@ -24,16 +24,16 @@ from lab.store import Home
 Files = dict[str, bytes]
 
 
-def honest(folder: Path) -> CheckpointFile:
+def honest(folder: Path) -> BundleFile:
     """A checkpoint of a lab of two fake machines, of some kilobytes, by klab's own writer."""
     home = Home(folder / "teacher")
     lab, plan = lab_on_disk(home, control_planes=1, workers=1, bootstrap="none")
     shelve(home, lab, plan)
     FakeMachines(home, lab, plan, lab.record(), None).power_off(["cp1", "w1"])
-    return take_checkpoint(Lab(home, lab, plan, opener()), "lesson-3", folder / "lesson-3.klab")
+    return write_bundle(Lab(home, lab, plan, opener()), "lesson-3", folder / "lesson-3.klab")
 
 
-def parts(file: CheckpointFile) -> tuple[dict[str, Any], Files]:
+def parts(file: BundleFile) -> tuple[dict[str, Any], Files]:
     """The manifest as data, and each member's bytes as they lie in the file."""
     whole, at, found = file.path.read_bytes(), file.start, {}
     for member in file.checkpoint.members:
@@ -62,10 +62,10 @@ def written(target: Path, data: Mapping[str, Any], files: Mapping[str, bytes]) -
 
 def create(path: Path, home: Home) -> None:
     """What `klab create --from` does with a file."""
-    file = open_checkpoint(path)
+    file = open_bundle(path)
     plan = plan_of(file.checkpoint)
     lab = Lab(home, home.lab(plan.name), plan, opener(), 60)
-    create_from(Request(lab, file, "fake", HostProfile(accelerated=True, factor=1.0, dilation=1.0)))
+    create_from_bundle(Request(lab, file, "fake", HostProfile(accelerated=True, factor=1.0, dilation=1.0)))
 
 
 def tree(root: Path) -> list[str]:

@@ -24,7 +24,7 @@ NOT_FUZZED: dict[str, str] = {
     "lab.cluster.acts.certificates:_Run._until": "a CA that authorities has read",
     "lab.cluster.wait.watch:Watch._read_consoles": "calls Console.read, which is fuzzed",
     "lab.files:read_limited": "reads bytes and takes nothing apart; tests/unit/test_files.py",
-    "lab.machines.fake.state:FakeBooks.state": "of the fake machines, for tests only",
+    "lab.machines.fake.state:FakeState.state": "of the fake machines, for tests only",
     "lab.machines.libvirt.ram_images:Image.read_head": "passes bytes on to libvirt",
     "lab.scenario.yaml_scalars:_decoded": "a scalar of a tree; the targets add-on and scenario reach it",
     "lab.plan.file:to_data": "reads what it has just written",

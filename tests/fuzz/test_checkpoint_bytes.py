@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fuzz.hostile import honest
 
-from lab.bundles.file import open_checkpoint
+from lab.bundles.file import open_bundle
 from lab.errors import UsageError
 
 CHANGES = int(os.environ.get("KLAB_FUZZ_CHANGES", "1000"))
@@ -32,7 +32,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def look(file: Path) -> None:
-    open_checkpoint(file).verify(lambda _size: None)
+    open_bundle(file).verify(lambda _size: None)
 
 
 @pytest.fixture(scope="module")

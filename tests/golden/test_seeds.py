@@ -42,7 +42,7 @@ def rendered(name: str) -> dict[str, str]:
     plan = plan_of(name.removesuffix(EMULATED))
     files = {"kube-flannel.yml": render_manifest(plan)}
     for node in plan.nodes:
-        for file, text in render_seed(plan, node, SECRETS, patient=name.endswith(EMULATED)).items():
+        for file, text in render_seed(plan, node, SECRETS, slow_host=name.endswith(EMULATED)).items():
             files[f"{node.name}/{file}"] = text
     return files
 

@@ -16,7 +16,7 @@ from support.authority import LOOPBACK, server_files
 
 from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, MemberStatus
 from lab.cluster.clients.https import Https
-from lab.cluster.diagnostics import Case, diagnose
+from lab.cluster.diagnostics import CheckContext, diagnose
 from lab.cluster.diagnostics.repair import ENDPOINT
 from lab.cluster.observe.facts import ClusterFacts, EtcdFacts, MemberFacts, NodeFacts
 from lab.cluster.secrets import etcd_client_files, load_or_make
@@ -204,7 +204,7 @@ def test_the_repair_of_a_full_database_repairs_it(members: Members) -> None:
             members.etcd.alarms(),
         ),
     )
-    results = diagnose(Case(members.plan, facts, {}, {}, Path("scenario.yaml")))
+    results = diagnose(CheckContext(members.plan, facts, {}, {}, Path("scenario.yaml")))
     (finding,) = next(result.findings for result in results if result.check == "etcd")
     _, _, line = finding.repair.partition(" -- ")
     (text,) = shlex.split(line)

@@ -76,9 +76,9 @@ def test_kubeadm_accepts_every_configuration(name: str, secrets: Secrets, tmp_pa
     plan = shipped(name)
     for node in plan.nodes:
         render = render_init if node.is_control_plane else render_join
-        for patient in (False, True):
+        for slow_host in (False, True):
             file = tmp_path / "kubeadm.yaml"
-            file.write_text(render(plan, node, secrets, patient=patient))
+            file.write_text(render(plan, node, secrets, slow_host=slow_host))
             done = process.run([kubeadm, "config", "validate", "--config", file], timeout=60)
             assert "ok" in done.stdout
 

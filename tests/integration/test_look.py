@@ -17,7 +17,7 @@ from support.authority import LOOPBACK, server_files
 
 from lab import process
 from lab.cluster.clients.etcd import CLIENT_PORT
-from lab.cluster.observe.collect import gather
+from lab.cluster.observe.collect import collect_facts
 from lab.cluster.observe.facts import ClusterFacts
 from lab.cluster.secrets import load_or_make
 from lab.machines.protocol import NodeState
@@ -66,7 +66,7 @@ class ControlPlane:
 
     def look(self) -> ClusterFacts:
         machines: Any = self
-        return gather(self.folder, self.plan, RECORD, machines, seconds=10, reach=self.reach)
+        return collect_facts(self.folder, self.plan, RECORD, machines, seconds=10, reach=self.reach)
 
     def wait(self, holds: Callable[[ClusterFacts], bool]) -> ClusterFacts:
         deadline = time.monotonic() + WAIT_SECONDS

@@ -18,7 +18,7 @@ from lab.machines.captures import PartKind
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.snapshots.journal import AttemptJournal
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 from lab.store import Home
 from support.fake_lab import lab_on_disk, opener
 
@@ -29,7 +29,7 @@ class Desk:
 
     lab: Lab
     machines: FakeMachines
-    shelf: Shelf
+    snapshot_store: SnapshotStore
     events: list[Event] = field(default_factory=list)
 
     def of(self, **changes: Any) -> Lab:
@@ -61,7 +61,7 @@ class Desk:
 
     @property
     def names(self) -> list[str]:
-        return [m.name for m in self.shelf.manifests()]
+        return [m.name for m in self.snapshot_store.manifests()]
 
     @property
     def unfinished(self) -> bool:
@@ -70,7 +70,7 @@ class Desk:
     def assert_nothing_left(self) -> None:
         """The snapshots there are have each their files, and there are no others."""
         assert not self.unfinished
-        assert sorted(self.machines.captures().keys()) == sorted(m.id for m in self.shelf.manifests())
+        assert sorted(self.machines.captures().keys()) == sorted(m.id for m in self.snapshot_store.manifests())
         folder = self.lab.folder.path / "fake" / "captures"
         assert {f.name for f in folder.glob("*")} == set(self.machines.captures().keys())
 
@@ -82,7 +82,7 @@ def desk(tmp_path: Path, quick_watch: None) -> Desk:
     events: list[Event] = []
     lab = Lab(home, folder, plan, opener(), listener=events.append)
     machines = FakeMachines(home, folder, plan, folder.record(), None)
-    made = Desk(lab, machines, Shelf(folder), events)
+    made = Desk(lab, machines, SnapshotStore(folder), events)
     for node in plan.nodes:
         machines.write(node.name, PartKind.DISK, "")
     made.note("first")

@@ -20,7 +20,7 @@ from lab.cluster.wait.ready import ETCD_PODS
 from lab.machines.captures import PartKind
 from lab.machines.fake.machines import FakeMachines
 from lab.plan.model import Plan
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 from lab.store import Home
 from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines
@@ -55,7 +55,7 @@ class ReadyLab:
         self.told: list[tuple[str, str]] = []
         self.events: list[Event] = []
         self.lab = Lab(home, self.folder, self.plan, self.opener(), 60, self.events.append, reach=self.servers.reach)
-        self.shelf = Shelf(self.folder)
+        self.snapshot_store = SnapshotStore(self.folder)
         self.machines: FakeMachines = self.opener()(home, self.folder, self.plan, self.folder.record(), None)
         for node in self.plan.nodes:
             self.machines.write(node.name, PartKind.DISK, "disk")

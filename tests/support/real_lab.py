@@ -218,7 +218,7 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
     return lab
 
 
-def adopt(home: Path, scenario: str, name: str) -> Lab:
+def import_disks(home: Path, scenario: str, name: str) -> Lab:
     """A lab that was created before, in a KLAB_HOME that is there: before it, no process worked for that home."""
     return Lab(home, scenario, name, replace(look_at_host(home), processes=()), stays=True)
 
@@ -236,7 +236,7 @@ def shared(
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
         if kept := os.environ.get("KLAB_TEST_HOME"):
             # A lab that is there already, in the KLAB_HOME that it names, and stays: for whoever works on these tests.
-            yield adopt(Path(kept), scenario, name)
+            yield import_disks(Path(kept), scenario, name)
             return
         found = prepare(Path(tmp_path_factory.mktemp("klab", numbered=False)), scenario, name)
         try:

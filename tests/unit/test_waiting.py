@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lab.waiting import at_once
+from lab.waiting import map_parallel
 
 
 def test_all_are_done_side_by_side_and_told_in_order() -> None:
@@ -16,8 +16,8 @@ def test_all_are_done_side_by_side_and_told_in_order() -> None:
         together.wait()  # one after another they would wait for ever
         return name.upper()
 
-    assert list(at_once(act, ["c", "a", "b"]).items()) == [("c", "C"), ("a", "A"), ("b", "B")]
-    assert at_once(act, []) == {}
+    assert list(map_parallel(act, ["c", "a", "b"]).items()) == [("c", "C"), ("a", "A"), ("b", "B")]
+    assert map_parallel(act, []) == {}
 
 
 def test_no_more_than_so_many_at_a_time() -> None:
@@ -32,7 +32,7 @@ def test_no_more_than_so_many_at_a_time() -> None:
         with lock:
             busy -= 1
 
-    at_once(act, range(50), most=1)
+    map_parallel(act, range(50), most=1)
     assert most == 1
 
 
@@ -45,5 +45,5 @@ def test_a_failure_is_told_once_all_have_ended() -> None:
         done.append(number)
 
     with pytest.raises(ValueError, match="the first"):
-        at_once(act, [0, 1, 2])
+        map_parallel(act, [0, 1, 2])
     assert sorted(done) == [1, 2]

@@ -33,14 +33,14 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     from lab.cli.opening import find_lab
     from lab.cli.terminal.output import echo, note
     from lab.cluster.acts.destroy import destroy as remove
-    from lab.snapshots.store import Shelf
+    from lab.snapshots.store import SnapshotStore
 
     found = find_lab(lab)
     if not yes:
         nodes = ", ".join(n.name for n in found.plan.nodes)
         if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError("destroy asks before it removes a lab, and there is nobody to ask", hint="add -y")
-        count = len(Shelf(found.folder).manifests())
+        count = len(SnapshotStore(found.folder).manifests())
         snapshots = {0: "", 1: ", its snapshot"}.get(count, f", its {count} snapshots")
         if keep_snapshots:
             snapshots = ", once its snapshots are written into files,"

@@ -70,7 +70,7 @@ def ways(lab: OpenLab) -> dict[str, Way]:
 
 def is_hidden(lab: OpenLab) -> bool:
     """Whether the lab's network is in the private libvirt, out of this machine's reach."""
-    from lab.host.private_libvirt import Realm
+    from lab.host.private_libvirt import PrivateLibvirt
     from lab.machines.providers import wants_private
 
-    return lab.record.provider == "libvirt" and wants_private(Realm(lab.home))
+    return lab.record.provider == "libvirt" and wants_private(PrivateLibvirt(lab.home))

@@ -49,14 +49,14 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
     """
     from lab.cli.opening import find_lab
     from lab.cli.terminal.output import echo, echo_json
-    from lab.cluster.observe.collect import gather
+    from lab.cluster.observe.collect import collect_facts
 
     if interval is not None and not watch:
         raise UsageError("--interval is for --watch", hint="klab status --watch --interval 5")
     found = find_lab(lab)
     found.enter()
     machines = found.machines()
-    facts = gather(found.folder, found.plan, found.record, machines)
+    facts = collect_facts(found.folder, found.plan, found.record, machines)
     if not watch:
         if as_json:
             echo_json(_everything(found, facts))
@@ -72,7 +72,7 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
                 now = find_lab(found.name)
                 if (now.plan, now.record) != (found.plan, found.record):
                     found, machines = now, now.machines()
-                facts = gather(found.folder, found.plan, found.record, machines)
+                facts = collect_facts(found.folder, found.plan, found.record, machines)
         except KeyboardInterrupt:
             pass
     raise SystemExit(_code(facts))

@@ -23,7 +23,7 @@ from lab.cluster.acts.power import await_ready
 from lab.cluster.clients.https import Https, NoAnswer
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
-from lab.cluster.observe.validity import TELL_SECONDS, Told, ask, line, side_by_side
+from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line, side_by_side
 from lab.cluster.secrets import admin_files, authorities, kubelet_client, reissue, renew_clients
 from lab.cluster.wait.ready import Requirement
 from lab.cluster.wait.watch import Watch
@@ -67,10 +67,10 @@ def renew(lab: Lab) -> Renewed:
         ClusterError, NotReadyInTime: a CA has expired; a node fails; the lab does not become Ready.
     """
     with lab.folder.lock():
-        return renew_held(lab)
+        return renew_locked(lab)
 
 
-def renew_held(lab: Lab) -> Renewed:
+def renew_locked(lab: Lab) -> Renewed:
     """As `renew`, for a caller that holds the lab's lock."""
     return _Run(lab).renew()
 
@@ -127,16 +127,16 @@ class _Run:
 
     # --- before anything is changed -------------------------------------------------------------
 
-    def _told(self) -> dict[str, Told]:
+    def _told(self) -> dict[str, Reply]:
         limit = self.deadline.at_most(TELL_SECONDS)
         answers = side_by_side(lambda name: ask(self.machines, name, limit), [n.name for n in self.nodes])
         errors = [answer for answer in answers.values() if isinstance(answer, LabError)]
         if errors:
             details = [*_details(errors), "nothing has been changed"]
             raise MachineError(errors[0].message, details=details, hint=errors[0].hint) from errors[0]
-        return {name: answer for name, answer in answers.items() if isinstance(answer, Told)}
+        return {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
 
-    def _until(self, told: Mapping[str, Told], cas: Mapping[str, KeyPair]) -> datetime.datetime:
+    def _until(self, told: Mapping[str, Reply], cas: Mapping[str, KeyPair]) -> datetime.datetime:
         """A year from the latest clock, the nodes' and the host's: each of them judges certificates.
 
         Raises:
@@ -161,7 +161,7 @@ class _Run:
         return until
 
     def _new(
-        self, node: Node, told: Told, cas: Mapping[str, KeyPair], until: datetime.datetime
+        self, node: Node, told: Reply, cas: Mapping[str, KeyPair], until: datetime.datetime
     ) -> tuple[list[Replacement], KeyPair | None]:
         """What a node is to get, its kubelet's client certificate apart; notes what cannot be renewed."""
         replacements = []

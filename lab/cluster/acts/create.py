@@ -176,7 +176,7 @@ class _Creation:
                 return
         if self.record.phase == "creating":
             for node in self.plan.nodes:
-                seed = render_seed(self.plan, node, secrets, patient=not self.record.accelerated)
+                seed = render_seed(self.plan, node, secrets, slow_host=not self.record.accelerated)
                 write_iso(seed, self.folder.seeds / f"{node.name}.iso")
         try:
             self.watch.power_on()

@@ -18,7 +18,7 @@ from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
 from lab.scenario.rules import quorum
 from lab.store import Record
-from lab.waiting import Deadline, at_once
+from lab.waiting import Deadline, map_parallel
 
 # Seconds for the guests to shut down; one that takes longer hangs, on any host.
 STOP_ACCELERATED = 2 * 60.0
@@ -150,7 +150,7 @@ def _await_ssh(watch: Watch, machines: Machines, journal: Journal, nodes: Sequen
         return True
 
     def answer() -> bool:
-        return all(at_once(ask, list(silent)).values())
+        return all(map_parallel(ask, list(silent)).values())
 
     watch.until(
         answer,

@@ -199,7 +199,7 @@ class _Run:
         token = fresh_token(self.api)
         secrets = replace(load_or_make(self.folder), token=token)
         for node in nodes:
-            seed = render_seed(self.plan, node, secrets, patient=not self.record.accelerated, joining=True)
+            seed = render_seed(self.plan, node, secrets, slow_host=not self.record.accelerated, joining=True)
             write_iso(seed, self.folder.seeds / f"{node.name}.iso")
         watch = Watch(self.folder, self.plan, machines, self.journal, self.deadline, names)
         try:

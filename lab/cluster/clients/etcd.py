@@ -22,7 +22,7 @@ from lab.errors import ClusterError
 from lab.plan.model import Node, Plan
 from lab.scenario.rules import quorum
 from lab.store import LabFolder
-from lab.waiting import Deadline, at_once
+from lab.waiting import Deadline, map_parallel
 
 CLIENT_PORT = 2379
 # A removal is written to the disks of a quorum, and its request waits for an election.
@@ -229,7 +229,7 @@ class Etcd:
                 return status.id if status.votes else None
             return None
 
-        return {found for found in at_once(ask, list(members)).values() if found is not None}
+        return {found for found in map_parallel(ask, list(members)).values() if found is not None}
 
     def _silent(self, members: Iterable[Member], answering: set[int]) -> list[str]:
         return [f"{name_of(m, self._plan)} does not answer" for m in members if m.id not in answering]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from lab.cluster.clients.https import Reach, direct
 from lab.cluster.diagnostics import control_plane, nodes, workload
-from lab.cluster.diagnostics.context import Case, Check, Finding
-from lab.cluster.observe.collect import gather
+from lab.cluster.diagnostics.context import Check, CheckContext, Finding
+from lab.cluster.observe.collect import collect_facts
 from lab.cluster.observe.node_probe import NodeReport, ask_nodes
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
@@ -66,15 +66,15 @@ def examine(
     folder: LabFolder, plan: Plan, record: Record, machines: Machines, *, reach: Reach = direct
 ) -> tuple[Result, ...]:
     """Look at a lab from outside, ask each node that runs, and make every check."""
-    facts = gather(folder, plan, record, machines, seconds=LOOK_SECONDS, reach=reach)
+    facts = collect_facts(folder, plan, record, machines, seconds=LOOK_SECONDS, reach=reach)
     answers = ask_nodes(machines, record, [node.name for node in facts.nodes if node.runs])
     reports = {name: answer for name, answer in answers.items() if isinstance(answer, NodeReport)}
     silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
     scenario = folder.path / "scenario.yaml"
-    return diagnose(Case(plan, facts, reports, silent, scenario, from_checkpoint=bool(record.checkpoint)))
+    return diagnose(CheckContext(plan, facts, reports, silent, scenario, from_checkpoint=bool(record.checkpoint)))
 
 
-def diagnose(case: Case) -> tuple[Result, ...]:
+def diagnose(case: CheckContext) -> tuple[Result, ...]:
     """Make every check that applies to the lab."""
     before: list[Finding] = []
     results = []

@@ -36,7 +36,7 @@ def cause(before: Before, node: str, otherwise: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class CheckContext:
     """A lab as it was seen.
 
     `reports` holds what each node said of itself, `silent` why a node that runs said nothing;
@@ -129,10 +129,10 @@ class Check:
     """
 
     name: str
-    look: Callable[[Case, Before], Iterable[Finding]]
+    look: Callable[[CheckContext, Before], Iterable[Finding]]
     applies: Callable[[Plan], bool] = lambda _plan: True
-    unseen: Callable[[Case], str] = lambda _case: ""
-    says: Callable[[Case], str] = lambda _case: ""
+    unseen: Callable[[CheckContext], str] = lambda _case: ""
+    says: Callable[[CheckContext], str] = lambda _case: ""
 
 
 def kubernetes(plan: Plan) -> bool:
@@ -150,13 +150,13 @@ def balanced(plan: Plan) -> bool:
     return kubernetes(plan) and plan.load_balancer is not None
 
 
-def unreported(case: Case) -> str:
+def unreported(case: CheckContext) -> str:
     """Which nodes did not tell of themselves."""
     if case.silent:
         return f"not asked: {', '.join(case.silent)}"
     return "" if case.reports else "no machine runs"
 
 
-def through_api(of: Callable[[ClusterFacts], object]) -> Callable[[Case], str]:
+def through_api(of: Callable[[ClusterFacts], object]) -> Callable[[CheckContext], str]:
     """That the API server did not tell one of the facts."""
     return lambda case: "the API server does not tell" if of(case.facts) is None else ""

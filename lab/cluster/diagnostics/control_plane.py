@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lab.cluster.clients.etcd import Alarm
-from lab.cluster.diagnostics.context import Before, Case, Check, Finding, balanced, cause, kubernetes, unreported
+from lab.cluster.diagnostics.context import (
+    Before,
+    Check,
+    CheckContext,
+    Finding,
+    balanced,
+    cause,
+    kubernetes,
+    unreported,
+)
 from lab.cluster.diagnostics.repair import END_API_SERVER, etcdctl, manifest_again
 from lab.cluster.observe.facts import MemberFacts, endpoint_line, etcd_line
 from lab.cluster.observe.node_probe import COMM_LENGTH, STATIC_PODS
@@ -18,7 +27,7 @@ RESTART_KUBELET = "sudo systemctl restart kubelet"
 SETTLING_SECONDS = 120.0
 
 
-def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
+def revived(case: CheckContext, node: str, pod: str, before: Before) -> tuple[str, str]:
     """What there is to see of a static pod that does not answer, and what brings it back."""
     if node not in case.reports:
         return "", cause(before, node, f"klab reboot --force {case.lab} {node}")
@@ -45,7 +54,7 @@ def revived(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
     return f"; {pod} does not run there", cause(before, node, again)
 
 
-def mirrored(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]:
+def mirrored(case: CheckContext, node: str, pod: str, before: Before) -> tuple[str, str]:
     """As `revived`, for a static pod that the API calls not ready: that is stale where its program answers itself."""
     process, kubelet = case.process(node, pod), case.process(node, "kubelet")
     if process is None or not process.works:
@@ -56,7 +65,7 @@ def mirrored(case: Case, node: str, pod: str, before: Before) -> tuple[str, str]
     return f"; {pod} itself answers, only what the API knows of it is stale", cause(before, node, repair)
 
 
-def _manifests(case: Case, _before: Before) -> Iterator[Finding]:
+def _manifests(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for node, report in case.reported:
         for pod in STATIC_PODS:
             if node.is_control_plane and pod not in report.manifests:
@@ -65,7 +74,7 @@ def _manifests(case: Case, _before: Before) -> Iterator[Finding]:
                 yield Finding("static pods", node.name, f"it is not to run {pod}", seen, repair, causes=True)
 
 
-def _etcd(case: Case, before: Before) -> Iterator[Finding]:
+def _etcd(case: CheckContext, before: Before) -> Iterator[Finding]:
     etcd = case.facts.etcd
     if etcd is None or not case.planes:
         return
@@ -82,7 +91,7 @@ def _word(member: MemberFacts) -> str:
     return member.error or (", ".join(member.status.errors) if member.status else "") or "ok"
 
 
-def _bring_back(case: Case, before: Before) -> str:
+def _bring_back(case: CheckContext, before: Before) -> str:
     """What brings a member back: starting its machine, or what is wrong on the first node whose member is silent."""
     states = {n.name: case.seen(n.name).machine for n in case.plan.control_planes}
     off = [name for name, state in states.items() if state not in {NodeState.RUNNING, NodeState.ABSENT, "unknown"}]
@@ -95,7 +104,7 @@ def _bring_back(case: Case, before: Before) -> str:
     return revived(case, here[0] if here else case.planes[0].name, "etcd", before)[1]
 
 
-def _member(case: Case, member: MemberFacts, before: Before, *, well: bool) -> Iterator[Finding]:
+def _member(case: CheckContext, member: MemberFacts, before: Before, *, well: bool) -> Iterator[Finding]:
     if not member.planned:
         what = f"etcd has a member that is no node of this lab: {member.name}"
         repair = case.ssh(case.planes[0].name, etcdctl(f"member remove {member.id:x}"))
@@ -111,7 +120,7 @@ def _member(case: Case, member: MemberFacts, before: Before, *, well: bool) -> I
         yield Finding("etcd", member.name, "its etcd member is not healthy", _word(member) + why, repair, causes=True)
 
 
-def _alarms(case: Case, alarms: Iterable[Alarm]) -> Iterator[Finding]:
+def _alarms(case: CheckContext, alarms: Iterable[Alarm]) -> Iterator[Finding]:
     members = case.facts.etcd.members if case.facts.etcd else ()
     names = {m.id: m.name for m in members}
     statuses = [m.status for m in members if m.status]
@@ -136,7 +145,7 @@ def _alarms(case: Case, alarms: Iterable[Alarm]) -> Iterator[Finding]:
             yield Finding("etcd", known, f"etcd has raised the alarm {kind}", seen, repair)
 
 
-def _virtual_ip(case: Case, before: Before) -> Iterator[Finding]:
+def _virtual_ip(case: CheckContext, before: Before) -> Iterator[Finding]:
     asked = [n.name for n in case.balancing if n.name in case.reports]
     holders = _holders(case)
     if len(holders) > 1:
@@ -149,22 +158,22 @@ def _virtual_ip(case: Case, before: Before) -> Iterator[Finding]:
         yield Finding("virtual IP", "", "no node holds it", seen, repair, causes=True)
 
 
-def _vip(case: Case) -> str:
+def _vip(case: CheckContext) -> str:
     return str(case.plan.load_balancer.vip) if case.plan.load_balancer else ""
 
 
-def _holders(case: Case) -> list[str]:
+def _holders(case: CheckContext) -> list[str]:
     return [n.name for n in case.balancing if n.name in case.reports and _vip(case) in case.reports[n.name].addresses]
 
 
-def _virtual_ip_unseen(case: Case) -> str:
+def _virtual_ip_unseen(case: CheckContext) -> str:
     silent = [n.name for n in case.balancing if n.name in case.silent]
     if silent and not _holders(case):
         return f"not asked: {', '.join(silent)}"
     return "" if any(n.name in case.reports for n in case.balancing) else "no node runs that may hold it"
 
 
-def _api(case: Case, before: Before) -> Iterator[Finding]:
+def _api(case: CheckContext, before: Before) -> Iterator[Finding]:
     endpoint = case.facts.endpoint
     if endpoint is None:
         return
@@ -179,7 +188,7 @@ def _api(case: Case, before: Before) -> Iterator[Finding]:
         yield Finding("API", "", f"the API does not answer at {endpoint.url}", endpoint.error, repair, causes=True)
 
 
-def _no_plane(case: Case) -> str:
+def _no_plane(case: CheckContext) -> str:
     return "" if case.planes else "no control plane runs"
 
 

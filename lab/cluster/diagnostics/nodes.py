@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lab.cluster.diagnostics.context import (
     Before,
-    Case,
     Check,
+    CheckContext,
     Finding,
     balanced,
     cause,
@@ -31,7 +31,7 @@ FULL_INODES_PERCENT = 90
 WORKING = ("active", "reloading")
 
 
-def _machines(case: Case, _before: Before) -> Iterator[Finding]:
+def _machines(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for line in case.facts.unseen:
         if line.startswith("machines: "):
             yield Finding("machines", "", "the machines cannot be looked at", line, "klab doctor")
@@ -49,7 +49,7 @@ def _machines(case: Case, _before: Before) -> Iterator[Finding]:
         )
 
 
-def _ssh(case: Case, _before: Before) -> Iterator[Finding]:
+def _ssh(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for name, why in case.silent.items():
         repair = f"klab reboot --force {case.lab} {name}"
         yield Finding("ssh", name, "it runs but cannot be asked over ssh", why, repair, causes=True)
@@ -62,11 +62,11 @@ class Service:
     unit: str
     word: str
     applies: Callable[[Plan], bool]
-    where: Callable[[Case, Node], bool] = lambda _case, _node: True
+    where: Callable[[CheckContext, Node], bool] = lambda _case, _node: True
     causes: bool = False
 
 
-def _balancing(case: Case, node: Node) -> bool:
+def _balancing(case: CheckContext, node: Node) -> bool:
     return node in case.balancing
 
 
@@ -87,7 +87,7 @@ def service(name: str) -> Check:
     """The check that a service runs where it should."""
     this = SERVICES[name]
 
-    def look(case: Case, before: Before) -> Iterator[Finding]:
+    def look(case: CheckContext, before: Before) -> Iterator[Finding]:
         for node, report in case.reported:
             unit = report.unit(name)
             if not this.where(case, node):
@@ -109,7 +109,7 @@ def service(name: str) -> Check:
     return Check(name, look, this.applies, unreported)
 
 
-def _swap(case: Case, _before: Before) -> Iterator[Finding]:
+def _swap(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for node, report in case.reported:
         if report.swap:
             repair = case.ssh(node.name, "sudo swapoff -a")
@@ -117,7 +117,7 @@ def _swap(case: Case, _before: Before) -> Iterator[Finding]:
             yield Finding("swap", node.name, what, f"in use: {', '.join(report.swap)}", repair, causes=True)
 
 
-def _disk(case: Case, _before: Before) -> Iterator[Finding]:
+def _disk(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for node, report in case.reported:
         used, inodes = report.disk or 0, report.inodes or 0
         # Only a person can say what may go: the command shows what takes most.
@@ -136,12 +136,12 @@ def _disk(case: Case, _before: Before) -> Iterator[Finding]:
         yield Finding("disk", node.name, what, seen, repair, causes=True)
 
 
-def _disk_says(case: Case) -> str:
+def _disk_says(case: CheckContext) -> str:
     used = [report.disk for _, report in case.reported if report.disk is not None]
     return f"at most {max(used)} % used" if used else ""
 
 
-def _reference(case: Case) -> tuple[str, float, float] | None:
+def _reference(case: CheckContext) -> tuple[str, float, float] | None:
     """The clock that the others are set against: the one in the middle, of two the first."""
     clocks = [(r.clock.offset, n.name, r.clock.uncertainty) for n, r in case.reported if r.clock is not None]
     if len(clocks) < 2:
@@ -150,7 +150,7 @@ def _reference(case: Case) -> tuple[str, float, float] | None:
     return name, offset, doubt
 
 
-def _gaps(case: Case) -> Iterator[tuple[str, str, float, float]]:
+def _gaps(case: CheckContext) -> Iterator[tuple[str, str, float, float]]:
     """Node, the node it is compared with, by how many seconds it is ahead, and how wrong that may be."""
     reference = _reference(case)
     for node, report in case.reported:
@@ -159,7 +159,7 @@ def _gaps(case: Case) -> Iterator[tuple[str, str, float, float]]:
             yield node.name, name, report.clock.offset - offset, report.clock.uncertainty + doubt
 
 
-def _clocks(case: Case, _before: Before) -> Iterator[Finding]:
+def _clocks(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for node, other, gap, doubt in _gaps(case):
         if abs(gap) - doubt <= APART_SECONDS:
             continue
@@ -169,14 +169,14 @@ def _clocks(case: Case, _before: Before) -> Iterator[Finding]:
         yield Finding("clocks", node, what, seen, case.ssh(node, "sudo systemctl restart chrony"))
 
 
-def _clocks_says(case: Case) -> str:
+def _clocks_says(case: CheckContext) -> str:
     gaps = list(_gaps(case))
     if not gaps:
         return "nothing to compare"
     return f"at most {max(abs(g[2]) for g in gaps):.1f} s apart, give or take {max(g[3] for g in gaps):.1f} s"
 
 
-def _certificates(case: Case, _before: Before) -> Iterator[Finding]:
+def _certificates(case: CheckContext, _before: Before) -> Iterator[Finding]:
     ending: dict[str, list[tuple[float, str]]] = {}
     for shown in case.facts.certificates:
         if shown.days is not None and shown.days < SOON_DAYS:
@@ -193,7 +193,7 @@ def _certificates(case: Case, _before: Before) -> Iterator[Finding]:
         yield Finding("certificates", name, what, seen, f"klab certs renew {case.lab}", causes=days <= 0)
 
 
-def _certificates_unseen(case: Case) -> str:
+def _certificates_unseen(case: CheckContext) -> str:
     silent = [f"{c.what} on {c.node}" if c.node else c.what for c in case.facts.certificates if c.days is None]
     return f"not shown: {', '.join(silent)}" if silent else ""
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lab.cluster.diagnostics.context import Before, Case, Check, Finding, cause, kubernetes, through_api, unreported
+from lab.cluster.diagnostics.context import (
+    Before,
+    Check,
+    CheckContext,
+    Finding,
+    cause,
+    kubernetes,
+    through_api,
+    unreported,
+)
 from lab.cluster.diagnostics.control_plane import RESTART_KUBELET, mirrored
 from lab.cluster.observe.facts import PodFacts, pod_line, token_line
 from lab.cluster.observe.node_probe import STATIC_PODS, NodeReport
@@ -16,7 +25,7 @@ DAEMON = "kube-flannel-ds"
 DNS_LABEL = "k8s-app=kube-dns"
 
 
-def _network(case: Case, before: Before) -> Iterator[Finding]:
+def _network(case: CheckContext, before: Before) -> Iterator[Finding]:
     pods = case.facts.pods
     flannel = [p for p in pods or () if p.namespace == NAMESPACE and p.name.startswith(DAEMON)]
     for node, report in case.reported:
@@ -38,7 +47,7 @@ def _network(case: Case, before: Before) -> Iterator[Finding]:
             yield Finding("network", node.name, what, seen, _cni_again(case, node.name), causes=True)
 
 
-def _flannel_again(case: Case, own: PodFacts | None, *, there: bool) -> str:
+def _flannel_again(case: CheckContext, own: PodFacts | None, *, there: bool) -> str:
     if own is not None:
         return case.kubectl("delete", "pod", "-n", NAMESPACE, own.name)
     if there:
@@ -46,14 +55,14 @@ def _flannel_again(case: Case, own: PodFacts | None, *, there: bool) -> str:
     return case.converge
 
 
-def _cni_again(case: Case, node: str) -> str:
+def _cni_again(case: CheckContext, node: str) -> str:
     """The file as flannel's ConfigMap has it."""
     field = r"jsonpath={.data.cni-conf\.json}"
     read = case.kubectl("get", "configmap", "-n", NAMESPACE, "kube-flannel-cfg", "-o", field)
     return f"{read} | {case.ssh(node, f'sudo tee {CNI_FILE}')}"
 
 
-def _images(case: Case, _before: Before) -> Iterator[Finding]:
+def _images(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for node, report in case.reported:
         missing = _missing(case, node, report)
         if missing:
@@ -73,7 +82,7 @@ def _images(case: Case, _before: Before) -> Iterator[Finding]:
         yield Finding("images", pod.node, what, pod.why, repair)
 
 
-def _missing(case: Case, node: Node, report: NodeReport) -> list[str]:
+def _missing(case: CheckContext, node: Node, report: NodeReport) -> list[str]:
     """The images that a node of its role cannot do without and does not have."""
     wanted = [*EVERYWHERE, *(STATIC_PODS if node.is_control_plane else ())]
     wanted += ["flannel"] if case.plan.kubernetes.cni == "flannel" else []
@@ -86,12 +95,12 @@ def _pull(image: str) -> str:
     return f"sudo ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d {image}"
 
 
-def _images_unseen(case: Case) -> str:
+def _images_unseen(case: CheckContext) -> str:
     silent = [node.name for node, report in case.reported if report.images is None]
     return f"containerd does not tell on {', '.join(silent)}" if silent else unreported(case)
 
 
-def _token(case: Case, _before: Before) -> Iterator[Finding]:
+def _token(case: CheckContext, _before: Before) -> Iterator[Finding]:
     token = case.facts.token
     if case.facts.tokens is None or (token is not None and token.valid):
         return
@@ -99,7 +108,7 @@ def _token(case: Case, _before: Before) -> Iterator[Finding]:
     yield Finding("token", "", "no node could join: there is no valid bootstrap token", seen, f"klab token {case.lab}")
 
 
-def _nodes(case: Case, before: Before) -> Iterator[Finding]:
+def _nodes(case: CheckContext, before: Before) -> Iterator[Finding]:
     for node in case.running:
         seen = case.seen(node.name)
         kubelet = case.process(node.name, "kubelet")
@@ -116,7 +125,7 @@ def _nodes(case: Case, before: Before) -> Iterator[Finding]:
             )
 
 
-def _pods(case: Case, before: Before) -> Iterator[Finding]:
+def _pods(case: CheckContext, before: Before) -> Iterator[Finding]:
     static = {f"{name}-{node.name}": name for node in case.plan.control_planes for name in STATIC_PODS}
     for pod in case.facts.pods or ():
         if pod.ready or not pod.system or _explained(case, pod):
@@ -128,7 +137,7 @@ def _pods(case: Case, before: Before) -> Iterator[Finding]:
     yield from _names(case)
 
 
-def _names(case: Case) -> Iterator[Finding]:
+def _names(case: CheckContext) -> Iterator[Finding]:
     """Kubernetes itself moves pods from a machine that is off only five minutes after it has noticed."""
     off = {node.name for node in case.facts.nodes if not node.runs}
     dns = [p for p in case.facts.pods or () if p.namespace == "kube-system" and p.name.startswith("coredns-")]
@@ -140,7 +149,7 @@ def _names(case: Case) -> Iterator[Finding]:
         yield Finding("pods", "", what, seen, repair)
 
 
-def _explained(case: Case, pod: PodFacts) -> bool:
+def _explained(case: CheckContext, pod: PodFacts) -> bool:
     """Whether another check has said why: machine off, kubelet unheard, flannel, images; or nothing is wrong."""
     # What the API knows of their pods is old.
     off = {node.name for node in case.facts.nodes if not node.runs or node.unheard}

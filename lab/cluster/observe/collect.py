@@ -50,7 +50,7 @@ WORKERS = 32
 ASK_SECONDS_EMULATED = 15.0
 
 
-def gather(
+def collect_facts(
     folder: LabFolder,
     plan: Plan,
     record: Record,
@@ -70,10 +70,10 @@ def gather(
         reach: where a node's port is reached from here.
     """
     by_default = ASK_SECONDS if record.accelerated else ASK_SECONDS_EMULATED
-    return _Look(folder, plan, record, machines, seconds or by_default, reach).take()
+    return _Collector(folder, plan, record, machines, seconds or by_default, reach).take()
 
 
-class _Look:
+class _Collector:
     """One look at one lab."""
 
     def __init__(

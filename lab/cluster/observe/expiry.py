@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cryptography import x509
 
-from lab.cluster.observe.validity import TELL_SECONDS, Told, ask, side_by_side
+from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, side_by_side
 from lab.cluster.secrets import CLIENT_VALIDITY, admin_files
 from lab.errors import ClusterError
 from lab.host.emulation.emulator import dilated_time
@@ -54,7 +54,7 @@ def refuse_expired(
         return
     limit = deadline.at_most(TELL_SECONDS)
     answers = side_by_side(lambda name: ask(machines, name, limit), nodes)
-    told = {name: answer for name, answer in answers.items() if isinstance(answer, Told)}
+    told = {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
     clocks = [told[n.name].clock for n in plan.control_planes if n.name in told]
     lines = [*_own(folder, max(clocks, default=expected)), *_on_nodes(told, now)]
     if lines:
@@ -80,7 +80,7 @@ def _own(folder: LabFolder, clock: datetime.datetime) -> Iterator[str]:
         yield f"klab's own, {file}, on {end:%Y-%m-%d}; for the lab it is {clock:%Y-%m-%d}"
 
 
-def _on_nodes(told: Mapping[str, Told], now: datetime.datetime) -> Iterator[str]:
+def _on_nodes(told: Mapping[str, Reply], now: datetime.datetime) -> Iterator[str]:
     for name, each in told.items():
         ended = []
         for found in each.found:

@@ -18,7 +18,7 @@ from lab.machines.protocol import Machines
 from lab.render.flannel import LAB_INTERFACE, SUBNET_FILE
 from lab.render.renewal import TELL_CERTIFICATES
 from lab.store import Record
-from lab.waiting import at_once
+from lab.waiting import map_parallel
 
 ASK_SECONDS = 60.0
 UNITS = ("kubelet", "containerd", "chrony", "docker-registry", "haproxy", "keepalived")
@@ -158,7 +158,7 @@ class NodeReport:
 
 def ask_nodes(machines: Machines, record: Record, nodes: Sequence[str]) -> dict[str, NodeReport | str]:
     """Ask nodes about themselves, side by side; one that does not answer is a text that says why."""
-    return at_once(lambda name: _ask(machines, record, name), nodes, most=16)
+    return map_parallel(lambda name: _ask(machines, record, name), nodes, most=16)
 
 
 def _ask(machines: Machines, record: Record, name: str) -> NodeReport | str:

@@ -17,14 +17,14 @@ from cryptography import x509
 
 from lab.cluster.clients.etcd import CLIENT_PORT
 from lab.cluster.clients.https import Reach, direct
-from lab.cluster.observe.collect import KUBELET_PORT, gather
+from lab.cluster.observe.collect import KUBELET_PORT, collect_facts
 from lab.cluster.secrets import admin_files
 from lab.errors import LabError, MachineError
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import API_PORT, Plan
 from lab.render.renewal import TELL, USES
 from lab.store import LabFolder, Record
-from lab.waiting import at_once
+from lab.waiting import map_parallel
 
 DAY = 24 * 3600.0
 TELL_SECONDS = 120.0
@@ -48,7 +48,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reply:
     """What one node told: its clock, and the certificates in its files, in their order."""
 
     clock: datetime.datetime
@@ -59,7 +59,7 @@ class Told:
         return tuple(each for each in self.found if each.file == file)
 
 
-def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
+def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Reply:
     """Ask one node for its clock and its certificates; keys stay where they are.
 
     Raises:
@@ -90,7 +90,7 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Told:
             details=done.tail,
             hint=f"klab ssh {name} shows whether it is well",
         ) from None
-    return Told(moment, tuple(found))
+    return Reply(moment, tuple(found))
 
 
 def parsed(text: str) -> x509.Certificate | None:
@@ -111,7 +111,7 @@ def side_by_side(act: Callable[[str], T], names: Sequence[str]) -> dict[str, T |
         except LabError as error:
             return error
 
-    return at_once(one, names, most=16)
+    return map_parallel(one, names, most=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ def survey(folder: LabFolder, plan: Plan, record: Record, machines: Machines, *,
     states = machines.states()
     running = [n.name for n in plan.nodes if states[n.name] == NodeState.RUNNING]
     answers = side_by_side(lambda name: ask(machines, name), running)
-    told = {name: answer for name, answer in answers.items() if isinstance(answer, Told)}
-    facts = gather(folder, plan, record, machines, reach=reach)
+    told = {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
+    facts = collect_facts(folder, plan, record, machines, reach=reach)
     # A node judges by the clock that it tells itself; the look has counted days by one for all.
     counted = datetime.datetime.fromtimestamp(facts.guest_time, datetime.UTC)
     lab_clock = next((answer.clock for answer in told.values()), counted)

@@ -15,7 +15,7 @@ from lab.cluster.clients.api import Api, UnreachableError
 from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.plan.model import Node, Plan
-from lab.waiting import at_once
+from lab.waiting import map_parallel
 
 SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
 ETCD_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd"  # the label is kubeadm's
@@ -144,7 +144,7 @@ class Readiness:
         pods, missing = self._look_at_pods()
         if missing:
             return missing
-        running = at_once(self._running_on, [n.name for n in self._nodes], most=8)
+        running = map_parallel(self._running_on, [n.name for n in self._nodes], most=8)
         for pod in pods:
             name, node = _pod_name(pod), pod["spec"]["nodeName"]
             containers = {c["name"] for c in pod["spec"]["containers"]}
@@ -180,7 +180,7 @@ class Readiness:
                 return f"{name}: {error.message}"
             return "" if answer.strip() == "ok" else f"{name}: kubelet says {answer.strip()[:100]}"
 
-        return [line for line in at_once(ask, [n.name for n in self._nodes], most=8).values() if line]
+        return [line for line in map_parallel(ask, [n.name for n in self._nodes], most=8).values() if line]
 
     def leases(self) -> list[str]:
         """Judged by change, not by date: on an emulated host the guests' clocks are not the host's."""
@@ -223,7 +223,7 @@ class Readiness:
             return f"{name}: {DNS_NAME} does not resolve ({last})"
 
         silent = [n.name for n in self._nodes if n.name not in self._resolving]
-        return [line for line in at_once(ask, silent, most=8).values() if line]
+        return [line for line in map_parallel(ask, silent, most=8).values() if line]
 
 
 def dns_question(server: str) -> list[str]:

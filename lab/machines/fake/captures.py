@@ -11,7 +11,7 @@ from typing import ClassVar
 from lab.disks import images
 from lab.errors import MachineError, NotFound
 from lab.machines.captures import Part, PartKind, Rewrite, Room
-from lab.machines.fake.state import FakeBooks
+from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.provider import chosen
 from lab.plan.model import Plan
@@ -26,7 +26,7 @@ class FakeCaptures:
     free: ClassVar[int] = 1 << 40
     version: ClassVar[str] = "1"
 
-    def __init__(self, plan: Plan, books: FakeBooks) -> None:
+    def __init__(self, plan: Plan, books: FakeState) -> None:
         self._plan = plan
         self._books = books
         self._folder = books.folder / "captures"
@@ -67,7 +67,7 @@ class FakeCaptures:
         (begun / "made").write_text(repr(time.time()))
         begun.rename(self._folder / key)
 
-    def settle(self, key: str) -> None:
+    def finalize(self, key: str) -> None:
         self._capture(key)
 
     def revert(self, key: str, nodes: Sequence[str], on_back: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from typing import ClassVar
 from lab.errors import Conflict, MachineError
 from lab.machines.captures import Incoming, PartKind
 from lab.machines.fake.captures import FakeCaptures
-from lab.machines.fake.state import FakeBooks
+from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.provider import chosen, refuse_absent
 from lab.plan.model import Plan
@@ -47,7 +47,7 @@ class FakeMachines:
     def __init__(self, _home: Home, folder: LabFolder, plan: Plan, _record: Record, _box: Path | None) -> None:
         self._folder = folder
         self._plan = plan
-        self._books = FakeBooks(folder.path / "fake")
+        self._books = FakeState(folder.path / "fake")
         self._cancelled = threading.Event()
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
@@ -187,12 +187,12 @@ class FakeMachines:
         file.write_text(repr(clock()))
         return max(0.0, behind)
 
-    def check_adoption(self) -> None:
+    def check_import(self) -> None:
         if self.foreign:
             raise Conflict("a machine which is not this lab's stands where cp1 belongs")
 
-    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
-        self.check_adoption()
+    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+        self.check_import()
         self._books.folder.mkdir(parents=True, exist_ok=True)
         for node in self._named(list(disks)):
             if self._books.state(node) == NodeState.ABSENT:

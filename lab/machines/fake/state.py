@@ -16,7 +16,7 @@ from lab.store import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
-class FakeBooks:
+class FakeState:
     """The files of one lab's machines."""
 
     folder: Path

@@ -51,7 +51,7 @@ class Entry:
         return replace(self, nodes=nodes)
 
 
-class Book:
+class CaptureIndex:
     """The entries of one lab. `folder` is captures/."""
 
     def __init__(self, folder: Path) -> None:

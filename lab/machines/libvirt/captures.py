@@ -24,10 +24,10 @@ from lab.disks import deltas, images
 from lab.errors import LabError, MachineError
 from lab.machines.captures import Part, PartKind, Rewrite, Room
 from lab.machines.libvirt import definitions, ram_images
-from lab.machines.libvirt.capture_index import Book, Entry, Saved
-from lab.machines.libvirt.connection import explained, library
-from lab.machines.libvirt.inventory import Inventory, end_job, state_of, unless_done
-from lab.machines.libvirt.layer_gc import LayerKeeper, new_layer
+from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
+from lab.machines.libvirt.connection import library, translate_errors
+from lab.machines.libvirt.inventory import Inventory, end_job, ignore_missing, state_of
+from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
 from lab.machines.libvirt.volumes import MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
@@ -57,7 +57,7 @@ class LibvirtCaptures:
     def __init__(
         self,
         plan: Plan,
-        book: Book,
+        book: CaptureIndex,
         ssh: Ssh,
         inventory: Callable[[], Inventory],
         prepare: Callable[[Sequence[Node]], object],
@@ -67,7 +67,7 @@ class LibvirtCaptures:
         self._ssh = ssh
         self._inventory = inventory
         self._prepare = prepare
-        self._keeper = LayerKeeper(plan, book, inventory)
+        self._keeper = LayerCollector(plan, book, inventory)
 
     # --- standing still ---------------------------------------------------------------------------
 
@@ -85,13 +85,13 @@ class LibvirtCaptures:
     def room(self, nodes: Sequence[str]) -> Room:
         free = LayerStore(self._inventory()).free
         domains = self._domains(chosen(self._plan, nodes))
-        with explained("the machines' memory cannot be looked at"):
+        with translate_errors("the machines' memory cannot be looked at"):
             needed = {name: _used_memory(domain) for name, domain in domains.items() if domain.isActive()}
             return Room(free, needed)
 
     def platform(self) -> dict[str, dict[str, str]]:
         inventory = self._inventory()
-        with explained("libvirt cannot say how the machines are made"):
+        with translate_errors("libvirt cannot say how the machines are made"):
             version = inventory.connection.getVersion()
             found = {}
             for name, domain in self._domains(self._plan.nodes).items():
@@ -152,7 +152,7 @@ class LibvirtCaptures:
     def _freeze(self, store: LayerStore, name: str, domain: libvirt.virDomain, memory: str) -> Saved:
         library_ = library()
         definition_flags = library_.VIR_DOMAIN_XML_INACTIVE | library_.VIR_DOMAIN_XML_SECURE
-        with explained(f"{name} cannot be saved"):
+        with translate_errors(f"{name} cannot be saved"):
             definition = domain.XMLDesc(definition_flags)
             active = bool(domain.isActive())
             if active and state_of(domain) != NodeState.PAUSED:
@@ -172,7 +172,7 @@ class LibvirtCaptures:
                 store.define(definitions.with_disk(definition, store.path(overlay)))
         return Saved(Path(disk.path).name, memory if active else "", definition, self._ssh.host_keys(name))
 
-    def settle(self, key: str) -> None:
+    def finalize(self, key: str) -> None:
         entry, store = self._book.entry(key), LayerStore(self._inventory())
         files = {name: Path(store.path(name)) for name in (part.name for part in self.parts(key))}
         # What klab may not even read, libvirtd leaves to the kernel.
@@ -183,7 +183,7 @@ class LibvirtCaptures:
             saved = entry.nodes[name]
             if not saved.memory or saved.older:
                 return saved
-            return ram_images.settled(store, saved, self._book.whole_before(key, name))
+            return ram_images.finalized(store, saved, self._book.whole_before(key, name))
 
         try:
             if readable:
@@ -212,12 +212,12 @@ class LibvirtCaptures:
         store = LayerStore(inventory)
 
         def ready(name: str) -> _Return:
-            with explained(f"{name} cannot be brought back"):
+            with translate_errors(f"{name} cannot be brought back"):
                 pipe = self._book.folder / f"{key}.{name}.pipe"
                 return self._ready(inventory, store, wanted[name], entry.nodes[name], pipe)
 
         def bring_back(name: str) -> None:
-            with explained(f"{name} cannot be brought back"):
+            with translate_errors(f"{name} cannot be brought back"):
                 returns[name].go()
             on_back(name)
 
@@ -282,7 +282,7 @@ class LibvirtCaptures:
                 raise MachineError(f"capture {key} does not hold {node}")
             return saved.disk, saved.host_key
         domain = self._domains(chosen(self._plan, [node]))[node]
-        with explained(f"the disk of {node} cannot be looked at"):
+        with translate_errors(f"the disk of {node} cannot be looked at"):
             if domain.isActive():
                 raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
             disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
@@ -357,7 +357,7 @@ class _Return:
     def go(self) -> None:
         """Put it back, whatever it does now."""
         if self.domain is not None:
-            unless_done(self.domain.destroy)
+            ignore_missing(self.domain.destroy)
         self.connection.defineXML(self.definition)
         if self.image is not None:
             flag, heads = library().VIR_DOMAIN_SAVE_PAUSED, int(self.connection.getLibVersion() >= HEAD_FIRST)
@@ -374,14 +374,14 @@ def _fetched(store: LayerStore, layers: Sequence[Path], box: Path, copies: Seque
 
 def _suspend(name: str, domain: libvirt.virDomain) -> float:
     now = time.time()
-    with explained(f"{name} cannot be suspended"):
+    with translate_errors(f"{name} cannot be suspended"):
         if state_of(domain) != NodeState.PAUSED:
             domain.suspend()
     return now
 
 
 def _resume(name: str, domain: libvirt.virDomain) -> float:
-    with explained(f"{name} cannot go on"):
+    with translate_errors(f"{name} cannot go on"):
         end_job(domain)
         if state_of(domain) != NodeState.RUNNING:
             domain.resume()

@@ -70,7 +70,7 @@ def _no_connection(text: str) -> HostError:
 
 
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn libvirt's exceptions into klab's.
 
     Args:

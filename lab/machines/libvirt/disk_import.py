@@ -24,7 +24,7 @@ DRAFT = ".draft"
 
 
 @dataclass(frozen=True, slots=True)
-class Adoption:
+class DiskImport:
     """What machines are made with.
 
     `store` are the lab's disks, `facts` what its Vagrantfile says. `box` is the box's disk, a file

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import Conflict, HostError, MachineError
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.connection import absent, explained, library
+from lab.machines.libvirt.connection import absent, library, translate_errors
 from lab.machines.libvirt.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_description, owner_in_metadata
 from lab.machines.protocol import NodeState
 from lab.plan.model import Networks, Node, Plan
@@ -35,12 +35,12 @@ class Inventory:
 
     def domains(self) -> list[libvirt.virDomain]:
         """Every domain that carries this lab's mark."""
-        with explained("the machines cannot be listed"):
+        with translate_errors("the machines cannot be listed"):
             return [domain for domain in self.connection.listAllDomains() if self.owns(domain)]
 
     def domain(self, uuid: str) -> libvirt.virDomain | None:
         """This lab's domain of that UUID; None where there is none, or only somebody else's."""
-        with explained("a machine cannot be looked up"):
+        with translate_errors("a machine cannot be looked up"):
             try:
                 domain = self.connection.lookupByUUIDString(uuid)
             except library().libvirtError as error:
@@ -61,7 +61,7 @@ class Inventory:
         """
         names = {domain_name(plan, node.name): node.name for node in plan.nodes}
         uuids = {node.uuid: node.name for node in plan.nodes}
-        with explained("the machines cannot be listed"):
+        with translate_errors("the machines cannot be listed"):
             for domain in self.connection.listAllDomains():
                 node = names.get(domain.name()) or uuids.get(domain.UUIDString())
                 if node is None or self.owns(domain):
@@ -87,7 +87,7 @@ class Inventory:
     def stamp(self) -> None:
         """Write the full mark into each of the lab's domains, live and lasting."""
         library_ = library()
-        with explained("a machine cannot be marked"):
+        with translate_errors("a machine cannot be marked"):
             for domain in self.domains():
                 if _metadata(domain) == self.owner.lab_id:
                     continue
@@ -106,16 +106,16 @@ class Inventory:
             | library_.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             | library_.VIR_DOMAIN_UNDEFINE_NVRAM
         )
-        with explained("a machine cannot be removed"):
-            unless_done(domain.destroy)
-            unless_done(lambda: domain.undefineFlags(flags))
+        with translate_errors("a machine cannot be removed"):
+            ignore_missing(domain.destroy)
+            ignore_missing(lambda: domain.undefineFlags(flags))
 
     # --- networks -------------------------------------------------------------------------------
 
     def networks(self) -> list[libvirt.virNetwork]:
         """The lab's networks that exist."""
         wanted = {self.owner.network_uuid("lab"), self.owner.network_uuid("management")}
-        with explained("the networks cannot be listed"):
+        with translate_errors("the networks cannot be listed"):
             return [network for network in self.connection.listAllNetworks() if network.UUIDString() in wanted]
 
     def ensure_networks(self, plan: Plan) -> None:
@@ -134,10 +134,10 @@ class Inventory:
             ),
         )
         for kind, name, xml in wanted:
-            with explained(f"the network {name} cannot be made"):
+            with translate_errors(f"the network {name} cannot be made"):
                 network = there.get(self.owner.network_uuid(kind)) or self.connection.networkDefineXML(xml)
                 if not network.isActive():
-                    unless_active(network)
+                    start_if_inactive(network)
         self.ensure_hosts(plan.networks, plan.nodes)
 
     def ensure_hosts(self, networks: Networks, nodes: Sequence[Node]) -> None:
@@ -146,7 +146,7 @@ class Inventory:
         It runs on meanwhile, and entries that are right are not touched. Does nothing without that network.
         """
         library_ = library()
-        with explained(f"the network {networks.management_name} cannot be told of its nodes"):
+        with translate_errors(f"the network {networks.management_name} cannot be told of its nodes"):
             for network in self._management():
                 flags = library_.VIR_NETWORK_UPDATE_AFFECT_CONFIG
                 if network.isActive():
@@ -163,7 +163,7 @@ class Inventory:
 
     def knows_host(self, mac: str) -> bool:
         """Whether the management network has an entry for that MAC address."""
-        with explained("a network cannot be looked at"):
+        with translate_errors("a network cannot be looked at"):
             entries = [entry for network in self._management() for entry in definitions.dhcp_hosts(network.XMLDesc())]
         return any(entry.mac == mac for entry in entries)
 
@@ -173,7 +173,7 @@ class Inventory:
 
     def remove_networks(self) -> None:
         for network in self.networks():
-            with explained(f"the network {network.name()} cannot be removed"):
+            with translate_errors(f"the network {network.name()} cannot be removed"):
                 if network.isActive():
                     network.destroy()
                 network.undefine()
@@ -186,7 +186,7 @@ class Inventory:
         Raises:
             HostError: there is no pool of that name, or it is not a folder.
         """
-        with explained(f"the storage pool {name} cannot be used"):
+        with translate_errors(f"the storage pool {name} cannot be used"):
             pool = self._pool_by_name(name)
             if pool is None and name == DEFAULT_POOL:
                 pool = self.connection.storagePoolDefineXML(
@@ -211,7 +211,7 @@ class Inventory:
 
     def ensure_pool(self, parent: libvirt.virStoragePool) -> libvirt.virStoragePool:
         """The lab's own storage pool, a folder inside the one that holds its box."""
-        with explained("the lab's storage pool cannot be made"):
+        with translate_errors("the lab's storage pool cannot be made"):
             pool = self.pool()
             if pool is None:
                 path = f"{definitions.pool_path(parent.XMLDesc())}/{self.owner.pool_name}"
@@ -225,7 +225,7 @@ class Inventory:
 
     def pool(self) -> libvirt.virStoragePool | None:
         """The lab's storage pool, if there is one."""
-        with explained("the lab's storage pool cannot be looked up"):
+        with translate_errors("the lab's storage pool cannot be looked up"):
             try:
                 return self.connection.storagePoolLookupByUUIDString(self.owner.pool_uuid)
             except library().libvirtError as error:
@@ -238,14 +238,14 @@ class Inventory:
         pool = self.pool()
         if pool is None:
             return {}
-        with explained("the lab's disks cannot be listed"):
+        with translate_errors("the lab's disks cannot be listed"):
             _activate(pool)
             return {volume.name(): volume for volume in pool.listAllVolumes()}
 
     def remove_volume(self, name: str) -> None:
         volume = self.volumes().get(name)
         if volume is not None:
-            with explained(f"the volume {name} cannot be removed"):
+            with translate_errors(f"the volume {name} cannot be removed"):
                 volume.delete()
 
     def remove_pool(self) -> None:
@@ -253,7 +253,7 @@ class Inventory:
         pool = self.pool()
         if pool is None:
             return
-        with explained("the lab's disks cannot be removed"):
+        with translate_errors("the lab's disks cannot be removed"):
             if not pool.isActive():
                 # A folder that is gone already keeps a pool from starting; then there is nothing to delete.
                 with contextlib.suppress(library().libvirtError):
@@ -302,7 +302,7 @@ class Inventory:
 def state_of(domain: libvirt.virDomain) -> NodeState:
     """What a domain is doing; one that shuts down runs until it is off."""
     library_ = library()
-    with explained("a machine's state cannot be read"):
+    with translate_errors("a machine's state cannot be read"):
         state, reason = domain.state()
     # libvirt calls a domain crashed whose guest has; one whose QEMU has is off, for that reason.
     if (state, reason) == (library_.VIR_DOMAIN_SHUTOFF, library_.VIR_DOMAIN_SHUTOFF_CRASHED):
@@ -321,7 +321,7 @@ def switch_on(name: str, domain: libvirt.virDomain) -> None:
     """Let a machine run, whatever it does; one that runs is left alone."""
     library_ = library()
     state = state_of(domain)
-    with explained(f"{name} cannot be started"):
+    with translate_errors(f"{name} cannot be started"):
         if state == NodeState.PAUSED:
             suspended = domain.state()[0] == library_.VIR_DOMAIN_PMSUSPENDED  # the guest has put itself to sleep
             if suspended:
@@ -331,10 +331,10 @@ def switch_on(name: str, domain: libvirt.virDomain) -> None:
         elif state != NodeState.RUNNING:
             if state == NodeState.CRASHED and domain.isActive():  # libvirt was told to preserve it
                 domain.destroy()
-            unless_active(domain)
+            start_if_inactive(domain)
 
 
-def unless_active(thing: libvirt.virDomain | libvirt.virNetwork | libvirt.virStoragePool) -> None:
+def start_if_inactive(thing: libvirt.virDomain | libvirt.virNetwork | libvirt.virStoragePool) -> None:
     """Start a machine, a network or a pool; that it is active by now is as good as done.
 
     libvirtd finishes what a klab that was killed had asked of it, beside the klab that comes next.
@@ -346,7 +346,7 @@ def unless_active(thing: libvirt.virDomain | libvirt.virNetwork | libvirt.virSto
             raise
 
 
-def unless_done(step: Callable[[], object]) -> None:
+def ignore_missing(step: Callable[[], object]) -> None:
     """Switch a machine off or remove it; that it is off or gone by now is as good as done."""
     library_ = library()
     try:
@@ -375,7 +375,7 @@ def end_job(domain: libvirt.virDomain) -> None:
 
 def _activate(pool: libvirt.virStoragePool) -> None:
     if not pool.isActive():
-        unless_active(pool)
+        start_if_inactive(pool)
     pool.refresh()
 
 

@@ -18,8 +18,8 @@ from lab.disks.layers import Merge, Tidying, closure, tidying
 from lab.errors import Conflict, MachineError
 from lab.machines.captures import Rewrite
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.capture_index import Book, Entry
-from lab.machines.libvirt.connection import explained, library
+from lab.machines.libvirt.capture_index import CaptureIndex, Entry
+from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.inventory import JOB_POLL_SECONDS, Inventory, end_job, state_of
 from lab.machines.libvirt.volumes import LAYER, MEMORY, LayerStore
 from lab.machines.protocol import NodeState
@@ -36,7 +36,7 @@ def new_layer(plan: Plan, node: str) -> str:
     return f"{domain_name(plan, node)}.{secrets.token_hex(4)}{LAYER}"
 
 
-class LayerKeeper:
+class LayerCollector:
     """The layers and RAM images of one lab.
 
     Args:
@@ -45,7 +45,7 @@ class LayerKeeper:
         inventory: the lab's things in libvirt.
     """
 
-    def __init__(self, plan: Plan, book: Book, inventory: Callable[[], Inventory]) -> None:
+    def __init__(self, plan: Plan, book: CaptureIndex, inventory: Callable[[], Inventory]) -> None:
         self._plan = plan
         self._book = book
         self._inventory = inventory
@@ -139,7 +139,7 @@ class LayerKeeper:
     def _users(self) -> list[_User]:
         library_ = library()
         found = []
-        with explained("the machines' disks cannot be looked at"):
+        with translate_errors("the machines' disks cannot be looked at"):
             for domain in self._inventory().domains():
                 definition = domain.XMLDesc(library_.VIR_DOMAIN_XML_INACTIVE | library_.VIR_DOMAIN_XML_SECURE)
                 live = definitions.live_chain(domain.XMLDesc()) if domain.isActive() else []
@@ -228,7 +228,7 @@ def _commit_live(user: _User, into: str, top: str) -> None:
     domain, name = user.domain, user.domain.name()
     disk = definitions.disk(domain.XMLDesc())
     device, active = ("", False) if disk is None else (disk.device, disk.path == top)
-    with explained(f"the disk layers of {name} cannot be merged"):
+    with translate_errors(f"the disk layers of {name} cannot be merged"):
         if not domain.blockJobInfo(device):  # else an earlier klab has begun it
             flags = library_.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if active else 0
             domain.blockCommit(device, into, None if active else top, 0, flags)

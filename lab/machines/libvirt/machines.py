@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 from lab.disks import qcow2
 from lab.errors import BoxError, MachineError, UsageError
 from lab.host.emulation import emulator
-from lab.host.private_libvirt import Realm
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.captures import Incoming
 from lab.machines.libvirt import definitions, guest_agent, guest_clock, transfer
-from lab.machines.libvirt.capture_index import Book
+from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.captures import LibvirtCaptures
-from lab.machines.libvirt.connection import connect, explained, library
-from lab.machines.libvirt.disk_import import Adoption
-from lab.machines.libvirt.inventory import DEFAULT_POOL, Inventory, state_of, switch_on, unless_done
-from lab.machines.libvirt.layer_gc import LayerKeeper
+from lab.machines.libvirt.connection import connect, library, translate_errors
+from lab.machines.libvirt.disk_import import DiskImport
+from lab.machines.libvirt.inventory import DEFAULT_POOL, Inventory, ignore_missing, state_of, switch_on
+from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.protocol import NodeState
@@ -33,10 +33,10 @@ from lab.machines.vagrant import failures
 from lab.machines.vagrant.command import BOX_VERSION, Vagrant
 from lab.machines.vagrant.provider import (
     AGAIN,
-    ThroughVagrant,
+    VagrantProvider,
     chosen,
-    clear_books,
     end_orphans,
+    forget_in_vagrant,
     machine_folder,
     press_until_off,
     refuse_absent,
@@ -48,7 +48,7 @@ from lab.process import Completed
 from lab.render.vagrantfile import LibvirtFacts, render_libvirt, seed_volume
 from lab.scenario.schema import did_you_mean
 from lab.store import Home, LabFolder, Record, write_atomic
-from lab.waiting import Deadline, at_once, poll
+from lab.waiting import Deadline, map_parallel, poll
 
 if TYPE_CHECKING:
     import libvirt
@@ -57,7 +57,7 @@ SSH_TRY_SECONDS = 60.0
 SSH_POLL_SECONDS = 1.0
 
 
-class LibvirtMachines(ThroughVagrant):
+class LibvirtMachines(VagrantProvider):
     """The machines of one lab on libvirt; see `lab.machines.protocol.Machines`."""
 
     def __init__(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
@@ -66,7 +66,7 @@ class LibvirtMachines(ThroughVagrant):
         self._record = record
         self._box = box
         self._owner = Owner(record.id, record.seat, record.epoch)
-        self._realm = Realm(home)
+        self._realm = PrivateLibvirt(home)
         self._connection: libvirt.virConnect | None = None
         self._vagrant: Vagrant | None = None
         self._cancelled = False
@@ -127,7 +127,7 @@ class LibvirtMachines(ThroughVagrant):
         for node in nodes:
             domain = inventory.domain(node.uuid)
             if domain is not None:
-                with explained(f"{node.name} cannot be looked at"):
+                with translate_errors(f"{node.name} cannot be looked at"):
                     macs = definitions.mac_addresses(domain.XMLDesc())
                 if not {node.mac, node.management_mac} <= macs:
                     inventory.remove_domain(domain)
@@ -164,7 +164,7 @@ class LibvirtMachines(ThroughVagrant):
         vagrant.add_box(self._box_name, "libvirt", files, self._home.cache)
         # The name that vagrant-libvirt 0.11 looks for (action/handle_box_image.rb).
         volume = f"{self._box_name.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
-        with explained("libvirt cannot say where the box lies"):
+        with translate_errors("libvirt cannot say where the box lies"):
             folder = Path(definitions.pool_path(pool.XMLDesc()))
         # A link does not reach from one mount to another, be it of the same file system (link(2)).
         beside = self._realm.uncovered(folder) if self._realm.inside else None
@@ -214,7 +214,7 @@ class LibvirtMachines(ThroughVagrant):
     def _write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
         """Write the Vagrantfile; returns what it says beyond the plan."""
         record, wrapper = self._record, self._wrapper()
-        with explained("libvirt cannot say which machine types it has"):
+        with translate_errors("libvirt cannot say which machine types it has"):
             capabilities = self._capabilities()
             facts = LibvirtFacts(
                 box=self._box_name,
@@ -246,7 +246,7 @@ class LibvirtMachines(ThroughVagrant):
         model = self._plan.cpu_model
         if model is None:
             return
-        with explained("libvirt cannot say which CPU models it has"):
+        with translate_errors("libvirt cannot say which CPU models it has"):
             known = sorted(definitions.cpu_models(self._capabilities()))
         if model not in known:
             raise UsageError(
@@ -294,7 +294,7 @@ class LibvirtMachines(ThroughVagrant):
             )
             return bool(found) and not self._cancelled
 
-        silent = [node.name for node, ok in at_once(answers, nodes).items() if not ok]
+        silent = [node.name for node, ok in map_parallel(answers, nodes).items() if not ok]
         if silent:
             raise MachineError(
                 f"{', '.join(silent)} did not answer ssh in time",
@@ -303,7 +303,7 @@ class LibvirtMachines(ThroughVagrant):
 
     # --- adopt ----------------------------------------------------------------------------------
 
-    def check_adoption(self) -> None:
+    def check_import(self) -> None:
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
         self._refuse_unknown_cpu()
@@ -311,7 +311,7 @@ class LibvirtMachines(ThroughVagrant):
         if self._plan.pool != DEFAULT_POOL:
             inventory.box_pool(self._plan.pool)
 
-    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
         wanted = chosen(self._plan, list(disks))
         end_orphans(self._folder.path)
         inventory = self._inventory()
@@ -319,7 +319,7 @@ class LibvirtMachines(ThroughVagrant):
         box_pool, lab_pool = self._prepare_host(inventory, self._plan.nodes)
         box = self._prepare_box(self._commands(), box_pool)
         facts = self._write_vagrantfile(lab_pool, self._plan)
-        adoption = Adoption(
+        adoption = DiskImport(
             plan=self._plan,
             store=LayerStore(inventory),
             facts=facts,
@@ -330,7 +330,7 @@ class LibvirtMachines(ThroughVagrant):
         )
         for node in wanted:
             if inventory.domain(node.uuid) is None:
-                with explained(f"the machine of {node.name} cannot be made"):
+                with translate_errors(f"the machine of {node.name} cannot be made"):
                     adoption.make(node, disks[node.name])
             self._ssh.know_by(node.name, disks[node.name].host_key)
             on_made(node.name)
@@ -361,15 +361,15 @@ class LibvirtMachines(ThroughVagrant):
 
         def press(name: str) -> None:
             button = library().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
-            with explained(f"{name} cannot be shut down"):
-                unless_done(lambda: domains[name].shutdownFlags(button))
+            with translate_errors(f"{name} cannot be shut down"):
+                ignore_missing(lambda: domains[name].shutdownFlags(button))
 
         return press_until_off(on, press, deadline)
 
     def power_off(self, nodes: Sequence[str]) -> None:
         for name, domain in self._existing(chosen(self._plan, nodes)).items():
-            with explained(f"{name} cannot be switched off"):
-                unless_done(domain.destroy)
+            with translate_errors(f"{name} cannot be switched off"):
+                ignore_missing(domain.destroy)
 
     def _existing(self, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
         """The domains of these nodes by node, without those that have none."""
@@ -423,7 +423,7 @@ class LibvirtMachines(ThroughVagrant):
         """Let Vagrant forget machines, off by then: of one that boots it asks the address, for seconds each time."""
         with contextlib.suppress(MachineError):  # what does not go off is met again when it is removed
             self.power_off(names)
-        clear_books(self._folder.path, self._commands, on_line, names)
+        forget_in_vagrant(self._folder.path, self._commands, on_line, names)
 
     def _left_of(self, node: Node) -> list[str]:
         inventory, layers = self._inventory(), self._layers()
@@ -458,7 +458,7 @@ class LibvirtMachines(ThroughVagrant):
         """End the private libvirt with its last lab."""
         if not self._realm.inside:
             return
-        with explained("the private libvirt cannot be asked for its labs"):
+        with translate_errors("the private libvirt cannot be asked for its labs"):
             connection = self._connect()
             if connection.listAllDomains() or connection.listAllNetworks():
                 return
@@ -478,10 +478,10 @@ class LibvirtMachines(ThroughVagrant):
             }
             together(lambda step: steps[step](), list(steps))
 
-        return LibvirtCaptures(self._plan, Book(self._folder.captures), self._ssh, self._inventory, prepare)
+        return LibvirtCaptures(self._plan, CaptureIndex(self._folder.captures), self._ssh, self._inventory, prepare)
 
-    def _layers(self) -> LayerKeeper:
-        return LayerKeeper(self._plan, Book(self._folder.captures), self._inventory)
+    def _layers(self) -> LayerCollector:
+        return LayerCollector(self._plan, CaptureIndex(self._folder.captures), self._inventory)
 
     def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
         for domain in self._existing(chosen(self._plan, [node])).values():
@@ -520,7 +520,7 @@ class LibvirtMachines(ThroughVagrant):
 def _eject(domain: libvirt.virDomain) -> None:
     """Take the media out of a domain's cdroms, now and for its next start."""
     library_ = library()
-    with explained(f"the seed cannot be taken out of {domain.name()}"):
+    with translate_errors(f"the seed cannot be taken out of {domain.name()}"):
         for flag, xml_flag, applies in (
             (library_.VIR_DOMAIN_AFFECT_LIVE, 0, domain.isActive()),
             (library_.VIR_DOMAIN_AFFECT_CONFIG, library_.VIR_DOMAIN_XML_INACTIVE, True),

@@ -29,7 +29,7 @@ WORTH = 0.5
 T = TypeVar("T")
 
 
-def settled(store: LayerStore, saved: Saved, older: str) -> Saved:
+def finalized(store: LayerStore, saved: Saved, older: str) -> Saved:
     """Bring a whole RAM image to disk, or a delta of it instead; the image itself stays for now.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.locks import locked
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.connection import absent, explained, library
+from lab.machines.libvirt.connection import absent, library, translate_errors
 from lab.store import Home, make_private
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
     """
     make_private(home.root)
     transfer = locked(home.root / ".base.lock", f"the transfer of the box {name}", patience=TRANSFER_SECONDS)
-    with transfer, explained(f"the box cannot be put into the pool {pool.name()}"):
+    with transfer, translate_errors(f"the box cannot be put into the pool {pool.name()}"):
         volume = _volume(pool, name)
         if volume is not None and _physical(volume) == image.stat().st_size:
             return
@@ -46,7 +46,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
 
 def upload(pool: libvirt.virStoragePool, name: str, file: Path) -> None:
     """Copy a file into a pool under that name; what was there is replaced."""
-    with explained(f"{file.name} cannot be copied into the pool {pool.name()}"):
+    with translate_errors(f"{file.name} cannot be copied into the pool {pool.name()}"):
         old = _volume(pool, name)
         if old is not None:
             old.delete()

@@ -11,7 +11,7 @@ from lab.disks import images
 from lab.disks.layers import chain
 from lab.errors import MachineError
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.connection import absent, explained, library
+from lab.machines.libvirt.connection import absent, library, translate_errors
 from lab.machines.libvirt.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class LayerStore:
         """Where the files lie; empty where there is no pool."""
         if self._folder is None:
             pool = self.inventory.pool()
-            with explained("the lab's disks cannot be looked at"):
+            with translate_errors("the lab's disks cannot be looked at"):
                 self._folder = "" if pool is None else definitions.pool_path(pool.XMLDesc())
         return self._folder
 
@@ -55,7 +55,7 @@ class LayerStore:
         """By layer the one below it; None where that is the box, or nothing."""
         if self._backing is None:
             found: dict[str, str | None] = {}
-            with explained("the lab's disks cannot be looked at"):
+            with translate_errors("the lab's disks cannot be looked at"):
                 for name, volume in self.volumes.items():
                     if name.endswith(LAYER):
                         below = definitions.backing_path(volume.XMLDesc())
@@ -83,7 +83,7 @@ class LayerStore:
         pool = self.inventory.pool()
         if pool is None:
             raise MachineError("the lab's storage pool is gone", hint="klab start brings it back")
-        with explained("the lab's storage pool cannot be looked at"):
+        with translate_errors("the lab's storage pool cannot be looked at"):
             pool.refresh()
             return int(pool.info()[3])
 
@@ -99,7 +99,7 @@ class LayerStore:
         volume = self.volumes.get(name)
         if volume is None:
             raise self._missing(name)
-        with explained(f"{name} cannot be looked at"):
+        with translate_errors(f"{name} cannot be looked at"):
             return int(volume.info()[2])
 
     def chain(self, layer: str) -> list[str]:
@@ -123,7 +123,7 @@ class LayerStore:
         volume = self.volumes.get(layer)
         if volume is None:
             raise self._missing(layer)
-        with explained(f"{layer} cannot be looked at"):
+        with translate_errors(f"{layer} cannot be looked at"):
             below = definitions.backing_path(volume.XMLDesc())
         if below is None:
             raise MachineError(f"the disk {layer} lies on no box", details=[self.path(layer)])
@@ -139,7 +139,7 @@ class LayerStore:
         volume = self._volume(pool, below)
         if pool is None or volume is None:
             raise self._missing(below)
-        with explained(f"the disk layer {name} cannot be made"):
+        with translate_errors(f"the disk layer {name} cannot be made"):
             pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below)))
 
     def _volume(self, pool: libvirt.virStoragePool | None, name: str) -> libvirt.virStorageVol | None:
@@ -156,7 +156,7 @@ class LayerStore:
 
     def define(self, domain_xml: str) -> None:
         """Let a machine start so from now on."""
-        with explained("a machine cannot be defined"):
+        with translate_errors("a machine cannot be defined"):
             self.inventory.connection.defineXML(domain_xml)
 
     def remove(self, names: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ class LayerStore:
             self.backing.pop(name, None)
             if volume is None:
                 continue
-            with explained(f"{name} cannot be removed"):
+            with translate_errors(f"{name} cannot be removed"):
                 try:
                     volume.delete()
                 except library().libvirtError as error:
@@ -178,7 +178,7 @@ class LayerStore:
         volume = self.volumes.get(name)
         if volume is None:
             raise self._missing(name)
-        with explained(f"{name} cannot be read"):
+        with translate_errors(f"{name} cannot be read"):
             stream = volume.connect().newStream()
             volume.download(stream, 0, 0, library_.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
             at = 0

@@ -27,7 +27,7 @@ AGAIN = "the same command again goes on"
 T = TypeVar("T")
 
 
-class ThroughVagrant:
+class VagrantProvider:
     """What both do alike with the machines of one lab; see `lab.machines.protocol.Machines`."""
 
     def __init__(self, folder: LabFolder, plan: Plan) -> None:
@@ -108,7 +108,7 @@ def press_until_off(on: Callable[[], list[str]], press: Callable[[str], None], d
     return on()
 
 
-def clear_books(
+def forget_in_vagrant(
     folder: Path, vagrant: Callable[[], Vagrant], on_line: Callable[[str], None], names: Sequence[str]
 ) -> None:
     """`vagrant destroy -f` of these machines, as far as it gets: it clears Vagrant's index of machines.

@@ -235,7 +235,7 @@ class VirtualBoxCaptures:
                 found.append(Part(name, kind, str(file), file.stat().st_blocks * STAT_BLOCK))
         return found
 
-    def settle(self, key: str) -> None:
+    def finalize(self, key: str) -> None:
         try:
             for part in self.parts(key):
                 images.to_disk(Path(part.name))

@@ -21,7 +21,14 @@ from lab.machines.libvirt.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant import failures
 from lab.machines.vagrant.command import Vagrant
-from lab.machines.vagrant.provider import AGAIN, ThroughVagrant, chosen, clear_books, press_until_off, refuse_absent
+from lab.machines.vagrant.provider import (
+    AGAIN,
+    VagrantProvider,
+    chosen,
+    forget_in_vagrant,
+    press_until_off,
+    refuse_absent,
+)
 from lab.machines.vagrant.vagrant_home import box_name
 from lab.machines.virtualbox.captures import VirtualBoxCaptures, no_checkpoints
 from lab.plan.model import Plan
@@ -83,7 +90,7 @@ def dvd_slots(info: dict[str, str], image: str) -> list[tuple[str, str, str]]:
     return found
 
 
-class VirtualBoxMachines(ThroughVagrant):
+class VirtualBoxMachines(VagrantProvider):
     """The machines of one lab on VirtualBox; see `lab.machines.protocol.Machines`."""
 
     def __init__(self, _home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
@@ -197,7 +204,7 @@ class VirtualBoxMachines(ThroughVagrant):
 
     def remove(self, node: str, on_line: Callable[[str], None]) -> None:
         names = [found.name for found in chosen(self._plan, [node])]
-        clear_books(self._folder.path, lambda: self._vagrant, on_line, names)
+        forget_in_vagrant(self._folder.path, lambda: self._vagrant, on_line, names)
         try:
             self._unregister(names)
         except ProgramError as error:
@@ -217,7 +224,7 @@ class VirtualBoxMachines(ThroughVagrant):
 
     def destroy(self, on_line: Callable[[str], None]) -> None:
         names = [node.name for node in self._plan.nodes]
-        clear_books(self._folder.path, lambda: self._vagrant, on_line, names)
+        forget_in_vagrant(self._folder.path, lambda: self._vagrant, on_line, names)
         self._unregister(names)
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
@@ -238,10 +245,10 @@ class VirtualBoxMachines(ThroughVagrant):
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
         return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
 
-    def check_adoption(self) -> None:
+    def check_import(self) -> None:
         raise no_checkpoints()
 
-    def adopt(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:  # noqa: ARG002 - the protocol's
+    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:  # noqa: ARG002 - the protocol's
         raise no_checkpoints()
 
     def captures(self) -> VirtualBoxCaptures:

@@ -173,7 +173,7 @@ def gathered(text: str, folder: Path) -> None:
         mock.patch.object(collect.process, "run", return_value=neigh),
         mock.patch.object(collect, "WORKERS", 2),
     ):
-        found = collect.gather(lab(folder), plan(), RECORD, _Machines(), seconds=1.0)  # type: ignore[arg-type]
+        found = collect.collect_facts(lab(folder), plan(), RECORD, _Machines(), seconds=1.0)  # type: ignore[arg-type]
     json.dumps(asdict(found))
     from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
 
@@ -292,7 +292,7 @@ def refused(text: str, folder: Path) -> None:
 
 
 def holder(text: str, _folder: Path) -> None:
-    seen = collect._Look.__new__(collect._Look)
+    seen = collect._Collector.__new__(collect._Collector)
     seen.planes, seen.seconds = list(plan().control_planes), 1.0
     with mock.patch.object(collect.process, "run", return_value=Completed(("ip",), 0, text, "")):
         assert isinstance(seen._holder("192.168.56.2", answered=True), str)
@@ -326,11 +326,11 @@ TARGETS = (
     Target(
         "a look at a lab",
         (
-            "lab.cluster.observe.collect:gather",
-            "lab.cluster.observe.collect:_Look._tokens",
-            "lab.cluster.observe.collect:_Look._token",
+            "lab.cluster.observe.collect:collect_facts",
+            "lab.cluster.observe.collect:_Collector._tokens",
+            "lab.cluster.observe.collect:_Collector._token",
             "lab.cluster.observe.collect:_decoded",
-            "lab.cluster.observe.collect:_Look._own",
+            "lab.cluster.observe.collect:_Collector._own",
         ),
         _everything,
         json_texts,
@@ -353,7 +353,9 @@ TARGETS = (
     ),
     Target("API answer", ("lab.cluster.clients.api:Api.get",), _of({"gitVersion": "v1.35.4"}), json_texts, got),
     Target("API refusal", ("lab.cluster.clients.api:_reason",), _of({"message": "no"}), json_texts, refused),
-    Target("ip neigh of a VIP", ("lab.cluster.observe.collect:_Look._holder",), _of(NEIGHBOURS), json_texts, holder),
+    Target(
+        "ip neigh of a VIP", ("lab.cluster.observe.collect:_Collector._holder",), _of(NEIGHBOURS), json_texts, holder
+    ),
     Target("API resources", ("lab.cluster.clients.api:Api._kind",), _of(GROUPS["/api/v1"]), json_texts, applied),
     Target(
         "API server's clock",

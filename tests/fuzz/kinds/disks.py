@@ -13,7 +13,7 @@ from fuzz.hostile import honest, parts
 from fuzz.mutations import json_texts, octets, texts
 
 from lab import process
-from lab.bundles.file import open_checkpoint
+from lab.bundles.file import open_bundle
 from lab.bundles.format import from_json, to_json
 from lab.bundles.keys import check_keys
 from lab.bundles.pack import pack, unpack
@@ -34,7 +34,7 @@ def checkpoint(data: bytes, folder: Path) -> None:
     file.write_bytes(data)
     before = sorted(folder.rglob("*"))
     try:
-        open_checkpoint(file).verify(lambda _size: None)
+        open_bundle(file).verify(lambda _size: None)
     finally:
         assert sorted(folder.rglob("*")) == before, "looking at it has written something"
 
@@ -173,10 +173,10 @@ TARGETS = (
     Target(
         "checkpoint",
         (
-            "lab.bundles.file:open_checkpoint",
+            "lab.bundles.file:open_bundle",
             "lab.bundles.file:_read",
             "lab.bundles.file:_signature",
-            "lab.bundles.file:CheckpointFile.verify",
+            "lab.bundles.file:BundleFile.verify",
         ),
         checkpoints,
         octets,

@@ -24,10 +24,10 @@ from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
 from lab.disks.layers import Merge
 from lab.errors import BoxError, LabError, NotFound
 from lab.host import kvm_probe
-from lab.host.private_libvirt import Realm
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
-from lab.machines.libvirt.capture_index import Book, Entry, Saved
+from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.ssh import Ssh
 from lab.plan.file import from_json as plan_from_json
 from lab.plan.file import read as read_plan
@@ -36,7 +36,7 @@ from lab.process import Completed
 from lab.snapshots import manifest as manifests
 from lab.snapshots import objects
 from lab.snapshots.journal import STEPS, Attempt, AttemptJournal
-from lab.snapshots.store import Shelf
+from lab.snapshots.store import SnapshotStore
 from lab.store import Home, LabFolder, Record
 
 KEY = "20261121-024000-ab12"
@@ -113,20 +113,20 @@ def snapshot(text: str, _folder: Path) -> None:
         sorted({*node.platform, "cpu"})
 
 
-def shelf(text: str, folder: Path) -> None:
+def snapshot_store(text: str, folder: Path) -> None:
     lab = LabFolder(folder / "demo")
     lab.snapshots.mkdir(parents=True)
     (lab.snapshots / f"{KEY}.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    found, damaged = Shelf(lab).all()
+    found, damaged = SnapshotStore(lab).all()
     assert len(found) + len(damaged) == 1
-    Shelf(lab).pick(None)
+    SnapshotStore(lab).pick(None)
 
 
-def stand(data: bytes, folder: Path) -> None:
+def current(data: bytes, folder: Path) -> None:
     lab = LabFolder(folder / "demo")
     lab.snapshots.mkdir(parents=True)
     (lab.snapshots / "stand").write_bytes(data)
-    assert isinstance(Shelf(lab).stand, str)
+    assert isinstance(SnapshotStore(lab).current, str)
 
 
 def attempts(_folder: Path) -> list[str]:
@@ -165,14 +165,14 @@ def object_list(text: str, folder: Path) -> None:
 
 
 def entries(folder: Path) -> list[str]:
-    book = Book(folder)
+    book = CaptureIndex(folder)
     saved = Saved("klab-demo_cp1.k.qcow2", "klab-demo_cp1.k.ram", "<domain/>", "ssh-ed25519 AAAA\n", "old.ram")
     book.write(Entry(KEY, 1.5, {"cp1": saved, "w1": Saved("b", "", "<domain/>")}))
     return [(folder / f"{KEY}.json").read_text()]
 
 
 def entry(text: str, folder: Path) -> None:
-    book = Book(folder)
+    book = CaptureIndex(folder)
     (folder / f"{KEY}.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     assert len(book.readable()[0]) in {0, 1}
     assert isinstance(book.older("klab-demo_cp1.k.ram"), str)
@@ -186,7 +186,7 @@ def entry(text: str, folder: Path) -> None:
 
 def merging(text: str, folder: Path) -> None:
     (folder / ".merge.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    found = Book(folder).merging
+    found = CaptureIndex(folder).merging
     assert found is None or isinstance(found.into, str)
 
 
@@ -286,8 +286,8 @@ def completed(text: str, folder: Path) -> None:
     list(completion._snapshots(lab))
 
 
-def realm(text: str, folder: Path) -> None:
-    found = Realm(Home(folder))
+def private_libvirt(text: str, folder: Path) -> None:
+    found = PrivateLibvirt(Home(folder))
     found.folder.mkdir(parents=True)
     (found.folder / "realm.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     found._state()
@@ -359,14 +359,14 @@ TARGETS = (
     ),
     Target("lab.json", ("lab.store:LabFolder.record",), records, json_texts, record, refuses=(LabError, NotFound)),
     Target("snapshot manifest", ("lab.snapshots.manifest:from_json",), snapshots, json_texts, snapshot),
-    Target("snapshot shelf", ("lab.snapshots.store:Shelf._read",), snapshots, json_texts, shelf),
-    Target("snapshot stand", (), lambda _: [KEY.encode() + b"\n"], octets, stand),
+    Target("snapshot shelf", ("lab.snapshots.store:SnapshotStore._read",), snapshots, json_texts, snapshot_store),
+    Target("snapshot stand", (), lambda _: [KEY.encode() + b"\n"], octets, current),
     Target("attempt.json", ("lab.snapshots.journal:AttemptJournal.read",), attempts, json_texts, attempt),
     Target("objects.json", ("lab.snapshots.objects:read",), object_lists, json_texts, object_list),
-    Target("capture book", ("lab.machines.libvirt.capture_index:Book.entry",), entries, json_texts, entry),
+    Target("capture book", ("lab.machines.libvirt.capture_index:CaptureIndex.entry",), entries, json_texts, entry),
     Target(
         "merge marker",
-        ("lab.machines.libvirt.capture_index:Book.merging",),
+        ("lab.machines.libvirt.capture_index:CaptureIndex.merging",),
         lambda _: [json.dumps(asdict(Merge("a", ("b", "c"))))],
         json_texts,
         merging,
@@ -395,7 +395,7 @@ TARGETS = (
         json_texts,
         completed,
     ),
-    Target("realm.json", ("lab.host.private_libvirt:Realm._state",), realms, json_texts, realm),
+    Target("realm.json", ("lab.host.private_libvirt:PrivateLibvirt._state",), realms, json_texts, private_libvirt),
     Target(
         "CA key",
         ("lab.cluster.secrets:etcd_client_files", "lab.cluster.secrets:_usable", "lab.cluster.secrets:_signed"),

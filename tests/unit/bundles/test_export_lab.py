@@ -20,8 +20,8 @@ from support.shelved import flipped, shelve
 from lab.boxes import removal, store
 from lab.boxes.store import Box
 from lab.bundles import export_lab as module
-from lab.bundles.export_lab import keep_snapshots, kept, take_checkpoint
-from lab.bundles.file import open_checkpoint
+from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
+from lab.bundles.file import open_bundle
 from lab.bundles.layout import MANIFEST
 from lab.bundles.pack import BLOCK
 from lab.bundles.writer import Writer, writing
@@ -54,8 +54,8 @@ def nothing_beside(target: Path, *there: str) -> None:
 
 
 def test_it_holds_the_lab_and_nobody_else_may_read_it(desk: Desk, box: Box, target: Path) -> None:
-    made = take_checkpoint(desk.lab, "lesson-3", target)
-    assert open_checkpoint(target) == made
+    made = write_bundle(desk.lab, "lesson-3", target)
+    assert open_bundle(target) == made
     made.verify(lambda _size: None)
     nothing_beside(target, target.name)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -70,7 +70,7 @@ def test_it_holds_the_lab_and_nobody_else_may_read_it(desk: Desk, box: Box, targ
 
 
 def test_tar_unpacks_it_and_sha256sum_knows_its_manifest(desk: Desk, box: Box, target: Path, tmp_path: Path) -> None:
-    take_checkpoint(desk.lab, "lesson-3", target)
+    write_bundle(desk.lab, "lesson-3", target)
     folder = tmp_path / "unpacked"
     folder.mkdir()
     for words in (["tar", "-xf", target], ["sha256sum", "-c", f"{MANIFEST}.sha256"], ["gunzip", "-r", "."]):
@@ -86,8 +86,8 @@ def test_what_lies_beside_the_keys_is_left_out(desk: Desk, box: Box, target: Pat
     """Or nobody could read the checkpoint: klab's own files have plain names."""
     for stray in ("ssh/id_ed25519~", "ssh/my key.pub", "pki/.ca.key.swp", f"pki/{'x' * 80}"):
         (desk.lab.folder.path / stray).write_text("stray")
-    take_checkpoint(desk.lab, "lesson-3", target)
-    names = {member.name for member in open_checkpoint(target).checkpoint.members}
+    write_bundle(desk.lab, "lesson-3", target)
+    names = {member.name for member in open_bundle(target).checkpoint.members}
     assert {"ssh/id_ed25519", "pki/ca.key"} <= names
     assert not [name for name in names if "~" in name or " " in name or "swp" in name or "xx" in name]
 
@@ -100,7 +100,7 @@ def test_what_no_checkpoint_could_say_is_refused_before_it_is_written(desk: Desk
 
 
 def test_without_its_box_it_is_small(desk: Desk, box: Box, target: Path) -> None:
-    made = take_checkpoint(desk.lab, "lesson-3", target, with_box=False)
+    made = write_bundle(desk.lab, "lesson-3", target, with_box=False)
     assert not made.checkpoint.with_box
     assert made.checkpoint.box.digest == box.digest
 
@@ -109,14 +109,14 @@ def test_disks_of_many_blocks(desk: Desk, box: Box, target: Path, tmp_path: Path
     data = hashlib.shake_256(b"x").digest(2 * BLOCK + 12345)
     disk = desk.lab.folder.path / "fake" / "disk-w1"
     disk.write_bytes(data)
-    made = take_checkpoint(desk.lab, "lesson-3", target)
+    made = write_bundle(desk.lab, "lesson-3", target)
     made.write(made.checkpoint.member("nodes/w1.qcow2.gz"), tmp_path / "disk", lambda _size: None)
     assert (tmp_path / "disk").read_bytes() == data
 
 
 def test_progress_is_told(desk: Desk, box: Box, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.bundles.progress.EVERY_SECONDS", 0.0)
-    take_checkpoint(desk.lab, "lesson-3", target)
+    write_bundle(desk.lab, "lesson-3", target)
     told = [(e.node, e.phase, e.state) for e in desk.events]
     for node, phase in (("", "checkpoint"), ("cp1", "pack"), ("w1", "pack"), ("", "box")):
         assert (node, phase, "begin") in told
@@ -130,7 +130,7 @@ def test_progress_is_told(desk: Desk, box: Box, target: Path, monkeypatch: pytes
 def refused(lab: Lab, target: Path, name: str = "lesson-3", **options: bool) -> LabError:
     there = target.read_bytes() if target.is_file() else None
     with pytest.raises(LabError) as caught:
-        take_checkpoint(lab, name, target, **options)
+        write_bundle(lab, name, target, **options)
     assert (target.read_bytes() if target.is_file() else None) == there
     assert not list(target.parent.glob(".*"))
     assert caught.value.hint
@@ -155,14 +155,14 @@ def test_a_file_that_is_there(desk: Desk, box: Box, target: Path) -> None:
     error = refused(desk.lab, target)
     assert isinstance(error, Conflict)
     assert "--force" in error.hint
-    take_checkpoint(desk.lab, "lesson-3", target, replaces=True)
-    assert open_checkpoint(target).checkpoint.name == "lesson-3"
+    write_bundle(desk.lab, "lesson-3", target, replaces=True)
+    assert open_bundle(target).checkpoint.name == "lesson-3"
 
 
 def test_a_folder_in_its_place_or_none_to_put_it(desk: Desk, box: Box, target: Path) -> None:
     assert isinstance(refused(desk.lab, target.parent, replaces=True), UsageError)
     with pytest.raises(UsageError, match="there is no folder"):
-        take_checkpoint(desk.lab, "a", target.parent / "none" / "a.klab")
+        write_bundle(desk.lab, "a", target.parent / "none" / "a.klab")
 
 
 def test_a_lab_whose_box_is_gone_or_damaged(desk: Desk, box: Box, target: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_half_made_lab(desk: Desk, box: Box, target: Path) -> None:
 def test_a_disk_that_cannot_be_read_leaves_nothing(desk: Desk, box: Box, target: Path) -> None:
     target.write_text("the old one")
     with pytest.raises(MachineError) as caught:
-        take_checkpoint(desk.breaking("export"), "lesson-3", target, replaces=True)
+        write_bundle(desk.breaking("export"), "lesson-3", target, replaces=True)
     assert caught.value.details[-1] == "nothing of the checkpoint is left, and the lab has not been touched"
     assert target.read_text() == "the old one"
     nothing_beside(target, target.name)
@@ -214,23 +214,23 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(
 
         monkeypatch.setattr(Writer, step, fail)
         with pytest.raises(wanted):
-            take_checkpoint(desk.lab, "lesson-3", target)
+            write_bundle(desk.lab, "lesson-3", target)
         nothing_beside(target)
 
 
 @pytest.mark.parametrize("step", ["begin", "add", "seal"])
 def test_a_kill_leaves_the_old_one_and_the_next_clears_up(desk: Desk, box: Box, target: Path, step: str) -> None:
     target.write_text("the old one")
-    killed_in(Writer, step, lambda: take_checkpoint(desk.lab, "lesson-3", target, replaces=True))
+    killed_in(Writer, step, lambda: write_bundle(desk.lab, "lesson-3", target, replaces=True))
     assert target.read_text() == "the old one"
-    take_checkpoint(desk.lab, "lesson-3", target, replaces=True).verify(lambda _size: None)
+    write_bundle(desk.lab, "lesson-3", target, replaces=True).verify(lambda _size: None)
     nothing_beside(target, target.name)
 
 
 def test_two_that_write_the_same_file(desk: Desk, box: Box, target: Path) -> None:
     with writing(target), pytest.raises(Conflict, match="another klab is writing"):
-        take_checkpoint(desk.lab, "lesson-3", target)
-    take_checkpoint(desk.lab, "lesson-3", target)
+        write_bundle(desk.lab, "lesson-3", target)
+    write_bundle(desk.lab, "lesson-3", target)
 
 
 # --- snapshots that are kept --------------------------------------------------------------------------
@@ -241,20 +241,23 @@ def test_snapshots_taken_by_hand_are_kept_while_the_lab_runs(desk: Desk, box: Bo
     for name in ("a", "b"):
         desk.note(name)
         taken = take(desk.lab, name).manifest
-    desk.shelf.write(replace(taken, name="auto-1", auto=True))
+    desk.snapshot_store.write(replace(taken, name="auto-1", auto=True))
     desk.note("now")
     take(desk.lab, "c")
     made = keep_snapshots(desk.lab)
     assert [file.path.name for file in made] == ["demo-a.klab", "demo-c.klab"]
     assert {file.path.parent for file in made} == {desk.lab.home.checkpoints / box.folder.name}
     assert kept(desk.lab.home) == [file.path for file in made]
-    assert [file.checkpoint.snapshot for file in made] == [desk.shelf.pick("a").id, desk.shelf.pick("c").id]
+    assert [file.checkpoint.snapshot for file in made] == [
+        desk.snapshot_store.pick("a").id,
+        desk.snapshot_store.pick("c").id,
+    ]
     assert desk.noted == "now"
     # The same again replaces; a snapshot of another lab with that name does not.
     assert [file.path for file in keep_snapshots(desk.lab)] == [file.path for file in made]
     desk.lab.folder.update_record(id="3c5c8bd4-6a0d-4d6c-9a0e-0d6f2bb0a5f1")
-    for manifest in desk.shelf.manifests():
-        desk.shelf.write(replace(manifest, lab_id="3c5c8bd4-6a0d-4d6c-9a0e-0d6f2bb0a5f1"))
+    for manifest in desk.snapshot_store.manifests():
+        desk.snapshot_store.write(replace(manifest, lab_id="3c5c8bd4-6a0d-4d6c-9a0e-0d6f2bb0a5f1"))
     assert [file.path.name for file in keep_snapshots(desk.lab)] == ["demo-a-2.klab", "demo-c-2.klab"]
 
 
@@ -290,7 +293,7 @@ def test_a_damaged_snapshot_is_not_written(desk: Desk, box: Box) -> None:
         keep_snapshots(desk.lab)
     assert caught.value.details[0] == "the file disk-w1 is missing"
     assert "klab snapshot rm demo a" in caught.value.hint
-    (desk.shelf.path / f"{identity}.json").write_text("{")
+    (desk.snapshot_store.path / f"{identity}.json").write_text("{")
     with pytest.raises(Conflict, match="not every snapshot"):
         keep_snapshots(desk.lab)
     assert kept(desk.lab.home) == []
@@ -306,6 +309,6 @@ def test_a_snapshot_of_another_size_of_the_lab_is_not_written(desk: Desk, box: B
 
 def test_there_is_no_file_to_open(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        open_checkpoint(tmp_path / "none.klab")
+        open_bundle(tmp_path / "none.klab")
     with pytest.raises(UsageError, match="is a folder"):
-        open_checkpoint(tmp_path)
+        open_bundle(tmp_path)

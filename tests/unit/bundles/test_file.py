@@ -15,28 +15,28 @@ from support.desk import Desk
 from support.shelved import flipped, shelve
 
 from lab.bundles import layout
-from lab.bundles.export_lab import take_checkpoint
-from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.export_lab import write_bundle
+from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import FORMAT, from_json, to_json
 from lab.bundles.pack import BLOCK, pack, unpack
 from lab.errors import LabError, UsageError
 
 
 @pytest.fixture
-def made(desk: Desk, tmp_path: Path) -> CheckpointFile:
+def made(desk: Desk, tmp_path: Path) -> BundleFile:
     shelve(desk.lab.home, desk.lab.folder, desk.lab.plan)
     desk.machines.power_off(["cp1", "w1"])
-    return take_checkpoint(desk.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    return write_bundle(desk.lab, "lesson-3", tmp_path / "lesson-3.klab")
 
 
 def looked_at(file: Path) -> None:
-    open_checkpoint(file).verify(lambda _size: None)
+    open_bundle(file).verify(lambda _size: None)
 
 
 # --- damage -------------------------------------------------------------------------------------------
 
 
-def test_every_byte_counts(made: CheckpointFile, tmp_path: Path) -> None:
+def test_every_byte_counts(made: BundleFile, tmp_path: Path) -> None:
     whole = made.path.read_bytes()
     assert len(whole) == made.size
     file = tmp_path / "changed.klab"
@@ -53,20 +53,20 @@ def test_every_byte_counts(made: CheckpointFile, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 511, 512, 600, 3000, -1, -512, -1024, -5000])
-def test_one_that_was_cut_off(made: CheckpointFile, tmp_path: Path, length: int) -> None:
+def test_one_that_was_cut_off(made: BundleFile, tmp_path: Path, length: int) -> None:
     file = tmp_path / "cut.klab"
     file.write_bytes(made.path.read_bytes()[:length])
     with pytest.raises(UsageError) as caught:
-        open_checkpoint(file)
+        open_bundle(file)
     if length not in {0, 1, 511}:
         assert "cut off" in str(caught.value)
 
 
-def test_one_with_something_behind_it(made: CheckpointFile) -> None:
+def test_one_with_something_behind_it(made: BundleFile) -> None:
     with made.path.open("ab") as out:
         out.write(b"more")
     with pytest.raises(UsageError, match="damaged") as caught:
-        open_checkpoint(made.path)
+        open_bundle(made.path)
     assert caught.value.details == ("it has 4 bytes too many",)
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "a.klab"
     file.write_bytes(content)
     with pytest.raises(UsageError, match="is not a checkpoint"):
-        open_checkpoint(file)
+        open_bundle(file)
 
 
 def test_a_tar_of_somebody_elses(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_a_tar_of_somebody_elses(tmp_path: Path) -> None:
     with tarfile.open(file, "w") as tar:
         tar.addfile(tarfile.TarInfo("../../etc/passwd"), io.BytesIO())
     with pytest.raises(UsageError, match="is not a checkpoint"):
-        open_checkpoint(file)
+        open_bundle(file)
 
 
-def test_one_that_changes_after_it_was_verified(made: CheckpointFile, tmp_path: Path) -> None:
+def test_one_that_changes_after_it_was_verified(made: BundleFile, tmp_path: Path) -> None:
     made.verify(lambda _size: None)
     member = made.checkpoint.member("nodes/w1.qcow2.gz")
     flipped(made.path, made._start(member) + member.size // 2)
@@ -97,7 +97,7 @@ def test_one_that_changes_after_it_was_verified(made: CheckpointFile, tmp_path: 
 # --- what a manifest may say --------------------------------------------------------------------------
 
 
-def rewritten(made: CheckpointFile, change: Callable[[dict[str, Any]], object]) -> Path:
+def rewritten(made: BundleFile, change: Callable[[dict[str, Any]], object]) -> Path:
     """The same file with another manifest and its right digest, as somebody would make it who knows how."""
     data = json.loads(to_json(made.checkpoint))
     change(data)
@@ -115,10 +115,10 @@ def at(*path: str | int, value: Any) -> Callable[[dict[str, Any]], object]:
     return change
 
 
-def test_a_rewritten_one_is_read(made: CheckpointFile) -> None:
+def test_a_rewritten_one_is_read(made: BundleFile) -> None:
     """So that what is refused below is refused for what it says."""
     looked_at(rewritten(made, at("name", value="other")))
-    assert open_checkpoint(made.path).checkpoint.name == "other"
+    assert open_bundle(made.path).checkpoint.name == "other"
 
 
 @pytest.mark.parametrize(
@@ -181,25 +181,25 @@ def test_a_rewritten_one_is_read(made: CheckpointFile) -> None:
         lambda data: data.pop("plan"),
     ],
 )
-def test_what_a_manifest_may_not_say(made: CheckpointFile, change: Callable[[dict[str, Any]], object]) -> None:
+def test_what_a_manifest_may_not_say(made: BundleFile, change: Callable[[dict[str, Any]], object]) -> None:
     with pytest.raises(UsageError, match="damaged") as caught:
-        open_checkpoint(rewritten(made, change))
+        open_bundle(rewritten(made, change))
     assert caught.value.details
 
 
-def test_sizes_and_digests_of_other_members_lead_nowhere(made: CheckpointFile) -> None:
+def test_sizes_and_digests_of_other_members_lead_nowhere(made: BundleFile) -> None:
     swapped = made.checkpoint.members[0].size + 512
     with pytest.raises(UsageError):
         looked_at(rewritten(made, lambda d: d["members"][0].update(size=swapped, content=swapped)))
 
 
-def test_one_of_a_newer_klab(made: CheckpointFile) -> None:
+def test_one_of_a_newer_klab(made: BundleFile) -> None:
     newer = rewritten(made, lambda d: d.update(format=FORMAT + 1, versions={"klab": "9.0.0"}, unknown=[]))
     with pytest.raises(UsageError, match=r"written by klab 9.0.0 in format 2; this klab reads 1"):
-        open_checkpoint(newer)
+        open_bundle(newer)
 
 
-def test_a_bomb_is_no_larger_than_it_says(made: CheckpointFile, tmp_path: Path) -> None:
+def test_a_bomb_is_no_larger_than_it_says(made: BundleFile, tmp_path: Path) -> None:
     member = made.checkpoint.member("box/disk.qcow2.gz")
 
     def shrunk(data: dict[str, Any]) -> None:
@@ -207,13 +207,13 @@ def test_a_bomb_is_no_larger_than_it_says(made: CheckpointFile, tmp_path: Path) 
         data["box"]["files"]["disk.qcow2"][0] = 1000
 
     rewritten(made, shrunk)
-    found = open_checkpoint(made.path)
+    found = open_bundle(made.path)
     with pytest.raises(UsageError) as caught:
         found.write(found.checkpoint.member(member.name), tmp_path / "disk", lambda _size: None)
     assert "larger than it should be" in caught.value.details[0]
 
 
-def test_a_manifest_reads_like_it_was_written(made: CheckpointFile) -> None:
+def test_a_manifest_reads_like_it_was_written(made: BundleFile) -> None:
     assert from_json(to_json(made.checkpoint)) == made.checkpoint
     for text in ("", "[]", "{}", "null", '{"format": 1}', '{"format": 1, "plan": ' + "[" * 5000):
         with pytest.raises(LabError):

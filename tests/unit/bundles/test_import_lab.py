@@ -15,9 +15,9 @@ from support.shelved import flipped, shelve, shelved_box
 
 from lab.boxes import store
 from lab.bundles import import_lab as module
-from lab.bundles.export_lab import take_checkpoint
-from lab.bundles.file import CheckpointFile, open_checkpoint
-from lab.bundles.import_lab import Made, Request, create_from, plan_of, refuse_conflict, room_problems
+from lab.bundles.export_lab import write_bundle
+from lab.bundles.file import BundleFile, open_bundle
+from lab.bundles.import_lab import Made, Request, create_from_bundle, plan_of, refuse_conflict, room_problems
 from lab.cluster.acts.destroy import destroy
 from lab.cluster.events import Event
 from lab.cluster.lab import Lab
@@ -38,7 +38,7 @@ class Student:
     """Another home, and a checkpoint."""
 
     home: Home
-    file: CheckpointFile
+    file: BundleFile
     events: list[Event] = field(default_factory=list)
 
     def lab(self, name: str | None = None, **changes: Any) -> Lab:
@@ -47,7 +47,7 @@ class Student:
         return replace(made, **changes)
 
     def create(self, name: str | None = None, *, profile: HostProfile = PROFILE, **changes: Any) -> Made:
-        return create_from(Request(self.lab(name, **changes), self.file, "fake", profile))
+        return create_from_bundle(Request(self.lab(name, **changes), self.file, "fake", profile))
 
     def machines(self, folder: LabFolder) -> FakeMachines:
         return FakeMachines(self.home, folder, self.plan(folder), folder.record(), None)
@@ -73,7 +73,7 @@ class Student:
 def student(desk: Desk, tmp_path: Path) -> Student:
     shelve(desk.lab.home, desk.lab.folder, desk.lab.plan)
     desk.machines.power_off(["cp1", "w1"])
-    file = take_checkpoint(desk.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    file = write_bundle(desk.lab, "lesson-3", tmp_path / "lesson-3.klab")
     return Student(Home(tmp_path / "student"), file)
 
 
@@ -214,7 +214,7 @@ def test_the_same_machines_twice(desk: Desk, student: Student) -> None:
 
 
 def test_a_checkpoint_without_its_box(desk: Desk, student: Student, tmp_path: Path) -> None:
-    bare = replace(student, file=take_checkpoint(desk.lab, "bare", tmp_path / "bare.klab", with_box=False))
+    bare = replace(student, file=write_bundle(desk.lab, "bare", tmp_path / "bare.klab", with_box=False))
     with pytest.raises(BoxError, match="written without its box") as caught:
         bare.create()
     assert "klab box build debian-13 --kubernetes 1.35.4" in caught.value.hint
@@ -239,7 +239,7 @@ def test_room(student: Student) -> None:
 
 def test_another_host_is_told(desk: Desk, student: Student, tmp_path: Path) -> None:
     later = desk.of(clock=lambda: desk.lab.clock() + 10 * 24 * 3600)
-    student.file = take_checkpoint(later, "later", tmp_path / "later.klab")
+    student.file = write_bundle(later, "later", tmp_path / "later.klab")
     made = student.create(profile=HostProfile(accelerated=False, factor=10.0, dilation=0.2))
     assert made.warnings[0].startswith("this machine's clock is behind")
     assert "with hardware virtualization and runs without" in made.warnings[1]
@@ -250,7 +250,7 @@ def test_another_host_is_told(desk: Desk, student: Student, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("owner", "method", "call"), [(CheckpointFile, "verify", 1), (CheckpointFile, "write", 1), (module, "put", 1)]
+    ("owner", "method", "call"), [(BundleFile, "verify", 1), (BundleFile, "write", 1), (module, "put", 1)]
 )
 def test_a_kill_before_there_is_a_lab(student: Student, owner: Any, method: str, call: int) -> None:
     killed_in(owner, method, student.create, call=call)
@@ -265,9 +265,9 @@ def test_a_kill_before_there_is_a_lab(student: Student, owner: Any, method: str,
         (module, "_write_folder", 1),
         (module, "write_atomic", 2),
         (module, "_write_secrets", 1),
-        (CheckpointFile, "write", 2),
+        (BundleFile, "write", 2),
         (module, "load_or_make", 1),
-        (FakeMachines, "adopt", 1),
+        (FakeMachines, "import_disks", 1),
         (FakeMachines, "start", 1),
         (module, "start", 1),
     ],
@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_a_lab_that_the_same_command_finishes(student: Student) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        student.create(open_machines=opener(adopt=interrupted))
+        student.create(open_machines=opener(import_disks=interrupted))
     folder = student.home.lab("demo")
     assert folder.record().phase == "creating"
     with pytest.raises(Conflict, match="half made"):
@@ -294,7 +294,7 @@ def test_ctrl_c_leaves_a_lab_that_the_same_command_finishes(student: Student) ->
 
 
 def test_a_half_made_lab_can_be_destroyed(student: Student) -> None:
-    killed_in(FakeMachines, "adopt", student.create)
+    killed_in(FakeMachines, "import_disks", student.create)
     folder = student.home.lab("demo")
     destroy(student.lab(), lambda _line: None)
     assert not folder.path.exists()
@@ -373,5 +373,5 @@ def test_what_a_lab_lacks_is_an_error_like_in_start(student: Student) -> None:
 def test_the_file_may_be_gone_later(student: Student) -> None:
     student.create()
     shutil.rmtree(student.home.boxes)
-    assert open_checkpoint(student.file.path) == student.file
+    assert open_bundle(student.file.path) == student.file
     assert student.create().already

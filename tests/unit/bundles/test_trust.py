@@ -20,8 +20,8 @@ from lab import process
 from lab.boxes import store
 from lab.boxes.kubectl import kubectl_for
 from lab.bundles import signature
-from lab.bundles.export_lab import take_checkpoint
-from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.export_lab import write_bundle
+from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.import_lab import secrets_in
 from lab.bundles.keys import NAMES, check_keys
 from lab.bundles.layout import SIGNATURE
@@ -39,8 +39,8 @@ def off(desk: Desk) -> Desk:
 
 
 @pytest.fixture
-def made(off: Desk, tmp_path: Path) -> CheckpointFile:
-    return take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+def made(off: Desk, tmp_path: Path) -> BundleFile:
+    return write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def keys(off: Desk) -> dict[str, bytes]:
 # --- programs -----------------------------------------------------------------------------------------
 
 
-def test_no_program_travels(made: CheckpointFile, tmp_path: Path) -> None:
+def test_no_program_travels(made: BundleFile, tmp_path: Path) -> None:
     assert [m.name for m in made.checkpoint.members if m.name.startswith("box/")] == ["box/disk.qcow2.gz"]
     student = Student(Home(tmp_path / "student"), made)
     student.create()
@@ -65,9 +65,9 @@ def test_a_program_that_travels_all_the_same_stays_in_the_file(
     off: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lab.bundles.export_lab.PORTABLE", (store.DISK, store.KUBECTL))
-    made = take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     assert "box/kubectl.gz" in [m.name for m in made.checkpoint.members]
-    student = Student(Home(tmp_path / "student"), open_checkpoint(made.path))
+    student = Student(Home(tmp_path / "student"), open_bundle(made.path))
     student.create()
     assert not list(student.home.root.rglob("kubectl*"))
 
@@ -81,7 +81,7 @@ def test_a_box_that_lies_on_a_file_of_the_host(off: Desk, tmp_path: Path) -> Non
     digest = store.digest_file(box.disk)
     files = {**box.files, store.DISK: store.describe_file(box.disk)}
     store.write_manifest(replace(box, digest=digest, files=files))
-    made = take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     student = Student(Home(tmp_path / "student"), made)
     with pytest.raises(BoxError, match="not one that klab has built") as caught:
         student.create()
@@ -149,10 +149,10 @@ def test_damaged_keys_are_seen_before_anything_is_made(
     token = off.lab.folder.path / "pki" / "token"
     token.write_text("not a token")
     with pytest.raises(Conflict, match="keys of lab 'demo' are damaged") as caught:
-        take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+        write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     assert caught.value.details[0] == "pki/token is not a bootstrap token"
     monkeypatch.setattr("lab.bundles.keys.check_keys", lambda _files: None)
-    made = take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     with pytest.raises(UsageError, match="damaged"):
         secrets_in(made)
     student = Student(Home(tmp_path / "student"), made)
@@ -164,7 +164,7 @@ def test_damaged_keys_are_seen_before_anything_is_made(
 # --- a file that changes under our hands --------------------------------------------------------------
 
 
-def test_a_file_that_changes_after_it_was_verified(made: CheckpointFile, tmp_path: Path) -> None:
+def test_a_file_that_changes_after_it_was_verified(made: BundleFile, tmp_path: Path) -> None:
     made.verify(lambda _size: None)
     for name in ("nodes/w1.qcow2.gz", "pki/ca.key"):
         member = made.checkpoint.member(name)
@@ -226,7 +226,7 @@ def test_what_stands_where_the_draft_goes_is_neither_followed_nor_emptied(
     plant(shared / ".lesson-3.klab.partial", victim)
     before = sorted([*shared.rglob("*"), *victim.rglob("*")])
     with pytest.raises(Conflict, match="is in the way"):
-        take_checkpoint(off.lab, "lesson-3", shared / "lesson-3.klab")
+        write_bundle(off.lab, "lesson-3", shared / "lesson-3.klab")
     assert sorted([*shared.rglob("*"), *victim.rglob("*")]) == before
     assert (victim / "file").read_text() == "precious"
 
@@ -236,7 +236,7 @@ def test_what_a_kill_left_is_removed(off: Desk, tmp_path: Path) -> None:
     scratch.mkdir(mode=0o700)
     (scratch / "checkpoint.tar").write_text("half")
     (scratch / "cp1.qcow2").write_text("half")
-    made = take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+    made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     assert not scratch.exists()
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
 
@@ -255,7 +255,7 @@ def test_the_draft_is_private_from_its_first_moment(
     monkeypatch.setattr("lab.bundles.writer.os.fdopen", seen)
     before = os.umask(umask)
     try:
-        take_checkpoint(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
+        write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     finally:
         os.umask(before)
     assert 0o600 in modes
@@ -267,10 +267,10 @@ def test_what_is_not_a_regular_file_is_never_replaced(off: Desk, tmp_path: Path,
     target = tmp_path / "lesson-3.klab"
     os.mkfifo(target)
     with pytest.raises(UsageError, match="is a FIFO"):
-        take_checkpoint(off.lab, "lesson-3", target, replaces=replaces)
+        write_bundle(off.lab, "lesson-3", target, replaces=replaces)
     assert stat.S_ISFIFO(target.lstat().st_mode)
     with pytest.raises(UsageError, match="is a FIFO"):
-        open_checkpoint(target)
+        open_bundle(target)
 
 
 # --- signatures ---------------------------------------------------------------------------------------
@@ -293,14 +293,12 @@ def allowed(tmp_path: Path, principal: str, key: Path, options: str = "") -> Pat
 
 
 @pytest.fixture
-def signed(off: Desk, tmp_path: Path, key: Path) -> CheckpointFile:
-    return take_checkpoint(
-        off.lab, "lesson-3", tmp_path / "s.klab", sign=lambda manifest: signature.sign(key, manifest)
-    )
+def signed(off: Desk, tmp_path: Path, key: Path) -> BundleFile:
+    return write_bundle(off.lab, "lesson-3", tmp_path / "s.klab", sign=lambda manifest: signature.sign(key, manifest))
 
 
-def test_a_signed_file_says_who_signed_it(signed: CheckpointFile, tmp_path: Path, key: Path) -> None:
-    found = open_checkpoint(signed.path)
+def test_a_signed_file_says_who_signed_it(signed: BundleFile, tmp_path: Path, key: Path) -> None:
+    found = open_bundle(signed.path)
     assert found == signed
     found.verify(lambda _size: None)
     who = signature.signer(found.manifest, found.signature)
@@ -312,7 +310,7 @@ def test_a_signed_file_says_who_signed_it(signed: CheckpointFile, tmp_path: Path
         assert known.fingerprint == who.fingerprint
 
 
-def test_anyone_can_check_it_by_hand(signed: CheckpointFile, tmp_path: Path, key: Path) -> None:
+def test_anyone_can_check_it_by_hand(signed: BundleFile, tmp_path: Path, key: Path) -> None:
     process.run(["tar", "-xf", signed.path, "-C", tmp_path], timeout=60)
     list_of = allowed(tmp_path, "teacher@example.org", key)
     argv = ["ssh-keygen", "-Y", "verify", "-f", list_of, "-I", "teacher@example.org", "-n", "klab-checkpoint"]
@@ -321,13 +319,13 @@ def test_anyone_can_check_it_by_hand(signed: CheckpointFile, tmp_path: Path, key
     assert 'Good "klab-checkpoint" signature' in done.stdout
 
 
-def test_a_signature_of_another_file(off: Desk, signed: CheckpointFile, tmp_path: Path) -> None:
-    other = take_checkpoint(off.lab, "other", tmp_path / "other.klab", sign=lambda _manifest: signed.signature)
+def test_a_signature_of_another_file(off: Desk, signed: BundleFile, tmp_path: Path) -> None:
+    other = write_bundle(off.lab, "other", tmp_path / "other.klab", sign=lambda _manifest: signed.signature)
     with pytest.raises(UsageError, match="the signature does not match"):
         signature.signer(other.manifest, other.signature)
 
 
-def test_who_may_sign(signed: CheckpointFile, made: CheckpointFile, tmp_path: Path, key: Path) -> None:
+def test_who_may_sign(signed: BundleFile, made: BundleFile, tmp_path: Path, key: Path) -> None:
     stranger = allowed(tmp_path, "x@example.org", new_key(tmp_path / "stranger"))
     with pytest.raises(UsageError, match="by somebody who is not an allowed signer") as caught:
         signature.allowed_signer(signed.manifest, signed.signature, stranger)
@@ -345,14 +343,14 @@ def test_who_may_sign(signed: CheckpointFile, made: CheckpointFile, tmp_path: Pa
 
 
 @pytest.mark.parametrize("place", [600, -600, -1100, -1500])
-def test_every_byte_of_a_signature_counts(signed: CheckpointFile, place: int) -> None:
+def test_every_byte_of_a_signature_counts(signed: BundleFile, place: int) -> None:
     data = bytearray(signed.path.read_bytes())
     start = signed.end if place > 0 else len(data)
     data[start + place] ^= 1
     signed.path.write_bytes(data)
 
     def looked_at() -> None:
-        found = open_checkpoint(signed.path)
+        found = open_bundle(signed.path)
         found.verify(lambda _size: None)
         signature.signer(found.manifest, found.signature)
 
@@ -360,10 +358,10 @@ def test_every_byte_of_a_signature_counts(signed: CheckpointFile, place: int) ->
         looked_at()
 
 
-def test_a_signature_can_be_taken_away_but_not_unnoticed(signed: CheckpointFile, tmp_path: Path, key: Path) -> None:
+def test_a_signature_can_be_taken_away_but_not_unnoticed(signed: BundleFile, tmp_path: Path, key: Path) -> None:
     data = signed.path.read_bytes()
     signed.path.write_bytes(data[: signed.end] + bytes(1024))
-    found = open_checkpoint(signed.path)
+    found = open_bundle(signed.path)
     assert found.signature == b""
     with pytest.raises(UsageError, match="is not signed"):
         signature.allowed_signer(found.manifest, found.signature, allowed(tmp_path, "t@example.org", key))
@@ -373,6 +371,6 @@ def test_a_key_that_cannot_sign_says_so_before_anything_is_packed(off: Desk, tmp
     locked = new_key(tmp_path / "locked", "secret")
     for file, error, why in ((locked, UsageError, "cannot sign"), (tmp_path / "none", NotFound, "there is no key")):
         with pytest.raises(error, match=why) as caught:
-            take_checkpoint(off.lab, "x", tmp_path / "x.klab", sign=partial(signature.sign, file))
+            write_bundle(off.lab, "x", tmp_path / "x.klab", sign=partial(signature.sign, file))
         assert caught.value.hint
         assert not list(tmp_path.glob("*x.klab*"))

@@ -14,7 +14,7 @@ from support.shelved import flipped, shelve
 
 from lab import process
 from lab.boxes import store
-from lab.bundles.file import CheckpointFile, open_checkpoint
+from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.writer import Writer
 from lab.cli import checkpoint_flow as flow
 from lab.cli import create_flow
@@ -88,7 +88,7 @@ def test_it_says_where_the_file_is_and_what_is_in_it(klab: Klab, demo: LabFolder
     assert "it holds the lab's private keys" in err
     assert "klab create --from lesson-3.klab makes the lab" in err
     assert "w1: pack done" in err
-    open_checkpoint(file).verify(lambda _size: None)
+    open_bundle(file).verify(lambda _size: None)
     other = tmp_path / "my course" / "x.klab"
     other.parent.mkdir()
     assert f"klab create --from '{other}' makes the lab" in klab("checkpoint", "x", "-o", str(other))[1]
@@ -200,7 +200,7 @@ def test_neither_a_scenario_nor_a_file(klab: Klab) -> None:
 
 
 def test_a_damaged_file(klab: Klab, student: Path) -> None:
-    found = open_checkpoint(student)
+    found = open_bundle(student)
     flipped(student, found._start(found.checkpoint.member("nodes/w1.qcow2.gz")))
     _, err = klab("create", "--from", str(student), code=2)
     assert "nodes/w1.qcow2.gz has changed" in err
@@ -227,7 +227,7 @@ def test_a_host_that_is_too_small(
 
 
 def test_a_network_that_is_in_use(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = open_checkpoint(student).checkpoint.plan
+    plan = open_bundle(student).checkpoint.plan
     host(monkeypatch, routes=(Route(plan.networks.cidr, "virbr7"),))
     _, err = klab("create", "--from", str(student), code=5)
     assert "overlaps the host's route" in err
@@ -244,12 +244,12 @@ def test_the_lab_itself_is_in_the_way(klab: Klab, student: Path, home: Path, mon
 
 def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointFile, "verify", interrupted)
+        patch.setattr(BundleFile, "verify", interrupted)
         _, err = klab("create", "--from", str(student), code=Interrupted.exit_code)
         assert "nothing of the lab has been made yet" in err
         assert there() == []
     with monkeypatch.context() as patch:
-        patch.setattr(FakeMachines, "adopt", interrupted)
+        patch.setattr(FakeMachines, "import_disks", interrupted)
         _, err = klab("create", "--from", str(student), "--name", "mine", code=Interrupted.exit_code)
     assert f"klab create --from {student} --name mine again goes on from here" in err
     assert there() == ["mine"]
@@ -258,7 +258,7 @@ def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.
 
 def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeMachines, "adopt", interrupted)
+        patch.setattr(FakeMachines, "import_disks", interrupted)
         klab("create", "--from", str(student), "--name", "1m2w", code=Interrupted.exit_code)
     _, err = klab("create", "1m2w", code=4)
     assert "lab '1m2w' is half made from a checkpoint" in err
@@ -323,7 +323,7 @@ def test_destroy_keeps_the_snapshots_and_one_of_them_is_a_lab_again(
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["lesson-1", "lesson-2"]
     assert "needs debian-13-k8s-1.35.4@" in out
     klab("create", "--from", "demo-lesson-2")
-    plan = open_checkpoint(flow.kept(Home(home))[1]).checkpoint.plan
+    plan = open_bundle(flow.kept(Home(home))[1]).checkpoint.plan
     machines = FakeMachines(Home(home), demo, plan, demo.record(), None)
     assert machines.read("w1", PartKind.DISK) == "disk of w1"
     _, err = klab("box", "rm", "debian-13-k8s-1.35.4", code=4)

@@ -24,7 +24,7 @@ def test_the_command_line_once_more_is_about_the_same_lab() -> None:
 def left(monkeypatch: pytest.MonkeyPatch) -> list[Home]:
     """The homes whose private libvirt was to end."""
     found: list[Home] = []
-    monkeypatch.setattr(create_flow, "leave_no_empty_realm", found.append)
+    monkeypatch.setattr(create_flow, "stop_unused_private_libvirt", found.append)
     return found
 
 

@@ -24,7 +24,7 @@ from lab.machines.protocol import NodeState
 from lab.snapshots import compare as compare_module
 from lab.snapshots.manifest import Manifest, NodeRecord
 from lab.snapshots.objects import Object
-from lab.snapshots.store import Damaged, Shelf
+from lab.snapshots.store import Damaged, SnapshotStore
 from lab.snapshots.verify import Verification
 from lab.store import Home, LabFolder
 
@@ -54,7 +54,7 @@ def machines(home: Path, folder: LabFolder) -> FakeMachines:
 
 
 def names(folder: LabFolder) -> list[str]:
-    return [m.name for m in Shelf(folder).manifests()]
+    return [m.name for m in SnapshotStore(folder).manifests()]
 
 
 # --- take ------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_a_snapshot_says_how_long_the_lab_stood_still_and_how_to_get_back(klab: 
     for part in ("look", "suspend", "save", "resume", "clocks", "digest"):
         assert f"\n  {part} " in err
     assert "klab restore plain lesson-1 brings the lab back" in err
-    assert Shelf(plain).pick("lesson-1").note == "before the exercise"
+    assert SnapshotStore(plain).pick("lesson-1").note == "before the exercise"
 
 
 def test_the_lab_and_the_word_take_may_be_left_out(klab: Klab, home: Path, plain: LabFolder) -> None:
@@ -207,7 +207,7 @@ def test_the_list_of_a_real_shelf(klab: Klab, plain: LabFolder) -> None:
 
 def test_a_damaged_manifest_is_listed_and_can_be_removed(klab: Klab, plain: LabFolder) -> None:
     klab("snapshot", "a")
-    identity = Shelf(plain).pick("a").id
+    identity = SnapshotStore(plain).pick("a").id
     (plain.snapshots / f"{identity}.json").write_text("{")
     assert "DAMAGED" in klab("snapshots")[0]
     assert json.loads(klab("snapshots", "--json")[0])["damaged"][0]["id"] == identity

@@ -84,7 +84,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if not left:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(collect, "gather", lambda *_: left.pop(0))
+        monkeypatch.setattr(collect, "collect_facts", lambda *_: left.pop(0))
         monkeypatch.setattr(status.time, "sleep", pause)
         return pauses
 
@@ -304,7 +304,7 @@ def test_a_lab_that_grows_is_shown_as_it_is(
         smaller = replace(plan, nodes=plan.nodes[:4])
         (Home(home).lab("ha").path / "plan.json").write_text(to_json(smaller))
 
-    monkeypatch.setattr(collect, "gather", lambda _f, now, *_: looked.append(len(now.nodes)) or facts)
+    monkeypatch.setattr(collect, "collect_facts", lambda _f, now, *_: looked.append(len(now.nodes)) or facts)
     monkeypatch.setattr(status.time, "sleep", grow)
     run(capsys, "--watch")
     assert looked == [5, 4]

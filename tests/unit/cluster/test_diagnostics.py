@@ -12,7 +12,7 @@ import pytest
 from lab.cli.overview import COMMANDS
 from lab.cluster import diagnostics
 from lab.cluster.clients.etcd import Alarm, MemberStatus
-from lab.cluster.diagnostics import Case, Finding, diagnose
+from lab.cluster.diagnostics import CheckContext, Finding, diagnose
 from lab.cluster.diagnostics.control_plane import SETTLING_SECONDS
 from lab.cluster.diagnostics.nodes import SERVICES
 from lab.cluster.observe.facts import (
@@ -58,7 +58,7 @@ def status(number: int, **changes: Any) -> MemberStatus:
     return replace(found, **changes)
 
 
-def healthy(plan: Plan) -> Case:
+def healthy(plan: Plan) -> CheckContext:
     """A lab in which nothing is wrong."""
     nodes = tuple(
         NodeFacts(n.name, n.role, str(n.address), "running", "" if n.is_control_plane else None, True, True)
@@ -82,7 +82,7 @@ def healthy(plan: Plan) -> Case:
         pods=pods,
     )
     reports = {n.name: report(plan, n) for n in plan.nodes}
-    return Case(plan, facts, reports, {}, Path("/labs/ha/scenario.yaml"))
+    return CheckContext(plan, facts, reports, {}, Path("/labs/ha/scenario.yaml"))
 
 
 def report(plan: Plan, node: Node) -> NodeReport:
@@ -104,49 +104,49 @@ def report(plan: Plan, node: Node) -> NodeReport:
     )
 
 
-def node(case: Case, name: str, **changes: Any) -> Case:
+def node(case: CheckContext, name: str, **changes: Any) -> CheckContext:
     """The lab with one node seen otherwise."""
     nodes = tuple(replace(n, **changes) if n.name == name else n for n in case.facts.nodes)
     return replace(case, facts=replace(case.facts, nodes=nodes))
 
 
-def told(case: Case, name: str, **changes: Any) -> Case:
+def told(case: CheckContext, name: str, **changes: Any) -> CheckContext:
     """The lab with one node telling otherwise."""
     return replace(case, reports={**case.reports, name: replace(case.reports[name], **changes)})
 
 
-def unit(case: Case, name: str, service: str, state: Unit = FAILED) -> Case:
+def unit(case: CheckContext, name: str, service: str, state: Unit = FAILED) -> CheckContext:
     return told(case, name, units={**case.reports[name].units, service: state})
 
 
-def off(case: Case, name: str, state: NodeState = NodeState.STOPPED) -> Case:
+def off(case: CheckContext, name: str, state: NodeState = NodeState.STOPPED) -> CheckContext:
     """The lab with one machine off: it tells nothing, and its etcd member is silent."""
     case = node(case, name, machine=state.value, api=None if name.startswith("w") else "the machine is off")
     case = replace(case, reports={n: r for n, r in case.reports.items() if n != name})
     return member(case, name, status=None, error=f"the machine is {state.value}")
 
 
-def member(case: Case, name: str, **changes: Any) -> Case:
+def member(case: CheckContext, name: str, **changes: Any) -> CheckContext:
     assert case.facts.etcd is not None
     members = tuple(replace(m, **changes) if m.name == name else m for m in case.facts.etcd.members)
     return facts(case, etcd=replace(case.facts.etcd, members=members))
 
 
-def facts(case: Case, **changes: Any) -> Case:
+def facts(case: CheckContext, **changes: Any) -> CheckContext:
     return replace(case, facts=replace(case.facts, **changes))
 
 
-def process(case: Case, name: str, program: str, seen: Process) -> Case:
+def process(case: CheckContext, name: str, program: str, seen: Process) -> CheckContext:
     """The lab with one program on a node seen otherwise."""
     return told(case, name, processes={**case.reports[name].processes, program: seen})
 
 
-def endpoint(case: Case, error: str) -> Case:
+def endpoint(case: CheckContext, error: str) -> CheckContext:
     assert case.facts.endpoint is not None
     return facts(case, endpoint=replace(case.facts.endpoint, error=error))
 
 
-def found(case: Case, *checks: str) -> list[Finding]:
+def found(case: CheckContext, *checks: str) -> list[Finding]:
     """The findings of some checks, of all without a name; each repair is a line that a shell accepts and klab has."""
     findings = [f for result in diagnose(case) for f in result.findings]
     for finding in findings:
@@ -159,7 +159,7 @@ def found(case: Case, *checks: str) -> list[Finding]:
     return [f for f in findings if not checks or f.check in checks]
 
 
-def only(case: Case) -> Finding:
+def only(case: CheckContext) -> Finding:
     """The one thing that is found."""
     findings = found(case)
     assert len(findings) == 1, findings
@@ -298,7 +298,7 @@ def test_a_disk_at_its_limits(plan: Plan) -> None:
 # --- clocks -----------------------------------------------------------------------------------
 
 
-def clocks(case: Case, **offsets: tuple[float, float]) -> Case:
+def clocks(case: CheckContext, **offsets: tuple[float, float]) -> CheckContext:
     for name, (offset, doubt) in offsets.items():
         case = told(case, name.replace("_", "-"), clock=Clock(offset, doubt))
     return case
@@ -503,7 +503,7 @@ def test_a_member_that_is_not_well(plan: Plan) -> None:
 # --- the virtual IP and the API ---------------------------------------------------------------
 
 
-def without_vip(case: Case) -> Case:
+def without_vip(case: CheckContext) -> CheckContext:
     return told(case, "cp1", addresses=("192.168.56.11",))
 
 
@@ -630,7 +630,7 @@ def test_a_manifest_that_is_gone_is_written_again(plan: Plan, pod: str) -> None:
 # --- network, images, nodes, pods -------------------------------------------------------------
 
 
-def pods(case: Case, *changed: PodFacts) -> Case:
+def pods(case: CheckContext, *changed: PodFacts) -> CheckContext:
     kept = [p for p in case.facts.pods or () if p.name not in {c.name for c in changed}]
     return facts(case, pods=(*kept, *changed))
 
@@ -794,7 +794,7 @@ def test_examine_asks_the_nodes_that_run(plan: Plan, tmp_path: Path, monkeypatch
             asked.append(name)
             raise MachineError(f"{name} does not answer ssh")
 
-    monkeypatch.setattr(diagnostics, "gather", lambda *_, **__: case.facts)
+    monkeypatch.setattr(diagnostics, "collect_facts", lambda *_, **__: case.facts)
     machines: Any = Machines()
     record = Record("id", "ha", "fake", "box", 0, "ready", 0.0)
     results = {r.check: r for r in diagnostics.examine(LabFolder(tmp_path / "ha"), plan, record, machines)}

@@ -232,11 +232,11 @@ def test_etcd_is_given_time_to_settle(etcd: Etcd, servers: LabServers, monkeypat
     everywhere(servers, "/v3/cluster/member/remove", 503, {"message": "etcdserver: unhealthy cluster"})
     pauses = []
 
-    def settle(seconds: float) -> None:
+    def finalize(seconds: float) -> None:
         pauses.append(seconds)
         everywhere(servers, "/v3/cluster/member/remove", 200, {"members": []})
 
-    monkeypatch.setattr(module.time, "sleep", settle)
+    monkeypatch.setattr(module.time, "sleep", finalize)
     assert etcd.remove_member("cp3")
     assert len(pauses) == 1
 

@@ -15,7 +15,7 @@ from support.lab_servers import LabServers, etcd_answers, members_of, node, pod,
 from lab.cluster.clients import https
 from lab.cluster.clients.etcd import CLIENT_PORT
 from lab.cluster.observe import collect
-from lab.cluster.observe.collect import DAY, KUBELET_PORT, gather
+from lab.cluster.observe.collect import DAY, KUBELET_PORT, collect_facts
 from lab.cluster.observe.facts import (
     ClusterFacts,
     EtcdFacts,
@@ -85,7 +85,7 @@ def neighbours(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> Callable[[list[di
 def see(folder: LabFolder, plan: Plan, servers: LabServers, neighbours: object) -> Callable[..., ClusterFacts]:
     def see(*, record: Record = RECORD, **off: NodeState) -> ClusterFacts:
         machines: Any = Machines(plan, **off)
-        return gather(folder, plan, record, machines, seconds=SECONDS, reach=servers.reach)
+        return collect_facts(folder, plan, record, machines, seconds=SECONDS, reach=servers.reach)
 
     return see
 
@@ -144,7 +144,7 @@ def test_one_control_plane_has_no_virtual_ip(tmp_path: Path, catalog: Catalog) -
     folder = LabFolder(tmp_path / "one")
     servers = LabServers(folder, plan)
     machines: Any = Machines(plan)
-    facts = gather(folder, plan, RECORD, machines, seconds=SECONDS, reach=servers.reach)
+    facts = collect_facts(folder, plan, RECORD, machines, seconds=SECONDS, reach=servers.reach)
     servers.close()
     assert facts.ready
     assert endpoint_line(facts) == "https://192.168.56.11:6443 ok"
@@ -243,7 +243,7 @@ def test_an_emulated_lab_is_given_more_time_to_answer(
 
     monkeypatch.setattr(collect, "Https", Noting)
     machines: Any = Machines(plan)
-    gather(folder, plan, replace(RECORD, accelerated=accelerated), machines, reach=servers.reach)
+    collect_facts(folder, plan, replace(RECORD, accelerated=accelerated), machines, reach=servers.reach)
     assert given == {seconds}
 
 
@@ -252,7 +252,7 @@ def test_without_a_cluster_of_klabs_there_are_only_machines(
     folder: LabFolder, plan: Plan, servers: LabServers, bootstrap: Any
 ) -> None:
     machines: Any = Machines(plan)
-    facts = gather(folder, replace(plan, bootstrap=bootstrap), RECORD, machines, reach=servers.reach)
+    facts = collect_facts(folder, replace(plan, bootstrap=bootstrap), RECORD, machines, reach=servers.reach)
     assert servers.knocked == []
     assert facts.endpoint is facts.etcd is None
     assert facts.ready
@@ -260,7 +260,7 @@ def test_without_a_cluster_of_klabs_there_are_only_machines(
 
 def test_a_lab_without_keys_raises_nothing(tmp_path: Path, plan: Plan, neighbours: object, servers: LabServers) -> None:
     machines: Any = Machines(plan)
-    facts = gather(LabFolder(tmp_path / "empty"), plan, RECORD, machines, seconds=SECONDS, reach=servers.reach)
+    facts = collect_facts(LabFolder(tmp_path / "empty"), plan, RECORD, machines, seconds=SECONDS, reach=servers.reach)
     assert facts.endpoint is not None
     assert "no such file" in facts.endpoint.error
     assert facts.etcd is not None
@@ -407,7 +407,7 @@ def test_an_expired_certificate_is_seen_all_the_same(tmp_path: Path, plan: Plan,
     folder = LabFolder(tmp_path / "old")
     servers = LabServers(folder, plan, days=-3)
     machines: Any = Machines(plan)
-    facts = gather(folder, plan, RECORD, machines, seconds=SECONDS, reach=servers.reach)
+    facts = collect_facts(folder, plan, RECORD, machines, seconds=SECONDS, reach=servers.reach)
     servers.close()
     assert facts.soonest is not None
     assert facts.soonest.days == pytest.approx(-3, abs=0.1)
@@ -565,7 +565,7 @@ def test_nobody_speaks_for_the_guests_but_their_servers(folder: LabFolder, plan:
     other = LabServers(LabFolder(folder.path.parent / "other"), plan)
     load_or_make(folder)
     machines: Any = Machines(plan)
-    facts = gather(folder, plan, RECORD, machines, seconds=SECONDS, reach=other.reach)
+    facts = collect_facts(folder, plan, RECORD, machines, seconds=SECONDS, reach=other.reach)
     other.close()
     assert facts.endpoint is not None
     assert "its certificate is refused" in facts.endpoint.error

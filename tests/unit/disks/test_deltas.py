@@ -16,9 +16,9 @@ from lab.disks import deltas, images
 from lab.errors import MachineError, NotFound
 from lab.machines.captures import Incoming
 from lab.machines.libvirt import captures as module
-from lab.machines.libvirt.capture_index import Book, Entry, Saved
+from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.captures import LibvirtCaptures
-from lab.machines.libvirt.disk_import import Adoption
+from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.ownership import Owner
 from lab.machines.ssh import Ssh
 from lab.plan.model import Plan, decide
@@ -180,7 +180,7 @@ def plan(catalog: Catalog) -> Plan:
 
 @pytest.fixture
 def captures(tmp_path: Path, plan: Plan, disks: Disks) -> LibvirtCaptures:
-    book = Book(tmp_path / "captures")
+    book = CaptureIndex(tmp_path / "captures")
     saved = Saved(disks.upper.name, "", "<domain/>", "demo-w1 ssh-ed25519 AAAA\n")
     book.write(Entry("one", 1.0, {"w1": saved}))
     return LibvirtCaptures(plan, book, Ssh(Home(tmp_path).lab("demo"), plan), lambda: None, lambda _nodes: None)  # type: ignore[arg-type, return-value]
@@ -268,7 +268,7 @@ def test_a_machine_is_made_of_a_disk(
 
     monkeypatch.setattr("lab.machines.libvirt.transfer.upload", upload)
     owner = Owner("cb7b241c-70ce-456d-a4d8-2e6b37ed0cff", 0, 1.0)
-    made = Adoption(plan, pool, FACTS, owner, disks.box, scratch, lambda node: scratch / node.name)  # type: ignore[arg-type]
+    made = DiskImport(plan, pool, FACTS, owner, disks.box, scratch, lambda node: scratch / node.name)  # type: ignore[arg-type]
     node = plan.known("w1")
 
     def write(target: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_snapshot_without_a_list_says_why(ready: ReadyLab) -> None:
 
 def test_a_list_that_is_damaged(ready: ReadyLab) -> None:
     taken = take(ready.lab, "first").manifest
-    ready.shelf.objects(taken.id).write_text("[[1]]")
+    ready.snapshot_store.objects(taken.id).write_text("[[1]]")
     with pytest.raises(LabError, match="damaged"):
         compare(ready.lab, "first")
 

@@ -181,7 +181,7 @@ def test_where_nothing_was_noted_the_nodes_are_asked(ready: ReadyLab) -> None:
 
 
 def noted(ready: ReadyLab, manifest: Manifest, expires: dict[str, float]) -> None:
-    ready.shelf.write(replace(manifest, expires=expires))
+    ready.snapshot_store.write(replace(manifest, expires=expires))
 
 
 def test_a_renewal_that_fails_leads_back(ready: ReadyLab) -> None:
@@ -190,7 +190,7 @@ def test_a_renewal_that_fails_leads_back(ready: ReadyLab) -> None:
     with pytest.raises(ClusterError, match="w1 cannot take its new certificates") as caught:
         restore(later(ready, 400), "first")
     assert caught.value.details[-1] == "the lab is as it was before"
-    assert [m.name for m in ready.shelf.manifests()] == ["first"]
+    assert [m.name for m in ready.snapshot_store.manifests()] == ["first"]
     assert set(ready.machines.states().values()) == {NodeState.RUNNING}
 
 

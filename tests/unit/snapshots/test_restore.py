@@ -40,7 +40,7 @@ def test_ram_and_disks_come_back(two: Desk) -> None:
     assert two.noted == "first"
     assert two.states == {NodeState.RUNNING}
     assert done.running == ("cp1", "w1")
-    assert two.shelf.stand == done.manifest.id
+    assert two.snapshot_store.current == done.manifest.id
     assert list(done.seconds) == [
         "check",
         "automatic snapshot",
@@ -81,7 +81,7 @@ def test_automatic_ones_prune_themselves_but_for_the_one_the_lab_stands_on(two: 
     restore(two.lab, first.name)
     for _ in range(AUTO_KEPT + 2):
         restore(two.lab, first.name)
-    autos = [m for m in two.shelf.manifests() if m.auto]
+    autos = [m for m in two.snapshot_store.manifests() if m.auto]
     assert len(autos) == AUTO_KEPT + 1
     assert first.id in {m.id for m in autos}
     two.assert_nothing_left()
@@ -128,13 +128,13 @@ def test_a_machine_that_is_gone_comes_back_without_an_automatic_snapshot(two: De
 
 
 def test_one_worker_alone(two: Desk) -> None:
-    stand = two.shelf.stand
+    current = two.snapshot_store.current
     done = restore(two.lab, "first", node="w1")
     assert two.machines.read("w1", PartKind.DISK) == "first"
     assert two.machines.read("cp1", PartKind.DISK) == "now"
     assert two.states == {NodeState.RUNNING}
     assert done.nodes == ("w1",)
-    assert two.shelf.stand == stand
+    assert two.snapshot_store.current == current
 
 
 def test_a_control_plane_alone_is_refused_with_the_reason(two: Desk) -> None:
@@ -169,7 +169,7 @@ def refused(desk: Desk, lab: Any = None) -> list[str]:
 
 
 def part(desk: Desk, kind: PartKind) -> Any:
-    folder = desk.lab.folder.path / "fake" / "captures" / desk.shelf.pick("first").id
+    folder = desk.lab.folder.path / "fake" / "captures" / desk.snapshot_store.pick("first").id
     return folder / f"{kind}-w1"
 
 
@@ -220,7 +220,7 @@ def test_ram_that_is_missing(two: Desk) -> None:
 
 
 def test_a_corrupt_manifest(two: Desk) -> None:
-    identity = two.shelf.pick("first").id
+    identity = two.snapshot_store.pick("first").id
     (two.lab.folder.snapshots / f"{identity}.json").write_text("{")
     with pytest.raises(LabError, match="cannot be used"):
         restore(two.lab, identity)
@@ -261,14 +261,14 @@ def failing_once(method: str, *, switched: bool = True) -> Any:
 
 @pytest.mark.parametrize("method", ["revert", "resume"])
 def test_what_fails_later_goes_back_to_the_automatic_snapshot(two: Desk, method: str) -> None:
-    stand = two.shelf.stand
+    current = two.snapshot_store.current
     with pytest.raises(MachineError, match="load of migration failed") as caught:
         restore(two.of(open_machines=failing_once(method)), "first")
     assert caught.value.details[-1] == "the lab is as it was before"
     assert two.noted == "now"
     assert two.states == {NodeState.RUNNING}
     assert two.names == ["first", "second"]
-    assert two.shelf.stand == stand
+    assert two.snapshot_store.current == current
     two.assert_nothing_left()
 
 
@@ -289,7 +289,7 @@ def test_what_fails_before_a_machine_is_ended_needs_no_way_back(two: Desk, keep:
     with pytest.raises(MachineError) as caught:
         restore(two.of(open_machines=machines), "first", keep=keep)
     assert caught.value.details[-1] == "the lab is as it was before"
-    assert reverted == [two.shelf.pick("first").id]
+    assert reverted == [two.snapshot_store.pick("first").id]
     assert two.noted == "now"
     assert two.states == {NodeState.RUNNING}
     assert two.names == ["first", "second"]
@@ -318,9 +318,9 @@ def settling(error: Exception, times: int = 1) -> Any:
         calls.append(key)
         if len(calls) <= times:
             raise MachineError(f"capture {key} cannot be written to disk") from error
-        FakeCaptures.settle(self, key)
+        FakeCaptures.finalize(self, key)
 
-    return opener(settle=fail)
+    return opener(finalize=fail)
 
 
 def test_on_a_full_disk_the_automatic_snapshot_is_given_up_and_the_lab_is_back(two: Desk) -> None:
@@ -377,7 +377,7 @@ def test_old_automatic_snapshots_that_cannot_be_removed_are_said(two: Desk) -> N
     )
     assert two.unfinished
     assert "removal" in recover(two.lab)
-    assert sum(m.auto for m in two.shelf.manifests()) == AUTO_KEPT
+    assert sum(m.auto for m in two.snapshot_store.manifests()) == AUTO_KEPT
     two.assert_nothing_left()
 
 
@@ -418,7 +418,7 @@ def test_a_kill_at_any_step_of_a_restore(two: Desk, step: str, keep: bool) -> No
     else:
         assert two.noted == "first"
         assert len(two.names) == 2 + keep
-        assert two.shelf.stand == two.shelf.pick("first").id
+        assert two.snapshot_store.current == two.snapshot_store.pick("first").id
     two.assert_nothing_left()
     assert recover(two.lab) == ""
 
@@ -446,13 +446,13 @@ def test_a_kill_at_any_step_of_a_snapshot(two: Desk, step: str) -> None:
 def test_a_kill_right_after_the_manifest_leaves_a_whole_snapshot(two: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     child = os.fork()
     if child == 0:
-        type(two.shelf).stand_on = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        type(two.snapshot_store).set_current = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
         take(two.lab, "third")
         os._exit(1)
     os.waitpid(child, 0)
     assert recover(two.lab) == "a snapshot was whole, though klab was killed"
     assert two.names == ["first", "second", "third"]
-    assert two.shelf.stand == two.shelf.pick("third").id
+    assert two.snapshot_store.current == two.snapshot_store.pick("third").id
     two.assert_nothing_left()
     restore(two.lab, "third")
     assert two.noted == "now"
@@ -507,16 +507,16 @@ def test_a_damaged_journal_is_explained(two: Desk) -> None:
 def test_removal_lets_those_above_lie_on_the_one_below(two: Desk) -> None:
     third = take(two.lab, "third").manifest
     remove(two.lab, ["second"])
-    assert two.shelf.pick("third").parent == two.shelf.pick("first").id
+    assert two.snapshot_store.pick("third").parent == two.snapshot_store.pick("first").id
     remove(two.lab, ["first", third.id])
     assert two.names == []
-    assert two.shelf.stand == ""
+    assert two.snapshot_store.current == ""
     two.assert_nothing_left()
 
 
 def test_the_one_the_lab_stands_on_may_go(two: Desk) -> None:
     remove(two.lab, ["second"])
-    assert two.shelf.stand == two.shelf.pick("first").id
+    assert two.snapshot_store.current == two.snapshot_store.pick("first").id
     restore(two.lab, "first")
     assert two.noted == "first"
 

@@ -21,8 +21,8 @@ def test_a_snapshot_of_a_running_lab(desk: Desk) -> None:
     taken = take(desk.lab, "lesson-1", note="before the exercise").manifest
     assert desk.states == {NodeState.RUNNING}
     assert desk.names == ["lesson-1"]
-    assert desk.shelf.pick("lesson-1") == taken
-    assert desk.shelf.stand == taken.id
+    assert desk.snapshot_store.pick("lesson-1") == taken
+    assert desk.snapshot_store.current == taken.id
     assert (taken.note, taken.parent, taken.auto) == ("before the exercise", "", False)
     assert taken.lab_id == desk.lab.folder.record().id
     for node in taken.nodes:
@@ -38,7 +38,7 @@ def test_a_snapshot_of_a_running_lab(desk: Desk) -> None:
 def test_the_next_one_lies_on_it(desk: Desk) -> None:
     first, second = take(desk.lab, "a").manifest, take(desk.lab, "b").manifest
     assert second.parent == first.id
-    assert desk.shelf.stand == second.id
+    assert desk.snapshot_store.current == second.id
 
 
 def test_names_are_made_from_the_time(desk: Desk) -> None:
@@ -108,7 +108,7 @@ def test_one_that_another_klab_removes_just_now_is_not_called_damaged(
         return text(self, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", late)
-    manifests, damaged = desk.shelf.all()
+    manifests, damaged = desk.snapshot_store.all()
     assert ([m.name for m in manifests], damaged) == (["b"], [])
 
 
@@ -120,7 +120,7 @@ def test_a_lab_that_is_worked_on_or_half_made(desk: Desk) -> None:
         take(desk.lab)
 
 
-@pytest.mark.parametrize("method", ["suspend", "capture", "settle", "parts", "content", "platform"])
+@pytest.mark.parametrize("method", ["suspend", "capture", "finalize", "parts", "content", "platform"])
 def test_whatever_fails_is_taken_back(desk: Desk, method: str) -> None:
     take(desk.lab, "older")
     desk.note("second")
@@ -138,7 +138,7 @@ def test_a_manifest_that_cannot_be_written_is_taken_back(desk: Desk, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(desk.shelf), "write", full)
+    monkeypatch.setattr(type(desk.snapshot_store), "write", full)
     with pytest.raises(HostError, match="this machine refuses: No space left on device") as caught:
         take(desk.lab)
     assert "nothing of the snapshot is left" in caught.value.details[-1]
@@ -179,11 +179,11 @@ def test_a_damaged_manifest_is_no_other_snapshots(desk: Desk) -> None:
     file = desk.lab.folder.snapshots / f"{first.id}.json"
     for text in ("", "{", "[]", "{}", json.dumps({"format": 9}), file.read_text().replace(first.id, "x")):
         file.write_text(text)
-        manifests, damaged = desk.shelf.all()
+        manifests, damaged = desk.snapshot_store.all()
         assert manifests == [second]
         assert [each.id for each in damaged] == [first.id]
         with pytest.raises(LabError) as caught:
-            desk.shelf.pick(first.id)
+            desk.snapshot_store.pick(first.id)
         assert f"klab snapshot rm {first.id}" in caught.value.hint
 
 
@@ -193,6 +193,6 @@ def test_a_number_that_is_none_is_seen(desk: Desk) -> None:
     found = json.loads(file.read_text())
     for key in ("created", "name"):
         file.write_text(json.dumps({**found, key: ["a list"]}))
-        assert desk.shelf.manifests() == []
+        assert desk.snapshot_store.manifests() == []
     file.write_text(json.dumps(found))
-    assert replace(desk.shelf.manifests()[0]) == taken
+    assert replace(desk.snapshot_store.manifests()[0]) == taken

@@ -80,11 +80,11 @@ def test_it_is_said_that_the_lab_is_back_before_its_automatic_snapshot_is_finish
 
 def fails(ready: ReadyLab, **changes: Any) -> NotReadyInTime:
     """The error of a restore of a lab that was Ready when its snapshot was taken; it must be as it was before."""
-    names = [m.name for m in ready.shelf.manifests()]
+    names = [m.name for m in ready.snapshot_store.manifests()]
     with pytest.raises(NotReadyInTime) as caught:
         restore(ready.impatient(**changes), "first")
     assert caught.value.details[-1] == "the lab is as it was before"
-    assert [m.name for m in ready.shelf.manifests()] == names
+    assert [m.name for m in ready.snapshot_store.manifests()] == names
     assert set(ready.machines.states().values()) == {NodeState.RUNNING}
     return caught.value
 
@@ -161,12 +161,12 @@ def test_whoever_answers_slowly_keeps_nobody_else_waiting(ready: ReadyLab, monke
         asked_again.set()
         return []
 
-    def patient(_readiness: Readiness) -> list[str]:
+    def slow_host(_readiness: Readiness) -> list[str]:
         slow.append(asked_again.wait(30))
         return []
 
     monkeypatch.setattr(Readiness, "system_pods", hesitant)
-    monkeypatch.setattr(Readiness, "kubelets", patient)
+    monkeypatch.setattr(Readiness, "kubelets", slow_host)
     assert restore(ready.lab, "first", keep=False).verification.full
     assert slow == [True]
 

@@ -6,17 +6,17 @@ import pytest
 
 from lab.disks.layers import Merge
 from lab.errors import MachineError, NotFound
-from lab.machines.libvirt.capture_index import Book, Entry, Saved
+from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 
 ENTRY = Entry("one", 1.5, {"cp1": Saved("a.img", "a.one.ram", "<domain/>", "demo-cp1 ssh-ed25519 AAAA\n")})
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
-    return Book(tmp_path / "captures")
+def book(tmp_path: Path) -> CaptureIndex:
+    return CaptureIndex(tmp_path / "captures")
 
 
-def test_entries_are_read_back_oldest_first(book: Book) -> None:
+def test_entries_are_read_back_oldest_first(book: CaptureIndex) -> None:
     assert book.readable() == ([], True)
     book.write(Entry("two", 2.5, ENTRY.nodes))
     book.write(ENTRY)
@@ -28,7 +28,7 @@ def test_entries_are_read_back_oldest_first(book: Book) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"made": 1, "nodes": {"cp1": {}}}', '{"made": "x", "nodes": {}}'])
-def test_a_damaged_entry_is_no_other_ones(book: Book, tmp_path: Path, text: str) -> None:
+def test_a_damaged_entry_is_no_other_ones(book: CaptureIndex, tmp_path: Path, text: str) -> None:
     book.write(ENTRY)
     (tmp_path / "captures" / "two.json").write_text(text)
     with pytest.raises(MachineError, match="damaged") as caught:
@@ -38,12 +38,12 @@ def test_a_damaged_entry_is_no_other_ones(book: Book, tmp_path: Path, text: str)
     assert book.keys() == ["one", "two"]
 
 
-def test_an_entry_that_is_not_there(book: Book) -> None:
+def test_an_entry_that_is_not_there(book: CaptureIndex) -> None:
     with pytest.raises(NotFound):
         book.entry("one")
 
 
-def test_a_layer_gets_another_name_wherever_it_stands(book: Book) -> None:
+def test_a_layer_gets_another_name_wherever_it_stands(book: CaptureIndex) -> None:
     book.write(ENTRY)
     book.move("b.img", "c.img")
     assert book.entry("one") == ENTRY
@@ -51,7 +51,7 @@ def test_a_layer_gets_another_name_wherever_it_stands(book: Book) -> None:
     assert book.entry("one").nodes["cp1"].disk == "c.img"
 
 
-def test_a_merge_is_written_down_until_it_is_done(book: Book) -> None:
+def test_a_merge_is_written_down_until_it_is_done(book: CaptureIndex) -> None:
     assert book.merging is None
     book.note_merging(Merge("a", ("b", "c")))
     assert book.merging == Merge("a", ("b", "c"))

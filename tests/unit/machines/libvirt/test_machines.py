@@ -15,8 +15,8 @@ from lab.errors import Conflict, HostError, MachineError, NotFound
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt import machines as module
 from lab.machines.libvirt.connection import library
-from lab.machines.libvirt.inventory import Inventory, state_of, switch_on, unless_active
-from lab.machines.libvirt.layer_gc import LayerKeeper
+from lab.machines.libvirt.inventory import Inventory, start_if_inactive, state_of, switch_on
+from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.volumes import LayerStore
@@ -315,7 +315,7 @@ def test_a_start_that_a_killed_klab_had_asked_for_is_as_good_as_done(make_host: 
     network.create()
     with pytest.raises(libvirt.libvirtError, match="already"):
         network.create()
-    unless_active(cast("libvirt.virNetwork", Late(network)))
+    start_if_inactive(cast("libvirt.virNetwork", Late(network)))
 
 
 def test_a_start_that_fails_is_told_of(make_host: Callable[..., Host]) -> None:
@@ -507,7 +507,7 @@ def test_remove_again_finds_nothing_to_do(full_host: tuple[Host, Vagrant]) -> No
 def test_what_remove_leaves_is_named(full_host: tuple[Host, Vagrant], monkeypatch: pytest.MonkeyPatch) -> None:
     host, _ = full_host
     monkeypatch.setattr(Inventory, "remove_volume", lambda *_: None)
-    monkeypatch.setattr(LayerKeeper, "clear", lambda *_: None)
+    monkeypatch.setattr(LayerCollector, "clear", lambda *_: None)
     monkeypatch.setattr(Inventory, "remove_domain", lambda *_: None)
     monkeypatch.setattr(Inventory, "ensure_hosts", lambda *_: None)
     with pytest.raises(MachineError, match="something of w1 could not be removed") as caught:
@@ -538,15 +538,15 @@ def test_a_stranger_under_the_nodes_uuid_is_not_removed(make_host: Callable[...,
 
 def test_what_stands_in_the_way_of_disks_from_elsewhere_is_told_before(make_host: Callable[..., Host]) -> None:
     host = make_host()
-    host.machines().check_adoption()
+    host.machines().check_import()
     with pytest.raises(HostError, match="no storage pool called 'fast'"):
-        host.machines(replace(host.plan, pool="fast")).check_adoption()
+        host.machines(replace(host.plan, pool="fast")).check_import()
     stranger = host.plan.node("w1")
     assert stranger is not None
     xml = domain_xml(host.plan, stranger, 5).replace(RECORD.id, "00000000-70ce-456d-a4d8-2e6b37ed0cff")
     host.connection.defineXML(xml)
     with pytest.raises(Conflict, match="stands where w1 belongs"):
-        host.machines().check_adoption()
+        host.machines().check_import()
     assert host.connection.listAllNetworks() == []
     assert host.connection.listAllStoragePools() == []
 

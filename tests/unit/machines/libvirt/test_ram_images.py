@@ -13,7 +13,7 @@ import pytest
 from lab.disks import ram_delta
 from lab.errors import MachineError
 from lab.machines.libvirt import ram_images
-from lab.machines.libvirt.capture_index import Book, Entry, Saved
+from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.volumes import LayerStore
 
 SAVED = Saved("w1.img", "w1.two.ram", "<domain/>")
@@ -45,7 +45,7 @@ def files(tmp_path: Path) -> set[str]:
 
 
 def test_a_delta_takes_its_place_and_it_can_be_made_whole(store: LayerStore, tmp_path: Path) -> None:
-    delta = ram_images.settled(store, SAVED, OLDER)
+    delta = ram_images.finalized(store, SAVED, OLDER)
     assert (delta.memory, delta.older) == ("w1.two.delta.ram", OLDER)
     assert delta.memories == {"w1.two.delta.ram", OLDER}
     assert (tmp_path / delta.memory).stat().st_size < 1000
@@ -59,7 +59,7 @@ def test_a_delta_takes_its_place_and_it_can_be_made_whole(store: LayerStore, tmp
 
 
 def test_a_whole_one_is_used_as_it_is(store: LayerStore, tmp_path: Path) -> None:
-    assert ram_images.settled(store, SAVED, "") == SAVED
+    assert ram_images.finalized(store, SAVED, "") == SAVED
     assert ram_images.made_whole(store, SAVED) == SAVED.memory
     ram_images.drop_made(store, SAVED)
     assert files(tmp_path) == {SAVED.memory, OLDER}
@@ -67,7 +67,7 @@ def test_a_whole_one_is_used_as_it_is(store: LayerStore, tmp_path: Path) -> None
 
 def test_one_that_has_changed_much_stays_whole(store: LayerStore, tmp_path: Path) -> None:
     (tmp_path / OLDER).write_bytes(b"QEVM" + bytes(range(256)) * 300)
-    assert ram_images.settled(store, SAVED, OLDER) == SAVED
+    assert ram_images.finalized(store, SAVED, OLDER) == SAVED
     assert files(tmp_path) == {SAVED.memory, OLDER}
 
 
@@ -76,7 +76,7 @@ def test_without_a_usable_older_one_it_stays_whole(store: LayerStore, tmp_path: 
     (tmp_path / OLDER).unlink()
     if content is not None:
         (tmp_path / OLDER).write_bytes(content)
-    assert ram_images.settled(store, SAVED, OLDER) == SAVED
+    assert ram_images.finalized(store, SAVED, OLDER) == SAVED
     assert SAVED.memory in files(tmp_path)
     assert not any("delta" in name for name in files(tmp_path))
 
@@ -87,12 +87,12 @@ def test_a_full_disk_leaves_it_whole(store: LayerStore, tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ram_delta, "write", full)
-    assert ram_images.settled(store, SAVED, OLDER) == SAVED
+    assert ram_images.finalized(store, SAVED, OLDER) == SAVED
     assert files(tmp_path) == {SAVED.memory, OLDER}
 
 
 def test_a_damaged_delta_is_named(store: LayerStore, tmp_path: Path) -> None:
-    delta = ram_images.settled(store, SAVED, OLDER)
+    delta = ram_images.finalized(store, SAVED, OLDER)
     (tmp_path / delta.memory).write_bytes(b"KLABRAM1")
     with pytest.raises(MachineError, match=r"w1\.two\.delta\.ram cannot be made whole") as caught:
         ram_images.made_whole(store, delta)
@@ -102,7 +102,7 @@ def test_a_damaged_delta_is_named(store: LayerStore, tmp_path: Path) -> None:
 
 
 def test_the_book_knows_what_builds_on_what(tmp_path: Path) -> None:
-    book = Book(tmp_path)
+    book = CaptureIndex(tmp_path)
     for key, made, saved in (
         ("one", 1.0, {"w1": Saved("a", "w1.one.ram", "")}),
         ("two", 2.0, {"w1": Saved("a", "w1.two.delta.ram", "", older="w1.one.ram")}),
@@ -141,7 +141,7 @@ def test_a_delta_is_read_through_a_pipe_or_as_a_file_where_that_is_refused(
     store: LayerStore, tmp_path: Path, *, pipes: bool
 ) -> None:
     whole = with_head(tmp_path)
-    delta = ram_images.settled(store, SAVED, OLDER)
+    delta = ram_images.finalized(store, SAVED, OLDER)
     kinds = []
 
     def read(path: str) -> bytes:
@@ -168,7 +168,7 @@ def test_a_whole_image_is_read_where_it_lies(store: LayerStore, tmp_path: Path) 
 
 def test_a_damaged_delta_is_no_image(store: LayerStore, tmp_path: Path) -> None:
     with_head(tmp_path)
-    delta = ram_images.settled(store, SAVED, OLDER)
+    delta = ram_images.finalized(store, SAVED, OLDER)
     (tmp_path / OLDER).write_bytes(b"")
     image = of(store, delta, tmp_path)
     with pytest.raises(MachineError, match="cannot be made whole"):

@@ -59,17 +59,17 @@ def books(project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch) -> list[lis
 
 def test_vagrant_forgets_the_machines_it_knows(project: vagrant.Vagrant, books: list[list[str]]) -> None:
     lines: list[str] = []
-    provider.clear_books(project.folder, lambda: project, lines.append, ["cp1", "w1"])
+    provider.forget_in_vagrant(project.folder, lambda: project, lines.append, ["cp1", "w1"])
     assert books == [["vagrant", "destroy", "-f", "cp1"]]
     assert lines == ["vagrant destroy ended with exit code 1; klab removes the rest itself"]
 
 
 def test_vagrant_is_not_given_a_name_that_may_be_anothers_id(project: vagrant.Vagrant, books: list[list[str]]) -> None:
     """Vagrant 2.3.4 looks a name up among the ids of all projects' machines first, by their beginnings."""
-    provider.clear_books(project.folder, lambda: project, print, ["db1"])
+    provider.forget_in_vagrant(project.folder, lambda: project, print, ["db1"])
     assert books == []
     (project.folder / "Vagrantfile").write_text(f"... {GUARD} ...")
-    provider.clear_books(project.folder, lambda: project, print, ["db1"])
+    provider.forget_in_vagrant(project.folder, lambda: project, print, ["db1"])
     assert books == [["vagrant", "destroy", "-f", "db1"]]
 
 
@@ -78,11 +78,11 @@ def test_without_vagrant_klab_removes_everything_itself(project: vagrant.Vagrant
         raise LabError("vagrant is not installed")
 
     lines: list[str] = []
-    provider.clear_books(project.folder, missing, lines.append, ["cp1"])
+    provider.forget_in_vagrant(project.folder, missing, lines.append, ["cp1"])
     assert lines == ["vagrant is not installed; klab removes the rest itself"]
 
 
 def test_without_a_project_vagrant_has_no_books(project: vagrant.Vagrant, books: list[list[str]]) -> None:
     (project.folder / "Vagrantfile").unlink()
-    provider.clear_books(project.folder, lambda: project, print, ["cp1"])
+    provider.forget_in_vagrant(project.folder, lambda: project, print, ["cp1"])
     assert books == []

@@ -348,7 +348,7 @@ def test_ram_and_disks_of_suspended_machines(captures: VirtualBoxCaptures, manag
     ]
     assert all(part.size > 0 for part in parts)
     assert list(captures.content(parts[0])) == [(0, b"RAM of one"), (len("RAM of one"), b"")]
-    captures.settle("one")
+    captures.finalize("one")
 
 
 def test_machines_that_are_off_have_no_ram_in_it(captures: VirtualBoxCaptures, manage: VBoxManage) -> None:
@@ -432,7 +432,7 @@ def test_disks_may_be_written_anew_when_one_goes(captures: VirtualBoxCaptures) -
     "act",
     [
         lambda captures, _part: captures.parts("one"),
-        lambda captures, _part: captures.settle("one"),
+        lambda captures, _part: captures.finalize("one"),
         lambda captures, part: list(captures.content(part)),
     ],
 )
