@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from lab.boxes.kubectl import kubectl_for
 from lab.boxes.store import Box, box_of, find_box, vagrant_box
-from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.words import seconds_in
 from lab.cluster.acts.scale import Change, Changed
 from lab.errors import BoxError, HostError, Interrupted
 from lab.host.capacity import check_room, host_facts
@@ -26,7 +26,7 @@ def run_change(
     allow_even: bool = False,
 ) -> None:
     """From the lab and what is to be done with it to the last line printed."""
-    limit = parse_duration(timeout) if timeout else None
+    limit = seconds_in(timeout)
     lab.enter(changes=True)
     box = _box(lab)
     with show(lab.plan, as_json=as_json) as listener:

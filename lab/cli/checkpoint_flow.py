@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lab.app.create import making, provider_for
+from lab.app.interruption import interruptible
 from lab.boxes.kubectl import kubectl_for
 from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
 from lab.bundles.file import BundleFile, open_bundle
@@ -24,11 +26,11 @@ from lab.bundles.import_lab import (
     room_problems,
 )
 from lab.bundles.signature import Signer, allowed_signer, default_allowed, sign, signer
-from lab.cli.create_flow import making, parse_duration, provider_for, refuse_what_does_not_fit, speed
+from lab.cli.create_flow import refuse_what_does_not_fit, speed
 from lab.cli.opening import OpenLab, open_lab
-from lab.cli.snapshot_flow import interruptible
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.words import seconds_in
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, UsageError
 from lab.host.capacity import host_facts
@@ -160,7 +162,7 @@ def run_create_from(
     file: Path, demands: Demands, *, name: str | None, provider: str, timeout: str | None, as_json: bool
 ) -> None:
     """Everything from the words on the command line to the last line printed."""
-    limit = parse_duration(timeout) if timeout else None
+    limit = seconds_in(timeout)
     home = Home.default()
     found = open_bundle(_meant(home, file))
     by = _signer(home, found, demands)

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from lab.cli.create_flow import parse_duration
 from lab.cli.opening import OpenLab, lab_then
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.words import seconds_in
 from lab.cluster.acts.power import Power
 from lab.cluster.lab import Lab
 from lab.errors import Interrupted
@@ -20,7 +20,7 @@ def run_power(
     words: tuple[str, ...], act: Callable[[Lab, Sequence[str]], Power], *, timeout: str | None, as_json: bool
 ) -> None:
     """Everything from the words on the command line ([LAB] [NODE...]) to the last line printed."""
-    limit = parse_duration(timeout) if timeout else None
+    limit = seconds_in(timeout)
     lab, names = lab_then(words)
     for name in names:
         lab.node(name)

@@ -6,10 +6,11 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from lab.cli.create_flow import parse_duration
-from lab.cli.snapshot_flow import interruptible, parts_of
+from lab.app.interruption import interruptible
+from lab.cli.snapshot_flow import parts_of
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.words import seconds_in
 from lab.errors import ClusterError
 from lab.snapshots.restore import Restored, restore
 
@@ -21,7 +22,7 @@ def run_restore(
     lab: OpenLab, name: str | None, *, node: str | None, keep: bool, timeout: str | None, as_json: bool
 ) -> None:
     """Bring a lab back, say how it went, then watch the leases."""
-    limit = parse_duration(timeout) if timeout else None
+    limit = seconds_in(timeout)
     lab.enter(changes=True)
     with (
         interruptible("stopped; the lab has not been touched", "klab restore again brings it back"),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from lab.app.interruption import interruptible
 from lab.cli.opening import OpenLab
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
-from lab.errors import Interrupted
 from lab.scenario.sizes import human
 from lab.snapshots.compare import NOW, compare
 from lab.snapshots.manifest import Manifest
@@ -22,16 +21,9 @@ from lab.snapshots.store import Damaged, SnapshotStore
 from lab.snapshots.take import Taken, take
 from lab.snapshots.tree import Branch, tree
 
+__all__ = ["interruptible"]
+
 MIB = 1 << 20
-
-
-@contextmanager
-def interruptible(message: str, hint: str) -> Iterator[None]:
-    """Word a Ctrl-C that came where there was nothing to take back."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(message, hint=hint) from None
 
 
 def parts_of(seconds: Mapping[str, float]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.cluster.clients.https import Reach, direct
 from lab.cluster.events import Journal, Listener
 from lab.errors import Conflict
+from lab.machines import providers
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan, create_command
 from lab.scenario.library import shipped_names
@@ -25,20 +26,34 @@ OpenMachines = Callable[[Home, LabFolder, Plan, Record, Path | None], Machines]
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """The lab that an act is about.
+    """One lab on this machine: where it is, what was planned for it, and the way to its machines.
 
-    `timeout` is seconds until it must be Ready. `clock` is the host's, in seconds since 1970; what
-    it says the guests' clocks are set by. `reach` says where a node's port is reached.
+    `lab.app.labs` finds one and gets to where its machines are. `timeout` is seconds until it must be
+    Ready. `clock` is the host's, in seconds since 1970; what it says the guests' clocks are set by.
+    `reach` says where a node's port is reached.
     """
 
     home: Home
     folder: LabFolder
     plan: Plan
-    open_machines: OpenMachines
+    open_machines: OpenMachines = providers.open_machines
     timeout: float | None = None
     listener: Listener | None = None
     clock: Callable[[], float] = time.time
     reach: Reach = direct
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def record(self) -> Record:
+        """What lab.json says now; errors as `LabFolder.record`."""
+        return self.folder.record()
+
+    def watched_by(self, listener: Listener | None, timeout: float | None = None) -> Lab:
+        """The same lab, whose events go to `listener`, with another time limit (seconds); None keeps what it has."""
+        return replace(self, listener=listener or self.listener, timeout=timeout or self.timeout)
 
     def finished(self) -> Record:
         """The record of a lab that was made to its end: one whose machines may be switched, changed, renewed.
@@ -55,9 +70,9 @@ class Lab:
             )
         return record
 
-    def machines(self, record: Record, box: Path | None = None) -> Machines:
-        """Its machines; new ones are made from a box file, none without."""
-        return self.open_machines(self.home, self.folder, self.plan, record, box)
+    def machines(self, record: Record | None = None, box: Path | None = None) -> Machines:
+        """Its machines; new ones are made from a box file, none without. The record is read where none is given."""
+        return self.open_machines(self.home, self.folder, self.plan, record or self.record, box)
 
     def journal(self) -> Journal:
         """Where its events go."""

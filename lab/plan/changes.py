@@ -74,6 +74,16 @@ def without_nodes(plan: Plan, names: Sequence[str]) -> Plan:
     return _balanced(replace(plan, nodes=left), everywhere=_everywhere(plan))
 
 
+def as_scaled(there: Plan, wanted: Plan) -> Plan:
+    """The plan of a lab that is there, where only scaling lies between it and what its scenario says; else `wanted`."""
+    return there if same_but_for_nodes(there, wanted) else wanted
+
+
+def same_but_for_nodes(there: Plan, wanted: Plan) -> bool:
+    """Whether scaling could lead from one plan to the other; what the scenario is called does not matter."""
+    return replace(there, nodes=wanted.nodes, load_balancer=wanted.load_balancer, scenario=wanted.scenario) == wanted
+
+
 def surplus(plan: Plan, role: Role, count: int) -> list[str]:
     """The nodes of a role that go when `count` stay: the last ones, the very last first."""
     names = [node.name for node in plan.nodes if node.role == role]

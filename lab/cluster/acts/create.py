@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from lab.disks.seed_iso import write_iso
 from lab.errors import Conflict, MachineError
 from lab.host.profile import HostProfile
 from lab.machines.protocol import NodeState
+from lab.plan.changes import same_but_for_nodes
 from lab.plan.file import read, to_json
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
@@ -105,32 +106,13 @@ def _prepare(lab: Lab, request: Request) -> tuple[Record, bool]:
     return record, False
 
 
-def as_scaled(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
-    """The plan of a lab that was made from this very scenario and has grown or shrunk since; else the scenario's own.
-
-    Raises:
-        LabError: the lab's plan is damaged.
-    """
-    there = read(folder.path / "plan.json")
-    try:
-        same = (folder.path / "scenario.yaml").read_text(encoding="utf-8") == scenario_text
-    except (OSError, UnicodeDecodeError):
-        same = False
-    return there if same and _same_but_for_nodes(there, plan) else plan
-
-
-def _same_but_for_nodes(there: Plan, plan: Plan) -> bool:
-    """Whether scaling could lead from one plan to the other; what the scenario is called does not matter."""
-    return replace(there, nodes=plan.nodes, load_balancer=plan.load_balancer, scenario=plan.scenario) == plan
-
-
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     refuse_half_destroyed(folder, record)
     there = read(folder.path / "plan.json")
     if there == plan:
         return
     way = f"choose another name with --name, or klab destroy {folder.name} first"
-    if _same_but_for_nodes(there, plan):
+    if same_but_for_nodes(there, plan):
         way = f"klab scale {folder.name} changes its size; else {way}"
     raise Conflict(
         f"a lab called {folder.name!r} exists, made from another scenario or seat",

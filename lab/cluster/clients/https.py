@@ -18,11 +18,12 @@ from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from lab.cluster.secrets import ClientFiles
 from lab.errors import ClusterError
 
 if TYPE_CHECKING:
     import urllib3
+
+    from lab.cluster.secrets import ClientFiles
 
 ASK_SECONDS = 5.0
 MOST_IN_ANSWER = 64 << 20  # bytes; a list of some thousand pods has some MB

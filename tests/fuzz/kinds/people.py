@@ -11,7 +11,7 @@ from fuzz.harness import Target
 from fuzz.mutations import octets, texts
 
 from lab.bundles.format import check_checkpoint_name
-from lab.cli.create_flow import parse_duration
+from lab.cli.terminal.words import parse_duration
 from lab.errors import ScenarioError
 from lab.kubeconfig import merge_files
 from lab.plan.file import from_json, to_json
@@ -235,6 +235,6 @@ TARGETS = (
     Target(
         "size", ("lab.scenario.sizes:parse_mib",), _lines("4Gi", "2048", "1.7 G"), texts, size, refuses=(ValueError,)
     ),
-    Target("duration", ("lab.cli.create_flow:parse_duration",), _lines("90s", "1h30m", "20m"), texts, duration),
+    Target("duration", ("lab.cli.terminal.words:parse_duration",), _lines("90s", "1h30m", "20m"), texts, duration),
     Target("text shown", ("lab.text:visible",), _lines("good\x1b[2J", "plain"), texts, shown),
 )

@@ -13,11 +13,11 @@ from support.fake_lab import lab_on_disk
 from support.shelved import flipped, shelve
 
 from lab import process
+from lab.app import create
 from lab.boxes import store
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.writer import Writer
 from lab.cli import checkpoint_flow as flow
-from lab.cli import create_flow
 from lab.errors import Interrupted
 from lab.host.capacity import HostFacts, Route
 from lab.host.profile import HostProfile
@@ -57,10 +57,10 @@ def host(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> HostFacts:
     """A host of that size, on which fake machines are made."""
     known: dict[str, Any] = {"memory": 32_000, "cpus": 8, "disk": 100.0, "disk_path": Path("/"), "routes": ()}
     made = HostFacts(**{**known, **changes})
-    for module in (flow, create_flow):
+    for module in (flow, create):
         monkeypatch.setattr(module, "host_facts", lambda _home: made)
     monkeypatch.setattr(flow, "probe_host", lambda *_: HostProfile(accelerated=True, factor=1.0, dilation=1.0))
-    monkeypatch.setattr(create_flow, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
+    monkeypatch.setattr(create, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
     return made
 
 
@@ -246,12 +246,12 @@ def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(BundleFile, "verify", interrupted)
         _, err = klab("create", "--from", str(student), code=Interrupted.exit_code)
-        assert "nothing of the lab has been made yet" in err
+        assert "stopped before anything of the lab was made" in err
         assert there() == []
     with monkeypatch.context() as patch:
         patch.setattr(FakeMachines, "import_disks", interrupted)
         _, err = klab("create", "--from", str(student), "--name", "mine", code=Interrupted.exit_code)
-    assert f"klab create --from {student} --name mine again goes on from here" in err
+    assert f"klab create --from {student} --name mine again continues from here" in err
     assert there() == ["mine"]
     klab("create", "--from", str(student), "--name", "mine")
 
@@ -262,7 +262,7 @@ def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, mo
         klab("create", "--from", str(student), "--name", "1m2w", code=Interrupted.exit_code)
     _, err = klab("create", "1m2w", code=4)
     assert "lab '1m2w' is half made from a checkpoint" in err
-    assert "klab create --from FILE --name 1m2w goes on with it" in err
+    assert "klab create --from FILE --name 1m2w continues with it" in err
 
 
 # --- the list, destroy --keep-snapshots ---------------------------------------------------------------

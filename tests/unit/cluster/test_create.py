@@ -13,7 +13,7 @@ import pytest
 
 from lab.cluster import lab as lab_module
 from lab.cluster.acts import create as module
-from lab.cluster.acts.create import Created, Request, as_scaled
+from lab.cluster.acts.create import Created, Request
 from lab.cluster.acts.destroy import destroy
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.events import Event, Listener
@@ -23,7 +23,6 @@ from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError
 from lab.host.profile import HostProfile
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
-from lab.plan.changes import with_node
 from lab.plan.file import to_json
 from lab.plan.model import Plan, decide
 from lab.scenario.catalog import Catalog
@@ -173,21 +172,6 @@ def test_a_machine_that_is_gone_is_not_made_without_a_seed(home: Home, catalog: 
     with pytest.raises(MachineError, match="w1 has no machine") as caught:
         create(home, request, opener())
     assert way in caught.value.hint
-
-
-def test_a_lab_that_was_scaled_is_the_same_lab_as_long_as_its_scenario_is(home: Home, catalog: Catalog) -> None:
-    folder, request = home.lab("plain"), request_for(PLAIN, catalog)
-    create(home, request, opener())
-    scaled = with_node(request.plan, "worker")
-    write_atomic(folder.path / "plan.json", to_json(scaled))
-    assert as_scaled(folder, request.plan, PLAIN) == scaled
-    edited = request_for(PLAIN.replace("workers: 1", "workers: 2"), catalog)
-    assert as_scaled(folder, edited.plan, edited.request.scenario_text) == edited.plan
-    larger = request_for(PLAIN + "cpus: 3\nmirrors: {docker.io: http://mirror.lan}\n", catalog)
-    assert as_scaled(folder, larger.plan, PLAIN) == larger.plan
-    for damage in (lambda file: file.write_bytes(b"\xff"), Path.unlink):
-        damage(folder.path / "scenario.yaml")
-        assert as_scaled(folder, request.plan, PLAIN) == request.plan
 
 
 def test_another_scenario_under_the_same_name_is_refused_with_the_difference(home: Home, catalog: Catalog) -> None:

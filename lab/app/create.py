@@ -1,0 +1,242 @@
+"""Make a lab from a scenario: `prepare` asks every part of klab once, `make` makes the lab, `create` does both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lab.app.labs import Note, enter, silent
+from lab.boxes.store import Box, box_of, find_box, vagrant_box
+from lab.cluster.acts import create as act
+from lab.cluster.acts.create import Created as Created
+from lab.cluster.events import Listener
+from lab.cluster.lab import Lab
+from lab.errors import Conflict, HostError, Interrupted
+from lab.host.capacity import answering, check_fits, host_facts, warnings
+from lab.host.kvm_probe import probe_host
+from lab.host.profile import HostProfile
+from lab.machines.providers import choose_provider, enter_host_network, stop_unused_private_libvirt
+from lab.plan.changes import as_scaled
+from lab.plan.file import read
+from lab.plan.model import Plan, create_command, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import Loaded, load_scenario
+from lab.store import Home, LabFolder, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which lab is wanted.
+
+    Args:
+        scenario: the name of a shipped scenario, or the path of a file.
+        name: the lab's name; the scenario's own where it is None.
+        provider: "libvirt", "virtualbox", or "auto" for the one that is installed.
+        seat: the student's number, from 0.
+    """
+
+    scenario: str
+    name: str | None = None
+    provider: str = "auto"
+    seat: int = 0
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same."""
+        return create_command([self.scenario], self.name, self.seat)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A lab of which everything is decided; it fits on this machine, and this process is where its machines will be.
+
+    `where` is the libvirt or the provider, in words.
+    """
+
+    request: Request
+    lab: Lab
+    scenario: Loaded
+    provider: str
+    box: Box
+    profile: HostProfile
+    where: str
+
+    @property
+    def plan(self) -> Plan:
+        return self.lab.plan
+
+
+def create(
+    request: Request, *, home: Home | None = None, timeout: float | None = None, listener: Listener | None = None
+) -> Created:
+    """Make a lab, or continue with one that is half made, and wait until it is Ready.
+
+    Args:
+        request: which lab.
+        home: klab's folder; KLAB_HOME when left out.
+        timeout: how long it may take, in seconds.
+        listener: told each event.
+
+    Raises:
+        LabError: as `prepare` and `lab.cluster.acts.create.create`; `Interrupted` on Ctrl-C.
+    """
+    prepared = prepare(request, home=home)
+    with making(prepared.lab.home, prepared.lab.folder, request.command):
+        return make(prepared, timeout=timeout, listener=listener)
+
+
+def prepare(request: Request, *, home: Home | None = None, note: Note = silent) -> Prepared:
+    """Decide everything about a lab, and refuse what cannot be, before anything is made.
+
+    Args:
+        request: which lab.
+        home: klab's folder; KLAB_HOME when left out.
+        note: told what a person shall know beforehand.
+
+    Raises:
+        UsageError, ScenarioError: the request or the scenario is wrong.
+        Conflict: another lab has this name.
+        HostError: it does not fit on this machine.
+        BoxError: no box fits.
+        Interrupted: on Ctrl-C.
+    """
+    home = home or Home.default()
+    catalog = load_catalog()
+    loaded = load_scenario(request.scenario, catalog)
+    plan = decide(loaded.scenario, catalog, name=request.name, seat=request.seat)
+    folder = home.lab(plan.name)
+    record = folder.record() if folder.exists else None
+    if record is not None:
+        refuse_half_made_from_a_file(record)
+        plan = scaled_plan(folder, plan, loaded.text)
+    provider = provider_for(request.provider, record)
+    box = _box(home, plan, record)
+    # Before the lab's network exists: the routes of the host are what it must not collide with.
+    where = enter_host_network(home) if provider == "libvirt" else "VirtualBox"
+    lab = Lab(home, folder, plan)
+    if record is not None:
+        enter(lab, changes=True, note=note)
+    with making(home, folder, request.command):
+        profile = probe_host(home, plan.cpus)
+        if record is None:
+            hint = f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file"
+            refuse_what_does_not_fit(home, plan, [], hint, note)
+    return Prepared(request, lab, loaded, provider, box, profile, where)
+
+
+def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener | None = None) -> Created:
+    """Make the lab that was prepared; call it inside `making`. Arguments and errors as `create`."""
+    home, box, loaded = prepared.lab.home, prepared.box, prepared.scenario
+    wanted = act.Request(
+        scenario_text=loaded.text,
+        provider=prepared.provider,
+        profile=prepared.profile,
+        box_name=box.folder.name,
+        box_vagrant=vagrant_box(home, box, prepared.provider),
+        addons=loaded.addons,
+    )
+    return act.create(prepared.lab.watched_by(listener, timeout), wanted)
+
+
+def scaled_plan(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
+    """The plan of a lab that was made from this very scenario and was scaled since; else the scenario's own.
+
+    Raises:
+        LabError: the lab's plan is damaged.
+    """
+    there = read(folder.path / "plan.json")
+    try:
+        same = (folder.path / "scenario.yaml").read_text(encoding="utf-8") == scenario_text
+    except (OSError, UnicodeDecodeError):
+        same = False
+    return as_scaled(there, plan) if same else plan
+
+
+def _box(home: Home, plan: Plan, record: Record | None) -> Box:
+    """The box to use: the one the lab was begun with, as long as it is there, else the newest that fits."""
+    if record is not None and (box := box_of(home, record.box)):
+        return box
+    return find_box(home, plan.box, plan.kubernetes.version)
+
+
+# --- what a lab from a scenario and one from a file have in common -----------------------------------------
+
+
+def refuse_half_made_from_a_file(record: Record) -> None:
+    """Machines of the box beside machines of a checkpoint would make no cluster.
+
+    Raises:
+        Conflict: the lab was begun from a checkpoint.
+    """
+    if record.checkpoint and record.phase == "creating":
+        command = create_command(["--from", "FILE"], record.name)
+        raise Conflict(
+            f"lab {record.name!r} is half made from a checkpoint",
+            hint=f"{command} continues with it, klab destroy {record.name} removes it",
+        )
+
+
+@contextmanager
+def making(home: Home, folder: LabFolder, command: str) -> Iterator[None]:
+    """Say what a Ctrl-C has left of a lab that is being made, and end the private libvirt where nothing was made in it.
+
+    Args:
+        home: klab's folder.
+        folder: the lab's.
+        command: the command line, for the hint.
+
+    Raises:
+        Interrupted: on Ctrl-C.
+    """
+    try:
+        yield
+    except BaseException as error:
+        stop_unused_private_libvirt(home)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        if not folder.exists:
+            raise Interrupted("stopped before anything of the lab was made", hint=f"{command} begins again") from None
+        raise Interrupted(
+            "stopped; the machines made so far are still there",
+            hint=f"{command} again continues from here; klab destroy {folder.name} removes it",
+        ) from None
+
+
+def provider_for(wanted: str, record: Record | None) -> str:
+    """The provider to use: the lab's own where it exists.
+
+    Raises:
+        Conflict: another one is asked for.
+    """
+    if record is None:
+        return choose_provider(wanted)
+    if wanted not in {"auto", record.provider}:
+        raise Conflict(
+            f"lab {record.name!r} exists on {record.provider}, not on {wanted}",
+            hint=f"klab destroy {record.name} first, or choose another name with --name",
+        )
+    return record.provider
+
+
+def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint: str, note: Note = silent) -> None:
+    """Make sure that a lab fits on this machine, and say what will be felt.
+
+    Args:
+        home: klab's folder.
+        plan: the lab.
+        others: what else keeps it from running, one line each.
+        hint: what to do where something does.
+        note: told what will be felt.
+
+    Raises:
+        HostError: it does not fit.
+    """
+    facts = host_facts(home)
+    problems = [*check_fits(plan, facts), *others]
+    if plan.load_balancer is not None and (holder := answering(plan.load_balancer.vip)):
+        problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")
+    if problems:
+        raise HostError(f"{plan.name} does not fit on this machine", details=problems, hint=hint)
+    for line in warnings(plan, facts):
+        note(line)

@@ -1,0 +1,21 @@
+"""What Ctrl-C leaves, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.errors import Interrupted
+
+
+@contextmanager
+def interruptible(message: str, hint: str) -> Iterator[None]:
+    """Turn a Ctrl-C into an error that says what it has left.
+
+    Raises:
+        Interrupted: with this message and hint.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(message, hint=hint) from None

@@ -1,0 +1,116 @@
+"""The labs of one person: find one, get to where its machines are, and finish what a killed klab has left there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.cluster.lab import Lab
+from lab.errors import LabError
+from lab.plan.model import Plan
+from lab.store import Home, LabFolder, Record
+
+Note = Callable[[str], None]  # told a sentence for the person, which is no event of a lab's
+
+
+def silent(_text: str) -> None:
+    """Say nothing."""
+
+
+class Labs:
+    """The labs in one folder of klab's, KLAB_HOME by default."""
+
+    def __init__(self, home: Home | None = None) -> None:
+        self.home = home or Home.default()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all labs, damaged ones included."""
+        return [folder.name for folder in self.home.existing()]
+
+    def find(self, name: str | None = None) -> Lab:
+        """The lab of this name, or the only one there is. Nothing is touched: `enter` comes before its machines.
+
+        Raises:
+            NotFound, Conflict: as `Home.pick`.
+            LabError: its files are damaged beyond repair.
+        """
+        return _lab(self.home, self.home.pick(name))
+
+    def open(self, name: str | None = None, *, changes: bool = True, note: Note = silent) -> Lab:
+        """The lab of this name, or the only one there is, ready to be worked on; arguments and errors as `enter`."""
+        lab = self.find(name)
+        enter(lab, changes=changes, note=note)
+        return lab
+
+
+def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
+    """Get to where the lab's machines are, and finish there what a killed klab has left.
+
+    Call it before the process has a second thread: the private libvirt is in namespaces of its own.
+
+    Args:
+        lab: the lab.
+        changes: whether the lab is to be changed. Then it is an error when something cannot be finished;
+            otherwise `note` is told of it.
+        note: told what takes time, and what became of it.
+
+    Raises:
+        LabError: there is no way there, or the above.
+    """
+    reach(lab)
+    # Nothing else is read or imported while there is nothing to finish.
+    if not lab.folder.attempt.exists():
+        return
+    try:
+        said = _recover(lab, note)
+    except (LabError, OSError) as error:
+        if changes:
+            raise
+        said = "; ".join((error.message, *error.details)) if isinstance(error, LabError) else str(error)
+    if said:
+        note(f"{lab.name}: {said}")
+
+
+def reach(lab: Lab) -> None:
+    """Get to where the lab's network is: into the private libvirt's namespaces, where there is one."""
+    from lab.machines.providers import enter_host_network
+
+    if lab.record.provider == "libvirt":
+        enter_host_network(lab.home)
+
+
+def _recover(lab: Lab, note: Note) -> str:
+    from lab.snapshots.recover import recover
+
+    return recover(lab, lambda text: note(f"{lab.name}: {text}"))
+
+
+def _lab(home: Home, folder: LabFolder) -> Lab:
+    return Lab(home, folder, _plan(folder, folder.record()))
+
+
+def _plan(folder: LabFolder, record: Record) -> Plan:
+    """The lab's plan; decided again from its scenario where the file is damaged: equal input gives an equal plan."""
+    from lab.plan.file import read
+
+    try:
+        return read(folder.path / "plan.json")
+    except LabError:
+        return _decided(folder, record)
+
+
+def _decided(folder: LabFolder, record: Record) -> Plan:
+    from lab.plan.model import decide
+    from lab.scenario.catalog import load_catalog
+    from lab.scenario.parser import parse_scenario
+
+    try:
+        catalog = load_catalog()
+        scenario = parse_scenario((folder.path / "scenario.yaml").read_text(encoding="utf-8"), catalog)
+        return decide(scenario, catalog, name=record.name, seat=record.seat)
+    except (OSError, UnicodeDecodeError, LabError) as error:
+        raise LabError(
+            f"neither the plan nor the scenario of lab {folder.name!r} can be read",
+            details=str(error).splitlines(),
+            hint=f"put back {folder.path / 'scenario.yaml'}, then klab destroy {folder.name}",
+        ) from error
