@@ -1,18 +1,23 @@
-"""One deadline, handed down, instead of time limits inside time limits; and several things at a time."""
+"""One deadline, handed down, instead of time limits inside time limits; and several things at a time, in threads."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import tenacity
 
+from lab.errors import LabError
+
+P = ParamSpec("P")
 T = TypeVar("T")
 Q = TypeVar("Q", bound=Hashable)
-AT_ONCE = 32
+AT_ONCE = 64  # threads: more than a lab has nodes
+ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,73 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
     return retry(probe)
 
 
-def map_parallel(act: Callable[[Q], T], items: Sequence[Q], *, most: int = AT_ONCE) -> dict[Q, T]:
-    """What comes of each of these, done side by side, in their order.
+def workers(most: int) -> Executor:
+    """At most so many threads, for tasks of several kinds; leaving its context waits for all of them."""
+    return ThreadPoolExecutor(max_workers=max(1, most), thread_name_prefix="klab")
+
+
+@contextlib.contextmanager
+def background(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[T]]:
+    """Do one thing in a thread beside the block; leaving the block waits for it. A failure is told by `result()`."""
+    with workers(1) as pool:
+        yield pool.submit(act, *args, **kwargs)
+
+
+def map_parallel(
+    act: Callable[[Q], T],
+    items: Sequence[Q],
+    *,
+    most: int = AT_ONCE,
+    give_up: bool = False,
+    stop: Callable[[], None] | None = None,
+) -> dict[Q, T]:
+    """What `act` returns for each of these, done side by side, in their order.
+
+    A failure of one does not keep the others from being done.
 
     Args:
         act: done for each, in a thread.
         items: no two are equal.
         most: how many at a time.
+        give_up: once one has failed, those that have not begun are left out.
+        stop: called where Ctrl-C is pressed meanwhile; it makes the running ones end soon.
 
     Raises:
-        Exception: the first failure, once all have ended.
+        Exception: the first failure, in the order of the items, once all have ended.
     """
-    with ThreadPoolExecutor(max_workers=max(1, min(most, len(items)))) as pool:
-        return dict(zip(items, pool.map(act, items), strict=True))
+    with workers(min(most, len(items))) as pool:
+        futures: dict[Q, Future[T]] = {}
+        try:
+            for item in items:
+                futures[item] = pool.submit(act, item)
+            if give_up:
+                wait(futures.values(), return_when=FIRST_EXCEPTION)
+                _cancel(futures.values())
+            errors = [future.exception() for future in futures.values() if not future.cancelled()]
+        except BaseException:
+            _cancel(futures.values())
+            if stop is not None:
+                stop()
+            raise
+    for error in errors:
+        if error is not None:
+            raise error
+    return {item: future.result() for item, future in futures.items()}
+
+
+def outcomes(act: Callable[[Q], T], items: Sequence[Q], *, most: int = ASKED_AT_ONCE) -> dict[Q, T | LabError]:
+    """As `map_parallel`, with the LabError of each that failed in place of what it should return."""
+
+    def one(item: Q) -> T | LabError:
+        try:
+            return act(item)
+        except LabError as error:
+            return error
+
+    return map_parallel(one, items, most=most)
+
+
+def _cancel(futures: Iterable[Future[T]]) -> None:
+    """Leave out those that have not begun."""
+    for future in futures:
+        future.cancel()

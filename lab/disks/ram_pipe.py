@@ -24,10 +24,10 @@ import termios
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab.disks.images import Extent, Piece
+from lab.waiting import background
 
 _HEADER = struct.Struct("=16sII")
 _HEADER_BYTES = 92
@@ -71,8 +71,7 @@ def fed(pipe: Path, pieces: Iterable[Piece]) -> Iterator[str]:
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe, 0o600)
     over = threading.Event()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        feeding = pool.submit(_feed, pipe, pieces, over)
+    with background(_feed, pipe, pieces, over) as feeding:
         try:
             yield str(pipe)
         except BaseException as error:

@@ -78,7 +78,9 @@ def digests(machines: Machines, parts: Sequence[Part]) -> dict[str, str]:
         MachineError: one cannot be read.
     """
     unique = {part.name: part for part in parts}
-    return map_parallel(lambda name: digest(machines.captures().content(unique[name])), list(unique), most=WORKERS)
+    return map_parallel(
+        lambda name: digest(machines.captures().content(unique[name])), list(unique), most=WORKERS, give_up=True
+    )
 
 
 def file_problems(machines: Machines, manifest: Manifest, kinds: Collection[PartKind] = tuple(PartKind)) -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.observe.collect import TOKENS
-from lab.cluster.observe.validity import Reply, ask, side_by_side
+from lab.cluster.observe.validity import Reply, ask
 from lab.snapshots.objects import Asked
 from lab.snapshots.session import Session
+from lab.waiting import outcomes
 
 CERTIFICATE = "certificate"
 TOKEN = "token"  # noqa: S105 - the name of a kind of thing
@@ -23,7 +24,7 @@ DAY = 24 * 3600.0
 
 def first_certificate(session: Session, nodes: Sequence[str]) -> float | None:
     """When the first certificate in a file on these nodes ends, in seconds since 1970; None where none was seen."""
-    told = side_by_side(lambda name: ask(session.machines, name, ASK_SECONDS), nodes)
+    told = outcomes(lambda name: ask(session.machines, name, ASK_SECONDS), nodes)
     ends = [
         found.certificate.not_valid_after_utc.timestamp()
         for answer in told.values()

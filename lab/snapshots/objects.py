@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 from lab.cluster.clients.api import UnreachableError
 from lab.errors import LabError
 from lab.store import write_atomic
+from lab.waiting import map_parallel
 
 WORKERS = 8
 PAGE = 500
@@ -71,10 +71,10 @@ def collect(api: Asked) -> dict[Object, str]:
     """
     try:
         roots = ["/api/v1", *_groups(api)]
-        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-            kinds = [kind for found in pool.map(lambda root: _kinds(api, root), roots) for kind in found]
-            lists = pool.map(lambda kind: dict(_objects(api, *kind)), kinds)
-            return {each: digest for found in lists for each, digest in found.items()}
+        found = map_parallel(lambda root: _kinds(api, root), roots, most=WORKERS, give_up=True)
+        kinds = [kind for some in found.values() for kind in some]
+        lists = map_parallel(lambda kind: dict(_objects(api, *kind)), kinds, most=WORKERS, give_up=True)
+        return {each: digest for some in lists.values() for each, digest in some.items()}
     except (LookupError, TypeError, AttributeError) as error:
         raise LabError(
             "an answer of the API server's is none",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -32,7 +31,7 @@ from lab.snapshots.remove import remove_locked
 from lab.snapshots.session import Power, Session, opened, undoing, undone, uninterrupted
 from lab.snapshots.take import build_manifest, not_ready, with_digests
 from lab.snapshots.verify import Verification
-from lab.waiting import Deadline, poll
+from lab.waiting import Deadline, background, poll
 
 TOKEN_SECONDS = 120.0
 GOES_ON = "the way back is not finished ({why}); the next klab command goes on with it"
@@ -100,13 +99,15 @@ class _Restore:
         self.verification = self._verification()
         self.expired = expired(self.manifest.expires, guests=session.guest_time(host), host=host)
 
+    def _not_ready(self) -> tuple[str, ...]:
+        return not_ready(self.session, self.power) if self.keep else ()
+
     def run(self) -> Restored:
         session, events = self.session, self.session.events
-        with self._timed("check"), ThreadPoolExecutor(max_workers=1) as pool:
-            # Files are read meanwhile: it costs no time.
-            looked = pool.submit(not_ready, session, self.power) if self.keep else None
+        # Files are read meanwhile: it costs no time.
+        with self._timed("check"), background(self._not_ready) as missing:
             self._check()
-            self.missing = looked.result() if looked else ()
+            self.missing = missing.result()
         self._announce()
         if self.keep:
             refuse_no_room(session, self.power.running)

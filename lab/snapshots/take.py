@@ -8,7 +8,6 @@ Whatever fails or is cut off before the manifest stands takes the whole attempt 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from lab.cluster.clients.api import Api
@@ -22,7 +21,7 @@ from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.names import check_name, made_name
 from lab.snapshots.session import Power, Session, opened, undoing, undone
-from lab.waiting import Deadline, poll
+from lab.waiting import Deadline, background, poll
 
 # What a slow guest does not answer at once is no reason to take its lab for broken.
 LOOK_SECONDS = 6.0
@@ -104,8 +103,7 @@ def look(session: Session, power: Power) -> Seen:
     unseen: list[str] = []
     found = token = None
     # The nodes tell of their certificates while the API server answers.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        told = pool.submit(first_certificate, session, power.running)
+    with background(first_certificate, session, power.running) as told:
         try:
             api = Api(session.lab.folder, session.plan)
             found = objects.collect(api)

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import replace
 
 from lab.cluster.clients.api import Api, UnreachableError
@@ -21,7 +21,7 @@ from lab.cluster.wait.watch import Watch
 from lab.errors import LabError, NotReadyInTime
 from lab.scenario.rules import quorum
 from lab.snapshots.session import Session
-from lab.waiting import Deadline, map_parallel
+from lab.waiting import Deadline, map_parallel, workers
 
 SSH_SECONDS = 60.0
 KNOCK_SECONDS = 5.0
@@ -180,7 +180,7 @@ def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, flo
 
     for each in requirements:
         watch.journal.add("", each.name, "begin")
-    with ThreadPoolExecutor(max_workers=len(requirements)) as pool:
+    with workers(len(requirements)) as pool:
         asked = [pool.submit(ask, each) for each in requirements]
         try:
             watch.until(

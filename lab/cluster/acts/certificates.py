@@ -23,7 +23,7 @@ from lab.cluster.acts.power import await_ready
 from lab.cluster.clients.https import Https, NoAnswer
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
-from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line, side_by_side
+from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line
 from lab.cluster.secrets import admin_files, authorities, kubelet_client, reissue, renew_clients
 from lab.cluster.wait.ready import Requirement
 from lab.cluster.wait.watch import Watch
@@ -33,6 +33,7 @@ from lab.plan.model import API_PORT, Node
 from lab.render.renewal import CONTROL_PLANE, KUBELET, PERHAPS, RESTART, Held, Replacement, render_renewal
 from lab.render.secrets import KeyPair
 from lab.scenario.rules import quorum
+from lab.waiting import outcomes
 
 YEAR = datetime.timedelta(days=365)
 # For a node to take its certificates and to end what had the old ones: that waits by the guest's clock.
@@ -129,7 +130,7 @@ class _Run:
 
     def _told(self) -> dict[str, Reply]:
         limit = self.deadline.at_most(TELL_SECONDS)
-        answers = side_by_side(lambda name: ask(self.machines, name, limit), [n.name for n in self.nodes])
+        answers = outcomes(lambda name: ask(self.machines, name, limit), [n.name for n in self.nodes])
         errors = [answer for answer in answers.values() if isinstance(answer, LabError)]
         if errors:
             details = [*_details(errors), "nothing has been changed"]
@@ -213,7 +214,7 @@ class _Run:
             if name not in gently:
                 self.journal.add(name, "renew", "done")
 
-        errors = [e for e in side_by_side(put, list(new)).values() if isinstance(e, LabError)]
+        errors = [e for e in outcomes(put, list(new)).values() if isinstance(e, LabError)]
         if errors:
             raise ClusterError(errors[0].message, details=_details(errors), hint=errors[0].hint) from errors[0]
 
@@ -258,7 +259,7 @@ class _Run:
                 return error.message
             return "" if answer.status == 200 else f"not ready ({answer.status})"
 
-        return {name: str(found) for name, found in side_by_side(why, list(addresses)).items()}
+        return {name: str(found) for name, found in outcomes(why, list(addresses)).items()}
 
 
 def _details(errors: Sequence[LabError]) -> list[str]:

@@ -14,7 +14,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from lab.host.emulation.emulator import dilated_time
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import API_PORT, Node, Plan
 from lab.store import LabFolder, Record
+from lab.waiting import workers
 
 KUBELET_PORT = 10250
 TOKENS = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
@@ -95,7 +96,7 @@ class _Collector:
             nodes = tuple(self._machine(node) for node in self.plan.nodes)
             return ClusterFacts(self.plan.name, self.guest_time, nodes, unseen=tuple(self.unseen))
         https = Https(admin_files(self.folder), self.reach, self.seconds)
-        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        with workers(WORKERS) as pool:
             waiting = pool.submit(self._endpoint, https)
             apis = {n.name: pool.submit(_api, https, n.address, API_PORT) for n in self.planes}
             statuses = self._statuses(pool)
@@ -192,7 +193,7 @@ class _Collector:
 
     # --- etcd ---------------------------------------------------------------------------------
 
-    def _statuses(self, pool: ThreadPoolExecutor) -> dict[str, Future[MemberStatus | str]]:
+    def _statuses(self, pool: Executor) -> dict[str, Future[MemberStatus | str]]:
         try:
             etcd = self._ask_etcd([n.name for n in self.planes])
         except LabError as error:
@@ -248,7 +249,7 @@ class _Collector:
 
     # --- certificates and tokens --------------------------------------------------------------
 
-    def _certificates(self, pool: ThreadPoolExecutor) -> list[Future[_Shown]]:
+    def _certificates(self, pool: Executor) -> list[Future[_Shown]]:
         admin = Https(admin_files(self.folder), self.reach, self.seconds)
         try:
             etcd = Https(etcd_client_files(self.folder), self.reach, self.seconds)

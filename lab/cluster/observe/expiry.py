@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cryptography import x509
 
-from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, side_by_side
+from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask
 from lab.cluster.secrets import CLIENT_VALIDITY, admin_files
 from lab.errors import ClusterError
 from lab.host.emulation.emulator import dilated_time
@@ -16,7 +16,7 @@ from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.render.renewal import CONTROL_PLANE, KUBELET, KUBERNETES, PKI
 from lab.store import LabFolder, Record
-from lab.waiting import Deadline
+from lab.waiting import Deadline, outcomes
 
 API_SERVER = f"{PKI}/apiserver.crt"
 # What kubectl and kubeadm on the node, and the API server's extensions, need is not among it: no node waits for that.
@@ -53,7 +53,7 @@ def refuse_expired(
     if max(now, expected) < _moment(record.created) + CLIENT_VALIDITY - _DOUBT:
         return
     limit = deadline.at_most(TELL_SECONDS)
-    answers = side_by_side(lambda name: ask(machines, name, limit), nodes)
+    answers = outcomes(lambda name: ask(machines, name, limit), nodes)
     told = {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
     clocks = [told[n.name].clock for n in plan.control_planes if n.name in told]
     lines = [*_own(folder, max(clocks, default=expected)), *_on_nodes(told, now)]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
 
@@ -24,7 +23,7 @@ from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import API_PORT, Plan
 from lab.render.renewal import TELL, USES
 from lab.store import LabFolder, Record
-from lab.waiting import map_parallel
+from lab.waiting import outcomes
 
 DAY = 24 * 3600.0
 TELL_SECONDS = 120.0
@@ -35,7 +34,6 @@ SHOWN = {
     "etcd": (CLIENT_PORT, "etcd, to its clients"),
     "kubelet": (KUBELET_PORT, "kubelet, to the API server"),
 }
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +100,6 @@ def parsed(text: str) -> x509.Certificate | None:
         return None
 
 
-def side_by_side(act: Callable[[str], T], names: Sequence[str]) -> dict[str, T | LabError]:
-    """What comes of each node, or its error; all are waited for."""
-
-    def one(name: str) -> T | LabError:
-        try:
-            return act(name)
-        except LabError as error:
-            return error
-
-    return map_parallel(one, names, most=16)
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One certificate. `node` is empty on this machine; `days` are left by the guests' clocks, None when unseen.
@@ -155,7 +141,7 @@ def survey(folder: LabFolder, plan: Plan, record: Record, machines: Machines, *,
     """
     states = machines.states()
     running = [n.name for n in plan.nodes if states[n.name] == NodeState.RUNNING]
-    answers = side_by_side(lambda name: ask(machines, name), running)
+    answers = outcomes(lambda name: ask(machines, name), running)
     told = {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
     facts = collect_facts(folder, plan, record, machines, reach=reach)
     # A node judges by the clock that it tells itself; the look has counted days by one for all.

@@ -31,10 +31,11 @@ from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
 from lab.machines.libvirt.volumes import MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
-from lab.machines.vagrant.provider import chosen, together
+from lab.machines.vagrant.provider import chosen
 from lab.plan.model import Node, Plan
 from lab.render.vagrantfile import domain_name
 from lab.scenario.sizes import human
+from lab.waiting import map_parallel
 
 if TYPE_CHECKING:
     import libvirt
@@ -76,11 +77,11 @@ class LibvirtCaptures:
         for name, domain in domains.items():
             if not state_of(domain).on:
                 raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
-        return together(lambda name: _suspend(name, domains[name]), list(domains))
+        return map_parallel(lambda name: _suspend(name, domains[name]), list(domains))
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
         domains = self._domains(chosen(self._plan, nodes))
-        return together(lambda name: _resume(name, domains[name]), list(domains))
+        return map_parallel(lambda name: _resume(name, domains[name]), list(domains))
 
     def room(self, nodes: Sequence[str]) -> Room:
         free = LayerStore(self._inventory()).free
@@ -117,11 +118,11 @@ class LibvirtCaptures:
             return saved
 
         def stop() -> None:
-            together(lambda name: end_job(domains[name]), list(domains))
+            map_parallel(lambda name: end_job(domains[name]), list(domains))
 
         try:
             # Whoever presses Ctrl-C does not wait until gigabytes are written.
-            saved = together(save, list(domains), stop=stop)
+            saved = map_parallel(save, list(domains), stop=stop)
         except BaseException as error:
             short = self._make_room(store, key, domains)
             if short and isinstance(error, MachineError):
@@ -190,7 +191,7 @@ class LibvirtCaptures:
                 for name, file in files.items():
                     if not name.endswith(MEMORY):
                         images.to_disk(file)
-                nodes = together(bring_to_disk, list(nodes))
+                nodes = map_parallel(bring_to_disk, list(nodes))
         except OSError as error:
             raise MachineError(
                 f"capture {key} cannot be written to disk",
@@ -223,8 +224,8 @@ class LibvirtCaptures:
 
         try:
             # First what may fail without harm, for all of them: a full disk, a file that is gone.
-            returns = together(ready, list(wanted))
-            together(bring_back, list(wanted))
+            returns = map_parallel(ready, list(wanted))
+            map_parallel(bring_back, list(wanted))
         finally:
             for name in wanted:
                 ram_images.drop_made(store, entry.nodes[name])

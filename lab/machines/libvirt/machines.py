@@ -40,7 +40,6 @@ from lab.machines.vagrant.provider import (
     machine_folder,
     press_until_off,
     refuse_absent,
-    together,
 )
 from lab.machines.vagrant.vagrant_home import box_name
 from lab.plan.model import Node, Plan
@@ -476,7 +475,7 @@ class LibvirtMachines(VagrantProvider):
                 "host": lambda: self._prepare_host(inventory, nodes),
                 "emulator": self._wrapper,
             }
-            together(lambda step: steps[step](), list(steps))
+            map_parallel(lambda step: steps[step](), list(steps))
 
         return LibvirtCaptures(self._plan, CaptureIndex(self._folder.captures), self._ssh, self._inventory, prepare)
 

@@ -7,9 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 from lab.errors import LabError, MachineError
 from lab.machines.ssh import Ssh
@@ -24,7 +22,6 @@ DESTROY_SECONDS = 300.0
 PRESS_SECONDS = 30.0
 OFF_POLL_SECONDS = 1.0
 AGAIN = "the same command again goes on"
-T = TypeVar("T")
 
 
 class VagrantProvider:
@@ -151,24 +148,3 @@ def end_orphans(folder: Path) -> None:
             pid = int(process_folder.name)
             if pid != os.getpid() and marks & set((process_folder / "environ").read_bytes().split(b"\0")):
                 os.kill(pid, signal.SIGKILL)
-
-
-def together(act: Callable[[str], T], names: Sequence[str], *, stop: Callable[[], None] | None = None) -> dict[str, T]:
-    """Do something for each of these side by side; what fails does not keep the others from it.
-
-    `stop` is called where Ctrl-C is pressed meanwhile, and makes them end soon.
-
-    Raises:
-        LabError: the first failure, once all have ended.
-    """
-    with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-        futures = {name: pool.submit(act, name) for name in names}
-        try:
-            errors = [error for future in futures.values() if (error := future.exception()) is not None]
-        except BaseException:
-            if stop is not None:
-                stop()
-            raise
-    if errors:
-        raise errors[0]
-    return {name: future.result() for name, future in futures.items()}

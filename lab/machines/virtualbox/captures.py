@@ -19,10 +19,10 @@ from xml.etree import ElementTree
 from lab.disks import images
 from lab.errors import HostError, MachineError, NotFound, ProgramError
 from lab.machines.captures import Part, PartKind, Rewrite, Room
-from lab.machines.vagrant.provider import chosen, together
+from lab.machines.vagrant.provider import chosen
 from lab.plan.model import Plan
 from lab.process import Completed
-from lab.waiting import Deadline, poll
+from lab.waiting import Deadline, map_parallel, poll
 
 NAMESPACE = "{http://www.virtualbox.org/}"
 # RAM goes to a disk of any speed.
@@ -142,7 +142,7 @@ class VirtualBoxCaptures:
                 self._do(f"{name} cannot be suspended", "controlvm", machines[name].uuid, "pause")
             return now
 
-        return together(pause, list(machines))
+        return map_parallel(pause, list(machines))
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
         machines = self._machines(nodes)
@@ -160,7 +160,7 @@ class VirtualBoxCaptures:
                     raise MachineError(why, details=[f"it is {state}"], hint=f"klab start {self._plan.name} {name}")
             return time.time()
 
-        return together(go_on, list(machines))
+        return map_parallel(go_on, list(machines))
 
     def room(self, nodes: Sequence[str]) -> Room:
         machines = self._machines(nodes)
@@ -187,7 +187,7 @@ class VirtualBoxCaptures:
             self._do(why, "snapshot", machines[name].uuid, "take", key, timeout=SAVE_SECONDS)
             on_saved(name)
 
-        together(save, list(machines))
+        map_parallel(save, list(machines))
 
     def revert(self, key: str, nodes: Sequence[str], on_back: Callable[[str], None]) -> None:
         machines = self._machines(nodes)
@@ -203,7 +203,7 @@ class VirtualBoxCaptures:
             self._do(why, "snapshot", uuid, "restore", key, timeout=SAVE_SECONDS, tries=RESTORE_TRIES)
             on_back(name)
 
-        together(bring_back, list(machines))
+        map_parallel(bring_back, list(machines))
 
     def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - the protocol's
         raise no_checkpoints()
