@@ -67,9 +67,9 @@ def command(pid: int) -> str:
 
 
 def enter_namespaces(pid: int) -> None:
-    """Put the calling process into another's network and mount namespace; the working directory stays.
+    """Put the calling thread into another process' network and mount namespace; the working directory stays.
 
-    Of the calling process only this thread and those it starts afterwards are there.
+    Threads and programs that it starts afterwards are there, too; other threads of this process are not.
 
     Raises:
         HostError: the process is gone, or klab may not.
@@ -77,24 +77,49 @@ def enter_namespaces(pid: int) -> None:
     here = Path.cwd()
     try:
         with contextlib.ExitStack() as stack:
-            opened = []
-            # Both are opened before the first step: afterwards /proc may be another's.
-            for kind, flag in (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS)):
-                handle = os.open(PROC / str(pid) / "ns" / kind, os.O_RDONLY | os.O_CLOEXEC)
-                stack.callback(os.close, handle)
-                opened.append((handle, flag))
-            # The kernel moves no thread whose root and working directory others share (setns(2)), and one that
-            # has been joined may share them for some milliseconds more.
-            _call("unshare", CLONE_FS)
-            for handle, flag in opened:
-                _call("setns", handle, flag)
+            _move(_opened(str(pid), stack))
         os.chdir(here)
     except OSError as error:
         raise HostError(
-            "klab cannot walk into its private libvirt",
+            "klab cannot enter its private libvirt",
             details=[f"process {pid}: {error}"],
             hint="run klab as root, or start the system's libvirtd: sudo systemctl enable --now libvirtd",
         ) from error
+
+
+@contextlib.contextmanager
+def entered(pid: int) -> Iterator[None]:
+    """Have the calling thread in another process' namespaces, as `enter_namespaces`; afterwards it is back.
+
+    Raises:
+        HostError: as `enter_namespaces`.
+    """
+    with contextlib.ExitStack() as stack:
+        here, back = Path.cwd(), _opened("thread-self", stack)
+        enter_namespaces(pid)
+        try:
+            yield
+        finally:
+            _move(back)
+            os.chdir(here)
+
+
+def _opened(process: str, stack: contextlib.ExitStack) -> list[tuple[int, int]]:
+    """Handles of a process' namespaces, each with its flag; all are open before /proc may be another's."""
+    opened = []
+    for kind, flag in (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS)):
+        handle = os.open(PROC / process / "ns" / kind, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, handle)
+        opened.append((handle, flag))
+    return opened
+
+
+def _move(namespaces: list[tuple[int, int]]) -> None:
+    # The kernel moves no thread whose root and working directory others share (setns(2)), and one that
+    # has been joined may share them for some milliseconds more.
+    _call("unshare", CLONE_FS)
+    for handle, flag in namespaces:
+        _call("setns", handle, flag)
 
 
 def _call(name: str, *arguments: int) -> None:

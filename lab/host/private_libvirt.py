@@ -24,6 +24,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ COVERED = {
 # processes that exist in the realm only, so the bus is hidden.
 HIDDEN = ("/run/dbus", "/run/systemd")
 WHAT = "the private libvirt"  # that is waited for
+HERE = "thread-self"  # below /proc
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 DAEMONS = {"libvirtd", "virtlogd", "dnsmasq", subreaper.NAME}
@@ -116,9 +118,11 @@ class PrivateLibvirt:
 
     @property
     def inside(self) -> bool:
-        """Whether the calling process is in it."""
+        """Whether the calling thread is in it."""
         state = self._state()
-        return state is not None and Namespaces.of("self") == Namespaces(state.net, state.mnt) and self._seen_by("self")
+        if state is None:
+            return False
+        return Namespaces.of(HERE) == Namespaces(state.net, state.mnt) and self._seen_by(HERE)
 
     def uncovered(self, folder: Path) -> Path | None:
         """Where a folder that is seen inside lies on the host; None for one that is no part of the realm."""
@@ -146,21 +150,45 @@ class PrivateLibvirt:
             self._start_daemons()
 
     def enter(self) -> None:
-        """Put the calling process in; from then on the system's libvirt is out of its sight.
+        """Put the calling thread in for good; from then on the system's libvirt is out of its sight.
 
-        Call it before any thread exists. The working directory stays. The process counts as a
-        user of the realm until it ends.
+        Threads and programs that it starts are in it, too. The working directory stays. The process counts as a
+        user of it until it ends.
 
         Raises:
             HostError: it does not run, or klab may not enter.
         """
-        _hold(self._lock_file("users"))
-        if self.inside:
-            return
+        _users.add(self._lock_file("users"))
+        if not self.inside:
+            namespaces.enter_namespaces(self._entrance())
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have the calling thread in it, as `enter`; afterwards it is where it was, and a user no more.
+
+        So one process can work in several of them, in a thread each.
+
+        Raises:
+            HostError: as `enter`.
+        """
+        file = self._lock_file("users")
+        _users.add(file)
+        try:
+            with contextlib.nullcontext() if self.inside else namespaces.entered(self._entrance()):
+                yield
+        finally:
+            _users.drop(file)
+
+    def _entrance(self) -> int:
+        """A process that is in it; raises HostError where there is none."""
         pid = self._way_in()
         if pid is None:
-            raise HostError("the private libvirt does not run", details=[str(self.folder)])
-        namespaces.enter_namespaces(pid)
+            raise HostError(
+                "the private libvirt does not run",
+                details=[str(self.folder)],
+                hint="klab start starts it with the lab",
+            )
+        return pid
 
     def stop(self) -> bool:
         """End every process of it; the namespaces go with the last of them. Idempotent.
@@ -172,7 +200,7 @@ class PrivateLibvirt:
             Whether it is down: False when another klab is in it.
         """
         with locks.locked(self._lock_file("start"), WHAT):
-            if not _sole_user(self._lock_file("users")):
+            if not _users.alone(self._lock_file("users")):
                 return False
             state = self._state()
             if state is not None:
@@ -335,32 +363,59 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-# --- who is in it: each process shares a lock until it ends ------------------------------------------
-
-_held: dict[Path, int] = {}
+# --- who is in it: each process shares a lock while one of its threads is -------------------------------
 
 
-def _hold(file: Path) -> None:
-    """Share a lock until this process ends."""
-    if file not in _held:
-        handle = locks.open_lock(file)
-        locks.wait_for(handle, WHAT, shared=True)
-        _held[file] = handle
+class _Users:
+    """The threads of this process that are in private libvirts, by the lock that stands for each of those."""
 
+    def __init__(self) -> None:
+        self._held: dict[Path, tuple[int, int]] = {}  # the open lock, and how many threads share it
+        self._lock = threading.Lock()
 
-def _sole_user(file: Path) -> bool:
-    """Whether no other process shares the lock."""
-    handle = _held.get(file)
-    try:
-        if handle is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        else:
-            other = locks.open_lock(file)
+    def add(self, file: Path) -> None:
+        """Share a lock; waits for a klab that is ending this private libvirt."""
+        with self._lock:
+            handle, count = self._held.get(file, (-1, 0))
+            if not count:
+                handle = locks.open_lock(file)
+                locks.wait_for(handle, WHAT, shared=True)
+            self._held[file] = (handle, count + 1)
+
+    def drop(self, file: Path) -> None:
+        """End one share."""
+        with self._lock:
+            handle, count = self._held.pop(file, (-1, 0))
+            if count > 1:
+                self._held[file] = (handle, count - 1)
+            elif count:
+                os.close(handle)
+
+    def drop_all(self) -> None:
+        """End every share of this process."""
+        with self._lock:
+            while self._held:
+                os.close(self._held.popitem()[1][0])
+
+    def alone(self, file: Path) -> bool:
+        """Whether nobody shares the lock but, at most, one thread of this process."""
+        with self._lock:
+            handle, count = self._held.get(file, (-1, 0))
+            if count > 1:
+                return False
             try:
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            finally:
-                os.close(other)
-    except BlockingIOError:
-        return False
-    return True
+                if count:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(handle, fcntl.LOCK_SH)
+                    return True
+                other = locks.open_lock(file)
+                try:
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                finally:
+                    os.close(other)
+            except BlockingIOError:
+                return False
+            return True
+
+
+_users = _Users()

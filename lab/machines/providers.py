@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab import process
@@ -71,8 +73,8 @@ def choose_provider(wanted: str) -> str:
 def enter_host_network(home: Home) -> str:
     """Get to where the labs' libvirt and networks are: stay on the host, or walk into the private libvirt.
 
-    Call it before any thread exists. The private libvirt is used where it already holds labs,
-    where no system libvirtd answers, and where KLAB_LIBVIRT=private asks for it;
+    It is the calling thread that gets there, with the threads that it starts. The private libvirt is used where it
+    already holds labs, where no system libvirtd answers, and where KLAB_LIBVIRT=private asks for it;
     KLAB_LIBVIRT=system refuses it.
 
     Returns:
@@ -88,6 +90,24 @@ def enter_host_network(home: Home) -> str:
     private_libvirt.start()
     private_libvirt.enter()
     return PRIVATE
+
+
+@contextlib.contextmanager
+def host_network(home: Home) -> Iterator[str]:
+    """Have the calling thread where the labs' libvirt and networks are, as `enter_host_network`; afterwards it is back.
+
+    One process can so work with labs in several homes, in a thread each, even where their addresses are the same.
+
+    Raises:
+        HostError: as `enter_host_network`.
+    """
+    private = PrivateLibvirt(home)
+    if not wants_private(private):
+        yield SYSTEM
+        return
+    private.start()
+    with private.entered():
+        yield PRIVATE
 
 
 def stop_unused_private_libvirt(home: Home) -> None:

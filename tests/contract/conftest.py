@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,10 +11,8 @@ import pytest
 from contract import tinybox
 from contract.labs import Lab, make_lab
 
-from lab.host import private_libvirt
-from lab.host.namespaces import CLONE_FS
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.machines.providers import enter_host_network
+from lab.machines.providers import host_network
 from lab.store import Home
 
 NEEDED = ("libvirtd", "vagrant", "qemu-system-x86_64", "grub-mkrescue", "xorriso", "bsdtar", "apt-get")
@@ -62,29 +59,8 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         return
     box = request.getfixturevalue("tiny_box")
     home = request.getfixturevalue("real_home")
-    with _returning():
-        enter_host_network(home)
+    with host_network(home):
         lab = make_lab(home, name, nodes=2, provider="libvirt", box=box)
         yield lab
         if PrivateLibvirt(home).running:  # a test failed before the story's end
             lab.open().destroy(print)
-
-
-class _returning:  # noqa: N801  (read as a sentence)
-    """Come back to the host's namespaces afterwards, as a user of the realm no more: other tests run here, too."""
-
-    def __enter__(self) -> None:
-        self.here = Path.cwd()
-        self.handles = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")]
-
-    def __exit__(self, *_exception: object) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        # The kernel moves no thread to another mount namespace whose root and working directory others share
-        # (setns(2)), as threads do that klab has started meanwhile; from now on this one's are its own.
-        assert libc.unshare(CLONE_FS) == 0, os.strerror(ctypes.get_errno())
-        for handle in self.handles:
-            assert libc.setns(handle, 0) == 0, os.strerror(ctypes.get_errno())
-            os.close(handle)
-        os.chdir(self.here)
-        while private_libvirt._held:
-            os.close(private_libvirt._held.popitem()[1])

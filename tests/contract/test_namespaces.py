@@ -8,9 +8,9 @@ from pathlib import Path
 
 CODE = """
 import os, sys, threading
-from lab.host.namespaces import walk_in
+from lab.host.namespaces import enter_namespaces
 threading.Thread(target=threading.Event().wait, daemon=True).start()
-walk_in(int(sys.argv[1]))
+enter_namespaces(int(sys.argv[1]))
 print(*(os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("net", "mnt")), os.getcwd())
 """
 
@@ -28,3 +28,32 @@ def test_another_thread_is_no_hindrance(tmp_path: Path) -> None:
             other.kill()
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [*wanted, str(tmp_path)]
+
+
+CODE_BACK = """
+import os, sys, threading
+from lab.host.namespaces import entered
+def spaces(): return [os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("net", "mnt")]
+before, seen = spaces(), []
+with entered(int(sys.argv[1])):
+    inside = spaces()
+    threading.Thread(target=lambda: seen.append(spaces())).start()
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+assert spaces() == before and os.getcwd() == sys.argv[2], spaces()
+print(*inside, *seen[0])
+"""
+
+
+def test_a_thread_comes_back(tmp_path: Path) -> None:
+    """From another process' namespaces, where a thread that it has started stays."""
+    words = ["unshare", "--net", "--mount", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; exec sleep 60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            wanted = [other.stdout.readline().strip() for _ in range(2)]
+            code = [sys.executable, "-c", CODE_BACK, str(other.pid), str(tmp_path)]
+            done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
+        finally:
+            other.kill()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*wanted, *wanted]
