@@ -26,10 +26,11 @@ from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.files import refuse_special
 from lab.machines.captures import PartKind
+from lab.snapshots.commands import opened
 from lab.snapshots.digest import file_problems
 from lab.snapshots.freeze import megabytes, versions
 from lab.snapshots.manifest import Manifest
-from lab.snapshots.session import Session, opened, undoing
+from lab.snapshots.session import Session, undoing
 from lab.store import Home
 
 READ_BLOCK = 1 << 22
@@ -276,7 +277,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
         ),
         host_keys={node.name: captures.host_key(node.name, order.key) for node in plan.nodes},
         snapshot=order.key or "",
-        versions={**versions(session), **({"QEMU": emulator} if emulator else {})},
+        versions={**versions(session.plan, session.record.box), **({"QEMU": emulator} if emulator else {})},
         members=tuple(Member(name, 0, "", 0) for name in names),
     )
 

@@ -12,7 +12,8 @@ from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
 from lab.errors import ClusterError
-from lab.snapshots.restore import Restored, restore
+from lab.snapshots.commands import restore
+from lab.snapshots.restore import Restored
 
 if TYPE_CHECKING:
     from lab.cli.opening import OpenLab

@@ -13,12 +13,12 @@ from lab.cli.opening import OpenLab
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
 from lab.scenario.sizes import human
+from lab.snapshots.commands import prune, remove, rename, take
 from lab.snapshots.compare import NOW, compare
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference, Object
-from lab.snapshots.remove import prune, remove, rename
 from lab.snapshots.store import Damaged, SnapshotStore
-from lab.snapshots.take import Taken, take
+from lab.snapshots.take import Taken
 from lab.snapshots.tree import Branch, tree
 
 __all__ = ["interruptible"]

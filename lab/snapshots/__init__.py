@@ -1,5 +1,5 @@
-"""Snapshots: a whole lab at one moment, kept and brought back as one thing.
+"""Snapshots: a whole lab at one moment, kept and restored as one thing.
 
-`take`, `restore` and `remove` act, under the lab's lock and a journal that `recover`
-reads after a kill. `manifest`, `tree`, `names` and `check` are pure.
+`commands` is what others call. `take`, `restore` and `remove` act on a lab whose lock is held, under a journal
+that `recover` reads after a kill. `manifest`, `tree`, `names` and `check` are pure.
 """

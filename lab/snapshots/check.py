@@ -1,4 +1,4 @@
-"""Whether a snapshot can be brought back here: everything is looked at before anything is touched. Pure."""
+"""Whether a snapshot can be restored here: everything is checked before anything is touched. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lab_problems(manifest: Manifest, lab_id: str, plan: Plan, platform: Mapping[
 
 
 def platform_problems(node: NodeRecord, now: Mapping[str, str]) -> list[str]:
-    """What has changed of that on which a node's saved RAM depends."""
+    """What has changed on this host that a node's saved RAM depends on."""
     return [
         f"the RAM of {node.name} was saved with {what} {node.platform.get(what, 'unknown')}, "
         f"here it is {now.get(what, 'unknown')}"
@@ -44,7 +44,7 @@ def platform_problems(node: NodeRecord, now: Mapping[str, str]) -> list[str]:
 
 
 def part_problems(manifest: Manifest, parts: Sequence[Part]) -> list[str]:
-    """Whether a snapshot still consists of the files that its manifest counts."""
+    """Which nodes have other files than the manifest lists, one line each."""
     problems = []
     for node in manifest.nodes:
         wanted = [record.kind for record in node.parts]
@@ -55,7 +55,7 @@ def part_problems(manifest: Manifest, parts: Sequence[Part]) -> list[str]:
 
 
 def matched(manifest: Manifest, parts: Sequence[Part]) -> dict[str, str]:
-    """By name the digest that a manifest has of each of these files: they are told by node and place, not by name."""
+    """By name the digest that a manifest has of each file; files are matched by node and position, not by name."""
     found: dict[str, str] = {}
     for node in manifest.nodes:
         mine = [part for part in parts if part.node == node.name]

@@ -15,18 +15,18 @@ NOW = "now"
 
 
 def compare(lab: Lab, first: str, second: str | None = None) -> Difference:
-    """Set the objects of two snapshots against each other; of a snapshot and the lab as it is now without `second`.
+    """Compare the objects of two snapshots; without `second`, of a snapshot and the lab as it is now.
 
     Raises:
         NotFound: there is no such snapshot.
-        UsageError: the lab has no cluster of klab's making.
-        Conflict: a snapshot knows of no objects.
+        UsageError: klab did not create the lab's cluster.
+        Conflict: a snapshot has no list of objects.
         UnreachableError: the API server does not answer.
         LabError: what was kept is damaged.
     """
     if lab.plan.bootstrap != "full":
         raise UsageError(
-            f"lab {lab.folder.name!r} has no cluster of klab's making", hint="klab does not know its objects"
+            f"lab {lab.folder.name!r} has no cluster that klab created", hint="klab does not know its objects"
         )
     snapshot_store = SnapshotStore(lab.folder)
     before = _objects(snapshot_store, first)
@@ -39,8 +39,8 @@ def _objects(snapshot_store: SnapshotStore, name: str) -> Mapping[Object, str]:
     found = objects.read(snapshot_store.objects(manifest.id))
     if found is None:
         raise Conflict(
-            f"nothing is known of the objects in snapshot {manifest.name!r}",
-            details=["they are listed by asking the API server, just before the nodes stand still"],
+            f"snapshot {manifest.name!r} has no list of Kubernetes objects",
+            details=["they are listed by asking the API server, just before the nodes are paused"],
             hint="an automatic snapshot, one of a lab that is off, and one of a broken cluster have no list",
         )
     return found

@@ -1,7 +1,7 @@
-"""Digests of what snapshots consist of: RAM and disks, gigabytes of them, several files at once.
+"""Digests of the files of snapshots: RAM and disks, gigabytes of them, several in parallel.
 
-XXH3 (xxhash.com) tells a changed byte from an unchanged one as fast as the files are read. It is
-no proof against somebody who changes a file on purpose.
+XXH3 (xxhash.com) detects changed bytes as fast as the files are read. It does not detect changes
+made on purpose.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _HEAD = struct.Struct("<QI")
 def digest(stretches: Iterable[tuple[int, bytes | memoryview]]) -> str:
     """The digest of a file's content, as `Captures.content` yields it.
 
-    Zeros count for nothing but the length, so that a file has the same digest however many of
-    them its file system keeps as a hole.
+    Zeros count only towards the length, so that the digest does not depend on which of them the
+    file system keeps as holes.
     """
     found = xxhash.xxh3_128()
     for at, data in _blocks(stretches):

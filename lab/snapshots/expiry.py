@@ -1,5 +1,5 @@
-"""When a lab's certificates and bootstrap tokens end, by the guests' clocks: noted with a snapshot, judged before one
-is brought back."""
+"""When a lab's certificates and bootstrap tokens expire, by the guests' clocks: noted with a snapshot, judged before
+one is restored."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.observe.collect import TOKENS
 from lab.cluster.observe.validity import Reply, ask
+from lab.machines.protocol import Machines
 from lab.snapshots.objects import Asked
-from lab.snapshots.session import Session
 from lab.waiting import outcomes
 
 CERTIFICATE = "certificate"
@@ -22,9 +22,9 @@ ASK_SECONDS = 60.0
 DAY = 24 * 3600.0
 
 
-def first_certificate(session: Session, nodes: Sequence[str]) -> float | None:
+def first_certificate(machines: Machines, nodes: Sequence[str]) -> float | None:
     """When the first certificate in a file on these nodes ends, in seconds since 1970; None where none was seen."""
-    told = outcomes(lambda name: ask(session.machines, name, ASK_SECONDS), nodes)
+    told = outcomes(lambda name: ask(machines, name, ASK_SECONDS), nodes)
     ends = [
         found.certificate.not_valid_after_utc.timestamp()
         for answer in told.values()

@@ -1,7 +1,6 @@
-"""What klab is in the middle of, on disk, so that the next command finds it after a kill.
+"""The unfinished attempt of a lab, on disk, so that the next command finds it after a kill.
 
-One file for an attempt. Each step stands in it before the step begins; when the attempt has come
-to its end, one way or the other, the file goes.
+Each step is written before it begins; when the attempt has been finished or undone, the file is deleted.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from lab.errors import LabError
 from lab.store import LabFolder, write_atomic
 
 Act = Literal["snapshot", "restore", "remove"]
-# In the order in which they are taken; each stands in the journal before it begins.
+# In the order in which they are taken; each is written to the journal before it begins.
 STEPS: dict[str, tuple[str, ...]] = {
     "snapshot": ("look", "suspend", "save", "resume", "clocks", "digest", "manifest"),
-    # "back" and "undone" are its way back, "keep" is its end.
+    # "back" and "undone" undo it, "keep" writes the automatic snapshot.
     "restore": ("suspend", "save", "revert", "resume", "clocks", "verify", "back", "undone", "keep"),
     "remove": ("manifests", "files", "digest"),
 }
@@ -32,7 +31,7 @@ class Attempt:
     """One attempt.
 
     `id` is the snapshot that is being made, empty for none; `target` the one that is being restored.
-    `running` are the nodes that ran when it began. `data` is what its end needs to know.
+    `running` are the nodes that ran when it began. `data` is what else is needed to finish it.
     """
 
     act: Act
@@ -59,7 +58,7 @@ class AttemptJournal:
         self.seconds: dict[str, float] = {}
 
     def read(self) -> Attempt | None:
-        """The attempt that has not come to its end; None where there is none.
+        """The unfinished attempt; None where there is none.
 
         Raises:
             LabError: the file is damaged.
@@ -73,9 +72,9 @@ class AttemptJournal:
             return None
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise LabError(
-                "what klab wrote down of an unfinished snapshot or restore is damaged",
+                "the journal of an unfinished snapshot or restore is damaged",
                 details=[f"{self._file}: {error}"],
-                hint="remove that file; klab start resumes machines that stand still",
+                hint="remove that file; klab start resumes paused machines",
             ) from error
         return attempt
 
@@ -84,7 +83,7 @@ class AttemptJournal:
 
     @contextmanager
     def step(self, attempt: Attempt, step: str, **data: Any) -> Iterator[Attempt]:
-        """Write a step down, then let it be done; how long it takes is kept in `seconds`."""
+        """Write a step to the journal before it is done; how long it takes is kept in `seconds`."""
         noted = self._write(replace(attempt, step=step, data={**attempt.data, **data}))
         began = time.monotonic()
         try:
@@ -93,11 +92,11 @@ class AttemptJournal:
             self.seconds[step] = time.monotonic() - began
 
     def end(self) -> None:
-        """The attempt has come to its end."""
+        """Delete the journal: the attempt has been finished or undone."""
         self._file.unlink(missing_ok=True)
 
     def _write(self, attempt: Attempt) -> Attempt:
-        # Not to be waited for: what was just saved lies before it in the queue to the disk, and the lab stands still.
+        # Not durable: a sync would wait for the saved RAM ahead of it in the disk's queue, while the lab is paused.
         write_atomic(self._file, json.dumps(asdict(attempt), indent=2) + "\n", durable=False)
         return attempt
 
@@ -105,8 +104,8 @@ class AttemptJournal:
 def _check(attempt: Attempt) -> None:
     texts = (attempt.id, attempt.target, *attempt.running, *attempt.nodes)
     if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a name is not text")
+        raise TypeError("expected strings as names")
     if type(attempt.process) is not int or type(attempt.began) not in {int, float}:
-        raise TypeError("a number is not a number")
+        raise TypeError("process and began: expected numbers")
     if not isinstance(attempt.data, dict):
-        raise TypeError("data is not a set of keys")
+        raise TypeError("data: expected an object")

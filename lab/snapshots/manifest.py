@@ -1,12 +1,12 @@
-"""A snapshot's manifest: what it is of, when it was taken, and what proves that it is whole. Pure.
+"""A snapshot's manifest: its lab, its time, its nodes, and the digests of its files. Pure.
 
-It is written last, in one piece: where there is none, there is no snapshot.
+It is written last and atomically: without a manifest there is no snapshot.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from lab.machines.captures import PartKind
 
 FORMAT = 1
 _MOST = 1 << 60  # more than any size in bytes or time in seconds
+_EXPECTED: Mapping[type, str] = {str: "a string", float: "a number", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class PartRecord:
 class NodeRecord:
     """One node of a snapshot.
 
-    `running` says that its RAM was kept. It stood still from `suspended` to `resumed`, seconds
-    since 1970 by the host's clock, when its own showed `guest_time`; a node that was off stood
-    still at no time and has zeros. `platform` is what its RAM depends on. `parts` are its RAM,
+    `running` says that its RAM was kept. It was paused from `suspended` to `resumed`, seconds
+    since 1970 by the host's clock, when its own showed `guest_time`; a node that was off was
+    never paused and has zeros. `platform` is what its RAM depends on. `parts` are its RAM,
     if it was kept, and its disk's layers from the top down.
     """
 
@@ -49,7 +50,7 @@ class NodeRecord:
 
     @property
     def frozen(self) -> float:
-        """For how many seconds it stood still."""
+        """For how many seconds it was paused."""
         return self.resumed - self.suspended
 
 
@@ -57,8 +58,8 @@ class NodeRecord:
 class Manifest:
     """One snapshot.
 
-    `id` is for good and names its files, `name` is the person's. `parent` is the id of the one
-    that the lab stood on. `created` is the host's clock, `guest_time` the guests'. `expires`
+    `id` never changes and names its files, `name` is the person's. `parent` is the id of the snapshot
+    that was the lab's current one. `created` is the host's clock, `guest_time` the guests'. `expires`
     are the ends of the first certificate and of the last bootstrap token, seconds since 1970 by
     the guests' clocks, where they were seen: "certificate", "token". `seconds` says how long each
     step took. `missing` says what the lab lacked to be Ready, one line each.
@@ -97,7 +98,7 @@ class Manifest:
 
     @property
     def frozen(self) -> float:
-        """For how many seconds the lab stood still: from the first node to the last."""
+        """For how many seconds the lab was paused: from the first node to the last."""
         still = [node for node in self.nodes if node.running]
         return max(n.resumed for n in still) - min(n.suspended for n in still) if still else 0.0
 
@@ -113,7 +114,7 @@ def from_json(text: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        LabError: it is damaged, or written by a klab of another time.
+        LabError: it is damaged, or its format is of another version of klab.
     """
     try:
         found = json.loads(text)
@@ -133,24 +134,41 @@ def _node(found: dict[str, Any]) -> NodeRecord:
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    """The manifest again, once its values are seen to be of their types: json takes a word for a number's place."""
-    texts = [manifest.id, manifest.name, manifest.lab_id, manifest.lab, manifest.parent, manifest.note]
-    texts += (manifest.scenario, *manifest.missing, *manifest.versions.values())
-    texts += [text for n in manifest.nodes for text in (n.name, n.uuid, n.role, *n.platform.values())]
-    texts += [text for n in manifest.nodes for part in n.parts for text in (part.name, part.digest)]
-    flags = (manifest.auto, *(node.running for node in manifest.nodes))
-    numbers = (manifest.created, manifest.guest_time, *manifest.expires.values(), *manifest.seconds.values())
-    numbers += tuple(n for node in manifest.nodes for n in (node.suspended, node.resumed, node.guest_time))
-    numbers += tuple(part.size for node in manifest.nodes for part in node.parts)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("a text is none")
-    if not all(_is_number(number) for number in numbers):
-        raise ValueError("a number is none")
-    if not all(isinstance(flag, bool) for flag in flags):
-        raise ValueError("a flag is neither true nor false")
+    """Validate field types (json.loads does not) and return the manifest.
+
+    Raises:
+        ValueError: a field has the wrong type; with its name.
+    """
+    _validate(manifest, texts=("id", "name", "lab_id", "lab", "parent", "note", "scenario"), flags=("auto",))
+    _validate(manifest, numbers=("created", "guest_time"))
+    for node in manifest.nodes:
+        _validate(node, texts=("name", "uuid", "role"), flags=("running",))
+        _validate(node, numbers=("suspended", "resumed", "guest_time"))
+        _validate_each("platform", node.platform.values(), str)
+        for part in node.parts:
+            _validate(part, texts=("name", "digest"), numbers=("size",))
+    _validate_each("missing", manifest.missing, str)
+    _validate_each("versions", manifest.versions.values(), str)
+    _validate_each("expires", manifest.expires.values(), float)
+    _validate_each("seconds", manifest.seconds.values(), float)
     if not manifest.nodes:
         raise ValueError("it has no nodes")
     return manifest
+
+
+def _validate(
+    found: object, *, texts: Iterable[str] = (), numbers: Iterable[str] = (), flags: Iterable[str] = ()
+) -> None:
+    """Validate these fields of an object."""
+    for kind, names in ((str, texts), (float, numbers), (bool, flags)):
+        for name in names:
+            _validate_each(name, [getattr(found, name)], kind)
+
+
+def _validate_each(name: str, values: Iterable[object], kind: type[str | float | bool]) -> None:
+    for value in values:
+        if not (_is_number(value) if kind is float else isinstance(value, kind)):
+            raise ValueError(f"{name}: expected {_EXPECTED[kind]}")
 
 
 def _is_number(number: object) -> bool:

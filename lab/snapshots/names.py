@@ -1,4 +1,4 @@
-"""Snapshots' names and ids, and which of the automatic ones may go. Pure."""
+"""Names and ids of snapshots, and which automatic ones may be removed. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from lab.snapshots.manifest import Manifest
 RESERVED = ("take", "rm", "rename", "prune")
 AUTO_PREFIX = "auto-"
 AUTO_KEPT = 3
-# Checkpoints, too, are called so.
+# Bundles have such names, too.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME_HINT = "letters, digits, dots, underscores and hyphens; it begins with a letter or digit; 63 at most"
 
 
 def check_name(name: str) -> str:
-    """The name again, if a snapshot may be called so.
+    """The name again, if it is a valid snapshot name.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it is not.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a snapshot's name", hint=NAME_HINT)
+        raise UsageError(f"{name!r} is not a valid snapshot name", hint=NAME_HINT)
     if name in RESERVED:
-        raise UsageError(f"{name!r} is a command of klab snapshot and cannot be a name", hint="choose another name")
+        raise UsageError(
+            f"{name!r} is a subcommand of klab snapshot, not a valid snapshot name", hint="choose another name"
+        )
     return name
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes objects of a lab, told apart by digest: what `klab diff` sets against each other.
+"""The Kubernetes objects of a lab with the digests of their content, which `klab diff` compares.
 
 Namespaced objects only, without what changes by itself all the time (events, leases) and without
 their status. Digests are kept, not objects: no Secret's value leaves the cluster.
@@ -26,7 +26,7 @@ _KEPT_BY_CLUSTER = ("managedFields", "resourceVersion", "generation")
 
 
 class Asked(Protocol):
-    """What answers a GET with JSON: `lab.cluster.clients.api.Api`."""
+    """A client that answers a GET with JSON: `lab.cluster.clients.api.Api`."""
 
     def get(self, path: str, *, seconds: float = ...) -> Any: ...
 
@@ -54,7 +54,7 @@ class Difference:
 
 
 def difference(first: Mapping[Object, str], second: Mapping[Object, str]) -> Difference:
-    """Set the objects of two moments against each other."""
+    """Compare the objects of two moments."""
     return Difference(
         added=tuple(sorted(set(second) - set(first))),
         removed=tuple(sorted(set(first) - set(second))),
@@ -67,7 +67,7 @@ def collect(api: Asked) -> dict[Object, str]:
 
     Raises:
         UnreachableError: the API server does not answer.
-        LabError: an answer is none, as of an aggregated API that somebody else has written.
+        LabError: the API server returned an unexpected response, as aggregated APIs may.
     """
     try:
         roots = ["/api/v1", *_groups(api)]
@@ -77,9 +77,9 @@ def collect(api: Asked) -> dict[Object, str]:
         return {each: digest for some in lists.values() for each, digest in some.items()}
     except (LookupError, TypeError, AttributeError) as error:
         raise LabError(
-            "an answer of the API server's is none",
+            "the API server returned an unexpected response",
             details=[f"{type(error).__name__}: {error}"],
-            hint="klab kubectl -- get apiservices shows who answers for what",
+            hint="klab kubectl -- get apiservices shows which service serves which API",
         ) from error
 
 
@@ -89,7 +89,7 @@ def _groups(api: Asked) -> list[str]:
 
 
 def _kinds(api: Asked, root: str) -> list[tuple[str, str]]:
-    """Kind and path of the list of each namespaced resource; none where an aggregated API is out of order."""
+    """Kind and path of the list of each namespaced resource; none where an aggregated API fails."""
     try:
         resources = api.get(root)["resources"]
     except UnreachableError as error:
@@ -119,7 +119,7 @@ def _objects(api: Asked, kind: str, path: str) -> Iterator[tuple[Object, str]]:
 
 
 def content_digest(item: Mapping[str, Any]) -> str:
-    """The digest of what a person, or a controller on a person's behalf, has made of an object."""
+    """The digest of an object's content: what people and controllers write, not what the API server adds."""
     metadata = {k: v for k, v in item["metadata"].items() if k not in _KEPT_BY_CLUSTER}
     content = {k: v for k, v in item.items() if k not in {"status", "metadata"}} | {"metadata": metadata}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -145,5 +145,5 @@ def read(file: Path) -> dict[Object, str] | None:
         raise LabError(
             "the list of a snapshot's objects is damaged",
             details=[f"{file}: {error}"],
-            hint="only klab diff needs it; klab restore brings the snapshot back all the same",
+            hint="only klab diff needs it; klab restore works without it",
         ) from error

@@ -1,6 +1,6 @@
-"""Bring to its end what a killed klab has left unfinished: any command that opens a lab does so.
+"""Finish or undo the attempt that a killed klab has left; every command that opens a lab does so first.
 
-A snapshot is taken back. A restore is taken back as long as no machine was switched, and finished
+A snapshot is undone. A restore is undone as long as no machine was reverted, and finished
 from then on. A removal is finished.
 """
 
@@ -11,10 +11,11 @@ from contextlib import ExitStack
 
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, LabError
+from lab.snapshots.automatic import keep_auto
 from lab.snapshots.freeze import set_clocks
 from lab.snapshots.journal import Attempt
 from lab.snapshots.remove import finish_removal
-from lab.snapshots.restore import go_back, keep_auto
+from lab.snapshots.restore import go_back
 from lab.snapshots.session import Session, open_session, uninterrupted
 from lab.snapshots.take import take_back
 
@@ -24,14 +25,14 @@ def silent(_text: str) -> None:
 
 
 def recover(lab: Lab, say: Callable[[str], None] = silent) -> str:
-    """Finish what was left, unless another klab is at work there.
+    """Finish or undo what was left, unless another klab works on the lab.
 
     Args:
         lab: the lab.
-        say: told, as a sentence, that something begins which takes its time.
+        say: told, as a sentence, that something that takes time begins.
 
     Returns:
-        What became of it, as a sentence; empty where there was nothing to do.
+        The outcome, as a sentence; empty where there was nothing to do.
 
     Raises:
         LabError: it cannot be finished; the next command tries again.
@@ -46,12 +47,12 @@ def recover(lab: Lab, say: Callable[[str], None] = silent) -> str:
 
 
 def finish(session: Session, say: Callable[[str], None] = silent) -> str:
-    """Finish what was left, for who holds the lab's lock; otherwise as `recover`."""
+    """As `recover`, for a lab whose lock is held."""
     attempt = session.attempts.read()
     if attempt is None:
         return ""
     if attempt.act == "restore":
-        say("an unfinished restore is brought to its end first")
+        say("finishing an unfinished restore first")
     with uninterrupted():
         try:
             said = _finish(session, attempt)
@@ -59,7 +60,7 @@ def finish(session: Session, say: Callable[[str], None] = silent) -> str:
             left = {"snapshot": "a snapshot", "restore": "a restore", "remove": "a removal of snapshots"}[attempt.act]
             error.details = (
                 *error.details,
-                f"a klab that was killed had left {left} unfinished, which goes on with this",
+                f"a klab that was killed had left {left} unfinished, and finishing it failed",
             )
             raise
     session.events.add("", "recover", "note", said)
@@ -74,7 +75,7 @@ def _finish(session: Session, attempt: Attempt) -> str:
         if session.snapshot_store.exists(attempt.id):
             session.snapshot_store.set_current(attempt.id)
             session.attempts.end()
-            return "a snapshot was whole, though klab was killed"
+            return "a snapshot was complete, although klab was killed"
         take_back(session, attempt)
         return "an unfinished snapshot was taken back"
     if attempt.step in {"back", "undone"} or not attempt.reached("revert"):
@@ -86,18 +87,18 @@ def _finish(session: Session, attempt: Attempt) -> str:
 
 
 def _finish_restore(session: Session, attempt: Attempt) -> str:
-    """Finish it; returns why the lab as it was before could not be kept, empty where it is."""
+    """Finish it; returns why the automatic snapshot could not be kept, empty where it was."""
     running: list[str] = attempt.data["resume"]
     if attempt.step == "revert":
         with session.attempts.step(attempt, "revert"):
-            session.machines.captures().revert(attempt.target, attempt.nodes, lambda _node: None)
+            session.captures.revert(attempt.target, attempt.nodes, lambda _node: None)
     if not attempt.reached("keep"):
         with session.attempts.step(attempt, "resume"):
             if len(attempt.nodes) == len(session.plan.nodes):
                 session.snapshot_store.set_current(attempt.target)
-            session.machines.captures().resume(running)
+            session.captures.resume(running)
         with session.attempts.step(attempt, "clocks"):
-            set_clocks(session, running)
+            set_clocks(session.machines, session.events, session.guest_now, running)
     _, lost = keep_auto(session, attempt)
     session.attempts.end()
     return lost

@@ -1,9 +1,9 @@
-"""Remove, rename and prune snapshots; the files that only they needed go, and disk layers become one.
+"""Remove snapshots: the files that only they needed go, and disk layers become one.
 
     manifests -> files -> digest
 
-Before a layer takes up another its content is checked: what had been damaged shall not look
-whole afterwards. After a kill a removal is finished, not taken back.
+The content of a layer is checked before it is merged into another: damaged data must not look
+whole afterwards. After a kill a removal is finished, not undone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lab.cluster.lab import Lab
 from lab.errors import LabError
 from lab.machines.captures import Part
 from lab.snapshots.check import matched
@@ -19,58 +18,7 @@ from lab.snapshots.digest import digests
 from lab.snapshots.freeze import records
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
-from lab.snapshots.names import check_name, surplus
-from lab.snapshots.session import Session, opened
-
-
-def remove(lab: Lab, names: Sequence[str]) -> list[str]:
-    """Remove snapshots, by name or id; those with damaged manifests by id.
-
-    Returns:
-        The names of those that went; the id of one whose manifest is damaged.
-
-    Raises:
-        NotFound: there is no such snapshot.
-        Conflict: another klab works on the lab.
-        MachineError: something of them cannot be removed; the same command again goes on.
-    """
-    with opened(lab) as session:
-        ids = session.snapshot_store.ids(names)
-        known = {m.id: m.name for m in session.snapshot_store.manifests()}
-        remove_locked(session, ids)
-        return [known.get(identity, identity) for identity in ids]
-
-
-def prune(lab: Lab, keep: int) -> list[str]:
-    """Remove all but the newest `keep` of the snapshots that were taken by hand, and all automatic ones.
-
-    Returns:
-        The names of those that went.
-
-    Raises:
-        Conflict, MachineError: as `remove`.
-    """
-    with opened(lab) as session:
-        manifests = session.snapshot_store.manifests()
-        gone = surplus([m for m in manifests if not m.auto], keep) + [m.id for m in manifests if m.auto]
-        remove_locked(session, gone)
-        return [m.name for m in manifests if m.id in gone]
-
-
-def rename(lab: Lab, old: str, new: str) -> Manifest:
-    """Give a snapshot another name. One that was automatic is one of a person's then.
-
-    Raises:
-        UsageError, NotFound, Conflict: it cannot be called so, there is none, or the name is taken.
-    """
-    check_name(new)
-    with opened(lab) as session:
-        manifest = session.snapshot_store.pick(old)
-        if new != manifest.name:
-            session.snapshot_store.refuse_taken(new)
-        renamed = replace(manifest, name=new, auto=False)
-        session.snapshot_store.write(renamed)
-        return renamed
+from lab.snapshots.session import Session
 
 
 def remove_locked(session: Session, ids: Sequence[str]) -> None:
@@ -84,13 +32,13 @@ def remove_locked(session: Session, ids: Sequence[str]) -> None:
 
 
 def finish_removal(session: Session, attempt: Attempt) -> None:
-    """Do what the journal says is to be removed, wherever it was cut off."""
+    """Remove what the journal names, from whatever step the removal had reached."""
     ids: list[str] = attempt.data["ids"]
     with session.attempts.step(attempt, "manifests") as attempt:
         _reparent(session, ids)
         session.snapshot_store.remove(ids)
     with session.attempts.step(attempt, "files") as attempt:
-        session.machines.captures().forget(ids, merge=bool(attempt.data["merge"]))
+        session.captures.forget(ids, merge=bool(attempt.data["merge"]))
     with session.attempts.step(attempt, "digest"):
         _renew_digests(session, attempt.data["known"], set(attempt.data["rewritten"]))
     session.attempts.end()
@@ -101,15 +49,15 @@ def _known(session: Session) -> dict[str, str]:
     found: dict[str, str] = {}
     for manifest in session.snapshot_store.manifests():
         try:
-            found |= matched(manifest, session.machines.captures().parts(manifest.id))
+            found |= matched(manifest, session.captures.parts(manifest.id))
         except LabError:
-            continue  # damaged; nothing of it is taken for whole
+            continue  # damaged: none of its files count as whole
     return found
 
 
 def _merging(session: Session, ids: Sequence[str], known: Mapping[str, str]) -> dict[str, object]:
-    """Whether layers may become one, and which of those that stay are written anew."""
-    rewrites = session.machines.captures().rewrites(ids)
+    """Whether layers may become one, and which of those that stay are rewritten."""
+    rewrites = session.captures.rewrites(ids)
     sources = {name for rewrite in rewrites for name in rewrite.sources}
     parts = [
         part
@@ -124,13 +72,13 @@ def _merging(session: Session, ids: Sequence[str], known: Mapping[str, str]) -> 
 
 def _parts(session: Session, manifest: Manifest) -> list[Part]:
     try:
-        return session.machines.captures().parts(manifest.id)
+        return session.captures.parts(manifest.id)
     except LabError:
         return []
 
 
 def _reparent(session: Session, gone: Sequence[str]) -> None:
-    """Let what lies on a snapshot that goes lie on the one below it."""
+    """Set the parent of each snapshot that lies on a removed one to the next one below that stays."""
     manifests = {m.id: m for m in session.snapshot_store.manifests()}
 
     def left(identity: str) -> str:
@@ -149,7 +97,7 @@ def _reparent(session: Session, gone: Sequence[str]) -> None:
 
 
 def _renew_digests(session: Session, known: Mapping[str, str], rewritten: set[str]) -> None:
-    """Bring the manifests up to the files as they are now: some layers have become one."""
+    """Update the manifests to the files as they are now: some layers have been merged."""
     for manifest in session.snapshot_store.manifests():
         parts = _parts(session, manifest)
         if not parts:

@@ -1,4 +1,4 @@
-"""A lab opened for work on its snapshots: under its lock, with everything that an act needs."""
+"""A lab whose lock is held, with everything that an act on its snapshots needs; and how an act is undone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lab.cluster.events import Journal
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, Interrupted, LabError, refusal
 from lab.host.emulation.emulator import dilated_time
+from lab.machines.captures import Captures
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
 from lab.snapshots.journal import AttemptJournal
@@ -51,9 +52,17 @@ class Session:
     def plan(self) -> Plan:
         return self.lab.plan
 
+    @property
+    def captures(self) -> Captures:
+        return self.machines.captures()
+
     def guest_time(self, moment: float) -> float:
         """What the guests' clocks should show at a moment of the host's; both in seconds since 1970."""
         return dilated_time(moment, self.record.epoch, self.record.dilation)
+
+    def guest_now(self) -> float:
+        """What the guests' clocks should show now, in seconds since 1970."""
+        return self.guest_time(self.lab.clock())
 
     def new_id(self) -> str:
         return made_id(self.lab.clock(), secrets.token_hex(2))
@@ -68,11 +77,12 @@ class Session:
         odd = {name: state for name, state in states.items() if state not in {NodeState.RUNNING, NodeState.STOPPED}}
         if odd:
             name = next(iter(odd))
-            way = f"klab node replace {name}" if odd[name] == NodeState.ABSENT else f"klab start {name}"
+            absent = odd[name] == NodeState.ABSENT
+            way = f"klab node replace {name} creates it again" if absent else f"klab start {name} starts it"
             raise Conflict(
                 f"not every machine of lab {self.lab.folder.name!r} either runs or is off",
                 details=[f"{name} is {state.value}" for name, state in odd.items()],
-                hint=f"{way} brings {name} back",
+                hint=way,
             )
         return Power(
             tuple(n for n, s in states.items() if s == NodeState.RUNNING),
@@ -80,23 +90,8 @@ class Session:
         )
 
 
-@contextmanager
-def opened(lab: Lab) -> Iterator[Session]:
-    """Open a lab: lock it, and bring to its end what a killed klab has left unfinished.
-
-    Raises:
-        Conflict: another klab works on it, or it is half made or half destroyed.
-    """
-    from lab.snapshots.recover import finish  # it needs a session itself
-
-    with lab.folder.lock():
-        session = open_session(lab, lab.finished())
-        finish(session)
-        yield session
-
-
 def open_session(lab: Lab, record: Record) -> Session:
-    """A session for who holds the lab's lock."""
+    """A session; the caller holds the lab's lock."""
     return Session(
         lab, record, lab.machines(record), lab.journal(), AttemptJournal(lab.folder), SnapshotStore(lab.folder)
     )
@@ -104,10 +99,10 @@ def open_session(lab: Lab, record: Record) -> Session:
 
 @contextmanager
 def undoing(undo: Callable[[], str]) -> Iterator[None]:
-    """Whatever goes wrong inside: undo it, and let the error say what became of that.
+    """Undo what was done inside when it fails, and add the outcome to the error.
 
     Args:
-        undo: undoes it; returns a clause that says how the lab is now. Raises nothing that it can say instead.
+        undo: undoes it and returns a clause that says how the lab is now; does not raise LabError or OSError.
 
     Raises:
         LabError: as inside; Interrupted for Ctrl-C, HostError for what the machine refuses.
@@ -129,7 +124,7 @@ def undoing(undo: Callable[[], str]) -> Iterator[None]:
 
 
 def undone(undo: Callable[[], str], *, otherwise: str) -> str:
-    """What `undo` says; where it fails, why, with `otherwise` for what happens then."""
+    """Run `undo` and return its message; if it fails, format `otherwise` with the reason."""
     try:
         return undo()
     except LabError as error:
@@ -141,7 +136,7 @@ def undone(undo: Callable[[], str], *, otherwise: str) -> str:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait: taking an attempt back is what it asks for, and half a way back would be no way."""
+    """Ignore Ctrl-C inside: an attempt that is being undone must be undone completely."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

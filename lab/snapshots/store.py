@@ -2,8 +2,8 @@
 
 snapshots/ID.json           a manifest; what makes a snapshot exist
 snapshots/ID.objects.json   the Kubernetes objects there were, where they could be seen
-snapshots/stand             the id of the snapshot that the lab stands on
-snapshots/attempt.json      what klab is in the middle of (see `lab.snapshots.journal`)
+snapshots/stand             the id of the current snapshot
+snapshots/attempt.json      the unfinished attempt (see `lab.snapshots.journal`)
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SnapshotStore:
         return self.all()[0]
 
     def pick(self, name: str | None) -> Manifest:
-        """The snapshot that a person means: by name or id; the last that was taken by hand without one.
+        """The snapshot with a name or id; without one the last that was taken by hand.
 
         Raises:
             NotFound: there is none.
@@ -110,7 +110,7 @@ class SnapshotStore:
         write_atomic(self._file(manifest.id), to_json(manifest), mode=0o600)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Delete manifests and what belongs to them; the files that they are about are not touched."""
+        """Delete manifests and lists of objects; RAM and disks are not touched."""
         for each in ids:
             self._file(each).unlink(missing_ok=True)
             self.objects(each).unlink(missing_ok=True)
@@ -124,7 +124,7 @@ class SnapshotStore:
 
     @property
     def current(self) -> str:
-        """The id of the snapshot that the lab stands on: the last that was taken or restored; empty without one."""
+        """The id of the current snapshot: the last that was taken or restored; empty without one."""
         file = self.path / "stand"
         return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
 

@@ -2,72 +2,52 @@
 
     look -> suspend -> save -> resume -> clocks -> digest -> manifest
 
-Whatever fails or is cut off before the manifest stands takes the whole attempt back.
+An attempt that fails, or is killed, before the manifest is written is undone completely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lab.cluster.clients.api import Api
-from lab.cluster.lab import Lab
-from lab.cluster.wait.ready import Readiness
 from lab.errors import LabError
 from lab.snapshots import objects
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, first_certificate, last_token
-from lab.snapshots.freeze import Moment, describe, refuse_no_room, resume, save, seal, set_clocks, versions
+from lab.snapshots.freeze import build_manifest, not_ready, refuse_no_room, resume, save, set_clocks, with_digests
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest
-from lab.snapshots.names import check_name, made_name
-from lab.snapshots.session import Power, Session, opened, undoing, undone
-from lab.waiting import Deadline, background, poll
-
-# What a slow guest does not answer at once is no reason to take its lab for broken.
-LOOK_SECONDS = 6.0
-LOOK_AGAIN_SECONDS = 2.0
+from lab.snapshots.names import made_name
+from lab.snapshots.session import Power, Session, undoing, undone
+from lab.waiting import background
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A snapshot that is there. `warnings` are about what could not be seen or set, not about the snapshot."""
+    """A snapshot that was taken. `warnings` say what could not be seen or set; the snapshot itself is whole."""
 
     manifest: Manifest
     warnings: tuple[str, ...]
 
 
-def take(lab: Lab, name: str | None = None, note: str = "") -> Taken:
-    """Take a snapshot of a lab, running or off.
-
-    Raises:
-        UsageError: it cannot be called so.
-        Conflict: the name is taken, another klab works on the lab, or the lab is in no state for it.
-        HostError: the disk has no room.
-        LabError: whatever else goes wrong; the lab runs as before then.
-    """
-    if name is not None:
-        check_name(name)
-    with opened(lab) as session:
-        return _take(session, name, note)
-
-
-def _take(session: Session, name: str | None, note: str) -> Taken:
+def take_locked(session: Session, name: str | None, note: str) -> Taken:
+    """Take a snapshot of a lab whose lock is held; errors as `lab.snapshots.commands.take`."""
     names = {m.name for m in session.snapshot_store.manifests()}
     if name is not None:
         session.snapshot_store.refuse_taken(name)
     power = session.power()
-    refuse_no_room(session, power.running)
+    refuse_no_room(session.captures, power.running, session.lab.folder.name)
     identity, now = session.new_id(), session.lab.clock()
     attempt = session.attempts.begin(Attempt("snapshot", "look", id=identity, running=power.running, nodes=power.nodes))
-    tries_again = "it could not be taken back yet ({why}); the next klab command tries again"
+    tries_again = "it could not be undone yet ({why}); the next klab command tries again"
     with undoing(lambda: undone(lambda: take_back(session, attempt), otherwise=tries_again)):
         with session.attempts.step(attempt, "look"):
             seen = look(session, power)
         moment = save(session, attempt, identity, power)
         with session.attempts.step(attempt, "resume"):
-            moment.resumed = resume(session, power.running)
+            moment.resumed = resume(session.captures, session.events, power.running)
         with session.attempts.step(attempt, "clocks"):
-            unset = set_clocks(session, power.running)
+            unset = set_clocks(session.machines, session.events, session.guest_now, power.running)
         with session.attempts.step(attempt, "digest"):
             draft = build_manifest(session, identity, power, moment, name or made_name(now, names), note=note)
             draft = with_digests(session, draft)
@@ -85,7 +65,7 @@ def _take(session: Session, name: str | None, note: str) -> Taken:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen of the cluster just before it stood still.
+    """What was seen of the cluster just before it was paused.
 
     `missing` is what it lacked to be Ready; `unseen` says what could not be seen.
     """
@@ -97,101 +77,41 @@ class Seen:
 
 
 def look(session: Session, power: Power) -> Seen:
-    """Look at what runs: its objects, when its certificates and tokens end. A broken cluster is no reason to stop."""
+    """Look at what runs: its objects, when its certificates and tokens expire. A broken cluster is no error."""
     if session.plan.bootstrap != "full" or not power.running:
         return Seen()
     unseen: list[str] = []
     found = token = None
     # The nodes tell of their certificates while the API server answers.
-    with background(first_certificate, session, power.running) as told:
+    with background(first_certificate, session.machines, power.running) as told:
         try:
             api = Api(session.lab.folder, session.plan)
             found = objects.collect(api)
             token = last_token(api)
         except (LabError, LookupError, TypeError) as error:
-            why = error.message if isinstance(error, LabError) else "the API server's answer is none"
+            why = error.message if isinstance(error, LabError) else "the API server returned an unexpected response"
             unseen.append(f"the cluster's objects could not be listed, so klab diff will not know them: {why}")
-        missing = not_ready(session, power)
+        missing = not_ready(session.lab.folder, session.plan, session.machines, power.running)
         end = told.result()
     if end is None:
-        unseen.insert(0, "the nodes did not tell when their certificates end")
+        unseen.insert(0, "no node said when its certificates expire")
     ends = {CERTIFICATE: end, TOKEN: token}
     return Seen(found, {what: when for what, when in ends.items() if when is not None}, missing, tuple(unseen))
 
 
-def not_ready(session: Session, power: Power) -> tuple[str, ...]:
-    """What the lab lacks to be Ready, one line each, as far as the API server tells: a few looks, no wait."""
-    if session.plan.bootstrap != "full" or not power.running:
-        return ()
-    api = Api(session.lab.folder, session.plan)
-    readiness = Readiness(session.plan, api, session.machines, nodes=power.running)
-    missing: list[str] = []
-
-    def ready() -> bool:
-        nonlocal missing
-        try:
-            missing = readiness.nodes()
-            if session.plan.kubernetes.cni != "none":
-                missing += readiness.system_pods()
-        except LabError as error:
-            missing = [error.message]
-        return not missing
-
-    poll(ready, Deadline.after(LOOK_SECONDS), every=LOOK_AGAIN_SECONDS)
-    return tuple(missing)
-
-
-def build_manifest(
-    session: Session,
-    identity: str,
-    power: Power,
-    moment: Moment,
-    name: str,
-    *,
-    note: str = "",
-    auto: bool = False,
-    missing: Sequence[str] = (),
-) -> Manifest:
-    """A manifest without digests."""
-    created = min(moment.suspended.values(), default=session.lab.clock())
-    return Manifest(
-        id=identity,
-        name=name,
-        lab_id=session.record.id,
-        lab=session.record.name,
-        scenario=session.plan.scenario,
-        created=created,
-        guest_time=session.guest_time(created),
-        nodes=describe(session, power, moment),
-        parent=session.snapshot_store.current,
-        note=note,
-        auto=auto,
-        versions=versions(session),
-        seconds=dict(session.attempts.seconds),
-        missing=tuple(missing),
-    )
-
-
-def with_digests(session: Session, draft: Manifest) -> Manifest:
-    """The manifest with the digests of what was saved."""
-    parts = seal(session, draft.id)
-    nodes = tuple(replace(node, parts=parts[node.name]) for node in draft.nodes)
-    return replace(draft, nodes=nodes)
-
-
 def take_back(session: Session, attempt: Attempt) -> str:
-    """Resume what ran, delete what was saved, and end the attempt. May be done again.
+    """Resume what ran, delete what was saved, and end the attempt. May be repeated.
 
     Returns:
-        What became of it, as a clause.
+        The outcome, as a clause.
 
     Raises:
-        LabError: a machine does not go on, or something cannot be removed; the attempt stays open.
+        LabError: a machine cannot be resumed, or a file cannot be removed; the attempt stays open.
     """
-    session.machines.captures().resume(attempt.running)
+    session.captures.resume(attempt.running)
     # Before anything is written: the disk may be full.
     session.snapshot_store.remove([attempt.id])
-    session.machines.captures().forget([attempt.id])
-    set_clocks(session, attempt.running)
+    session.captures.forget([attempt.id])
+    set_clocks(session.machines, session.events, session.guest_now, attempt.running)
     session.attempts.end()
     return "nothing of the snapshot is left, and the lab is as it was before"

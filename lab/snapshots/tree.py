@@ -19,8 +19,8 @@ class Branch:
 def tree(manifests: Sequence[Manifest]) -> tuple[Branch, ...]:
     """The snapshots that lie on no other, oldest first, each with what lies on it.
 
-    One whose parent has been removed lies on nothing. A circle, which only a damaged file can
-    make, is cut at its oldest.
+    One whose parent has been removed is a root. A circle, which only a damaged file can
+    make, is cut at its oldest snapshot.
     """
     ordered = sorted(manifests, key=lambda m: m.created)
     known = {m.id for m in ordered}

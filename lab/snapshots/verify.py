@@ -1,4 +1,4 @@
-"""After a restore: is the lab really there again? Asked of everything that could only seem so.
+"""Verification after a restore: ask everything that could seem to work and does not.
 
 A node's Ready condition may be as old as the snapshot; an answer of its kubelet through the API
 server, after the clocks were set, is not. Leases come afterwards: each is renewed within ten
@@ -31,10 +31,10 @@ POLL_SECONDS = 0.5
 
 
 class Verification:
-    """The look at one lab after a restore.
+    """The verification of one lab after a restore.
 
-    `nodes` are those that run. `ready` says whether they can be Ready: a lab that was not when its snapshot
-    was taken is not again.
+    `nodes` are those that run. `ready` says whether they can be Ready: a lab that was not Ready when its
+    snapshot was taken is not Ready after the restore.
     """
 
     def __init__(self, session: Session, nodes: Sequence[str], *, ready: bool = True) -> None:
@@ -48,7 +48,7 @@ class Verification:
         self._readiness: Readiness | None = None
 
     def knock(self) -> None:
-        """Begin to ask the API server, whatever it answers: to be connected takes a guest seconds that is slow."""
+        """Open a first connection to the API server in the background: a slow guest takes seconds to accept it."""
         if self._full:
             self._knocking = threading.Thread(target=self._knock, name="knock")
             self._knocking.start()
@@ -60,17 +60,17 @@ class Verification:
 
     @property
     def full(self) -> bool:
-        """Whether all of the cluster is asked; otherwise every machine is, whether it answers ssh."""
+        """Whether the whole cluster is verified; otherwise only that every machine answers ssh."""
         return self._full
 
     def wait(self) -> dict[str, float]:
-        """Wait until all is well, leases apart.
+        """Wait until every requirement holds, leases apart.
 
         Returns:
-            By what was asked after how many seconds it held; asked together, so they do not add up.
+            By requirement after how many seconds it held; they are probed in parallel, so they do not add up.
 
         Raises:
-            MachineError, ClusterError, NotReadyInTime: it does not come to be.
+            MachineError, ClusterError, NotReadyInTime: one does not hold in time.
         """
         if not self._nodes:
             return {}
@@ -88,7 +88,7 @@ class Verification:
         def answers() -> list[str]:
             missing = first.probe()
             if not missing:
-                # The first look: what is renewed is judged against it.
+                # The first look: renewals are judged against it.
                 readiness.leases()
             return missing
 
@@ -103,7 +103,7 @@ class Verification:
         return took
 
     def leases(self) -> list[str]:
-        """Watch the leases until each is renewed, and all nodes are Ready still: now they cannot but mean it.
+        """Wait until every lease is renewed and all nodes are still Ready, which proves that their kubelets work.
 
         Returns:
             What is missing when time is up, one line each.
@@ -145,9 +145,9 @@ class Verification:
 
 
 def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, float]:
-    """Wait for all of these at once: a lab that is back has nothing that only begins when another is there.
+    """Wait for all of these in parallel: in a restored lab none depends on another.
 
-    Each is asked again as soon as it has answered: none waits for the slowest of the others.
+    Each is probed again as soon as it has answered: none waits for the slowest of the others.
 
     Returns:
         By name after how many seconds each held.
@@ -198,7 +198,7 @@ def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, flo
 
 
 class Agreement:
-    """Whether etcd's members are one: each is healthy, all follow one leader, and each has every write that any had.
+    """Whether etcd's members agree: each is healthy, all follow one leader, and each has every write that any had.
 
     A cluster at work is never at one revision for long. So the highest one at the first look is
     noted, and waited for with each member.
@@ -210,7 +210,7 @@ class Agreement:
         self._wanted: int | None = None
 
     def missing(self) -> list[str]:
-        """What keeps them from being one, one line each; [] when they are."""
+        """Why they do not agree, one line each; [] when they do."""
         found: dict[str, MemberStatus] = {}
         missing = self._ask(self._nodes, found)
         if missing:
@@ -220,7 +220,7 @@ class Agreement:
             missing += [f"etcd on {name} follows {status.leader:x}" for name, status in found.items()]
         if self._wanted is None:
             self._wanted = max((status.revision for status in found.values()), default=0)
-            # Who was asked first is behind by what was written since.
+            # The members asked first lack what was written since.
             missing += self._ask(self._behind(found), found)
         return missing + [
             f"etcd on {name} is at revision {found[name].revision}, another was at {self._wanted}"
@@ -231,7 +231,7 @@ class Agreement:
         return [name for name, status in found.items() if status.revision < (self._wanted or 0)]
 
     def _ask(self, nodes: Sequence[str], found: dict[str, MemberStatus]) -> list[str]:
-        """Ask these members side by side: to be connected takes a guest seconds that is slow."""
+        """Ask these members in parallel: a slow guest takes seconds to accept a connection."""
 
         def ask(name: str) -> MemberStatus | str:
             try:

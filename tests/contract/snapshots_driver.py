@@ -31,12 +31,10 @@ from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library
 from lab.machines.protocol import Machines
 from lab.machines.providers import enter_host_network, open_machines
+from lab.snapshots.commands import remove, restore, take
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.recover import recover
-from lab.snapshots.remove import remove
-from lab.snapshots.restore import restore
 from lab.snapshots.store import SnapshotStore
-from lab.snapshots.take import take
 from lab.store import Home
 from lab.waiting import Deadline, poll
 

@@ -228,7 +228,7 @@ def test_what_does_not_fit_is_refused_and_the_lab_left_as_it_is(driver: Driver, 
     if way == "half":
         assert (kind, message) == ("NotFound", "lab 'snapped' has no snapshot called 'one'")
     else:
-        assert (kind, message) == ("Conflict", "snapshot 'one' cannot be brought back")
+        assert (kind, message) == ("Conflict", "snapshot 'one' cannot be restored")
         assert details[-1] == "the lab has not been touched"
     assert (said["noted"], said["states"]) == (["now"], ["running"])
     # Nothing was kept of the lab for a restore that was none. What is mended fits again: the next test goes there.

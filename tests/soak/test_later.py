@@ -1,5 +1,6 @@
 """What is rarer than a round: one worker alone, a lab that is off, a restore a month and more than a year later.
 
+from lab.snapshots.commands import restore
 The tests share the lab of `make soak`; each leaves it at the snapshot that it found.
 """
 
@@ -58,7 +59,6 @@ LATER = """
 import json, sys, time
 from lab.cli.opening import find_lab
 from lab.machines.providers import open_machines
-from lab.snapshots.restore import restore
 from lab.cluster.lab import Lab
 found = find_lab(NAME)
 later = LATER_SECONDS / found.record.dilation

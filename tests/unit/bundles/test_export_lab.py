@@ -28,7 +28,7 @@ from lab.bundles.writer import Writer, writing
 from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, Interrupted, LabError, MachineError, NotFound, UsageError
 from lab.machines.protocol import NodeState
-from lab.snapshots.take import take
+from lab.snapshots.commands import take
 
 
 @pytest.fixture

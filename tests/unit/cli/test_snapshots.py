@@ -111,14 +111,14 @@ def test_a_lab_that_is_off(klab: Klab, plain: LabFolder) -> None:
     ("words", "code", "said"),
     [
         (("snapshot", "a", "b"), 2, "a snapshot has one name, not 2"),
-        (("snapshot", "take", "rm"), 2, "is a command of klab snapshot"),
-        (("snapshot", "a/b"), 2, "cannot be a snapshot's name"),
+        (("snapshot", "take", "rm"), 2, "is a subcommand of klab snapshot"),
+        (("snapshot", "a/b"), 2, "is not a valid snapshot name"),
         (("snapshot", "there"), 4, "has a snapshot called 'there' already"),
         (("snapshot", "rm"), 2, "which snapshot?"),
         (("snapshot", "rm", "nonsense"), 3, "no snapshot called 'nonsense'"),
         (("snapshot", "rename", "plain"), 2, "which snapshot?"),
         (("snapshot", "rename", "there"), 2, "its new one are needed"),
-        (("snapshot", "rename", "there", "prune"), 2, "is a command"),
+        (("snapshot", "rename", "there", "prune"), 2, "is a subcommand"),
         (("snapshot", "prune"), 2, "--keep"),
         (("snapshot", "prune", "--keep", "-1"), 2, "--keep"),
         (("restore", "nonsense"), 3, "it has: there"),
@@ -128,7 +128,7 @@ def test_a_lab_that_is_off(klab: Klab, plain: LabFolder) -> None:
         (("restore", "there", "--timeout", "soon"), 2, "'soon' is not a duration"),
         (("diff",), 2, "which snapshot?"),
         (("diff", "there", "b", "c"), 2, "two snapshots at most"),
-        (("diff", "there"), 2, "no cluster of klab's making"),
+        (("diff", "there"), 2, "no cluster that klab created"),
         (("snapshots", "nonsense"), 3, "no lab called 'nonsense'"),
     ],
 )
@@ -403,7 +403,7 @@ def test_what_takes_its_time_is_said_before(klab: Klab, home: Path, plain: LabFo
     klab("snapshot", "a")
     killed_in(FakeCaptures, "revert", lambda: klab("restore", "a"))
     assert klab("snapshots")[1] == (
-        "plain: an unfinished restore is brought to its end first\n"
+        "plain: finishing an unfinished restore first\n"
         "plain: an unfinished restore was finished; klab status plain shows how the cluster is\n"
     )
 

@@ -11,10 +11,9 @@ from support.ready_lab import ReadyLab, thing
 
 from lab.cluster.clients.api import UnreachableError
 from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.snapshots.commands import restore, take
 from lab.snapshots.compare import compare
 from lab.snapshots.objects import Object
-from lab.snapshots.restore import restore
-from lab.snapshots.take import take
 
 VALUE = "Z2VoZWlt"
 OTHER = "aHVudGVyMg=="
@@ -68,7 +67,7 @@ def test_a_snapshot_without_a_list_says_why(ready: ReadyLab) -> None:
     take(ready.lab, "first")
     auto = restore(ready.lab, "first").auto
     assert auto is not None
-    with pytest.raises(Conflict, match="nothing is known of the objects") as caught:
+    with pytest.raises(Conflict, match="has no list of Kubernetes objects") as caught:
         compare(ready.lab, "first", auto.name)
     assert "automatic" in caught.value.hint
 
@@ -94,5 +93,5 @@ def test_an_api_server_that_does_not_answer(ready: ReadyLab) -> None:
 
 
 def test_a_cluster_of_the_students_own_making(ready: ReadyLab) -> None:
-    with pytest.raises(UsageError, match="no cluster of klab's making"):
+    with pytest.raises(UsageError, match="no cluster that klab created"):
         compare(replace(ready.lab, plan=replace(ready.plan, bootstrap="prepared")), "first")

@@ -118,6 +118,6 @@ def test_a_list_that_is_null_is_empty_and_an_answer_that_is_none_is_said() -> No
 
     assert {each.kind for each in collect(Odd({"items": None, "metadata": {}}))} == {"ConfigMap", "Deployment"}
     for answer in ({}, [], {"items": [{"kind": "Secret"}]}):
-        with pytest.raises(LabError, match="an answer of the API server's is none") as caught:
+        with pytest.raises(LabError, match="the API server returned an unexpected response") as caught:
             collect(Odd(answer))
         assert "apiservices" in caught.value.hint

@@ -22,11 +22,10 @@ from lab.errors import ClusterError, MachineError
 from lab.machines.protocol import NodeState
 from lab.process import Completed
 from lab.render.renewal import KUBELET_CLIENT
-from lab.snapshots import restore as module
+from lab.snapshots import repair as module
+from lab.snapshots.commands import restore, take
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, expired
 from lab.snapshots.manifest import Manifest
-from lab.snapshots.restore import restore
-from lab.snapshots.take import take
 
 DAY = 24 * 3600.0
 SECRETS = TOKENS.partition("?")[0]
@@ -108,7 +107,7 @@ def test_what_cannot_be_seen_is_said_and_no_reason_to_fail(ready: ReadyLab) -> N
     taken = take(ready.impatient(open_machines=ready.opener(ssh=deaf)), "first")
     assert taken.manifest.expires == {}
     first, second = taken.warnings
-    assert first == "the nodes did not tell when their certificates end"
+    assert first == "no node said when its certificates expire"
     assert "klab diff will not know them" in second
     assert "etcd has no leader" in second
 

@@ -17,12 +17,10 @@ from lab.machines.captures import PartKind
 from lab.machines.fake.captures import FakeCaptures
 from lab.machines.protocol import NodeState
 from lab.snapshots import restore as module
+from lab.snapshots.commands import prune, remove, rename, restore, take
 from lab.snapshots.journal import STEPS, AttemptJournal
 from lab.snapshots.names import AUTO_KEPT
 from lab.snapshots.recover import recover
-from lab.snapshots.remove import prune, remove, rename
-from lab.snapshots.restore import restore
-from lab.snapshots.take import take
 
 
 @pytest.fixture
@@ -198,7 +196,7 @@ def test_a_lab_that_has_changed(two: Desk) -> None:
     assert "w2 is in the lab, but not in the snapshot" in caught.value.details
     assert "w1 is in the snapshot, but no longer in the lab" in caught.value.details
     again = replace(plan, nodes=(plan.nodes[0], replace(plan.nodes[1], uuid="another")))
-    with pytest.raises(Conflict, match="cannot be brought back") as caught:
+    with pytest.raises(Conflict, match="cannot be restored") as caught:
         restore(two.of(plan=again), "first")
     assert "w1 is another machine now" in caught.value.details[0]
 
@@ -353,7 +351,7 @@ def test_an_automatic_snapshot_that_is_not_finished_is_said_and_finished_by_the_
     assert done.auto is None
     (said,) = done.warnings
     assert said.startswith("the automatic snapshot is not finished yet (capture ")
-    assert said.endswith("the next klab command goes on with it")
+    assert said.endswith("the next klab command continues")
     assert two.noted == "first"
     assert "finished" in recover(two.lab)
     assert len(two.names) == 3
@@ -373,7 +371,7 @@ def test_old_automatic_snapshots_that_cannot_be_removed_are_said(two: Desk) -> N
     done = restore(two.of(open_machines=opener(forget=forget)), "first")
     assert done.auto is not None
     assert done.warnings == (
-        "what is left over is not removed yet (it is in use); the next klab command goes on with it",
+        "files that are no longer needed are not removed yet (it is in use); the next klab command continues",
     )
     assert two.unfinished
     assert "removal" in recover(two.lab)
@@ -450,7 +448,7 @@ def test_a_kill_right_after_the_manifest_leaves_a_whole_snapshot(two: Desk, monk
         take(two.lab, "third")
         os._exit(1)
     os.waitpid(child, 0)
-    assert recover(two.lab) == "a snapshot was whole, though klab was killed"
+    assert recover(two.lab) == "a snapshot was complete, although klab was killed"
     assert two.names == ["first", "second", "third"]
     assert two.snapshot_store.current == two.snapshot_store.pick("third").id
     two.assert_nothing_left()

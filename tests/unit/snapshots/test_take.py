@@ -14,7 +14,7 @@ from support.fake_lab import opener
 from lab.errors import Conflict, HostError, Interrupted, LabError, MachineError, UsageError
 from lab.machines.captures import PartKind
 from lab.machines.protocol import NodeState
-from lab.snapshots.take import take
+from lab.snapshots.commands import take
 
 
 def test_a_snapshot_of_a_running_lab(desk: Desk) -> None:

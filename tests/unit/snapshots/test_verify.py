@@ -16,8 +16,7 @@ from lab.cluster.clients.etcd import Etcd
 from lab.cluster.wait.ready import ETCD_PODS, Readiness, dns_question
 from lab.errors import NotReadyInTime
 from lab.machines.protocol import NodeState
-from lab.snapshots.restore import restore
-from lab.snapshots.take import take
+from lab.snapshots.commands import restore, take
 from lab.snapshots.verify import Agreement
 
 NSLOOKUP = " ".join(dns_question("10.96.0.10"))
@@ -72,7 +71,7 @@ def test_it_is_said_that_the_lab_is_back_before_its_automatic_snapshot_is_finish
     assert told < said.index(("", "digests", "begin"))
     assert sorted(node for node, *rest in said[:told] if rest == ["ready", "done"]) == ["cp1", "cp2", "cp3", "w1"]
     (note,) = ready.notes
-    assert note.startswith("back: Ready again after ")
+    assert note.startswith("back: Ready after ")
     ready.events.clear()
     restore(ready.lab, "first", keep=False)
     assert ready.notes == [], "there is nothing left to wait for"
