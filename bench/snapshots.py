@@ -37,9 +37,8 @@ import click
 
 from bench.create import KLAB, NAME, POOL, bench_home, say
 from bench.measure import HEADER, Pair, wall_seconds
-from lab.cli.opening import open_lab
+from lab.app.labs import Labs, reach
 from lab.machines.captures import PartKind
-from lab.machines.providers import enter_host_network, open_machines
 from lab.machines.vagrant.command import environment
 from lab.render.vagrantfile import domain_name
 from lab.snapshots.store import SnapshotStore
@@ -153,11 +152,11 @@ class Bench:
 
     def __init__(self, home: Home, name: str) -> None:
         os.environ["KLAB_HOME"] = str(home.root)
-        found = open_lab(home, home.lab(name))
-        enter_host_network(home)
+        found = Labs(home).find(name)
+        reach(found)
         self.name, self.folder, self.plan = name, found.folder, found.plan
         self.domains = [domain_name(found.plan, node.name) for node in found.plan.nodes]
-        self.captures = open_machines(home, found.folder, found.plan, found.record, None).captures()
+        self.captures = found.machines().captures()
         self.snapshot_store = SnapshotStore(found.folder)
         self.pool = POOL / f"klab-{found.record.id}"
         if self.snapshot_store.manifests():

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lab.cluster.lab import Lab
 from lab.errors import LabError
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
 
-Note = Callable[[str], None]  # told a sentence for the person, which is no event of a lab's
+Note = Callable[[str], None]  # told a sentence for the person; it is not an event of a lab
 
 
 def silent(_text: str) -> None:
     """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One lab in a list. Of a damaged one only the name is known; `created` is in seconds since 1970, or 0."""
+
+    name: str
+    scenario: str = ""
+    provider: str = ""
+    phase: str = "damaged"
+    nodes: tuple[str, ...] = ()
+    created: float = 0
 
 
 class Labs:
@@ -26,6 +39,10 @@ class Labs:
     def names(self) -> list[str]:
         """The names of all labs, damaged ones included."""
         return [folder.name for folder in self.home.existing()]
+
+    def summaries(self) -> list[Summary]:
+        """All labs; a damaged one is listed, too, so that a person sees what to destroy."""
+        return [_summary(folder) for folder in self.home.existing()]
 
     def find(self, name: str | None = None) -> Lab:
         """The lab of this name, or the only one there is. Nothing is touched: `enter` comes before its machines.
@@ -55,7 +72,7 @@ def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
         note: told what takes time, and what became of it.
 
     Raises:
-        LabError: there is no way there, or the above.
+        LabError: the machines cannot be reached, or the above.
     """
     reach(lab)
     # Nothing else is read or imported while there is nothing to finish.
@@ -83,6 +100,18 @@ def _recover(lab: Lab, note: Note) -> str:
     from lab.snapshots.recover import recover
 
     return recover(lab, lambda text: note(f"{lab.name}: {text}"))
+
+
+def _summary(folder: LabFolder) -> Summary:
+    from lab.plan.file import read
+
+    try:
+        record = folder.record()
+        plan = read(folder.path / "plan.json")
+    except LabError:
+        return Summary(folder.name)
+    nodes = tuple(node.name for node in plan.nodes)
+    return Summary(folder.name, plan.scenario, record.provider, record.phase, nodes, record.created)
 
 
 def _lab(home: Home, folder: LabFolder) -> Lab:

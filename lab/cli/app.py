@@ -211,7 +211,7 @@ def _broken_pipe() -> int:
 
 
 def _bug(error: BaseException, arguments: Sequence[str]) -> int:
-    from lab.cli.crash import write_crash
+    from lab.cli.terminal.crash import write_crash
 
     file = write_crash(error, arguments)
     summary = f"{type(error).__name__}: {error}".splitlines()[0]

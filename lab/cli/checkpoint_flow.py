@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab.app.create import making, provider_for
+from lab.app.create import making, provider_for, refuse_what_does_not_fit
 from lab.app.interruption import interruptible
+from lab.app.labs import enter
 from lab.boxes.kubectl import kubectl_for
 from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
 from lab.bundles.file import BundleFile, open_bundle
@@ -26,8 +27,7 @@ from lab.bundles.import_lab import (
     room_problems,
 )
 from lab.bundles.signature import Signer, allowed_signer, default_allowed, sign, signer
-from lab.cli.create_flow import refuse_what_does_not_fit, speed
-from lab.cli.opening import OpenLab, open_lab
+from lab.cli.reports.create import speed
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
@@ -49,18 +49,18 @@ NO_VIRTUALBOX = "klab create makes a lab from its scenario on VirtualBox, too"
 
 
 def run_checkpoint(
-    lab: OpenLab, name: str, output: Path | None, *, with_box: bool, key: Path | None, force: bool, as_json: bool
+    lab: Lab, name: str, output: Path | None, *, with_box: bool, key: Path | None, force: bool, as_json: bool
 ) -> None:
     """Write a checkpoint and say what became of it."""
     began = time.monotonic()
     target = output if output is not None else Path(f"{check_checkpoint_name(name)}{SUFFIX}")
-    lab.enter(changes=True)
+    enter(lab, changes=True, note=note)
     with (
         interruptible("stopped; nothing was written, and the lab has not been touched", "klab checkpoint begins anew"),
         show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
         made = write_bundle(
-            lab.lab(listener=listener),
+            lab.watched_by(listener),
             name,
             target,
             with_box=with_box,
@@ -174,12 +174,12 @@ def run_create_from(
     box = box_at_hand(home, found.checkpoint)
     where = enter_host_network(home) if chosen == "libvirt" else chosen
     if record is not None:
-        open_lab(home, home.lab(plan.name)).enter(changes=True)
+        enter(Lab(home, home.lab(plan.name), plan), changes=True, note=note)
     with making(home, home.lab(plan.name), create_command(["--from", str(file)], name)):
         profile = probe_host(home, plan.cpus)
         if record is None:
             room = room_problems(found.checkpoint, box, host_facts(home).disk)
-            refuse_what_does_not_fit(home, plan, room, "klab checkpoints FILE shows what is in it")
+            refuse_what_does_not_fit(home, plan, room, "klab checkpoints FILE shows what is in it", note)
         if not as_json:
             note(_author(home, found, by))
             if box is None:
@@ -286,13 +286,13 @@ def _first_look(plan: Plan, folder: LabFolder) -> str:
 # --- destroy --keep-snapshots -------------------------------------------------------------------------
 
 
-def run_keep(lab: OpenLab, *, as_json: bool) -> list[dict[str, Any]]:
+def run_keep(lab: Lab, *, as_json: bool) -> list[dict[str, Any]]:
     """Write the snapshots of a lab that is to go into files, and name them; returns them for programs."""
     with (
         interruptible("stopped; the lab has not been touched", "klab destroy again begins anew"),
         show(lab.plan, as_json=as_json, first="checkpoint") as listener,
     ):
-        made = keep_snapshots(lab.lab(listener=listener))
+        made = keep_snapshots(lab.watched_by(listener))
     if not as_json:
         for each in made:
             note(f"{each.checkpoint.name} is kept: {each.path}, {human(each.size >> 20)}")

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-from lab.cli.commands import inventory
-from lab.cli.opening import find_lab
+from lab.app import inventory
+from lab.app.labs import Labs
 from lab.plan.file import to_json
 from lab.plan.model import decide
 from lab.render.inventory import render_ansible, render_ssh
@@ -92,7 +92,7 @@ def run(*words: str | Path, code: int = 0, **more: str) -> subprocess.CompletedP
 
 def behind_klab(name: str) -> tuple[str, str]:
     """What klab would print for a lab that is in the private libvirt: the inventory and the ssh configuration."""
-    lab = find_lab(name)
+    lab = Labs().find(name)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(inventory, "is_hidden", lambda _lab: True)
         ways = inventory.ways(lab)
@@ -392,16 +392,16 @@ def test_nobody_reads_what_comes(loopback_lab: Path) -> None:
 
 INSIDE = """
 import os, sys
+from lab.app import connect
 from lab.cli.app import run
-from lab.cli.opening import OpenLab
 from lab.errors import HostError
 
-def enter(lab):
+def enter(lab, *, changes=False, note=None):
     if sys.argv[1] == "closed":
         raise HostError("there is no way in", details=["a detail"], hint="open it")
     os.chdir("/")
 
-OpenLab.enter = enter
+connect.enter = enter
 code = run(["connect", "here", "cp1", sys.argv[2]])
 print(os.getcwd(), file=sys.stderr)
 sys.exit(code)

@@ -57,13 +57,13 @@ def test_a_lab_that_is_off_is_kept_and_brought_back(lab: Lab, soak: Soak, newest
 
 LATER = """
 import json, sys, time
-from lab.cli.opening import find_lab
-from lab.machines.providers import open_machines
-from lab.cluster.lab import Lab
-found = find_lab(NAME)
+from dataclasses import replace
+from lab.app.labs import Labs
+from lab.app.snapshots import restore
+found = Labs().find(NAME)
 later = LATER_SECONDS / found.record.dilation
 notes = []
-lab = Lab(found.home, found.folder, found.plan, open_machines, listener=notes.append, clock=lambda: time.time() + later)
+lab = replace(found, listener=notes.append, clock=lambda: time.time() + later)
 done = restore(lab, SNAPSHOT)
 print(json.dumps({
     "warnings": done.warnings,

@@ -190,9 +190,8 @@ class Lab:
 # What answers klab's own questions quickest, the guest's agent where there is one, answers those of a test.
 LOOK = """
 import json, time
-from lab.cli.opening import find_lab
-found = find_lab(NAME)
-machines = found.lab().machines(found.folder.record())
+from lab.app.labs import Labs
+machines = Labs().find(NAME).machines()
 for node, script in SCRIPTS:
     began = time.time()
     done = machines.run(node, ["sudo", "sh", "-c", script], 600)

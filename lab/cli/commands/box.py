@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from lab.app.boxes import Rebuilt, Verified
     from lab.boxes.store import Box
-    from lab.store import Home
 
 DEFAULT = "debian-13"
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -42,29 +42,20 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
       klab box build debian-13 --kubernetes 1.35.4
       klab box build --rebuild
     """
-    from lab.boxes.build import build_box
-    from lab.boxes.store import ensure_vmdk, list_boxes
+    from lab.app import boxes
     from lab.cli.terminal.output import echo_json, note
-    from lab.scenario.catalog import load_catalog
     from lab.store import Home
 
-    home, catalog = Home.default(), load_catalog()
-    version = kubernetes.removeprefix("v") if kubernetes else list(catalog.kubernetes)[-1]
-    before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version) and not b.origin]
     with _progress() as tell:
-        built = build_box(home, catalog, name, version, tell, rebuild=rebuild)
-        if vmdk:
-            tell("disk for VirtualBox")
-            built = ensure_vmdk(home, built)
-    report = _describe(built)
-    if rebuild and before:
-        report["rebuilt"] = _compare(before[0], built)
+        done = boxes.build(Home.default(), name, kubernetes, rebuild=rebuild, vmdk=vmdk, tell=tell)
+    built, rebuilt = done.box, done.rebuilt
     if as_json:
-        echo_json(report)
+        compared = {} if rebuilt is None else {"rebuilt": _comparison(rebuilt)}
+        echo_json({**_describe(built), **compared})
         return
     note(f"{built.name} {built.short}, {_gib(built.size)} in {built.folder}")
-    if rebuild and before:
-        _tell_comparison(report["rebuilt"], note)
+    if rebuilt is not None:
+        _tell_comparison(rebuilt, note)
 
 
 @box.command("list")
@@ -113,26 +104,19 @@ def verify(name: str | None, as_json: bool) -> None:
       klab box verify
       klab box verify debian-13-k8s-1.35.4
     """
-    from lab.boxes.store import damaged_boxes, list_boxes
-    from lab.boxes.store import verify as verify_box
+    from lab.app import boxes
     from lab.cli.terminal.output import echo_json, note
     from lab.errors import BoxError
     from lab.store import Home
 
-    home = Home.default()
-    chosen = [_pick(home, name)] if name else list_boxes(home)
-    damaged = [] if name else damaged_boxes(home)
-    report: list[dict[str, Any]] = [{"whole": False, "problems": [*error.details]} for error in damaged]
-    for each in chosen:
-        try:
-            verify_box(home, each)
-        except BoxError as error:
-            damaged.append(error)
-            report.append({"box": each.name, "digest": each.digest, "whole": False, "problems": error.details})
-        else:
-            report.append({"box": each.name, "digest": each.digest, "whole": True, "problems": []})
-            if not as_json:
-                note(f"{each.name} {each.short} is whole: {len(each.files)} files, {_gib(each.size)}")
+    report: list[dict[str, Any]] = []
+    damaged: list[BoxError] = []
+    for each in boxes.verify(Home.default(), name):
+        report.append(_verdict(each))
+        if each.error is not None:
+            damaged.append(each.error)
+        elif each.box is not None and not as_json:
+            note(f"{each.box.name} {each.box.short} is whole: {len(each.box.files)} files, {_gib(each.box.size)}")
     if as_json:
         echo_json(report)
     if len(damaged) == 1:
@@ -155,12 +139,13 @@ def trust(name: str, as_json: bool) -> None:
     Examples:
       klab box trust 936b754d9724
     """
+    from lab.app.boxes import pick
     from lab.boxes.incoming import trust as trust_box
     from lab.cli.terminal.output import echo_json, note
     from lab.store import Home
 
     home = Home.default()
-    trusted = trust_box(home, _pick(home, name))
+    trusted = trust_box(home, pick(home, name))
     if as_json:
         echo_json(_describe(trusted))
     else:
@@ -178,12 +163,13 @@ def rm(name: str, as_json: bool) -> None:
       klab box rm debian-13-k8s-1.35.4
       klab box rm 936b754d9724
     """
+    from lab.app.boxes import pick
     from lab.boxes.removal import remove
     from lab.cli.terminal.output import echo_json, note
     from lab.store import Home
 
     home = Home.default()
-    chosen = _pick(home, name)
+    chosen = pick(home, name)
     remove(home, chosen)
     if as_json:
         echo_json({"removed": [chosen.folder.name]})
@@ -229,24 +215,6 @@ def _progress() -> Iterator[Callable[[str], None]]:
     tell("done")
 
 
-def _pick(home: Home, name: str) -> Box:
-    from lab.boxes.store import list_boxes
-    from lab.errors import Conflict, NotFound
-
-    boxes = list_boxes(home)
-    found = [b for b in boxes if b.name == name or (len(name) >= 4 and b.digest.startswith(name))]
-    if not found:
-        have = ", ".join(f"{b.name} ({b.short})" for b in boxes)
-        raise NotFound(f"there is no box {name!r} here", hint=f"built here: {have}" if have else "klab box build")
-    if len(found) > 1:
-        raise Conflict(
-            f"there are {len(found)} boxes called {name}",
-            details=[b.short for b in found],
-            hint="name one by its digest",
-        )
-    return found[0]
-
-
 def _describe(built: Box) -> dict[str, Any]:
     return {
         "name": built.name,
@@ -261,24 +229,26 @@ def _describe(built: Box) -> dict[str, Any]:
     }
 
 
-def _compare(before: Box, after: Box) -> dict[str, Any]:
-    from lab.boxes.contents import compare_contents
+def _verdict(each: Verified) -> dict[str, Any]:
+    known = {} if each.box is None else {"box": each.box.name, "digest": each.box.digest}
+    return {**known, "whole": each.error is None, "problems": [] if each.error is None else list(each.error.details)}
 
-    differences = compare_contents(before.contents.read_text(), after.contents.read_text())
+
+def _comparison(rebuilt: Rebuilt) -> dict[str, Any]:
     return {
-        "same_disk": before.digest == after.digest,
-        "before": before.digest,
-        "differences": [asdict(each) for each in differences],
+        "same_disk": rebuilt.same_disk,
+        "before": rebuilt.before.digest,
+        "differences": [asdict(each) for each in rebuilt.differences],
     }
 
 
-def _tell_comparison(result: dict[str, Any], note: Callable[[str], None]) -> None:
-    if result["same_disk"]:
+def _tell_comparison(rebuilt: Rebuilt, note: Callable[[str], None]) -> None:
+    if rebuilt.same_disk:
         note("the rebuild made the same disk, byte for byte")
         return
-    note(f"the rebuild differs from {result['before'][:12]} in {len(result['differences'])} files:")
-    for each in result["differences"]:
-        note(f"  {each['path']}: {each['kind']}")
+    note(f"the rebuild differs from {rebuilt.before.short} in {len(rebuilt.differences)} files:")
+    for each in rebuilt.differences:
+        note(f"  {each.path}: {each.kind}")
 
 
 def _origin(box: Box) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.cli.terminal.groups import DefaultGroup
-from lab.errors import ClusterError, Interrupted, UsageError
+from lab.errors import ClusterError
 
 if TYPE_CHECKING:
-    from lab.cli.opening import OpenLab
     from lab.cluster.acts.certificates import Renewed
+    from lab.cluster.lab import Lab
     from lab.cluster.observe.validity import Entry, Survey
 
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Show the certificates of a lab, or renew them all. Without a subcommand they are shown.
 
-    A lab's certificates hold for a year. Where they have expired, its API server answers nobody
-    and its kubelets do not start: klab certs renew brings it back.
+    A lab's certificates hold for a year. Where they have expired, its API server refuses every
+    client and its kubelets do not start: klab certs renew repairs that.
 
     \b
     Examples:
@@ -47,11 +47,11 @@ def show(lab: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from lab.app.certificates import survey
     from lab.cli.terminal.output import echo, echo_json
-    from lab.cluster.observe.validity import survey
 
     found = _open(lab, "on the student's control plane: kubeadm certs check-expiration")
-    seen = survey(found.folder, found.plan, found.record, found.machines())
+    seen = survey(found)
     if as_json:
         certificates = [{**asdict(e), "expires": e.expires.isoformat() if e.expires else None} for e in seen.entries]
         clock = seen.clock.isoformat()
@@ -70,7 +70,7 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
     """Renew every certificate and wait until the lab is Ready.
 
     The new ones hold for a year, by the guests' clocks and by this machine's. The kubelets and
-    the control planes' programs start anew; of several API servers that work, one at a time.
+    the control planes' programs are restarted; of several API servers that work, one at a time.
     Pods run on. CAs stay as they are. Nodes that are off are left out.
 
     \b
@@ -78,18 +78,15 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
       klab certs renew
       klab certs renew ha-3m2w --timeout 20m
     """
-    from lab.cli.create_flow import parse_duration
+    from lab.app import certificates
     from lab.cli.terminal.output import echo, note
     from lab.cli.terminal.progress import show as progress
-    from lab.cluster.acts.certificates import renew as renew_all
+    from lab.cli.terminal.words import seconds_in
 
-    limit = parse_duration(timeout) if timeout else None
+    limit = seconds_in(timeout)
     found = _open(lab, "on the student's control plane: kubeadm certs renew all", changes=True)
-    try:
-        with progress(found.plan, as_json=as_json) as listener:
-            done = renew_all(found.lab(limit, listener))
-    except KeyboardInterrupt:
-        raise Interrupted("stopped half-way", hint="the same command again goes on") from None
+    with progress(found.plan, as_json=as_json) as listener:
+        done = certificates.renew(found, timeout=limit, listener=listener)
     if as_json:
         result = {"renewed": done.nodes, "off": done.off, "left": done.left, "lost_quorum": done.lost_quorum}
         until = done.until.isoformat()
@@ -99,17 +96,18 @@ def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
             note(line)
 
 
-def _open(lab: str | None, hint: str, *, changes: bool = False) -> OpenLab:
-    from lab.cli.opening import find_lab
+def _open(lab: str | None, hint: str, *, changes: bool = False) -> Lab:
+    from lab.app.certificates import refuse_students
+    from lab.app.labs import Labs, enter
+    from lab.cli.terminal.output import note
 
-    found = find_lab(lab)
-    if found.plan.bootstrap != "full":
-        raise UsageError(f"lab {found.name!r} has no cluster of klab's making", hint=hint)
-    found.enter(changes=changes)
+    found = Labs().find(lab)
+    refuse_students(found, hint)
+    enter(found, changes=changes, note=note)
     return found
 
 
-def _text(lab: OpenLab, seen: Survey) -> str:
+def _text(lab: Lab, seen: Survey) -> str:
     from lab.cli.terminal.output import table
 
     rows = [[e.node or "this machine", e.where, e.use, _left(e)] for e in seen.entries]
@@ -125,7 +123,7 @@ def _left(entry: Entry) -> str:
     return f"EXPIRED {-entry.days:.0f} days ago" if entry.days <= 0 else f"{entry.days:.0f} days"
 
 
-def _verdict(lab: OpenLab, seen: Survey) -> str:
+def _verdict(lab: Lab, seen: Survey) -> str:
     when = f"it is {seen.clock:%Y-%m-%d} by the guests' clocks"
     if seen.expired:
         count = len(seen.expired)
@@ -137,7 +135,7 @@ def _verdict(lab: OpenLab, seen: Survey) -> str:
     return f"{when}; the first certificate expires on {soonest.expires:%Y-%m-%d}"
 
 
-def _report(lab: OpenLab, done: Renewed) -> list[str]:
+def _report(lab: Lab, done: Renewed) -> list[str]:
     from lab.cli.terminal.progress import elapsed
     from lab.kubeconfig import find_user
     from lab.text import visible
@@ -153,7 +151,7 @@ def _report(lab: OpenLab, done: Renewed) -> list[str]:
     if done.lost_quorum:
         lines.append(
             "too few control planes run for etcd's quorum, so the API server cannot answer: "
-            f"klab start {lab.name} brings the others back"
+            f"klab start {lab.name} starts the others"
         )
     merged = find_user(f"klab-{lab.name}")
     if merged:

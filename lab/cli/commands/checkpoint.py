@@ -52,7 +52,7 @@ def command(
       klab checkpoint lesson-3 --sign ~/.ssh/id_ed25519
     """
     from lab.cli.checkpoint_flow import run_checkpoint
-    from lab.cli.opening import lab_then
+    from lab.cli.terminal.words import lab_then
 
     lab, names = lab_then(lab_and_name)
     if len(names) != 1:

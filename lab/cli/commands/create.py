@@ -44,7 +44,7 @@ def command(
     """Create a lab from a scenario and wait until it is Ready.
 
     SCENARIO is the name of a shipped scenario (klab scenarios lists them) or a path.
-    Running it again goes on where an earlier run stopped.
+    Running it again continues where an earlier run stopped.
 
     With --from FILE the lab is the one that klab checkpoint wrote, with its disks, keys and
     addresses; every byte of the file is verified first. FILE may also be the name of one that
@@ -74,6 +74,6 @@ def command(
     elif scenario is not None:
         if digest or allowed_signers:
             raise UsageError("only checkpoints have a digest and a signature", hint="klab create --from lesson-3.klab")
-        from lab.cli.create_flow import run_create
+        from lab.cli.reports.create import run_create
 
         run_create(scenario, name=name, provider=provider, seat=seat, timeout=timeout, as_json=as_json)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from lab.errors import Interrupted, UsageError
+from lab.errors import UsageError
 
 
 @click.command()
@@ -30,17 +30,18 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
       klab destroy -y 1m2w
       klab destroy --keep-snapshots 1m2w
     """
-    from lab.cli.opening import find_lab
+    from lab.app.destroy import count_snapshots, destroy
+    from lab.app.labs import Labs, enter
     from lab.cli.terminal.output import echo, note
-    from lab.cluster.acts.destroy import destroy as remove
-    from lab.snapshots.store import SnapshotStore
 
-    found = find_lab(lab)
+    found = Labs().find(lab)
     if not yes:
         nodes = ", ".join(n.name for n in found.plan.nodes)
         if sys.stdin is None or not sys.stdin.isatty():
-            raise UsageError("destroy asks before it removes a lab, and there is nobody to ask", hint="add -y")
-        count = len(SnapshotStore(found.folder).manifests())
+            raise UsageError(
+                "klab destroy asks before it removes a lab, and standard input is not a terminal", hint="add -y"
+            )
+        count = count_snapshots(found)
         snapshots = {0: "", 1: ", its snapshot"}.get(count, f", its {count} snapshots")
         if keep_snapshots:
             snapshots = ", once its snapshots are written into files,"
@@ -49,14 +50,9 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     if keep_snapshots:
         from lab.cli.checkpoint_flow import run_keep
 
-        found.enter(changes=True)
+        enter(found, changes=True, note=note)
         kept = run_keep(found, as_json=as_json)
-    # Whatever was left unfinished goes with the rest.
-    found.reach()
-    try:
-        remove(found.lab(), lambda _line: None)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped half-way", hint=f"klab destroy -y {found.name} goes on") from None
+    destroy(found)
     if as_json:
         echo(json.dumps({"lab": found.name, "kept": kept}))
     else:

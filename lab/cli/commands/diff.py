@@ -23,8 +23,8 @@ def command(snapshots: tuple[str, ...], as_json: bool) -> None:
       klab diff lesson-1 lesson-2
       klab diff ha-3m2w lesson-1 --json
     """
-    from lab.cli.opening import lab_then
-    from lab.cli.snapshot_flow import run_diff
+    from lab.cli.reports.snapshots import run_diff
+    from lab.cli.terminal.words import lab_then
 
     lab, names = lab_then(snapshots)
     if not 1 <= len(names) <= 2:

@@ -40,11 +40,10 @@ def command(lab: str | None, as_json: bool) -> None:
 
 
 def _host(*, as_json: bool) -> None:
+    from lab.app.doctor import examine_host
     from lab.cli.terminal.output import echo, echo_json, table
-    from lab.machines.doctor import examine
-    from lab.store import Home
 
-    findings = list(examine(Home.default()))
+    findings = examine_host()
     if as_json:
         echo_json([asdict(finding) for finding in findings])
     else:
@@ -59,13 +58,12 @@ def _host(*, as_json: bool) -> None:
 
 
 def _lab(name: str, *, as_json: bool) -> None:
-    from lab.cli.opening import find_lab
-    from lab.cli.terminal.output import echo, echo_json, table
-    from lab.cluster.diagnostics import examine
+    from lab.app.doctor import examine_lab
+    from lab.app.labs import Labs
+    from lab.cli.terminal.output import echo, echo_json, note, table
 
-    found = find_lab(name)
-    found.enter()
-    results = examine(found.folder, found.plan, found.record, found.machines())
+    found = Labs().open(name, changes=False, note=note)
+    results = examine_lab(found)
     healthy = all(result.well for result in results)
     if as_json:
         echo_json({"lab": found.name, "healthy": healthy, "checks": [asdict(result) for result in results]})

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from lab.errors import UsageError
-
-if TYPE_CHECKING:
-    from lab.cli.opening import OpenLab
-    from lab.render.inventory import Way
 
 
 @click.command()
@@ -38,13 +32,14 @@ def command(lab: str | None, kind: str, as_json: bool) -> None:
       klab inventory ha-3m2w --format ssh > lab.ssh && scp -F lab.ssh notes.txt cp1:
       klab inventory 1m2w --format hosts | sudo tee -a /etc/hosts
     """
-    from lab.cli.opening import find_lab
+    from lab.app.inventory import is_hidden, ways
+    from lab.app.labs import Labs
     from lab.cli.terminal.output import echo, echo_json, note
     from lab.render.inventory import ansible_inventory, render_ansible, render_host_lines, render_ssh
 
     if as_json and kind != "ansible":
         raise UsageError(f"there is no JSON of --format {kind}", hint="leave out one of --json and --format")
-    found = find_lab(lab)
+    found = Labs().find(lab)
     if kind == "hosts":
         echo(render_host_lines(found.plan), nl=False)
         if is_hidden(found):
@@ -55,22 +50,3 @@ def command(lab: str | None, kind: str, as_json: bool) -> None:
         echo_json(ansible_inventory(found.plan, found.record.id, ways(found)))
     else:
         echo(render_ansible(found.plan, found.record.id, ways(found)), nl=False)
-
-
-def ways(lab: OpenLab) -> dict[str, Way]:
-    """How ssh gets from an ordinary shell to each node of a lab."""
-    from lab.cli.commands.connect import this_klab
-    from lab.machines.ssh import Ssh
-    from lab.render.inventory import Way
-
-    ssh = Ssh(lab.folder, lab.plan)
-    through = (*this_klab(), "connect", lab.name) if is_hidden(lab) else ()
-    return {n.name: Way(ssh.settings(n.name), (*through, n.name) if through else ()) for n in lab.plan.nodes}
-
-
-def is_hidden(lab: OpenLab) -> bool:
-    """Whether the lab's network is in the private libvirt, out of this machine's reach."""
-    from lab.host.private_libvirt import PrivateLibvirt
-    from lab.machines.providers import wants_private
-
-    return lab.record.provider == "libvirt" and wants_private(PrivateLibvirt(lab.home))

@@ -29,9 +29,9 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
     """
     from pathlib import Path
 
+    from lab.app import kubeconfig
     from lab.cli.terminal.output import echo, note
-    from lab.errors import LabError, UsageError
-    from lab.kubeconfig import kubectl_files, merge_files
+    from lab.errors import UsageError
     from lab.store import Home
     from lab.text import visible
 
@@ -41,18 +41,13 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
     if path and merge is not None:
         raise UsageError("either --path or --merge", hint="--path prints where it is, --merge puts it into your own")
     folder = home.pick(lab)
-    try:
-        text = folder.kubeconfig.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LabError(
-            f"lab {folder.name!r} has no kubeconfig", details=[str(error)], hint="klab create again makes one"
-        ) from error
+    text = kubeconfig.read(folder)
     if path:
         echo(folder.kubeconfig)
     elif merge is None:
         echo(text, nl=False)
     else:
-        changed = merge_files([Path(merge).expanduser()] if merge else kubectl_files(), text)
+        changed = kubeconfig.merge(folder, Path(merge) if merge else None)
         for file, backup in changed:
             before = f"; what it was before: {visible(str(backup))}" if backup else ""
             note(f"merged into {visible(str(file))}{before}")

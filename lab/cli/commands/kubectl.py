@@ -22,14 +22,16 @@ def command(words: tuple[str, ...]) -> None:
       klab kubectl -- get nodes -o wide
       klab kubectl 1m2w -- apply -f nginx.yaml
     """
-    from lab.boxes.kubectl import kubectl_for
-    from lab.cli.opening import lab_then
+    from lab.app import programs
+    from lab.app.labs import enter
+    from lab.cli.terminal.output import note
+    from lab.cli.terminal.words import lab_then, without_dashes
     from lab.process import attach
 
     lab, rest = lab_then(words)
-    rest = rest[1:] if rest[:1] == ["--"] else rest
+    rest = without_dashes(rest)
     if not rest:
         raise UsageError("kubectl what?", hint="for example: klab kubectl -- get nodes")
-    kubectl = kubectl_for(lab.home, lab.record.box, lab.plan.kubernetes.version)
-    lab.enter()
-    sys.exit(attach([kubectl, *rest], env={"KUBECONFIG": str(lab.folder.kubeconfig)}))
+    kubectl = programs.kubectl(lab, rest)
+    enter(lab, note=note)
+    sys.exit(attach(kubectl.argv, env=kubectl.env))

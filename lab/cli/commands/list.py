@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from lab.store import LabFolder
+    from lab.app.labs import Summary
 
 
 @click.command()
@@ -21,43 +22,19 @@ def command(as_json: bool) -> None:
       klab list
       klab list --json
     """
+    from lab.app.labs import Labs
     from lab.cli.terminal.output import echo, echo_json, note, table
-    from lab.store import Home
 
-    labs = [_describe(folder) for folder in Home.default().existing()]
+    labs = Labs().summaries()
     if as_json:
-        echo_json(labs)
+        echo_json([asdict(lab) for lab in labs])
     elif not labs:
         note("there is no lab yet; klab create 1m2w makes one")
     else:
-        for lab in labs:
-            lab["nodes"] = " ".join(lab["nodes"])
-            lab["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(lab["created"])) if lab["created"] else ""
-        echo(table(list(labs[0]), [[str(value) for value in lab.values()] for lab in labs]))
+        headers = [field.name for field in fields(labs[0])]
+        echo(table(headers, [_row(lab) for lab in labs]))
 
 
-def _describe(folder: LabFolder) -> dict[str, Any]:
-    """One lab; a damaged one is listed too, so that a person sees what to destroy."""
-    from lab.errors import LabError
-    from lab.plan.file import read
-
-    found: dict[str, Any] = {
-        "name": folder.name,
-        "scenario": "",
-        "provider": "",
-        "phase": "damaged",
-        "nodes": [],
-        "created": 0,
-    }
-    try:
-        record = folder.record()
-        plan = read(folder.path / "plan.json")
-    except LabError:
-        return found
-    return found | {
-        "scenario": plan.scenario,
-        "provider": record.provider,
-        "phase": record.phase,
-        "nodes": [node.name for node in plan.nodes],
-        "created": record.created,
-    }
+def _row(lab: Summary) -> list[str]:
+    created = time.strftime("%Y-%m-%d %H:%M", time.localtime(lab.created)) if lab.created else ""
+    return [lab.name, lab.scenario, lab.provider, lab.phase, " ".join(lab.nodes), created]

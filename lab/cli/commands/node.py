@@ -10,7 +10,7 @@ import click
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
-    from lab.cli.opening import OpenLab
+    from lab.cluster.lab import Lab
     from lab.scenario.model import Role
 
 _TIMEOUT = click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m.")
@@ -45,15 +45,16 @@ def add(words: tuple[str, ...], role: str, allow_even: bool, timeout: str | None
       klab node add 1m2w gpu1
       klab node add ha-3m2w --role control-plane --allow-even
     """
-    from lab.cli.change_flow import run_change
-    from lab.cli.opening import lab_then
-    from lab.cluster.acts.scale import add_node
+    from lab.app.scale import add_node
+    from lab.cli.reports.scale import run_change
+    from lab.cli.terminal.words import lab_then
 
     lab, rest = lab_then(words)
     if len(rest) > 1:
         raise UsageError(f"one node at a time, not {len(rest)}", hint="klab scale --workers N adds several")
-    act = partial(add_node, role=cast("Role", role), name=rest[0] if rest else None)
-    run_change(lab, act, timeout=timeout, as_json=as_json, allow_even=allow_even)
+    name = rest[0] if rest else None
+    act = partial(add_node, role=cast("Role", role), name=name, allow_even=allow_even)
+    run_change(lab, act, timeout=timeout, as_json=as_json)
 
 
 @command.command()
@@ -68,11 +69,12 @@ def rm(words: tuple[str, ...], allow_even: bool, timeout: str | None, as_json: b
     Examples:
       klab node rm w2
     """
-    from lab.cli.change_flow import run_change
-    from lab.cluster.acts.scale import remove_node
+    from lab.app.scale import remove_node
+    from lab.cli.reports.scale import run_change
 
     lab, name = _lab_and_node(words)
-    run_change(lab, partial(remove_node, name=name), timeout=timeout, as_json=as_json, allow_even=allow_even)
+    act = partial(remove_node, name=name, allow_even=allow_even)
+    run_change(lab, act, timeout=timeout, as_json=as_json)
 
 
 @command.command()
@@ -80,24 +82,24 @@ def rm(words: tuple[str, ...], allow_even: bool, timeout: str | None, as_json: b
 @_TIMEOUT
 @_JSON
 def replace(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
-    """Make a node anew, dead or alive, under its own name and address.
+    """Make a node again, dead or alive, under its own name and address.
 
     \b
     Examples:
       klab node replace ha-3m2w cp2
     """
-    from lab.cli.change_flow import run_change
-    from lab.cluster.acts.scale import replace_node
+    from lab.app.scale import replace_node
+    from lab.cli.reports.scale import run_change
 
     lab, name = _lab_and_node(words)
     run_change(lab, partial(replace_node, name=name), timeout=timeout, as_json=as_json)
 
 
-def _lab_and_node(words: tuple[str, ...]) -> tuple[OpenLab, str]:
-    from lab.cli.opening import lab_then
+def _lab_and_node(words: tuple[str, ...]) -> tuple[Lab, str]:
+    from lab.cli.terminal.words import lab_then
 
     lab, rest = lab_then(words)
     if len(rest) != 1:
         names = ", ".join(n.name for n in lab.plan.nodes)
         raise UsageError("which node?" if not rest else "one node at a time", hint=f"one of: {names}")
-    return lab, lab.node(rest[0]).name
+    return lab, lab.plan.known(rest[0]).name

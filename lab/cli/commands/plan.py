@@ -24,25 +24,19 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
       klab plan ./lesson3.yaml --seat 4
       klab plan ha-3m2w --json
     """
+    from lab.app import plans
     from lab.cli.terminal.output import echo, echo_json
-    from lab.host.capacity import check_fits, host_facts, warnings
     from lab.plan.file import to_data
-    from lab.plan.model import decide
-    from lab.scenario.catalog import load_catalog
-    from lab.scenario.library import load_scenario
-    from lab.store import Home
 
-    catalog = load_catalog()
-    plan = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
-    facts = host_facts(Home.default())
-    problems = check_fits(plan, facts)
+    planned = plans.plan(scenario, name=name, seat=seat)
+    plan, problems = planned.plan, planned.problems
     if as_json:
         needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
         echo_json({"plan": to_data(plan), "needs": needs, "fits": not problems, "problems": problems})
         return
     echo(_describe(plan))
     echo("It fits on this machine." if not problems else "It does not fit on this machine:")
-    for line in (*problems, *warnings(plan, facts)):
+    for line in (*problems, *planned.warnings):
         echo(f"  {line}")
 
 

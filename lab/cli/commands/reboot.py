@@ -20,7 +20,7 @@ def command(words: tuple[str, ...], force: bool, timeout: str | None, as_json: b
       klab reboot
       klab reboot 1m2w w1
     """
-    from lab.cli.power_flow import run_power
-    from lab.cluster.acts.power import reboot
+    from lab.app.power import reboot
+    from lab.cli.reports.power import run_power
 
     run_power(words, partial(reboot, force=force), timeout=timeout, as_json=as_json)

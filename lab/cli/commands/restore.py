@@ -9,20 +9,20 @@ from lab.errors import UsageError
 
 @click.command()
 @click.argument("snapshots", nargs=-1, metavar="[LAB] [NAME]")
-@click.option("--node", metavar="NODE", help="Bring back this worker only.")
-@click.option("--no-save", is_flag=True, help="Take no automatic snapshot before: what is now is lost.")
+@click.option("--node", metavar="NODE", help="Restore this worker only.")
+@click.option("--no-save", is_flag=True, help="Take no automatic snapshot before: the present state is lost.")
 @click.option("--timeout", metavar="DURATION", help="How long it may take until it is Ready, such as 10m.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
 def command(snapshots: tuple[str, ...], node: str | None, no_save: bool, timeout: str | None, as_json: bool) -> None:
-    """Bring a lab back to a snapshot; without NAME to the last that was taken by hand.
+    """Restore a lab from a snapshot; without NAME from the last that was taken by hand.
 
     The lab as it is now is kept first, as an automatic snapshot; the last few of those stay.
     Then all nodes go back at once, their clocks are set, and klab waits until it has seen that
     the lab is there: every node Ready and its kubelet answering, etcd's members agreed, DNS
     answering on every node. Certificates that have ended since are renewed.
 
-    The snapshot is checked before anything is touched. What fails later, and Ctrl-C, lead back
-    to the lab as it was. Exit code 9 when a node does not renew its lease afterwards.
+    The snapshot is checked before anything is touched. After a later failure, or Ctrl-C, the lab
+    is as it was before. Exit code 9 when a node does not renew its lease afterwards.
 
     \b
     Examples:
@@ -31,12 +31,12 @@ def command(snapshots: tuple[str, ...], node: str | None, no_save: bool, timeout
       klab restore ha-3m2w lesson-1 --no-save
       klab restore lesson-1 --node w2
     """
-    from lab.cli.opening import lab_then
-    from lab.cli.restore_flow import run_restore
+    from lab.cli.reports.restore import run_restore
+    from lab.cli.terminal.words import lab_then
 
     lab, names = lab_then(snapshots)
     if len(names) > 1:
         raise UsageError(f"one snapshot at a time, not {len(names)}", hint=f"klab snapshots {lab.name} lists them")
     if node is not None:
-        lab.node(node)
+        lab.plan.known(node)
     run_restore(lab, names[0] if names else None, node=node, keep=not no_save, timeout=timeout, as_json=as_json)

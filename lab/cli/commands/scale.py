@@ -26,7 +26,7 @@ def command(
     timeout: str | None,
     as_json: bool,
 ) -> None:
-    """Let a lab grow or shrink.
+    """Add or remove nodes until a lab has so many.
 
     New nodes join with a fresh token. Nodes that go are drained, leave etcd and the cluster,
     and are removed with their machine; the last ones go first.
@@ -36,11 +36,11 @@ def command(
       klab scale --workers 3
       klab scale ha-3m2w --control-planes 5 --workers 1
     """
-    from lab.cli.change_flow import run_change
-    from lab.cli.opening import find_lab
-    from lab.cluster.acts.scale import scale
+    from lab.app.labs import Labs
+    from lab.app.scale import scale
+    from lab.cli.reports.scale import run_change
 
     if workers is None and control_planes is None:
         raise UsageError("scale to what?", hint="klab scale --workers N, or --control-planes N")
-    act = partial(scale, workers=workers, control_planes=control_planes)
-    run_change(find_lab(lab), act, timeout=timeout, as_json=as_json, allow_even=allow_even)
+    act = partial(scale, workers=workers, control_planes=control_planes, allow_even=allow_even)
+    run_change(Labs().find(lab), act, timeout=timeout, as_json=as_json)

@@ -17,19 +17,16 @@ def command(scenario: str | None, as_json: bool) -> None:
       klab scenarios ha-3m2w
       klab scenarios 1m2w > mine.yaml     a start for your own
     """
+    from lab.app import plans
     from lab.cli.terminal.output import echo, echo_json
     from lab.cli.terminal.picture import picture
-    from lab.plan.model import decide
-    from lab.scenario.catalog import load_catalog
-    from lab.scenario.library import find_scenario, load_scenario, read_text, shipped_names
+    from lab.scenario.library import find_scenario, read_text
     from lab.scenario.sizes import human
 
     if scenario is not None:
         echo(read_text(find_scenario(scenario)), nl=False)
         return
-    catalog = load_catalog()
-    found = [load_scenario(name, catalog) for name in shipped_names()]
-    plans = [(each, decide(each.scenario, catalog)) for each in found]
+    shipped = plans.shipped()
     if as_json:
         echo_json(
             [
@@ -44,11 +41,11 @@ def command(scenario: str | None, as_json: bool) -> None:
                     "bootstrap": plan.bootstrap,
                     "path": each.path,
                 }
-                for each, plan in plans
+                for each, plan in shipped
             ]
         )
         return
-    for each, plan in plans:
+    for each, plan in shipped:
         echo(f"{plan.name}: {each.scenario.description}")
         echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, Kubernetes {plan.kubernetes.version}\n")
         echo("\n".join(f"    {line}".rstrip() for line in picture(plan)) + "\n")

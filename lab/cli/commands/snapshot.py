@@ -10,7 +10,7 @@ from lab.cli.terminal.groups import DefaultGroup
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
-    from lab.cli.opening import OpenLab
+    from lab.cluster.lab import Lab
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
@@ -19,8 +19,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command() -> None:
     """Keep a whole lab as it is at one moment: every node's RAM and disk, all or nothing.
 
-    Without a subcommand a snapshot is taken; klab restore brings the lab back to it, klab snapshots
-    lists what there is. klab snapshot take --help shows the options.
+    Without a subcommand a snapshot is taken; klab restore restores the lab from it, klab snapshots
+    lists them. klab snapshot take --help shows the options.
 
     \b
     Examples:
@@ -33,12 +33,12 @@ def command() -> None:
 
 @command.command()
 @click.argument("lab_and_name", nargs=-1, metavar="[LAB] [NAME]")
-@click.option("--note", default="", metavar="TEXT", help="A line for whoever reads the list.")
+@click.option("--note", default="", metavar="TEXT", help="A line for the list.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
 def take(lab_and_name: tuple[str, ...], note: str, as_json: bool) -> None:
     """Take a snapshot; without NAME it is called by the time.
 
-    All nodes stand still within a moment of each other, are saved side by side and go on; what
+    All nodes are paused within a moment of each other, saved side by side and resumed; what
     runs in the cluster does not notice. A lab that is off is kept, too: its disks. When
     anything fails, or on Ctrl-C, nothing of it is left and the lab runs as before.
 
@@ -48,8 +48,8 @@ def take(lab_and_name: tuple[str, ...], note: str, as_json: bool) -> None:
       klab snapshot lesson-1
       klab snapshot ha-3m2w lesson-1 --note "before etcd is broken"
     """
-    from lab.cli.opening import lab_then
-    from lab.cli.snapshot_flow import run_take
+    from lab.cli.reports.snapshots import run_take
+    from lab.cli.terminal.words import lab_then
 
     lab, rest = lab_then(lab_and_name)
     if len(rest) > 1:
@@ -72,8 +72,8 @@ def rm(snapshots: tuple[str, ...], as_json: bool) -> None:
       klab snapshot rm lesson-1
       klab snapshot rm 1m2w lesson-1 lesson-2
     """
-    from lab.cli.opening import lab_then
-    from lab.cli.snapshot_flow import run_remove
+    from lab.cli.reports.snapshots import run_remove
+    from lab.cli.terminal.words import lab_then
 
     lab, names = lab_then(snapshots)
     if not names:
@@ -92,8 +92,8 @@ def rename(snapshots: tuple[str, ...], as_json: bool) -> None:
       klab snapshot rename 20261121-161500 lesson-1
       klab snapshot rename 1m2w auto-20261121-170000 nearly-done
     """
-    from lab.cli.opening import lab_then
-    from lab.cli.snapshot_flow import run_rename
+    from lab.cli.reports.snapshots import run_rename
+    from lab.cli.terminal.words import lab_then
 
     lab, names = lab_then(snapshots)
     if not names:
@@ -117,11 +117,11 @@ def prune(lab: str | None, keep: int, as_json: bool) -> None:
       klab snapshot prune --keep 3
       klab snapshot prune 1m2w --keep 0
     """
-    from lab.cli.opening import find_lab
-    from lab.cli.snapshot_flow import run_prune
+    from lab.app.labs import Labs
+    from lab.cli.reports.snapshots import run_prune
 
-    run_prune(find_lab(lab), keep, as_json=as_json)
+    run_prune(Labs().find(lab), keep, as_json=as_json)
 
 
-def _which(lab: OpenLab) -> UsageError:
+def _which(lab: Lab) -> UsageError:
     return UsageError("which snapshot?", hint=f"klab snapshots {lab.name} lists them")

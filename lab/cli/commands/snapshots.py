@@ -11,7 +11,7 @@ import click
 def command(lab: str | None, as_json: bool) -> None:
     """List a lab's snapshots as a tree: each below the one it was taken on top of.
 
-    The lab stands on the one with the asterisk: the last that was taken or restored. The size
+    The lab is based on the one with the asterisk: the last that was taken or restored. The size
     is what a snapshot takes on disk beyond those it lies on.
 
     \b
@@ -19,7 +19,7 @@ def command(lab: str | None, as_json: bool) -> None:
       klab snapshots
       klab snapshots ha-3m2w --json
     """
-    from lab.cli.opening import find_lab
-    from lab.cli.snapshot_flow import run_list
+    from lab.app.labs import Labs
+    from lab.cli.reports.snapshots import run_list
 
-    run_list(find_lab(lab), as_json=as_json)
+    run_list(Labs().find(lab), as_json=as_json)

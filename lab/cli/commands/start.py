@@ -19,7 +19,7 @@ def command(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
       klab start
       klab start ha-3m2w cp2
     """
-    from lab.cli.power_flow import run_power
-    from lab.cluster.acts.power import start
+    from lab.app.power import start
+    from lab.cli.reports.power import run_power
 
     run_power(words, start, timeout=timeout, as_json=as_json)

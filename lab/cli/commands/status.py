@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from lab.cli.terminal.numbers import Number
 from lab.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
-    from lab.cli.opening import OpenLab
+    from lab.app.status import Look
     from lab.cluster.observe.facts import ClusterFacts, NodeFacts
 
 INTERVAL = 2.0
@@ -47,35 +47,28 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
       klab status ha-3m2w --watch
       klab status 1m2w --json
     """
-    from lab.cli.opening import find_lab
-    from lab.cli.terminal.output import echo, echo_json
-    from lab.cluster.observe.collect import collect_facts
+    from lab.app.labs import Labs
+    from lab.app.status import watch as look_again
+    from lab.cli.terminal.output import echo, echo_json, note
 
     if interval is not None and not watch:
         raise UsageError("--interval is for --watch", hint="klab status --watch --interval 5")
-    found = find_lab(lab)
-    found.enter()
-    machines = found.machines()
-    facts = collect_facts(found.folder, found.plan, found.record, machines)
+    looks = look_again(Labs().open(lab, changes=False, note=note), interval or INTERVAL)
+    seen = next(looks)
     if not watch:
         if as_json:
-            echo_json(_everything(found, facts))
+            echo_json(_everything(seen))
         else:
-            echo(_text(found, facts))
-        raise SystemExit(_code(facts))
+            echo(_text(seen))
+        raise SystemExit(_code(seen.facts))
     with _screen(as_json=as_json) as show:
         try:
             while True:
-                show(found, facts)
-                time.sleep(interval or INTERVAL)
-                # The lab may have grown, or be gone.
-                now = find_lab(found.name)
-                if (now.plan, now.record) != (found.plan, found.record):
-                    found, machines = now, now.machines()
-                facts = collect_facts(found.folder, found.plan, found.record, machines)
+                show(seen)
+                seen = next(looks)
         except KeyboardInterrupt:
             pass
-    raise SystemExit(_code(facts))
+    raise SystemExit(_code(seen.facts))
 
 
 def _code(facts: ClusterFacts) -> int:
@@ -85,12 +78,13 @@ def _code(facts: ClusterFacts) -> int:
 # --- words ------------------------------------------------------------------------------------
 
 
-def _text(lab: OpenLab, facts: ClusterFacts) -> str:
+def _text(seen: Look) -> str:
     from lab.cli.terminal.output import table
     from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
 
+    lab, record, facts = seen.lab, seen.record, seen.facts
     version = lab.plan.kubernetes.version
-    lines = [f"{lab.name}: {lab.plan.scenario}, Kubernetes {version}, {lab.record.provider}, {lab.record.phase}"]
+    lines = [f"{lab.name}: {lab.plan.scenario}, Kubernetes {version}, {record.provider}, {record.phase}"]
     if facts.endpoint is None:
         rows = [[n.name, n.role, n.address, n.machine, "-"] for n in facts.nodes]
         lines.append(table(["node", "role", "address", "machine", "kubernetes"], rows))
@@ -98,7 +92,7 @@ def _text(lab: OpenLab, facts: ClusterFacts) -> str:
         headers = ["node", "role", "address", "machine", "api", "etcd", "kubelet", "kubernetes"]
         lines.append(table(headers, [_row(n, facts) for n in facts.nodes]))
     if facts.stopped:
-        lines.append(f"every machine is off; klab start {lab.name} brings the lab back")
+        lines.append(f"every machine is off; klab start {lab.name} starts the lab")
     elif facts.endpoint is not None:
         words = (endpoint_line, etcd_line, certificate_line, token_line, pod_line)
         names = ("endpoint", "etcd", "certificates", "bootstrap token", "system pods")
@@ -144,8 +138,9 @@ def _member(node: NodeFacts, facts: ClusterFacts) -> str:
 # --- JSON -------------------------------------------------------------------------------------
 
 
-def _everything(lab: OpenLab, facts: ClusterFacts) -> dict[str, Any]:
-    """The facts as plain data; etcd's ids as etcdctl writes them, since not every JSON reader takes 64-bit numbers."""
+def _everything(seen: Look) -> dict[str, Any]:
+    """A look as plain data; etcd's ids as etcdctl writes them, since not every JSON reader takes 64-bit numbers."""
+    facts = seen.facts
     etcd: dict[str, Any] | None = None
     if facts.etcd is not None:
         etcd = {
@@ -160,8 +155,8 @@ def _everything(lab: OpenLab, facts: ClusterFacts) -> dict[str, Any]:
         }
     soonest, token = facts.soonest, facts.token
     return {
-        "lab": lab.name,
-        "phase": lab.record.phase,
+        "lab": seen.lab.name,
+        "phase": seen.record.phase,
         "ready": facts.ready,
         "api": "" if facts.endpoint is None else facts.endpoint.error or "ok",
         "nodes": [{**asdict(n), "kubernetes": _kubernetes(n)} for n in facts.nodes],
@@ -187,12 +182,8 @@ def _member_json(member: dict[str, Any]) -> dict[str, Any]:
 # --- watching ---------------------------------------------------------------------------------
 
 
-class _Show(Protocol):
-    def __call__(self, lab: OpenLab, facts: ClusterFacts) -> None: ...
-
-
 @contextmanager
-def _screen(*, as_json: bool) -> Iterator[_Show]:
+def _screen(*, as_json: bool) -> Iterator[Callable[[Look], None]]:
     """Where the looks go: in place on a terminal, one after another elsewhere."""
     import sys
 
@@ -200,18 +191,16 @@ def _screen(*, as_json: bool) -> Iterator[_Show]:
     from lab.text import visible
 
     if as_json:
-        yield lambda lab, facts: echo(json.dumps(_everything(lab, facts), default=str))
+        yield lambda seen: echo(json.dumps(_everything(seen), default=str))
     elif sys.stdout is None or not sys.stdout.isatty():
-        yield lambda lab, facts: echo(_text(lab, facts) + "\n")
+        yield lambda seen: echo(_text(seen) + "\n")
     else:
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
-            yield lambda lab, facts: live.update(
-                Text(visible(f"{_text(lab, facts)}\n{_clock()}", keep="\n")), refresh=True
-            )
+            yield lambda seen: live.update(Text(visible(f"{_text(seen)}\n{_clock()}", keep="\n")), refresh=True)
 
 
 def _clock() -> str:

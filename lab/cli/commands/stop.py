@@ -13,7 +13,7 @@ import click
 @click.option("--timeout", metavar="DURATION", help="How long the shutdown may take, such as 90s or 5m.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
 def command(words: tuple[str, ...], force: bool, timeout: str | None, as_json: bool) -> None:
-    """Shut down a lab, or some of its nodes. Nothing is lost; klab start brings it back.
+    """Shut down a lab, or some of its nodes. Nothing is lost; klab start starts it again.
 
     \b
     Examples:
@@ -21,7 +21,7 @@ def command(words: tuple[str, ...], force: bool, timeout: str | None, as_json: b
       klab stop ha-3m2w cp2
       klab stop --force w1          as a power failure would
     """
-    from lab.cli.power_flow import run_power
-    from lab.cluster.acts.power import stop
+    from lab.app.power import stop
+    from lab.cli.reports.power import run_power
 
     run_power(words, partial(stop, force=force), timeout=timeout, as_json=as_json)

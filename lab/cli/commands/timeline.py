@@ -24,15 +24,15 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from lab.cli.opening import find_lab
+    from lab.app.labs import Labs
+    from lab.app.timeline import timeline
     from lab.cli.terminal.output import echo, echo_json, note
-    from lab.cluster.events import read_events
-    from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
+    from lab.cluster.timeline import draw_svg, draw_text
     from lab.files import write_outside
     from lab.text import visible
 
-    found = find_lab(lab)
-    chart = spans(last_create(read_events(found.folder.events)))
+    found = Labs().find(lab)
+    chart = timeline(found.folder)
     if as_json:
         echo_json([asdict(span) for span in chart])
         return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from lab.cli.terminal.numbers import Number
-from lab.errors import UsageError
 
 TEN_YEARS = 10 * 365 * 24
 
@@ -22,25 +23,15 @@ def command(lab: str | None, hours: float, as_json: bool) -> None:
       klab token
       klab token 1m2w --hours 2
     """
-    from lab.cli.opening import find_lab
-    from lab.cli.terminal.output import echo, echo_json
-    from lab.cluster.clients.api import Api
-    from lab.cluster.secrets import load_or_make
-    from lab.cluster.tokens import fresh_token
+    from lab.app import tokens
+    from lab.app.labs import Labs, enter
+    from lab.cli.terminal.output import echo, echo_json, note
 
-    found = find_lab(lab)
-    if found.plan.bootstrap != "full":
-        raise UsageError(
-            f"lab {found.name!r} has no cluster of klab's making",
-            hint="on the student's control plane: kubeadm token create --print-join-command",
-        )
-    found.enter(changes=True)
-    token = fresh_token(Api(found.folder, found.plan), hours=hours)
-    address, port = found.plan.api_endpoint
-    digest = load_or_make(found.folder).ca_hash
+    found = Labs().find(lab)
+    tokens.refuse_tokens(found)
+    enter(found, changes=True, note=note)
+    made = tokens.make_token(found, hours)
     if as_json:
-        echo_json(
-            {"lab": found.name, "token": token, "hours": hours, "endpoint": f"{address}:{port}", "ca_hash": digest}
-        )
+        echo_json({"lab": found.name, **asdict(made)})
     else:
-        echo(f"kubeadm join {address}:{port} --token {token} --discovery-token-ca-cert-hash {digest}")
+        echo(made.command)

@@ -23,13 +23,16 @@ def command(words: tuple[str, ...]) -> None:
       klab vagrant 1m2w -- ssh cp1
       klab vagrant 1m2w -- halt w1
     """
-    from lab.cli.opening import lab_then
-    from lab.machines.vagrant.command import environment
+    from lab.app import programs
+    from lab.app.labs import enter
+    from lab.cli.terminal.output import note
+    from lab.cli.terminal.words import lab_then, without_dashes
     from lab.process import attach
 
     lab, rest = lab_then(words)
-    rest = rest[1:] if rest[:1] == ["--"] else rest
+    rest = without_dashes(rest)
     if not rest:
         raise UsageError("vagrant what?", hint="for example: klab vagrant -- status")
-    lab.enter()
-    sys.exit(attach(["vagrant", *rest], env=environment(lab.folder.path)))
+    enter(lab, note=note)
+    vagrant = programs.vagrant(lab, rest)
+    sys.exit(attach(vagrant.argv, env=vagrant.env))

@@ -16,17 +16,14 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
       klab validate lesson3.yaml
       klab validate scenarios/*.yaml --json
     """
+    from lab.app import plans
     from lab.cli.terminal.output import echo, echo_json, show_error
     from lab.errors import LabError
-    from lab.plan.model import decide
-    from lab.scenario.catalog import load_catalog
-    from lab.scenario.library import load_scenario
 
-    catalog = load_catalog()
     results = []
     for name in scenarios:
         try:
-            plan = decide(load_scenario(name, catalog).scenario, catalog)
+            plan = plans.check(name)
         except LabError as error:
             problems = list(error.details) or [error.message]
             results.append({"file": name, "ok": False, "message": error.message, "problems": problems})

@@ -1,6 +1,6 @@
 """How klab prints: text, tables, notes, JSON and errors. Nothing here imports more than click.
 
-All that klab prints passes here, since much of it was written by somebody else: a file, a guest, another program.
+All that klab prints passes here, since much of it was not written by klab: text of a file, a guest, another program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_IN_MESSAGE = 1000  # characters
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print text that may be somebody else's.
+    """Print text that klab may not have written.
 
     On a terminal, and on standard error, characters that would drive a terminal are written out; a file or another
     program gets standard output as it is.
@@ -71,7 +71,7 @@ def coloured(stream: TextIO | None) -> bool:
 
 
 def show_error(error: LabError) -> None:
-    """Print message, details and hint to standard error; what is long is cut."""
+    """Print message, details and hint to standard error; long text is cut."""
     if sys.stderr is None:  # klab ... 2>&-
         return
     colour = coloured(sys.stderr)

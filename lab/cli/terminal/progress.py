@@ -1,4 +1,4 @@
-"""How a create looks while it runs: a live table on a terminal, plain lines elsewhere, JSON lines for programs."""
+"""The events of a command while it runs: a live table on a terminal, plain lines elsewhere, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class LiveTable:
 
     def __call__(self, event: Event) -> None:
         if not event.node and event.state == "note":
-            # Not under the lock: it is printed above the table, which is drawn anew for it.
+            # Not under the lock: it is printed above the table, which is drawn again for it.
             self._console.print(f"{event.phase}: {visible(event.text)}", markup=False, highlight=False)
             return
         with self._lock:

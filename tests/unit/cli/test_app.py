@@ -136,7 +136,7 @@ def test_a_bug_leaves_one_line_and_a_file(failing, home: Path, capsys: pytest.Ca
 
 
 def test_two_bugs_at_one_time_leave_two_files(failing, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.cli.crash.time.strftime", lambda _format: "20260101-000000-")
+    monkeypatch.setattr("lab.cli.terminal.crash.time.strftime", lambda _format: "20260101-000000-")
     before = os.umask(0)
     try:
         for number in range(2):
@@ -201,7 +201,7 @@ def test_ctrl_c(failing, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ctrl_c_that_a_command_worded_itself(failing, capsys: pytest.CaptureFixture[str]) -> None:
-    failing(Interrupted("stopped half-way", hint="klab create goes on"))
+    failing(Interrupted("stopped half-way", hint="klab create continues"))
     assert app.run(["list"]) == 130
     assert "stopped half-way" in capsys.readouterr().err
 

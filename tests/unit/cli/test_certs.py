@@ -54,12 +54,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def seen(*entries: Entry, unseen: tuple[str, ...] = ()) -> list[str]:
         looked: list[str] = []
 
-        def survey(folder: Any, plan: Plan, *_: object) -> Survey:
+        def survey(folder: Any, plan: Plan, *_: object, **__: object) -> Survey:
             looked.append(plan.name)
             return Survey(CLOCK, entries, unseen)
 
         monkeypatch.setattr(validity, "survey", survey)
-        monkeypatch.setattr("lab.cli.opening.OpenLab.machines", lambda _self: None)
+        monkeypatch.setattr("lab.cluster.lab.Lab.machines", lambda *_: None)
         return looked
 
     return seen
@@ -192,7 +192,7 @@ def test_what_was_left_out_is_said(klab: Klab, make_lab: Callable[..., Plan], re
         "left as it was: cp1: /etc/kubernetes/admin.conf is missing",
         "cp2, cp3 are off and left out: when they run, klab certs renew demo again",
         "too few control planes run for etcd's quorum, so the API server cannot answer: "
-        "klab start demo brings the others back",
+        "klab start demo starts the others",
     ]
     renews(off=("w1",))
     assert "w1 is off and left out: when it runs, klab certs renew demo again" in klab("certs", "renew")[1]
@@ -220,7 +220,7 @@ def test_a_renewal_that_fails_or_is_stopped(
     assert klab("certs", "renew", code=9)[1] == "error: w1 cannot\n  exit code 4\nhint: again\n"
     renews(KeyboardInterrupt())
     _, err = klab("certs", "renew", code=130)
-    assert err == "error: stopped half-way\nhint: the same command again goes on\n"
+    assert err == "error: stopped half-way\nhint: the same command again continues\n"
 
 
 @pytest.mark.parametrize(("context", "told"), [("klab-demo", True), ('"klab-demo"', True), ("klab-demo2", False)])

@@ -361,7 +361,7 @@ def test_a_destroy_that_is_stopped_is_finished_by_what_it_says(
     with monkeypatch.context() as patch:
         patch.setattr(FakeMachines, "destroy", interrupted)
         _, err = klab("destroy", "-y", code=Interrupted.exit_code)
-    assert "klab destroy -y demo goes on" in err
+    assert "klab destroy -y demo continues" in err
     assert json.loads(klab("destroy", "-y", "demo", "--json")[0]) == {"lab": "demo", "kept": []}
     assert there() == []
 

@@ -37,7 +37,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def install(*results: Result) -> list[str]:
         labs: list[str] = []
 
-        def examine(folder: object, plan: object, record: Record, machines: object) -> tuple[Result, ...]:
+        def examine(folder: object, plan: object, record: Record, machines: object, **_: object) -> tuple[Result, ...]:
             labs.append(record.name)
             return results
 

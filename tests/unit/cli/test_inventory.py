@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lab.app.connect import this_klab
 from lab.cli import app
-from lab.cli.commands.connect import this_klab
 from lab.machines import providers
 from lab.plan.file import to_json
 from lab.plan.model import decide

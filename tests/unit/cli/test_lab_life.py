@@ -44,7 +44,7 @@ def result(capsys: pytest.CaptureFixture[str]) -> Any:
 @pytest.mark.usefixtures("plain")
 def test_off_and_on_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["stop"]) == 0
-    assert re.search(r"plain is off after \d:\d\d; klab start plain brings it back", capsys.readouterr().err)
+    assert re.search(r"plain is off after \d:\d\d; klab start plain starts it", capsys.readouterr().err)
     assert app.run(["start", "plain", "w1"]) == 0
     assert "w1 is up after" in capsys.readouterr().err
     assert app.run(["start"]) == 0

@@ -15,7 +15,9 @@ import pytest
 from support.fake_lab import lab_on_disk
 from support.kills import killed_in
 
-from lab.cli.snapshot_flow import _drawn
+from lab.app.labs import Labs
+from lab.app.snapshots import Listing
+from lab.cli.reports.snapshots import _drawn
 from lab.errors import Conflict, Interrupted
 from lab.machines.captures import PartKind
 from lab.machines.fake.captures import FakeCaptures
@@ -48,9 +50,7 @@ def plain(home: Path) -> LabFolder:
 
 
 def machines(home: Path, folder: LabFolder) -> FakeMachines:
-    from lab.cli.opening import find_lab
-
-    return FakeMachines(Home(home), folder, find_lab(folder.name).plan, folder.record(), None)
+    return FakeMachines(Home(home), folder, Labs().find(folder.name).plan, folder.record(), None)
 
 
 def names(folder: LabFolder) -> list[str]:
@@ -65,10 +65,10 @@ def test_a_snapshot_says_how_long_the_lab_stood_still_and_how_to_get_back(klab: 
     assert out == ""
     assert re.search(r"^\[ {2}\d:\d\d\] cp1: freeze \.\.\.$", err, re.MULTILINE)
     assert "cp1: save done" in err
-    assert re.search(r"plain: snapshot lesson-1 taken after \d:\d\d; the lab stood still for \d+\.\d s\n", err)
+    assert re.search(r"plain: snapshot lesson-1 taken after \d:\d\d; the lab was paused for \d+\.\d s\n", err)
     for part in ("look", "suspend", "save", "resume", "clocks", "digest"):
         assert f"\n  {part} " in err
-    assert "klab restore plain lesson-1 brings the lab back" in err
+    assert "klab restore plain lesson-1 restores it" in err
     assert SnapshotStore(plain).pick("lesson-1").note == "before the exercise"
 
 
@@ -165,8 +165,6 @@ def manifest(name: str, identity: str, parent: str = "", **changes: Any) -> Mani
 
 
 def test_the_tree(plain: LabFolder) -> None:
-    from lab.cli.opening import find_lab
-
     off = NodeRecord("w1", "u", "worker", False, 0.0, 0.0, 0.0, {}, ())
     manifests = [
         manifest("a", "1"),
@@ -175,7 +173,7 @@ def test_the_tree(plain: LabFolder) -> None:
         manifest("d", "4", "1", nodes=(off,)),
         manifest("e", "5"),
     ]
-    drawn = _drawn(find_lab("plain"), manifests, [Damaged("20260101-000000-ab12", "it is damaged: x")], "3")
+    drawn = _drawn(Labs().find("plain"), Listing(manifests, [Damaged("20260101-000000-ab12", "it is damaged: x")], "3"))
     lines = [line.split("  19")[0].rstrip() for line in drawn.splitlines()]
     assert lines[0].split() == ["NAME", "TAKEN", "SIZE", "KEEPS", "NOTE"]
     assert lines[1:6] == ["  a", "  |- b", "* |  `- c", "  `- d", "  e"]
@@ -183,7 +181,7 @@ def test_the_tree(plain: LabFolder) -> None:
     assert drawn.splitlines()[2].endswith("first try")
     assert "  disks" in drawn.splitlines()[4]
     assert "DAMAGED" in drawn.splitlines()[6]
-    assert lines[-1] == "plain stands on c; 0 MiB in all"
+    assert lines[-1] == "plain is based on c; 0 MiB in all"
 
 
 def test_the_list_of_a_real_shelf(klab: Klab, plain: LabFolder) -> None:
@@ -196,7 +194,7 @@ def test_the_list_of_a_real_shelf(klab: Klab, plain: LabFolder) -> None:
     assert "`- b" in out
     assert "with a word" in out
     assert "before the restore of a" in out
-    assert "plain stands on a; " in out
+    assert "plain is based on a; " in out
     found = json.loads(klab("snapshots", "plain", "--json")[0])
     assert found["stands_on"] == "a"
     assert [s["name"] for s in found["snapshots"]][:2] == ["a", "b"]
@@ -261,7 +259,7 @@ def test_a_restore_says_how_long_each_part_took_and_where_the_way_back_is(
     for part in ("check", "automatic snapshot", "revert", "resume", "clocks", "verify", "  every machine answers ssh"):
         assert f"\n  {part} " in err
     auto = names(plain)[-1]
-    assert f"as it was before is kept as {auto}; klab restore plain {auto} goes back there" in err
+    assert f"the state before is kept as {auto}; klab restore plain {auto} restores it" in err
     klab("restore", "plain", auto, "--no-save")
     assert machines(home, plain).read("w1", PartKind.DISK) == "now"
     assert names(plain) == ["a", auto]
@@ -313,7 +311,8 @@ def test_ctrl_c_in_a_restore(klab: Klab, home: Path, plain: LabFolder, monkeypat
     assert machines(home, plain).read("w1", PartKind.DISK) == "now"
     with monkeypatch.context() as patch:
         patch.setattr(Verification, "leases", interrupted)
-        assert "the lab is back, but not every lease" in klab("restore", code=Interrupted.exit_code)[1]
+        _, err = klab("restore", code=Interrupted.exit_code)
+        assert "the lab is restored, but klab has not seen every node renew its lease" in err
     assert machines(home, plain).read("w1", PartKind.DISK) == "first"
 
 
@@ -330,7 +329,6 @@ def test_a_snapshot_of_a_lab_of_another_size_says_how_to_get_there(klab: Klab, p
 
 
 def test_what_differs(klab: Klab, plain: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lab.cli import snapshot_flow
     from lab.snapshots.objects import Difference
 
     pod, secret, web = Object("default", "Pod", "p"), Object("default", "Secret", "s"), Object("web", "Service", "w")
@@ -340,7 +338,7 @@ def test_what_differs(klab: Klab, plain: LabFolder, monkeypatch: pytest.MonkeyPa
         asked.append((first, second))
         return Difference((web,), (pod,), (secret,)) if len(asked) < 3 else Difference((), (), ())
 
-    monkeypatch.setattr(snapshot_flow, "compare", compare)
+    monkeypatch.setattr(compare_module, "compare", compare)
     out, _ = klab("diff", "a")
     assert out.splitlines() == ["- default: Pod p", "~ default: Secret s", "+ web: Service w"]
     found = json.loads(klab("diff", "plain", "a", "b", "--json")[0])
@@ -448,9 +446,9 @@ def test_destroy_asks_nothing_of_it(klab: Klab, killed: LabFolder, monkeypatch: 
 
 def test_where_nothing_was_left_nothing_is_read_or_imported(klab: Klab, home: Path, plain: LabFolder) -> None:
     code = (
-        "import sys; from lab.cli.opening import find_lab; lab = find_lab(None)\n"
+        "import sys; from lab.app.labs import Labs, enter; lab = Labs().find()\n"
         "before = set(sys.modules)\n"
-        "lab.enter()\n"
+        "enter(lab)\n"
         "print([name for name in set(sys.modules) - before if name.startswith('lab.snapshots')])"
     )
     env = os.environ | {"KLAB_HOME": str(home)}
@@ -483,13 +481,12 @@ def test_the_live_table_prints_what_must_be_read_above_itself(plain: LabFolder) 
 
     from rich.console import Console
 
-    from lab.cli.opening import find_lab
     from lab.cli.terminal.progress import LiveTable
     from lab.cluster.events import Event
 
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    with LiveTable(find_lab("plain").plan, console, first="check") as table:
+    with LiveTable(Labs().find("plain").plan, console, first="check") as table:
         table(Event(1.0, "", "certificates", "note", "they ended 35 days ago"))
         table(Event(2.0, "w1", "revert", "done"))
         table(Event(3.0, "w1", "clock", "done"))

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from lab.app import status
 from lab.cli import app
-from lab.cli.commands import status
+from lab.cli.commands.status import INTERVAL
 from lab.cluster.clients.etcd import Alarm, MemberStatus
 from lab.cluster.observe import collect
 from lab.cluster.observe.facts import (
@@ -84,7 +85,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if not left:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(collect, "collect_facts", lambda *_: left.pop(0))
+        monkeypatch.setattr(collect, "collect_facts", lambda *_, **__: left.pop(0))
         monkeypatch.setattr(status.time, "sleep", pause)
         return pauses
 
@@ -191,7 +192,7 @@ def test_the_quorum_lost_is_said_clearly(facts: ClusterFacts, seen: Any, capsys:
 def test_a_stopped_lab_says_how_it_starts(facts: ClusterFacts, seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
     seen(replace(facts, nodes=tuple(replace(n, machine="stopped", ready=None) for n in facts.nodes)))
     out = run(capsys, code=9)
-    assert out.splitlines()[-1] == "every machine is off; klab start ha brings the lab back"
+    assert out.splitlines()[-1] == "every machine is off; klab start ha starts the lab"
     assert "etcd  " not in out
 
 
@@ -248,7 +249,7 @@ def test_watching_looks_until_ctrl_c(facts: ClusterFacts, seen: Any, capsys: pyt
     out = run(capsys, "--watch")
     assert out.count("ha: ha-3m2w") == 3
     assert out.count("NotReady: gone") == 1
-    assert pauses == [status.INTERVAL] * 3
+    assert pauses == [INTERVAL] * 3
 
 
 def test_watching_ends_with_the_code_of_the_last_look(
@@ -304,7 +305,7 @@ def test_a_lab_that_grows_is_shown_as_it_is(
         smaller = replace(plan, nodes=plan.nodes[:4])
         (Home(home).lab("ha").path / "plan.json").write_text(to_json(smaller))
 
-    monkeypatch.setattr(collect, "collect_facts", lambda _f, now, *_: looked.append(len(now.nodes)) or facts)
+    monkeypatch.setattr(collect, "collect_facts", lambda _f, now, *_, **__: looked.append(len(now.nodes)) or facts)
     monkeypatch.setattr(status.time, "sleep", grow)
     run(capsys, "--watch")
     assert looked == [5, 4]

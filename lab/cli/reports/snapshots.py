@@ -1,4 +1,4 @@
-"""What klab snapshot, snapshots and diff do; apart from the commands so that `klab --help` stays quick."""
+"""What klab snapshot, snapshots and diff print."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lab.app.interruption import interruptible
-from lab.cli.opening import OpenLab
+from lab.app import snapshots
+from lab.app.labs import enter
+from lab.app.snapshots import Listing
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
+from lab.cluster.lab import Lab
 from lab.scenario.sizes import human
-from lab.snapshots.commands import prune, remove, rename, take
-from lab.snapshots.compare import NOW, compare
+from lab.snapshots.compare import NOW
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference, Object
-from lab.snapshots.store import Damaged, SnapshotStore
 from lab.snapshots.take import Taken
 from lab.snapshots.tree import Branch, tree
-
-__all__ = ["interruptible"]
 
 MIB = 1 << 20
 
@@ -35,63 +33,53 @@ def parts_of(seconds: Mapping[str, float]) -> list[str]:
 # --- take ---------------------------------------------------------------------------------------------
 
 
-def run_take(lab: OpenLab, name: str | None, *, text: str, as_json: bool) -> None:
-    """Take a snapshot and say what became of it."""
+def run_take(lab: Lab, name: str | None, *, text: str, as_json: bool) -> None:
+    """Take a snapshot and print how it went."""
     began = time.monotonic()
-    lab.enter(changes=True)
-    with (
-        interruptible("stopped; the lab runs as before", "klab snapshot again takes one"),
-        show(lab.plan, as_json=as_json, first="look") as listener,
-    ):
-        # One line of the list, whatever was pasted.
-        taken = take(lab.lab(listener=listener), name, " ".join(text.split()))
+    enter(lab, changes=True, note=note)
+    with show(lab.plan, as_json=as_json, first="look") as listener:
+        taken = snapshots.take(lab, name, note=text, listener=listener)
     _report_taken(lab, taken, time.monotonic() - began, as_json=as_json)
 
 
-def _report_taken(lab: OpenLab, taken: Taken, seconds: float, *, as_json: bool) -> None:
+def _report_taken(lab: Lab, taken: Taken, seconds: float, *, as_json: bool) -> None:
     manifest = taken.manifest
     if as_json:
         result = {"lab": lab.name, "snapshot": summary(manifest, manifest.id), "warnings": taken.warnings}
         echo(json.dumps({**result, "seconds": round(seconds, 1)}))
         return
-    still = f"; the lab stood still for {manifest.frozen:.1f} s" if manifest.running else ", of the disks only"
-    note(f"{lab.name}: snapshot {manifest.name} taken after {elapsed(seconds)}{still}")
+    paused = f"; the lab was paused for {manifest.frozen:.1f} s" if manifest.running else ", of the disks only"
+    note(f"{lab.name}: snapshot {manifest.name} taken after {elapsed(seconds)}{paused}")
     for line in parts_of(manifest.seconds):
         note(line)
-    note(f"{human(round(manifest.size / MIB))} on disk; klab restore {lab.name} {manifest.name} brings the lab back")
+    note(f"{human(round(manifest.size / MIB))} on disk; klab restore {lab.name} {manifest.name} restores it")
     for line in taken.warnings:
         note(line)
 
 
 # --- rm, rename, prune ----------------------------------------------------------------------------------
 
-_HALF = ("stopped half-way", "the next klab command finishes the removal")
+
+def run_remove(lab: Lab, names: Sequence[str], *, as_json: bool) -> None:
+    enter(lab, changes=True, note=note)
+    _report_gone(lab, snapshots.remove(lab, names), as_json=as_json)
 
 
-def run_remove(lab: OpenLab, names: Sequence[str], *, as_json: bool) -> None:
-    lab.enter(changes=True)
-    with interruptible(*_HALF):
-        gone = remove(lab.lab(), names)
-    _report_gone(lab, gone, as_json=as_json)
+def run_prune(lab: Lab, keep: int, *, as_json: bool) -> None:
+    enter(lab, changes=True, note=note)
+    _report_gone(lab, snapshots.prune(lab, keep), as_json=as_json)
 
 
-def run_prune(lab: OpenLab, keep: int, *, as_json: bool) -> None:
-    lab.enter(changes=True)
-    with interruptible(*_HALF):
-        gone = prune(lab.lab(), keep)
-    _report_gone(lab, gone, as_json=as_json)
-
-
-def _report_gone(lab: OpenLab, names: Sequence[str], *, as_json: bool) -> None:
+def _report_gone(lab: Lab, names: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         echo_json({"lab": lab.name, "removed": list(names)})
     else:
         note(f"{lab.name}: {', '.join(names)} removed" if names else f"{lab.name}: there was nothing to remove")
 
 
-def run_rename(lab: OpenLab, old: str, new: str, *, as_json: bool) -> None:
-    lab.enter(changes=True)
-    manifest = rename(lab.lab(), old, new)
+def run_rename(lab: Lab, old: str, new: str, *, as_json: bool) -> None:
+    enter(lab, changes=True, note=note)
+    manifest = snapshots.rename(lab, old, new)
     if as_json:
         echo_json({"lab": lab.name, "id": manifest.id, "name": manifest.name})
     else:
@@ -101,43 +89,40 @@ def run_rename(lab: OpenLab, old: str, new: str, *, as_json: bool) -> None:
 # --- the list -----------------------------------------------------------------------------------------
 
 
-def run_list(lab: OpenLab, *, as_json: bool) -> None:
+def run_list(lab: Lab, *, as_json: bool) -> None:
     """Print the snapshots of a lab, as a tree or as JSON."""
-    lab.enter()
-    snapshot_store = SnapshotStore(lab.folder)
-    manifests, damaged = snapshot_store.all()
-    current = snapshot_store.current
+    enter(lab, note=note)
+    found = snapshots.listing(lab)
     if as_json:
         echo_json(
             {
                 "lab": lab.name,
-                "stands_on": next((m.name for m in manifests if m.id == current), None),
-                "snapshots": [summary(m, current) for m in manifests],
-                "damaged": [asdict(each) for each in damaged],
+                "stands_on": found.name,
+                "snapshots": [summary(m, found.current) for m in found.manifests],
+                "damaged": [asdict(each) for each in found.damaged],
             }
         )
-    elif not manifests and not damaged:
+    elif not found.manifests and not found.damaged:
         note(f"{lab.name} has no snapshot yet; klab snapshot {lab.name} takes one")
     else:
-        echo(_drawn(lab, manifests, damaged, current))
+        echo(_drawn(lab, found))
 
 
-def _drawn(lab: OpenLab, manifests: Sequence[Manifest], damaged: Sequence[Damaged], current: str) -> str:
+def _drawn(lab: Lab, found: Listing) -> str:
     rows = []
-    for text, manifest in _limbs(tree(manifests)):
-        mark = "* " if manifest.id == current else "  "
+    for text, manifest in _limbs(tree(found.manifests)):
+        mark = "* " if manifest.id == found.current else "  "
         rows.append([mark + text, _when(manifest), human(round(manifest.size / MIB)), _kept(manifest), manifest.note])
-    rows += [[f"  {each.id}", "", "", "DAMAGED", each.why] for each in damaged]
+    rows += [[f"  {each.id}", "", "", "DAMAGED", each.why] for each in found.damaged]
     lines = [table(["  name", "taken", "size", "keeps", "note"], rows)]
-    total = sum(manifest.size for manifest in manifests)
-    name = next((m.name for m in manifests if m.id == current), "")
-    where = f"{lab.name} stands on {name}" if name else f"{lab.name} stands on none of them"
+    total = sum(manifest.size for manifest in found.manifests)
+    where = f"{lab.name} is based on {found.name or 'none of them'}"
     lines.append(f"{where}; {human(round(total / MIB))} in all")
     return "\n".join(lines)
 
 
 def _limbs(branches: Sequence[Branch], stem: str = "", *, root: bool = True) -> Iterator[tuple[str, Manifest]]:
-    """Each snapshot with its name as it stands in the tree."""
+    """Each snapshot with its name as the tree draws it."""
     for i, branch in enumerate(branches):
         last = i == len(branches) - 1
         yield (
@@ -174,10 +159,10 @@ def summary(manifest: Manifest, current: str) -> dict[str, Any]:
 # --- diff ---------------------------------------------------------------------------------------------
 
 
-def run_diff(lab: OpenLab, first: str, second: str | None, *, as_json: bool) -> None:
+def run_diff(lab: Lab, first: str, second: str | None, *, as_json: bool) -> None:
     """Print what differs between two snapshots, or a snapshot and now."""
-    lab.enter()
-    found = compare(lab.lab(), first, second)
+    enter(lab, note=note)
+    found = snapshots.diff(lab, first, second)
     if as_json:
         kinds = {name: [asdict(each) for each in getattr(found, name)] for name in ("added", "removed", "changed")}
         echo_json({"lab": lab.name, "first": first, "second": second or NOW, **kinds})

@@ -36,7 +36,7 @@ def write_crash(error: BaseException, arguments: Sequence[str]) -> Path:
 
 
 def _written(text: str, folder: Path) -> Path:
-    """A new file for its owner alone: a command line may hold what is nobody else's business."""
+    """A new file for its owner alone: a command line may hold secrets."""
     handle, name = tempfile.mkstemp(dir=folder, prefix=time.strftime("%Y%m%d-%H%M%S-"), suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)

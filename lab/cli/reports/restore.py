@@ -1,41 +1,31 @@
-"""What klab restore does; apart from the command so that `klab --help` stays quick."""
+"""What klab restore prints."""
 
 from __future__ import annotations
 
 import json
-import time
-from typing import TYPE_CHECKING
 
-from lab.app.interruption import interruptible
-from lab.cli.snapshot_flow import parts_of
+from lab.app import snapshots
+from lab.app.labs import enter
+from lab.cli.reports.snapshots import parts_of
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
+from lab.cluster.lab import Lab
 from lab.errors import ClusterError
-from lab.snapshots.commands import restore
 from lab.snapshots.restore import Restored
-
-if TYPE_CHECKING:
-    from lab.cli.opening import OpenLab
 
 
 def run_restore(
-    lab: OpenLab, name: str | None, *, node: str | None, keep: bool, timeout: str | None, as_json: bool
+    lab: Lab, name: str | None, *, node: str | None, keep: bool, timeout: str | None, as_json: bool
 ) -> None:
-    """Bring a lab back, say how it went, then watch the leases."""
+    """Restore a lab, print how it went, then watch the leases."""
     limit = seconds_in(timeout)
-    lab.enter(changes=True)
-    with (
-        interruptible("stopped; the lab has not been touched", "klab restore again brings it back"),
-        show(lab.plan, as_json=as_json, nodes=[node] if node else None, first="check") as listener,
-    ):
-        done = restore(lab.lab(limit, listener), name, node=node, keep=keep)
+    enter(lab, changes=True, note=note)
+    with show(lab.plan, as_json=as_json, nodes=[node] if node else None, first="check") as listener:
+        done = snapshots.restore(lab, name, node=node, keep=keep, timeout=limit, listener=listener)
     if not as_json:
         _report(lab, done)
-    began = time.monotonic()
-    with interruptible("the lab is back, but not every lease was seen renewed", "klab status shows the lab's nodes"):
-        late = done.verification.leases()
-    done.seconds["leases"] = time.monotonic() - began
+    late = snapshots.leases(done)
     if as_json:
         echo(json.dumps(_result(lab, done, late)))
     if late:
@@ -45,10 +35,10 @@ def run_restore(
             hint=f"klab doctor {lab.name} says what is wrong and what repairs it",
         )
     if not as_json and done.verification.full:
-        note(f"every node's lease was renewed after another {elapsed(time.monotonic() - began)}")
+        note(f"every node's lease was renewed after another {elapsed(done.seconds['leases'])}")
 
 
-def _report(lab: OpenLab, done: Restored) -> None:
+def _report(lab: Lab, done: Restored) -> None:
     who = lab.name if len(done.nodes) == len(lab.plan.nodes) else ", ".join(done.nodes)
     running = "Ready" if done.verification.full else "up"
     state = running if done.running else "off, as it was"
@@ -59,7 +49,7 @@ def _report(lab: OpenLab, done: Restored) -> None:
         note(line)
     if done.auto is not None:
         name = done.auto.name
-        note(f"as it was before is kept as {name}; klab restore {lab.name} {name} goes back there")
+        note(f"the state before is kept as {name}; klab restore {lab.name} {name} restores it")
     for line in done.warnings:
         note(line)
 
@@ -69,7 +59,7 @@ def _within(part: str, asked: dict[str, float]) -> list[tuple[str, float]]:
     return list(asked.items()) if part == "verify" else []
 
 
-def _result(lab: OpenLab, done: Restored, late: list[str]) -> dict[str, object]:
+def _result(lab: Lab, done: Restored, late: list[str]) -> dict[str, object]:
     return {
         "lab": lab.name,
         "snapshot": {"id": done.manifest.id, "name": done.manifest.name},

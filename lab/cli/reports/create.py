@@ -1,28 +1,21 @@
-"""What klab create prints; apart from the command so that `klab --help` stays quick."""
+"""What klab create prints."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
 
-from lab.app import create as app
-from lab.app.create import Created, Request, making, prepare, provider_for
+from lab.app.create import Created, Request, make, making, prepare
+from lab.app.timeline import timeline
 from lab.cli.terminal.output import echo, note, table
 from lab.cli.terminal.progress import elapsed, show
-from lab.cli.terminal.words import parse_duration, seconds_in
-from lab.cluster.events import read_events
-from lab.cluster.timeline import last_create, spans
+from lab.cli.terminal.words import seconds_in
 from lab.host.profile import HostProfile
-
-__all__ = ["making", "parse_duration", "provider_for", "refuse_what_does_not_fit", "run_create", "speed"]
-
-refuse_what_does_not_fit = partial(app.refuse_what_does_not_fit, note=note)
 
 
 def run_create(
     scenario: str, *, name: str | None, provider: str, seat: int, timeout: str | None, as_json: bool
 ) -> None:
-    """Everything from the words on the command line to the last line printed."""
+    """Make a lab, and print the result."""
     limit = seconds_in(timeout)
     request = Request(scenario, name, provider, seat)
     prepared = prepare(request, note=note)
@@ -31,7 +24,7 @@ def run_create(
         if not as_json:
             note(f"{plan.name}: {len(plan.nodes)} nodes on {prepared.where}, {speed(prepared.profile)}")
         with show(plan, as_json=as_json) as listener:
-            created = app.make(prepared, timeout=limit, listener=listener)
+            created = make(prepared, timeout=limit, listener=listener)
     _report(created, as_json=as_json)
 
 
@@ -44,7 +37,7 @@ def speed(profile: HostProfile) -> str:
 
 def _report(created: Created, *, as_json: bool) -> None:
     folder, plan = created.folder, created.plan
-    phases = [s for s in spans(last_create(read_events(folder.events))) if s.done]
+    phases = [s for s in timeline(folder) if s.done]
     if as_json:
         # One object a line, as the events before it.
         result = {

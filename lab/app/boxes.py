@@ -1,0 +1,115 @@
+"""Build, find, verify and remove boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lab.boxes import build as building
+from lab.boxes.contents import Difference, compare_contents
+from lab.boxes.store import Box, damaged_boxes, ensure_vmdk, list_boxes
+from lab.boxes.store import verify as verify_box
+from lab.errors import BoxError, Conflict, NotFound
+from lab.scenario.catalog import load_catalog
+from lab.store import Home
+
+SHORTEST_DIGEST = 4  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A box as it was before a rebuild, whether the new disk is the same, and the files that differ."""
+
+    before: Box
+    same_disk: bool
+    differences: list[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A box, and how it compares with the one before where it was built again."""
+
+    box: Box
+    rebuilt: Rebuilt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A box that was checked, None where its manifest cannot be read; what is damaged, None where it is whole."""
+
+    box: Box | None
+    error: BoxError | None
+
+
+def build(
+    home: Home,
+    name: str,
+    kubernetes: str | None = None,
+    *,
+    rebuild: bool = False,
+    vmdk: bool = False,
+    tell: Callable[[str], None],
+) -> Built:
+    """Build a box, or find the one that equal inputs made before.
+
+    Args:
+        home: klab's folder.
+        name: the recipe.
+        kubernetes: the version, with or without "v"; the newest known when left out.
+        rebuild: take every step again, and compare the result.
+        vmdk: make the disk for VirtualBox as well.
+        tell: told each step as it begins.
+
+    Raises:
+        BoxError: as `lab.boxes.build.build_box`.
+    """
+    catalog = load_catalog()
+    version = kubernetes.removeprefix("v") if kubernetes else list(catalog.kubernetes)[-1]
+    before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version) and not b.origin]
+    built = building.build_box(home, catalog, name, version, tell, rebuild=rebuild)
+    if vmdk:
+        tell("disk for VirtualBox")
+        built = ensure_vmdk(home, built)
+    return Built(built, _compared(before[0], built) if rebuild and before else None)
+
+
+def _compared(before: Box, after: Box) -> Rebuilt:
+    differences = compare_contents(before.contents.read_text(), after.contents.read_text())
+    return Rebuilt(before, before.digest == after.digest, list(differences))
+
+
+def pick(home: Home, name: str) -> Box:
+    """The box with this name, or with a digest that begins with it.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: there are several.
+    """
+    boxes = list_boxes(home)
+    found = [b for b in boxes if b.name == name or (len(name) >= SHORTEST_DIGEST and b.digest.startswith(name))]
+    if not found:
+        have = ", ".join(f"{b.name} ({b.short})" for b in boxes)
+        raise NotFound(f"there is no box {name!r} here", hint=f"built here: {have}" if have else "klab box build")
+    if len(found) > 1:
+        raise Conflict(
+            f"there are {len(found)} boxes called {name}",
+            details=[b.short for b in found],
+            hint="name one by its digest",
+        )
+    return found[0]
+
+
+def verify(home: Home, name: str | None = None) -> Iterator[Verified]:
+    """Check every byte of a box, or of all boxes.
+
+    Raises:
+        NotFound, Conflict: as `pick`.
+    """
+    yield from (Verified(None, error) for error in ([] if name else damaged_boxes(home)))
+    for box in [pick(home, name)] if name else list_boxes(home):
+        try:
+            verify_box(home, box)
+        except BoxError as error:
+            yield Verified(box, error)
+        else:
+            yield Verified(box, None)

@@ -1,0 +1,36 @@
+"""A lab's kubeconfig: read it, or merge it into a person's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.kubeconfig import Merged, kubectl_files, merge_files
+from lab.store import LabFolder
+
+
+def read(folder: LabFolder) -> str:
+    """The lab's kubeconfig.
+
+    Raises:
+        LabError: there is none.
+    """
+    try:
+        return folder.kubeconfig.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LabError(
+            f"lab {folder.name!r} has no kubeconfig", details=[str(error)], hint="klab create again makes one"
+        ) from error
+
+
+def merge(folder: LabFolder, file: Path | None = None) -> list[Merged]:
+    """Merge the lab's kubeconfig into a file as context klab-LAB.
+
+    Args:
+        folder: the lab's.
+        file: the file; those that `kubectl config` would change when left out.
+
+    Returns:
+        The files that changed, each with its backup.
+    """
+    return merge_files([file.expanduser()] if file else kubectl_files(), read(folder))

@@ -1,0 +1,45 @@
+"""What a create would make, and whether that fits on this machine. Makes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.host.capacity import check_fits, host_facts, warnings
+from lab.plan.model import Plan, decide
+from lab.scenario.catalog import load_catalog
+from lab.scenario.library import Loaded, load_scenario, shipped_names
+from lab.store import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, the reasons why it does not fit, and what would be felt."""
+
+    plan: Plan
+    problems: list[str]
+    warnings: list[str]
+
+
+def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | None = None) -> Planned:
+    """Decide everything about a lab.
+
+    Raises:
+        UsageError, ScenarioError: the scenario, the name or the seat is wrong.
+    """
+    catalog = load_catalog()
+    decided = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
+    facts = host_facts(home or Home.default())
+    return Planned(decided, check_fits(decided, facts), warnings(decided, facts))
+
+
+def check(scenario: str) -> Plan:
+    """The plan of a scenario, whatever this machine has room for; errors as `plan`."""
+    catalog = load_catalog()
+    return decide(load_scenario(scenario, catalog).scenario, catalog)
+
+
+def shipped() -> list[tuple[Loaded, Plan]]:
+    """The scenarios that klab ships, each with its plan."""
+    catalog = load_catalog()
+    found = [load_scenario(name, catalog) for name in shipped_names()]
+    return [(each, decide(each.scenario, catalog)) for each in found]
