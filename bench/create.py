@@ -33,6 +33,7 @@ from lab.boxes.debian import sources
 from lab.boxes.recipe import load_recipe
 from lab.boxes.store import find_box
 from lab.cluster.secrets import load_or_make
+from lab.components.cni.flannel import cni_configuration
 from lab.disks.seed_iso import write_iso
 from lab.host.emulation.emulator import write_wrapper
 from lab.host.kvm_probe import probe_host
@@ -40,8 +41,8 @@ from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.providers import enter_host_network
 from lab.plan.model import Plan, decide
 from lab.render.cloudinit import render_seed
-from lab.render.flannel import render_cni, render_manifest
 from lab.render.kubeadm import render_init, render_join
+from lab.render.pod_network import render_manifest
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import load_scenario
 from lab.store import Home, LabFolder
@@ -225,7 +226,7 @@ def _fill(room: Path, home: Home, plan: Plan, folder: LabFolder) -> None:
     (room / "init.yaml").write_text(yaml.safe_dump_all(init))
     for node in plan.workers:
         (room / f"join-{node.name}.yaml").write_text(render_join(plan, node, secrets, slow_host=True))
-    (room / "10-flannel.conflist").write_text(render_cni())
+    (room / "10-flannel.conflist").write_text(cni_configuration())
     (room / "kube-flannel.yml").write_text(render_manifest(plan))
 
 

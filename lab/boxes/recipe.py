@@ -7,7 +7,7 @@ reads the rest: Debian packages, programs to compile, images to pack.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import yaml
 
 from lab import resources
 from lab.boxes.cache import digest_tree
+from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import BoxError, NotFound
-from lab.scenario.catalog import KubernetesVersion, parse_recipe, read_recipe
+from lab.scenario.catalog import parse_recipe, read_recipe
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
 SETTLE = "bolt-settle"
@@ -90,7 +91,7 @@ class Recipe:
     @property
     def markers(self) -> dict[str, str]:
         """What replaces @NAME@ in the recipe's *.in files."""
-        return {**asdict(self.kubernetes), **self.kubernetes.images}
+        return {**self.kubernetes.as_data(), **self.kubernetes.images}
 
     def digest(self) -> str:
         """SHA-256 over the recipe's whole folder and the Kubernetes version chosen from it."""
@@ -127,7 +128,7 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
 
 
 def _recipe(folder: Path, data: dict[str, Any], version: KubernetesVersion) -> Recipe:
-    values = asdict(version)
+    values = version.as_data()
     major, minor, patch = version.version.split(".")
     values |= {
         "kubernetes": version.version,

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import LabError
 from lab.plan.model import Plan
 
@@ -19,6 +20,7 @@ FORMAT = 1
 def to_data(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values."""
     data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan), default=str))
+    data["kubernetes"]["versions"] = plan.kubernetes.versions.as_data()
     return {"format": FORMAT, **data}
 
 
@@ -71,6 +73,8 @@ def _damaged(error: Exception) -> LabError:
 
 def _read(wanted: Any, value: Any) -> Any:
     """A value as the type that a dataclass field wants."""
+    if wanted is KubernetesVersion:
+        return KubernetesVersion.from_data(value)
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         hints = typing.get_type_hints(wanted)
         if not isinstance(value, dict) or value.keys() != hints.keys():

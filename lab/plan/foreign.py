@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from ipaddress import IPv4Network
 
 from lab.plan.model import LOAD_BALANCER_PORT, MAC_PREFIX, KubernetesPlan, LoadBalancer, Networks, Node, Plan
@@ -123,7 +122,7 @@ def _networks(networks: Networks) -> Iterator[str]:
 
 def _kubernetes(plan: Plan, catalog: Catalog) -> Iterator[str]:
     kubernetes = plan.kubernetes
-    for component, version in asdict(kubernetes.versions).items():
+    for component, version in kubernetes.versions.as_data().items():
         if _VERSION.fullmatch(version) is None:
             yield f"{_shown(version)} is not a version of {component.replace('_', ' ')}"
     for what, word, known in (

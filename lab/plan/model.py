@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import NotFound, UsageError
-from lab.scenario.catalog import Catalog, KubernetesVersion
+from lab.scenario.catalog import Catalog
 from lab.scenario.model import SEAT_RANGE, Bootstrap, NodeSpec, Role, Scenario, check_name
 from lab.scenario.rules import MANAGEMENT_RANGE
 

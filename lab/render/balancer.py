@@ -9,8 +9,8 @@ Sources: kubernetes.io kubeadm HA considerations; keepalived.conf(5); HAProxy ma
 
 from __future__ import annotations
 
+from lab.components.cluster import LAB_INTERFACE
 from lab.plan.model import API_PORT, LoadBalancer, Node, Plan
-from lab.render.flannel import LAB_INTERFACE
 
 HAPROXY_FILE = "/etc/haproxy/haproxy.cfg"
 CLOSE_SESSIONS_FILE = "/etc/haproxy/close-sessions.lua"

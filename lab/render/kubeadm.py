@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.secrets import Secrets
 from lab.render.yamltext import dump, dump_all
@@ -26,7 +27,6 @@ PATIENT_GOGC = "400"
 PATCHES_FOLDER = "/etc/klab/patches"
 # What only the first of several control planes does; all run `kubeadm init` with the same CAs.
 FIRST_ONLY_PHASES = ("upload-config", "upload-certs", "bootstrap-token", "addon", "show-join-command")
-CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 TOKEN_TTL = "24h0m0s"  # noqa: S105  (a duration)
 # Every default below is too short for a node that runs 15 times slower than it should.
 PATIENT = {
@@ -93,7 +93,7 @@ def render_join(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = F
 def _registration(plan: Plan, node: Node) -> dict[str, Any]:
     registration: dict[str, Any] = {
         "name": node.name,
-        "criSocket": CRI_SOCKET,
+        "criSocket": runtime(plan.kubernetes.runtime).socket,
         # All images are in the box; asking a registry first would only cost time.
         "imagePullPolicy": "IfNotPresent",
         # Every node also has Vagrant's NIC; the kubelet must not pick that one.

@@ -7,18 +7,18 @@ It reports on the serial console, which the host reads without a network:
     klab| a line of a log        after `failed`
 
 cloud-init's bootcmd writes the first such line. A node that is cut off half-way runs the
-script again at its next boot: an unfinished kubeadm is reset and tried anew.
+script again at its next boot: an unfinished kubeadm is reset and tried again.
 """
 
 from __future__ import annotations
 
+from lab.components.cni import network
+from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
-from lab.render.flannel import CNI_FILE, SUBNET_FILE
 from lab.render.hosts import PTP_REFCLOCK
 from lab.render.kubeadm import FIRST_ONLY_PHASES, PATIENT_GOGC
 
 CONSOLE = "/dev/ttyS0"
-CNI_SOURCE = "/etc/klab/cni.conflist"
 MARK = "klab:"
 LOG_MARK = "klab|"
 ATTEMPTS = 3
@@ -44,7 +44,7 @@ systemctl restart chrony
 
 _PLAIN = """\
 # The lesson starts from an empty machine: nothing of Kubernetes runs or is configured.
-systemctl disable --now containerd docker-registry kubelet > /dev/null 2>&1
+systemctl disable --now {runtime} docker-registry kubelet > /dev/null 2>&1
 rm -f /etc/modules-load.d/klab.conf /etc/sysctl.d/99-klab.conf
 sysctl -q -w net.ipv4.ip_forward=0
 modprobe -q -r br_netfilter
@@ -69,16 +69,6 @@ systemctl --quiet enable kubelet
 say {phase} done
 """
 
-# A node is Ready as soon as it has a CNI configuration. Given before flannel runs, the first
-# pods land there, fail to get a network and are held back; so it is given when flannel is up.
-_CNI = """\
-(
-    until [ -e {subnet} ]; do sleep 0.5; done
-    install -D -m 644 {source} {target}
-) &
-cni=$!
-"""
-
 _CLEAN = """\
 # What the seed held must not stay behind: not the seed's copies, not the files made from it.
 say clean begin
@@ -101,22 +91,20 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
     Args:
         plan: the lab.
         node: the node that will run it.
-        patient: the host is slow; see `lab.render.kubeadm.render_patches`.
+        slow_host: the host is slow; see `lab.render.kubeadm.render_patches`.
         joining: the cluster is there already; a control plane joins it, too.
     """
     parts = [_HEAD.replace("{refclock}", PTP_REFCLOCK.rstrip("\n"))]
     if plan.bootstrap == "none":
-        parts.append(_PLAIN)
+        parts.append(_PLAIN.replace("{runtime}", runtime(plan.kubernetes.runtime).unit))
     if plan.bootstrap == "full":
         parts.append(_balancer(plan, node))
-        flannel = plan.kubernetes.cni == "flannel"
-        if flannel:
-            parts.append(_CNI.format(subnet=SUBNET_FILE, source=CNI_SOURCE, target=CNI_FILE))
+        pods = network(plan.kubernetes.cni)
+        parts.append(pods.before_kubeadm(plan, node))
         if slow_host:
             parts.append(f"export GOGC={PATIENT_GOGC}\n")
         parts.append(_kubeadm(plan, node, joining=joining))
-        if flannel:
-            parts.append('say network begin\nwait "$cni"\nsay network done\n')
+        parts.append(pods.after_kubeadm(plan, node))
     return "\n".join([*(part for part in parts if part), _CLEAN])
 
 

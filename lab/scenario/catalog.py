@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,58 +21,11 @@ from typing import Any
 import yaml
 
 from lab import resources
+from lab.components.cni import networks
+from lab.components.kubernetes.versions import KEYS, KubernetesVersion
 from lab.errors import BoxError
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
-# Where kubeadm looks for its images (kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init).
-KUBERNETES_REGISTRY = "registry.k8s.io"
-
-
-@dataclass(frozen=True, slots=True)
-class KubernetesVersion:
-    """One Kubernetes version and the versions of everything that goes with it, without a leading "v".
-
-    `etcd_image` and `pause` are image tags (kubeadm numbers its etcd builds: 3.6.6-0),
-    the rest are the upstream projects' versions.
-    """
-
-    version: str
-    etcd: str
-    etcd_image: str
-    coredns: str
-    pause: str
-    flannel: str
-    flannel_cni: str
-
-    @property
-    def minor(self) -> tuple[int, int]:
-        """Major and minor number, for comparisons: (1, 35)."""
-        major, minor, _ = self.version.split(".")
-        return int(major), int(minor)
-
-    @property
-    def images(self) -> Mapping[str, str]:
-        """Full image references by component, as kubeadm and flannel's manifest name them."""
-        return MappingProxyType(
-            {
-                **{
-                    name: f"{KUBERNETES_REGISTRY}/{name}:v{self.version}"
-                    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-                },
-                "pause": f"{KUBERNETES_REGISTRY}/pause:{self.pause}",
-                "etcd": f"{KUBERNETES_REGISTRY}/etcd:{self.etcd_image}",
-                "coredns": f"{KUBERNETES_REGISTRY}/coredns/coredns:v{self.coredns}",
-                "flannel": f"ghcr.io/flannel-io/flannel:v{self.flannel}",
-            }
-        )
-
-    def image(self, component: str) -> str:
-        """The full reference of one component's image, for example `image("flannel")`.
-
-        Raises:
-            KeyError: there is no image of that component.
-        """
-        return self.images[component]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +85,13 @@ def parse_recipe(data: Any) -> Catalog:
     versions = data.get("kubernetes")
     if not isinstance(versions, dict) or not versions:
         raise ValueError("kubernetes: a mapping of versions to component versions is missing")
+    cnis = _networks(data)
+    needed = [key for name, network in networks().items() if name in cnis for key in network.version_keys]
     return Catalog(
         boxes=(_text(data, "name"),),
-        kubernetes=MappingProxyType({str(v): _version(v, parts) for v, parts in versions.items()}),
+        kubernetes=MappingProxyType({str(v): _version(v, parts, needed) for v, parts in versions.items()}),
         runtimes=_names(data, "runtimes"),
-        cnis=_names(data, "cnis"),
+        cnis=cnis,
     )
 
 
@@ -166,14 +121,30 @@ def merge(recipes: Iterable[Catalog]) -> Catalog:
     )
 
 
-def _version(version: object, parts: object) -> KubernetesVersion:
+def _networks(data: dict[str, Any]) -> tuple[str, ...]:
+    """The pod networks that a recipe names, and those for which its Debian packages are enough."""
+    debian = data.get("debian")
+    packages = debian.get("packages") if isinstance(debian, dict) else None
+    there = set(packages) if isinstance(packages, list) else set()
+    more = (name for name, network in networks().items() if not network.listed and there.issuperset(network.packages))
+    return tuple(dict.fromkeys((*_names(data, "cnis"), *more)))
+
+
+def _version(version: object, parts: object, needed: Sequence[str]) -> KubernetesVersion:
     # An unquoted 1.35 arrives here as a float and would silently lose a trailing zero.
     if not isinstance(version, str) or VERSION.fullmatch(version) is None:
         raise ValueError(f'kubernetes: {version!r} is not a full version; write for example "1.35.4"')
-    wanted = [field.name for field in fields(KubernetesVersion) if field.name != "version"]
-    if not isinstance(parts, dict) or sorted(parts) != sorted(wanted):
-        raise ValueError(f"kubernetes: {version}: name exactly these components: {', '.join(wanted)}")
-    return KubernetesVersion(version=version, **{name: _text(parts, name) for name in wanted})
+    wanted = {*KEYS, *needed}
+    # Those of a network that the recipe does not name may be there: two recipes share a version.
+    known = [key for network in networks().values() for key in network.version_keys]
+    if not isinstance(parts, dict) or not wanted <= parts.keys() <= {*wanted, *known}:
+        names = ", ".join((*KEYS, *needed))
+        raise ValueError(f"kubernetes: {version}: name exactly these components: {names}")
+    return KubernetesVersion(
+        version=version,
+        **{key: _text(parts, key) for key in KEYS},
+        components=tuple((key, _text(parts, key)) for key in known if key in parts),
+    )
 
 
 def _text(data: dict[str, Any], key: str) -> str:

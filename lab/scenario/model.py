@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
+from lab.components.cni import DEFAULT as DEFAULT_NETWORK
+from lab.components.runtime import DEFAULT as DEFAULT_RUNTIME
 from lab.scenario.schema import ListOf, MapOf, Section, Value, did_you_mean, key, named
 from lab.scenario.sizes import parse_mib
 
@@ -27,7 +29,7 @@ RESERVED_HOSTNAMES = {
 }
 # Groups of the Ansible inventory (lab.render.inventory); a host and a group of one name are one to Ansible.
 RESERVED_GROUPS = {"all", "ungrouped", "workers"}
-# RFC 1123 host names, with a port; what containerd's certs.d has folders for.
+# RFC 1123 host names, with a port; a container runtime has a folder for each mirrored one.
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOST = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL}){{0,30}}(?::[0-9]{{1,5}})?")
 _URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){0,10}/?")
@@ -271,8 +273,8 @@ class Kubernetes:
         'Full version, for example "1.35.4".',
         default="1.35.4",
     )
-    runtime: str = key(TEXT, "Container runtime.", default="containerd")
-    cni: str = key(TEXT, "Pod network; `none` leaves it to the student.", default="flannel")
+    runtime: str = key(TEXT, "Container runtime.", default=DEFAULT_RUNTIME)
+    cni: str = key(TEXT, "Pod network; `none` leaves it to the student.", default=DEFAULT_NETWORK)
     pod_cidr: IPv4Network = key(
         NETWORK, "Range of pod addresses, 10.244.0.0/16 when left out.", default=IPv4Network("10.244.0.0/16")
     )

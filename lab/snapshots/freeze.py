@@ -12,6 +12,7 @@ from importlib import metadata
 from lab.cluster.clients.api import Api
 from lab.cluster.events import Journal
 from lab.cluster.wait.ready import Readiness
+from lab.components.cni import network
 from lab.errors import HostError, LabError
 from lab.machines.captures import Captures, Part, PartKind
 from lab.machines.protocol import Machines
@@ -132,7 +133,7 @@ def not_ready(folder: LabFolder, plan: Plan, machines: Machines, running: Sequen
         nonlocal missing
         try:
             missing = readiness.nodes()
-            if plan.kubernetes.cni != "none":
+            if network(plan.kubernetes.cni).present:
                 missing += readiness.system_pods()
         except LabError as error:
             missing = [error.message]

@@ -13,7 +13,7 @@ import pytest
 from lab import resources
 from lab.plan.model import Plan, decide
 from lab.render.cloudinit import render_seed
-from lab.render.flannel import render_manifest
+from lab.render.pod_network import render_manifest
 from lab.render.secrets import KeyPair, Secrets
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario

@@ -34,9 +34,9 @@ from lab.plan.foreign import plan_problems
 from lab.plan.model import Plan, decide
 from lab.render.balancer import render_haproxy, render_keepalived
 from lab.render.cloudinit import render_seed
-from lab.render.flannel import render_manifest
 from lab.render.inventory import Way, render_ansible, render_host_lines, render_ssh
 from lab.render.kubeadm import render_init, render_join
+from lab.render.pod_network import render_manifest
 from lab.render.vagrantfile import render_libvirt, render_virtualbox
 from lab.scenario.catalog import load_catalog
 from lab.scenario.model import Scenario

@@ -24,6 +24,7 @@ from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.ready import Readiness
 from lab.cluster.wait.watch import Watch
+from lab.components.cni import network
 from lab.disks.seed_iso import write_iso
 from lab.errors import Conflict, MachineError
 from lab.host.profile import HostProfile
@@ -32,7 +33,6 @@ from lab.plan.changes import same_but_for_nodes
 from lab.plan.file import read, to_json
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
-from lab.render.flannel import manifest as flannel_manifest
 from lab.store import LabFolder, Record, write_atomic
 
 
@@ -196,8 +196,8 @@ class _Creation:
         readiness = Readiness(self.plan, api, self.machines)
         first, *others = readiness.requirements()
         self.watch.require(first)
-        if self.plan.kubernetes.cni == "flannel":
-            self.watch.apply("pod network", api, flannel_manifest(self.plan))
+        if manifest := network(self.plan.kubernetes.cni).manifest(self.plan):
+            self.watch.apply("pod network", api, manifest)
         for requirement in others:
             self.watch.require(requirement, readiness)
         if self.request.addons:

@@ -14,6 +14,7 @@ from lab.cluster.diagnostics import control_plane, nodes, workload
 from lab.cluster.diagnostics.context import Check, CheckContext, Finding
 from lab.cluster.observe.collect import collect_facts
 from lab.cluster.observe.node_probe import NodeReport, ask_nodes
+from lab.components.runtime import runtimes
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.store import LabFolder, Record
@@ -30,7 +31,7 @@ CHECKS: tuple[Check, ...] = (
     nodes.SWAP,
     nodes.service("chrony"),
     nodes.CLOCKS,
-    nodes.service("containerd"),
+    *(nodes.service(each.unit) for each in runtimes().values()),
     nodes.service("docker-registry"),
     nodes.CERTIFICATES,
     nodes.service("kubelet"),

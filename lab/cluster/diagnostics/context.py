@@ -145,6 +145,11 @@ def runtime(plan: Plan) -> bool:
     return plan.bootstrap != "none"
 
 
+def with_runtime(name: str) -> Callable[[Plan], bool]:
+    """For labs whose nodes run the container runtime of that name."""
+    return lambda plan: runtime(plan) and plan.kubernetes.runtime == name
+
+
 def balanced(plan: Plan) -> bool:
     """For labs with a virtual IP."""
     return kubernetes(plan) and plan.load_balancer is not None

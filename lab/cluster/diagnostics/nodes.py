@@ -15,8 +15,10 @@ from lab.cluster.diagnostics.context import (
     kubernetes,
     runtime,
     unreported,
+    with_runtime,
 )
 from lab.cluster.observe.facts import certificate_line
+from lab.components.runtime import runtimes
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
 
@@ -74,7 +76,7 @@ SERVICES = {
     service.unit: service
     for service in (
         Service("chrony", "the time service chrony", lambda _plan: True),
-        Service("containerd", "containerd", runtime, causes=True),
+        *(Service(each.unit, name, with_runtime(name), causes=True) for name, each in runtimes().items()),
         Service("docker-registry", "the node's own image registry", runtime),
         Service("kubelet", "the kubelet", kubernetes, causes=True),
         Service("haproxy", "the load balancer HAProxy", balanced, _balancing),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lab.cluster.diagnostics.context import (
     Before,
@@ -17,67 +17,40 @@ from lab.cluster.diagnostics.context import (
 from lab.cluster.diagnostics.control_plane import RESTART_KUBELET, mirrored
 from lab.cluster.observe.facts import PodFacts, pod_line, token_line
 from lab.cluster.observe.node_probe import STATIC_PODS, NodeReport
+from lab.components.cni import network
+from lab.components.cni.base import Observed
+from lab.components.runtime import runtime
 from lab.plan.model import Node
-from lab.render.flannel import CNI_FILE, NAMESPACE, SUBNET_FILE
 
 EVERYWHERE = ("pause", "kube-proxy", "coredns")
-DAEMON = "kube-flannel-ds"
 DNS_LABEL = "k8s-app=kube-dns"
 
 
 def _network(case: CheckContext, before: Before) -> Iterator[Finding]:
-    pods = case.facts.pods
-    flannel = [p for p in pods or () if p.namespace == NAMESPACE and p.name.startswith(DAEMON)]
+    pods = network(case.plan.kubernetes.cni)
     for node, report in case.reported:
-        own = next((p for p in flannel if p.node == node.name), None)
-        repair = cause(before, node.name, _flannel_again(case, own, there=bool(flannel)))
-        if pods is not None and own is None:
-            seen = f"flannel runs on {', '.join(sorted({p.node for p in flannel})) or 'no node'}"
-            yield Finding("network", node.name, "flannel has no pod there", seen, repair, causes=True)
-        elif own is not None and not own.ready and not case.seen(node.name).unheard:
-            yield Finding(
-                "network", node.name, "flannel is not ready there", f"{own.name}: {own.why}", repair, causes=True
-            )
-        if not report.subnet:
-            what = "flannel has not set up the node's part of the pod network"
-            yield Finding("network", node.name, what, f"{SUBNET_FILE} is missing", repair, causes=True)
-        if CNI_FILE not in report.cni:
-            seen = f"{CNI_FILE} is missing; there is {', '.join(report.cni) or 'no other'}"
-            what = "its CNI configuration is missing, so no pod gets a network"
-            yield Finding("network", node.name, what, seen, _cni_again(case, node.name), causes=True)
-
-
-def _flannel_again(case: CheckContext, own: PodFacts | None, *, there: bool) -> str:
-    if own is not None:
-        return case.kubectl("delete", "pod", "-n", NAMESPACE, own.name)
-    if there:
-        return case.kubectl("rollout", "restart", "-n", NAMESPACE, f"daemonset/{DAEMON}")
-    return case.converge
-
-
-def _cni_again(case: CheckContext, node: str) -> str:
-    """The file as flannel's ConfigMap has it."""
-    field = r"jsonpath={.data.cni-conf\.json}"
-    read = case.kubectl("get", "configmap", "-n", NAMESPACE, "kube-flannel-cfg", "-o", field)
-    return f"{read} | {case.ssh(node, f'sudo tee {CNI_FILE}')}"
+        seen = Observed(node.name, report, case.seen(node.name).unheard, case.facts.pods)
+        for found in pods.problems(seen, case):
+            repair = cause(before, node.name, found.repair) if found.follows else found.repair
+            yield Finding("network", node.name, found.what, found.evidence, repair, causes=True)
 
 
 def _images(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for node, report in case.reported:
         missing = _missing(case, node, report)
         if missing:
-            seen = f"containerd lacks {', '.join(missing)}"
-            repair = case.ssh(node.name, "; ".join(_pull(image) for image in missing))
+            seen = f"{case.plan.kubernetes.runtime} lacks {', '.join(missing)}"
+            repair = case.ssh(node.name, _pull(case, missing))
             yield Finding("images", node.name, "images of the cluster itself are missing", seen, repair)
     shipped = case.plan.kubernetes.versions.images.values()
     for pod in case.facts.pods or ():
         if not pod.images:
             continue
-        pulls = [_pull(image) for image in pod.images if image in shipped]
+        pulls = [image for image in pod.images if image in shipped]
         # An image that klab does not know is a person's to name: the command shows who asked for it.
         repair = case.kubectl("describe", "pod", "-n", pod.namespace, pod.name)
         if pulls and pod.node:
-            repair = case.ssh(pod.node, "; ".join(pulls))
+            repair = case.ssh(pod.node, _pull(case, pulls))
         what = f"pod {pod.namespace}/{pod.name} waits in vain for {', '.join(pod.images)}"
         yield Finding("images", pod.node, what, pod.why, repair)
 
@@ -85,19 +58,20 @@ def _images(case: CheckContext, _before: Before) -> Iterator[Finding]:
 def _missing(case: CheckContext, node: Node, report: NodeReport) -> list[str]:
     """The images that a node of its role cannot do without and does not have."""
     wanted = [*EVERYWHERE, *(STATIC_PODS if node.is_control_plane else ())]
-    wanted += ["flannel"] if case.plan.kubernetes.cni == "flannel" else []
-    shipped = case.plan.kubernetes.versions.images
+    versions = case.plan.kubernetes.versions
+    wanted += network(case.plan.kubernetes.cni).images(dict(versions.components))
+    shipped = versions.images
     return [] if report.images is None else [shipped[name] for name in wanted if shipped[name] not in report.images]
 
 
-def _pull(image: str) -> str:
-    # From the node's own registry, where containerd is configured to look first.
-    return f"sudo ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d {image}"
+def _pull(case: CheckContext, images: Sequence[str]) -> str:
+    # From the node's own registry, where the runtime is configured to look first.
+    return "; ".join(map(runtime(case.plan.kubernetes.runtime).pull, images))
 
 
 def _images_unseen(case: CheckContext) -> str:
     silent = [node.name for node, report in case.reported if report.images is None]
-    return f"containerd does not tell on {', '.join(silent)}" if silent else unreported(case)
+    return f"{case.plan.kubernetes.runtime} does not tell on {', '.join(silent)}" if silent else unreported(case)
 
 
 def _token(case: CheckContext, _before: Before) -> Iterator[Finding]:
@@ -116,7 +90,7 @@ def _nodes(case: CheckContext, before: Before) -> Iterator[Finding]:
         repair = cause(before, node.name, case.look_again if young else case.ssh(node.name, RESTART_KUBELET))
         if seen.registered is False:
             yield Finding("nodes", node.name, "the cluster does not know it", seen.why, repair)
-        elif seen.ready is False and case.plan.kubernetes.cni != "none":
+        elif seen.ready is False and network(case.plan.kubernetes.cni).present:
             yield Finding("nodes", node.name, "it is NotReady", seen.why, repair)
         if seen.cordoned:
             again = case.kubectl("uncordon", node.name)
@@ -150,17 +124,18 @@ def _names(case: CheckContext) -> Iterator[Finding]:
 
 
 def _explained(case: CheckContext, pod: PodFacts) -> bool:
-    """Whether another check has said why: machine off, kubelet unheard, flannel, images; or nothing is wrong."""
+    """Whether another check has said why: machine off, kubelet unheard, pod network, images; or nothing is wrong."""
     # What the API knows of their pods is old.
     off = {node.name for node in case.facts.nodes if not node.runs or node.unheard}
-    waits = case.plan.kubernetes.cni == "none" and pod.name.startswith("coredns")
-    return pod.node in off or pod.namespace == NAMESPACE or bool(pod.images) or waits
+    pods = network(case.plan.kubernetes.cni)
+    waits = not pods.present and pod.name.startswith("coredns")
+    return pod.node in off or pod.namespace in pods.namespaces or bool(pod.images) or waits
 
 
 NETWORK = Check(
     "network",
     _network,
-    lambda plan: kubernetes(plan) and plan.kubernetes.cni == "flannel",
+    lambda plan: kubernetes(plan) and network(plan.kubernetes.cni).present,
     lambda case: unreported(case) or through_api(lambda facts: facts.pods)(case),
 )
 IMAGES = Check("images", _images, kubernetes, _images_unseen)

@@ -1,7 +1,7 @@
 """What only a node itself can tell: one small script over ssh, which prints KEY=VALUE.
 
 A slow guest pays for each program that starts there, so the script does with the shell's own
-means what it can; containerd's client is the one Go program in it, and one curl asks all of a
+means what it can; the container runtime's client is the one Go program in it, and one curl asks all of a
 control plane's programs. It reads and changes nothing.
 """
 
@@ -12,16 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lab.cluster.observe.validity import DAY, parsed
+from lab.components.cluster import LAB_INTERFACE
+from lab.components.cni import networks
+from lab.components.runtime import runtimes
 from lab.errors import LabError
 from lab.host.emulation.emulator import dilated_time
 from lab.machines.protocol import Machines
-from lab.render.flannel import LAB_INTERFACE, SUBNET_FILE
 from lab.render.renewal import TELL_CERTIFICATES
 from lab.store import Record
 from lab.waiting import map_parallel
 
 ASK_SECONDS = 60.0
-UNITS = ("kubelet", "containerd", "chrony", "docker-registry", "haproxy", "keepalived")
+UNITS = (
+    *("kubelet", *(each.unit for each in runtimes().values()), "chrony", "docker-registry", "haproxy", "keepalived"),
+    *(unit for each in networks().values() for unit in each.units),
+)
 STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 LAST_KEY = "now="
 # What a node that has been taken over may print is no reason to keep all of it: characters, and lines of one key.
@@ -46,6 +51,8 @@ HEALTH_SECONDS = 4
 # an API server reads all there is first, and the kubelet asks every ten seconds whether it has started.
 YOUNG_SECONDS = 60.0
 
+_STATE_FILES = " ".join(each.state_file for each in networks().values() if each.state_file)
+_LIST_IMAGES = " || ".join(f"{each.list_images} 2> /dev/null" for each in runtimes().values())
 _CASES = "".join(f"    {name[:COMM_LENGTH]}) ask={url} ;;\n" for name, url in HEALTH.items())
 
 SCRIPT = f"""\
@@ -70,10 +77,10 @@ df -P / | awk 'NR == 2 {{ sub("%", "", $5); print "disk=" $5; print "free=" $4 }
 df -Pi / | awk 'NR == 2 {{ sub("%", "", $5); print "inodes=" $5 }}'
 awk 'NR > 1 {{ print "swap=" $1 }}' /proc/swaps
 ip -4 -o addr show dev {LAB_INTERFACE} | awk '{{ print "address=" $4 }}'
-[ -s {SUBNET_FILE} ] && echo subnet=yes
+for file in {_STATE_FILES}; do [ -s "$file" ] && echo subnet=yes; done
 for file in /etc/cni/net.d/*.conf*; do [ -s "$file" ] && echo "cni=$file"; done
 stat -c 'manifest=%s %Y %n' /etc/kubernetes/manifests/*.yaml 2> /dev/null
-{TELL_CERTIFICATES}if images=$(timeout 30 ctr --connect-timeout 5s -n k8s.io images ls -q 2> /dev/null); then
+{TELL_CERTIFICATES}if images=$({_LIST_IMAGES}); then
     echo images=seen
     printf '%s\\n' "$images" | sed 's/^/image=/'
 fi
@@ -132,7 +139,7 @@ class NodeReport:
 
     `disk` and `inodes` are percent used of the root file system, `free` its free KiB; None
     where it said nothing. `certificates` are those in files, with the days left by the guests'
-    clocks. `images` is None where containerd does not tell. `manifests` are those of static
+    clocks. `images` is None where the container runtime does not tell. `manifests` are those of static
     pods, by name, each with the seconds of the guest's since it was written; `processes` are those of
     the kubelet and of static pods, by name. `kubelet` is the last thing the kubelet said when it does not run.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from lab.cluster.events import phase_of, read_events
 from lab.cluster.wait.console import Console
+from lab.components.cni import network
 from lab.errors import ClusterError, LabError, MachineError, NotReadyInTime
 from lab.plan.model import Plan
 from lab.store import LabFolder
@@ -16,7 +17,6 @@ ADVICE = {
     "cloud-init": "klab logs {node} shows cloud-init's messages",
     "init": "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again goes on with longer --timeout",
     "join": "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again goes on with longer --timeout",
-    "network": "klab kubectl -- get pods -n kube-flannel -o wide; klab kubectl -- describe node {node}",
     "clean": "klab ssh {node} -- cloud-init status --long",
     "ready": "klab kubectl -- describe node {node}",
 }
@@ -61,5 +61,11 @@ def explain_timeout(
     return NotReadyInTime(
         f"the lab is not Ready in time: {name} is in phase {phase}",
         details=details,
-        hint=ADVICE.get(phase, ADVICE["ready"]).format(node=name),
+        hint=_advice(plan, name, phase),
     )
+
+
+def _advice(plan: Plan, node: str, phase: str) -> str:
+    if phase == "network":
+        return network(plan.kubernetes.cni).advice(node)
+    return ADVICE.get(phase, ADVICE["ready"]).format(node=node)

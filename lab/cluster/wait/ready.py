@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.cluster.clients.api import Api, UnreachableError
+from lab.components.cni import network, networks
 from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.plan.model import Node, Plan
 from lab.waiting import map_parallel
 
-SYSTEM_NAMESPACES = ("kube-system", "kube-flannel")
+SYSTEM_NAMESPACES = ("kube-system", *(name for each in networks().values() for name in each.namespaces))
 ETCD_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd"  # the label is kubeadm's
 DNS_NAME = "kubernetes.default.svc.cluster.local"
 # Several short questions and a long one: one that went to a CoreDNS pod that is gone is never
@@ -46,6 +47,7 @@ class Readiness:
 
     def __init__(self, plan: Plan, api: Api, machines: Machines, *, nodes: Sequence[str] | None = None) -> None:
         self._plan = plan
+        self._network = network(plan.kubernetes.cni)
         self._nodes = tuple(n for n in plan.nodes if nodes is None or n.name in nodes)
         self._api = api
         self._machines = machines
@@ -68,7 +70,7 @@ class Readiness:
                 lease, and at once: a lease is renewed every ten seconds.
         """
         ask_pods = "klab kubectl -- get pods -A -o wide"
-        cni = self._plan.kubernetes.cni != "none"
+        cni = self._network.present
         answers = Requirement(
             "the API server answers", self.api_answers, "klab logs NODE shows the node's console; klab status"
         )
@@ -108,7 +110,7 @@ class Readiness:
     def nodes(self) -> list[str]:
         conditions = self.node_conditions()
         missing = [f"{n.name} has not registered" for n in self._nodes if n.name not in conditions]
-        if self._plan.kubernetes.cni != "none":
+        if self._network.present:
             missing += [f"{n.name}: {conditions[n.name]}" for n in self._nodes if conditions.get(n.name)]
         return missing
 
@@ -169,8 +171,7 @@ class Readiness:
                 yield f"{part}-{node.name}"
         yield "coredns"
         yield "kube-proxy"
-        if self._plan.kubernetes.cni == "flannel":
-            yield "kube-flannel"
+        yield from self._network.pods
 
     def kubelets(self) -> list[str]:
         def ask(name: str) -> str:

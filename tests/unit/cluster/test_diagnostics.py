@@ -26,11 +26,11 @@ from lab.cluster.observe.facts import (
     Token,
 )
 from lab.cluster.observe.node_probe import STATIC_PODS, YOUNG_SECONDS, Clock, NodeReport, Process, Unit
+from lab.components.cni.flannel import CNI_FILE
 from lab.errors import MachineError
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan, decide
 from lab.process import Completed
-from lab.render.flannel import CNI_FILE
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder, Record

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import LabError
 from lab.plan.changes import with_node, without_nodes
 from lab.plan.file import from_json, to_json
@@ -62,7 +63,11 @@ def kubernetes(**values: Any) -> Callable[[Plan], Plan]:
 
 
 def version(component: str, value: str) -> Callable[[Plan], Plan]:
-    return lambda plan: kubernetes(versions=dataclasses.replace(plan.kubernetes.versions, **{component: value}))(plan)
+    def changed(plan: Plan) -> Plan:
+        data = {**plan.kubernetes.versions.as_data(), component: value}
+        return kubernetes(versions=KubernetesVersion.from_data(data))(plan)
+
+    return changed
 
 
 def balancer(**values: Any) -> Callable[[Plan], Plan]:

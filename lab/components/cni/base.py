@@ -1,0 +1,146 @@
+"""What klab asks a pod network: a CNI plug-in and what belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any, ClassVar, Protocol
+
+from lab.components.cluster import Cluster, File, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the pod network on a node, how it shows, and the command that repairs it.
+
+    `follows` says that it may follow from another problem of the node, whose repair then comes first.
+    """
+
+    what: str
+    evidence: str
+    repair: str
+    follows: bool = True
+
+
+class Unit(Protocol):
+    """A systemd unit on a node."""
+
+    @property
+    def active(self) -> str: ...
+
+
+class NodeState(Protocol):
+    """What a node said of itself: its CNI configuration files, its units, and whether `state_file` is there."""
+
+    @property
+    def cni(self) -> Sequence[str]: ...
+    @property
+    def subnet(self) -> bool: ...
+    def unit(self, name: str) -> Unit: ...
+
+
+class Pod(Protocol):
+    """A pod, as the API server tells of it."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def node(self) -> str: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def why(self) -> str: ...
+
+
+class Commands(Protocol):
+    """The commands that a person is given: kubectl for the lab, a shell command on a node, `create` again."""
+
+    def kubectl(self, *arguments: str) -> str: ...
+    def ssh(self, node: str, command: str) -> str: ...
+    @property
+    def converge(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One node as it was seen. `unheard` says that its kubelet is silent; `pods` is None where the API is."""
+
+    node: str
+    state: NodeState
+    unheard: bool
+    pods: Sequence[Pod] | None
+
+
+class PodNetwork:
+    """One pod network. The answers here are those of one that needs nothing; a subclass gives those that differ.
+
+    present: pods can have a network, so that nodes become Ready and cluster DNS answers.
+    version_keys: its entries beside each Kubernetes version in a recipe (and in a plan).
+    packages: Debian packages that a box must hold. A box whose recipe has all of them has the network, too.
+    listed: a recipe must name the network, because a box needs more than packages.
+    namespaces, pods: where its pods run, and what their names begin with; Ready waits for them.
+    units: its systemd units on every node.
+    cni_file: its CNI configuration on every node.
+    state_file: the file on a node that is there once the node's part of the network is up.
+    manifest_file: what its manifest is called on a node whose cluster the student makes.
+    """
+
+    name: ClassVar[str]
+    present: ClassVar[bool] = True
+    version_keys: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+    listed: ClassVar[bool] = True
+    namespaces: ClassVar[tuple[str, ...]] = ()
+    pods: ClassVar[tuple[str, ...]] = ()
+    units: ClassVar[tuple[str, ...]] = ()
+    cni_file: ClassVar[str] = ""
+    state_file: ClassVar[str] = ""
+    manifest_file: ClassVar[str] = ""
+
+    def images(self, versions: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
+        """Its images by component, full references; `versions` has the version of each of `version_keys`."""
+        return {}
+
+    def refusal(self, pods: IPv4Network, lab: IPv4Network) -> str:  # noqa: ARG002
+        """Why it cannot serve a cluster with these pods' and nodes' ranges; empty where it can."""
+        return ""
+
+    def controller_manager_flags(self) -> Mapping[str, str]:
+        """Flags of kube-controller-manager, without dashes."""
+        return {}
+
+    def seed_files(self, cluster: Cluster, node: Node) -> Sequence[File]:  # noqa: ARG002
+        """Its files on a node that makes or joins the cluster by itself."""
+        return ()
+
+    def prepared_files(self, cluster: Cluster, node: Node) -> Sequence[File]:  # noqa: ARG002
+        """Its files, but for the manifest, on a node whose cluster the student makes."""
+        return ()
+
+    def before_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
+        """Part of the node's script, before kubeadm runs; also where the student runs it."""
+        return ""
+
+    def after_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
+        """Part of the node's script, after kubeadm has run."""
+        return ""
+
+    def updates(self, cluster: Cluster, node: Node) -> Sequence[tuple[File, str]]:  # noqa: ARG002
+        """Files that follow from who the other nodes are, each with the shell command that applies a change."""
+        return ()
+
+    def manifest(self, cluster: Cluster) -> Sequence[dict[str, Any]]:  # noqa: ARG002
+        """The cluster's objects, in an order in which they can be applied."""
+        return ()
+
+    def problems(self, seen: Observed, commands: Commands) -> Iterable[Problem]:  # noqa: ARG002
+        """What is wrong with it on a node."""
+        return ()
+
+    def advice(self, node: str) -> str:
+        """Commands that show why a node's part of the network does not come up."""
+        shown = [f"klab kubectl -- get pods -n {namespace} -o wide" for namespace in self.namespaces]
+        return "; ".join([*shown, f"klab kubectl -- describe node {node}"])

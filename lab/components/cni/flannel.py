@@ -1,0 +1,215 @@
+"""flannel: one daemon on each node, which leads pods' packets to other nodes in VXLAN.
+
+Two things differ from flannel's published manifest, both because of what they cost on a
+slow host. The init containers that copy the CNI plug-in and its configuration are left
+out: the box holds the one, the seed the other. And flannel asks the API server at its own
+address instead of the service's: the service exists only once kube-proxy runs, and until
+then flannel would crash and be held back.
+Source: github.com/flannel-io/flannel, Documentation/kube-flannel.yml and configuration.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lab.components.cluster import LAB_INTERFACE, Cluster, File, Node
+from lab.components.cni.base import Commands, Observed, Pod, PodNetwork, Problem
+
+NAMESPACE = "kube-flannel"
+DAEMON = "kube-flannel-ds"
+CONFIG = "kube-flannel-cfg"
+CNI_FILE = "/etc/cni/net.d/10-flannel.conflist"
+# Where the seed puts the CNI configuration until flannel is up.
+CNI_SOURCE = "/etc/klab/cni.conflist"
+# What flanneld writes when the node's part of the pod network is up, and its plug-in reads.
+SUBNET_FILE = "/run/flannel/subnet.env"
+
+# A node is Ready as soon as it has a CNI configuration. Given before flannel runs, the first
+# pods land there, fail to get a network and are held back; so it is given when flannel is up.
+_WAIT = f"""\
+(
+    until [ -e {SUBNET_FILE} ]; do sleep 0.5; done
+    install -D -m 644 {CNI_SOURCE} {CNI_FILE}
+) &
+cni=$!
+"""
+_WAITED = """\
+say network begin
+wait "$cni"
+say network done
+"""
+
+
+class Flannel(PodNetwork):
+    """flannel with its VXLAN back end."""
+
+    name = "flannel"
+    version_keys = ("flannel", "flannel_cni")
+    namespaces = (NAMESPACE,)
+    pods = ("kube-flannel",)
+    cni_file = CNI_FILE
+    state_file = SUBNET_FILE
+    manifest_file = "kube-flannel.yml"
+
+    def images(self, versions: Mapping[str, str]) -> Mapping[str, str]:
+        return {"flannel": f"ghcr.io/flannel-io/flannel:v{versions['flannel']}"}
+
+    def seed_files(self, cluster: Cluster, node: Node) -> Sequence[File]:  # noqa: ARG002
+        return (File(CNI_SOURCE, cni_configuration()),)
+
+    def prepared_files(self, cluster: Cluster, node: Node) -> Sequence[File]:  # noqa: ARG002
+        return (File(CNI_FILE, cni_configuration()),)
+
+    def before_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
+        return _WAIT
+
+    def after_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
+        return _WAITED
+
+    def manifest(self, cluster: Cluster) -> Sequence[dict[str, Any]]:
+        return manifest(cluster)
+
+    def problems(self, seen: Observed, commands: Commands) -> Iterator[Problem]:
+        daemons = [p for p in seen.pods or () if p.namespace == NAMESPACE and p.name.startswith(DAEMON)]
+        own = next((p for p in daemons if p.node == seen.node), None)
+        repair = _flannel_again(commands, own, there=bool(daemons))
+        if seen.pods is not None and own is None:
+            evidence = f"flannel runs on {', '.join(sorted({p.node for p in daemons})) or 'no node'}"
+            yield Problem("flannel has no pod there", evidence, repair)
+        elif own is not None and not own.ready and not seen.unheard:
+            yield Problem("flannel is not ready there", f"{own.name}: {own.why}", repair)
+        if not seen.state.subnet:
+            what = "flannel has not set up the node's part of the pod network"
+            yield Problem(what, f"{SUBNET_FILE} is missing", repair)
+        if CNI_FILE not in seen.state.cni:
+            evidence = f"{CNI_FILE} is missing; there is {', '.join(seen.state.cni) or 'no other'}"
+            what = "its CNI configuration is missing, so no pod gets a network"
+            yield Problem(what, evidence, _cni_again(commands, seen.node), follows=False)
+
+
+COMPONENT = Flannel()
+
+
+def _flannel_again(commands: Commands, own: Pod | None, *, there: bool) -> str:
+    if own is not None:
+        return commands.kubectl("delete", "pod", "-n", NAMESPACE, own.name)
+    if there:
+        return commands.kubectl("rollout", "restart", "-n", NAMESPACE, f"daemonset/{DAEMON}")
+    return commands.converge
+
+
+def _cni_again(commands: Commands, node: str) -> str:
+    """The file as flannel's ConfigMap has it."""
+    field = r"jsonpath={.data.cni-conf\.json}"
+    read = commands.kubectl("get", "configmap", "-n", NAMESPACE, CONFIG, "-o", field)
+    return f"{read} | {commands.ssh(node, f'sudo tee {CNI_FILE}')}"
+
+
+def cni_configuration() -> str:
+    """The node's CNI configuration (`CNI_FILE`)."""
+    config = {
+        "name": "cbr0",
+        "cniVersion": "0.3.1",
+        "plugins": [
+            {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}},
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }
+    return json.dumps(config, indent=2) + "\n"
+
+
+def manifest(cluster: Cluster) -> list[dict[str, Any]]:
+    """flannel's objects, in an order in which they can be applied."""
+    labels = {"app": "flannel", "k8s-app": "flannel", "tier": "node"}
+    account = {"name": "flannel", "namespace": NAMESPACE}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            # flannel needs the host's network; the policy label says so to Pod Security admission.
+            "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
+        },
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "flannel"},
+            "rules": [
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+                {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+                {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
+            ],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "flannel"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "flannel"},
+            "subjects": [{"kind": "ServiceAccount", **account}],
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": CONFIG, "namespace": NAMESPACE, "labels": labels},
+            "data": {"cni-conf.json": cni_configuration(), "net-conf.json": _net_conf(cluster)},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": DAEMON, "namespace": NAMESPACE, "labels": labels},
+            "spec": {
+                "selector": {"matchLabels": {"app": "flannel"}},
+                "template": {"metadata": {"labels": labels}, "spec": _pod(cluster)},
+            },
+        },
+    ]
+
+
+def _net_conf(cluster: Cluster) -> str:
+    config = {
+        "Network": str(cluster.kubernetes.pod_cidr),
+        "EnableNFTables": True,
+        "Backend": {"Type": "vxlan"},
+    }
+    return json.dumps(config, indent=2) + "\n"
+
+
+def _pod(cluster: Cluster) -> dict[str, Any]:
+    def field(name: str, path: str) -> dict[str, Any]:
+        return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+    address, port = cluster.api_endpoint
+    return {
+        "hostNetwork": True,
+        "priorityClassName": "system-node-critical",
+        "serviceAccountName": "flannel",
+        "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
+        "containers": [
+            {
+                "name": "kube-flannel",
+                "image": cluster.kubernetes.versions.image("flannel"),
+                "command": ["/opt/bin/flanneld"],
+                "args": ["--ip-masq", "--kube-subnet-mgr", f"--iface={LAB_INTERFACE}"],
+                "resources": {"requests": {"cpu": "100m", "memory": "50Mi"}},
+                "securityContext": {"privileged": False, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+                "env": [
+                    field("POD_NAME", "metadata.name"),
+                    field("POD_NAMESPACE", "metadata.namespace"),
+                    {"name": "KUBERNETES_SERVICE_HOST", "value": str(address)},
+                    {"name": "KUBERNETES_SERVICE_PORT", "value": str(port)},
+                ],
+                "volumeMounts": [
+                    {"name": "run", "mountPath": "/run/flannel"},
+                    {"name": "flannel-cfg", "mountPath": "/etc/kube-flannel/"},
+                    {"name": "xtables-lock", "mountPath": "/run/xtables.lock"},
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "run", "hostPath": {"path": "/run/flannel"}},
+            {"name": "flannel-cfg", "configMap": {"name": CONFIG}},
+            {"name": "xtables-lock", "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"}},
+        ],
+    }

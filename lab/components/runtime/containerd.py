@@ -1,0 +1,52 @@
+"""containerd.
+
+Source: github.com/containerd/containerd, docs/hosts.md and docs/cri/config.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from lab.components.cluster import File
+from lab.components.runtime.base import ContainerRuntime
+
+CERTS_FOLDER = "/etc/containerd/certs.d"
+# The namespace that its CRI side keeps images and containers in.
+NAMESPACE = "k8s.io"
+
+
+class Containerd(ContainerRuntime):
+    """containerd as Debian packs it."""
+
+    name = "containerd"
+    unit = "containerd"
+    socket = "unix:///run/containerd/containerd.sock"
+    # systemd reads it for each scope that begins so: a container's, cri-containerd-ID.scope.
+    stop_drop_in = "/etc/systemd/system/cri-containerd-.scope.d/10-klab.conf"
+    list_images = f"timeout 30 ctr --connect-timeout 5s -n {NAMESPACE} images ls -q"
+
+    def mirror_files(self, mirrors: Iterable[tuple[str, str]], registry: str) -> Sequence[File]:
+        """hosts.toml for each mirrored registry: the lab's own registry, then the mirror, then upstream."""
+        files = []
+        for host, mirror in mirrors:
+            upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
+            text = (
+                f"server = {_toml(upstream)}\n\n"
+                f"[host.{_toml(f'{registry}/v2/{host}')}]\n"
+                '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
+                f'[host.{_toml(mirror)}]\n  capabilities = ["pull", "resolve"]\n'
+            )
+            files.append(File(f"{CERTS_FOLDER}/{host}/hosts.toml", text))
+        return files
+
+    def pull(self, image: str) -> str:
+        return f"sudo ctr -n {NAMESPACE} images pull --hosts-dir {CERTS_FOLDER} {image}"
+
+
+COMPONENT = Containerd()
+
+
+def _toml(text: str) -> str:
+    """A text, or a quoted key, as TOML writes it: JSON's escapes are TOML's (toml.io, v1.0.0, "String")."""
+    return json.dumps(text).replace("\x7f", "\\u007f")
