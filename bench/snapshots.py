@@ -40,7 +40,7 @@ from bench.measure import HEADER, Pair, wall_seconds
 from lab.app.labs import Labs, reach
 from lab.machines.captures import PartKind
 from lab.machines.vagrant.command import environment
-from lab.render.vagrantfile import domain_name
+from lab.plan.names import domain_name
 from lab.snapshots.store import SnapshotStore
 from lab.store import Home
 

@@ -11,6 +11,9 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lab.machines.fake.provider import FakeProvider
+from lab.machines.providers import PROVIDERS
+
 settings.register_profile(
     "klab",
     derandomize=True,
@@ -23,6 +26,9 @@ settings.load_profile("klab")
 # A shell starts what runs in the background deaf to Ctrl-C, and its children with it; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# Labs of fake machines; a klab that is installed does not know them.
+PROVIDERS["fake"] = FakeProvider()
 
 _broken = pytest.StashKey[dict[str, str]]()
 

@@ -16,7 +16,7 @@ from lab.errors import Conflict, HostError, Interrupted
 from lab.host.capacity import answering, check_fits, host_facts, warnings
 from lab.host.kvm_probe import probe_host
 from lab.host.profile import HostProfile
-from lab.machines.providers import choose_provider, enter_host_network, stop_unused_private_libvirt
+from lab.machines.providers import choose_provider, enter_host, stop_unused_private_libvirt
 from lab.plan.changes import as_scaled
 from lab.plan.file import read
 from lab.plan.model import Plan, create_command, decide
@@ -113,7 +113,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     provider = provider_for(request.provider, record)
     box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
-    where = enter_host_network(home) if provider == "libvirt" else "VirtualBox"
+    where = enter_host(provider, home)
     lab = Lab(home, folder, plan)
     if record is not None:
         enter(lab, changes=True, note=note)

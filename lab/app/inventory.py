@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.app.connect import this_klab
 from lab.cluster.lab import Lab
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.machines.providers import wants_private
+from lab.machines.providers import provider_named, wants_private
 from lab.machines.ssh import Ssh
 from lab.render.inventory import Way
 
@@ -19,4 +19,4 @@ def ways(lab: Lab) -> dict[str, Way]:
 
 def is_hidden(lab: Lab) -> bool:
     """Whether the lab's network is in the private libvirt, out of this machine's reach."""
-    return lab.record.provider == "libvirt" and wants_private(PrivateLibvirt(lab.home))
+    return provider_named(lab.record.provider).features.private_host and wants_private(PrivateLibvirt(lab.home))

@@ -90,10 +90,9 @@ def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
 
 def reach(lab: Lab) -> None:
     """Get to where the lab's network is: into the private libvirt's namespaces, where there is one."""
-    from lab.machines.providers import enter_host_network
+    from lab.machines.providers import enter_host
 
-    if lab.record.provider == "libvirt":
-        enter_host_network(lab.home)
+    enter_host(lab.record.provider, lab.home)
 
 
 def _recover(lab: Lab, note: Note) -> str:

@@ -34,6 +34,8 @@ from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
 from lab.boxes.vagrant import write_virtualbox_box
 from lab.errors import BoxError
+from lab.machines.features import BoxFormat
+from lab.machines.providers import provider_named
 from lab.store import Home, write_atomic
 
 MANIFEST = "manifest.json"
@@ -322,15 +324,16 @@ def vagrant_box(home: Home, box: Box, provider: str) -> Path:
     Args:
         home: klab's folder.
         box: a built box.
-        provider: libvirt or virtualbox.
+        provider: the name of the provider that is to make machines from it.
 
     Raises:
+        LabError: the provider is unknown.
         BoxError: the box is damaged.
         ProgramError: the VMDK cannot be made.
         Conflict: another klab builds or puts a box.
     """
     box = check_box(box)
-    if provider == "libvirt":
+    if provider_named(provider).features.box_format == BoxFormat.LIBVIRT:
         return box.vagrant_box
     with Cache(home.cache).lock():
         box = _with_vmdk(read_box(box.folder))

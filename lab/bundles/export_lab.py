@@ -26,6 +26,7 @@ from lab.cluster.lab import Lab
 from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
 from lab.files import refuse_special
 from lab.machines.captures import PartKind
+from lab.machines.protocol import needed_disk_transfer
 from lab.snapshots.commands import opened
 from lab.snapshots.digest import file_problems
 from lab.snapshots.freeze import megabytes, versions
@@ -195,7 +196,8 @@ def _refuse_unfit(session: Session, manifest: Manifest) -> None:
 
 
 def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
-    weights = [session.machines.captures().weight(node.name, order.key) for node in session.plan.nodes]
+    transfer = needed_disk_transfer(session.machines)
+    weights = [transfer.size_estimate(node.name, order.key) for node in session.plan.nodes]
     # Each disk is put together beside the file before it goes into it.
     needed = sum(weights) + max(weights)
     if order.with_box:
@@ -254,12 +256,12 @@ def _secrets(session: Session) -> dict[str, bytes]:
 
 def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bundle:
     """The manifest without sizes and digests."""
-    record, plan, captures = session.record, session.plan, session.machines.captures()
+    record, plan, transfer = session.record, session.plan, needed_disk_transfer(session.machines)
     now = session.lab.clock()
     portable = [name for name in PORTABLE if name in box.files]
     names = [*secrets, *(disk_member(node.name) for node in plan.nodes)]
     names += [box_member(name) for name in portable] if order.with_box else []
-    emulator = next(iter(captures.platform().values()), {}).get("QEMU")
+    emulator = next(iter(session.machines.captures().platform().values()), {}).get("QEMU")
     return Bundle(
         name=order.name,
         created=now,
@@ -275,7 +277,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
             **facts(box),
             files={name: (box.files[name].size, box.files[name].sha256) for name in portable},
         ),
-        host_keys={node.name: captures.host_key(node.name, order.key) for node in plan.nodes},
+        host_keys={node.name: transfer.host_key(node.name, order.key) for node in plan.nodes},
         snapshot=order.key or "",
         versions={**versions(session.plan, session.record.box), **({"QEMU": emulator} if emulator else {})},
         members=tuple(Member(name, 0, "", 0) for name in names),
@@ -292,7 +294,7 @@ def _scenario(session: Session) -> str:
 def _add_disk(session: Session, order: Order, box: Box, writer: Writer, node: str) -> None:
     with _step(session, node, "pack"):
         file = writer.scratch / f"{node}.qcow2"
-        session.machines.captures().export(node, box.disk, file, order.key)
+        needed_disk_transfer(session.machines).export(node, box.disk, file, order.key)
         with file.open("rb") as source:
             progress = Progress(session.lab.listener, node, "pack", file.stat().st_size)
             writer.add(disk_member(node), source, progress)

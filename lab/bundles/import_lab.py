@@ -33,10 +33,11 @@ from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.watch import Watch
 from lab.errors import BoxError, ClusterError, Conflict, LabError
 from lab.host.profile import HostProfile
-from lab.machines.captures import Incoming
-from lab.machines.protocol import NodeState
+from lab.machines.disk_transfer import Incoming
+from lab.machines.protocol import NodeState, needed_disk_transfer
 from lab.plan.file import read, to_json
 from lab.plan.model import Plan
+from lab.plan.names import management_network_name, network_name
 from lab.scenario.model import check_name
 from lab.store import Home, LabFolder, Record, write_atomic
 
@@ -81,8 +82,9 @@ def plan_of(checkpoint: Bundle, name: str | None = None) -> Plan:
         ValueError: the name is none.
     """
     chosen = check_name(checkpoint.plan.name if name is None else name)
-    # As `lab.plan.model.decide` calls them.
-    networks = replace(checkpoint.plan.networks, name=f"klab-{chosen}", management_name=f"klab-{chosen}-mgmt")
+    networks = replace(
+        checkpoint.plan.networks, name=network_name(chosen), management_name=management_network_name(chosen)
+    )
     return replace(checkpoint.plan, name=chosen, networks=networks)
 
 
@@ -230,7 +232,7 @@ def create_from_bundle(request: Request) -> Made:
 def _make(request: Request, record: Record | None) -> None:
     lab, folder, file = request.lab, request.lab.folder, request.file
     wanted = record or _new_record(request)
-    lab.machines(wanted).check_import()
+    needed_disk_transfer(lab.machines(wanted)).check_import()
     _tell(request, "verify", "begin")
     file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
     secrets = secrets_in(file)
@@ -243,9 +245,9 @@ def _make(request: Request, record: Record | None) -> None:
     _write_secrets(folder, secrets)
     load_or_make(folder)
     write_kubeconfig(folder, lab.plan)
-    machines = lab.machines(wanted, box.vagrant_box)
+    transfer = needed_disk_transfer(lab.machines(wanted, box.vagrant_box))
     journal.add("", "disks", "begin")
-    machines.import_disks(_disks(request), lambda node: _say(journal, node))
+    transfer.import_disks(_disks(request), lambda node: _say(journal, node))
     journal.add("", "disks", "done")
     folder.update_record(phase="ready")
     journal.add("", "create", "done")

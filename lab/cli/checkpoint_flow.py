@@ -35,7 +35,7 @@ from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, UsageError
 from lab.host.capacity import host_facts
 from lab.host.kvm_probe import probe_host
-from lab.machines.providers import enter_host_network, open_machines
+from lab.machines.providers import enter_host, open_machines, provider_named
 from lab.plan.model import Plan, create_command
 from lab.process import have
 from lab.scenario.sizes import human
@@ -169,10 +169,10 @@ def run_create_from(
     plan = _plan(found.checkpoint, name)
     record = refuse_conflict(home, plan, found)
     chosen = provider_for(provider, record)
-    if "virtualbox" in {chosen, found.checkpoint.provider}:
+    if not all(provider_named(name).features.disk_transfer for name in (chosen, found.checkpoint.provider)):
         raise HostError("a lab cannot be made from a checkpoint on VirtualBox yet", hint=NO_VIRTUALBOX)
     box = box_at_hand(home, found.checkpoint)
-    where = enter_host_network(home) if chosen == "libvirt" else chosen
+    where = enter_host(chosen, home)
     if record is not None:
         enter(Lab(home, home.lab(plan.name), plan), changes=True, note=note)
     with making(home, home.lab(plan.name), create_command(["--from", str(file)], name)):

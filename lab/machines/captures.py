@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 
@@ -43,17 +42,6 @@ class Rewrite:
 
     name: str
     sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A disk that comes from another machine.
-
-    `write` writes to the file of that name what `Captures.export` wrote; `host_key` is as `Captures.host_key`.
-    """
-
-    host_key: str
-    write: Callable[[Path], None]
 
 
 class Captures(Protocol):
@@ -128,33 +116,6 @@ class Captures(Protocol):
             NotFound: there is no capture of that key.
             MachineError: a machine cannot be brought back; the same call again goes on.
         """
-        ...
-
-    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:
-        """Write to a new file what distinguishes a node's disk from its box's; nothing of the lab is changed.
-
-        Args:
-            node: the node's name.
-            box: klab's own copy of the box's disk.
-            target: the file; `target` with more after its name may be used beside it, and is gone afterwards.
-            key: the capture that holds the disk; the disk as it is now of a machine that is off when left out.
-
-        Raises:
-            NotFound: there is no capture of that key.
-            HostError: this provider cannot do it.
-            MachineError: the machine is not off, or the disk cannot be read or written.
-        """
-        ...
-
-    def host_key(self, node: str, key: str | None = None) -> str:
-        """The lines of known_hosts (sshd(8)) by which ssh knows a disk, without the name that they begin with.
-
-        Arguments and errors as `export`.
-        """
-        ...
-
-    def weight(self, node: str, key: str | None = None) -> int:
-        """How many bytes `export` may write, about, at most; arguments and errors as there."""
         ...
 
     def keys(self) -> list[str]:

@@ -1,17 +1,19 @@
-"""What klab asks of the virtual machines of one lab, whoever provides them.
+"""What klab asks of the virtual machines of one lab, on any provider.
 
-Three things keep the promise: libvirt and VirtualBox, each through Vagrant, and a fake
+Three providers keep the contract: libvirt and VirtualBox, each through Vagrant, and a fake
 that needs neither. One contract suite (tests/contract) runs against all that can run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from lab.machines.captures import Captures, Incoming
+from lab.errors import HostError
+from lab.machines.captures import Captures
+from lab.machines.disk_transfer import DiskTransfer
 from lab.process import Completed
 from lab.waiting import Deadline
 
@@ -169,30 +171,25 @@ class Machines(Protocol):
         """
         ...
 
-    def check_import(self) -> None:
-        """Make sure that `import_disks` has nothing in its way; changes nothing.
-
-        Raises:
-            HostError: this provider cannot do it.
-            Conflict: something that is not this lab's holds a name, UUID or network it needs.
-        """
-        ...
-
-    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
-        """Make the machines of these nodes, off, with disks that come from elsewhere; one that exists is left as it is.
-
-        A machine exists only with its whole disk, so that the same call goes on after a kill.
-
-        Args:
-            disks: by node what its machine is to have.
-            on_made: called with each node whose machine is there.
-
-        Raises:
-            Conflict, HostError: as `check_import`, and as `up`.
-            MachineError: a disk is not what klab wrote, or a machine cannot be made.
-        """
-        ...
-
     def captures(self) -> Captures:
         """Their RAM and disks at earlier moments, and what it takes to keep the present one."""
         ...
+
+    def disk_transfer(self) -> DiskTransfer | None:
+        """The way of their disks to another host and from one; None where the provider's features say there is none."""
+        ...
+
+
+def needed_disk_transfer(machines: Machines) -> DiskTransfer:
+    """The way of a lab's disks to another host and from one, for what cannot do without.
+
+    Raises:
+        HostError: the lab's provider has none.
+    """
+    found = machines.disk_transfer()
+    if found is None:
+        raise HostError(
+            "checkpoints are made on libvirt only; this lab's provider cannot make them yet",
+            hint="klab snapshot keeps this lab's state; klab create makes the lab from its scenario anywhere",
+        )
+    return found

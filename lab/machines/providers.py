@@ -1,4 +1,4 @@
-"""Which provider, which libvirt, and from a lab's record to the machines that belong to it."""
+"""The providers there are, which libvirt is used, and from a lab's record to the machines that belong to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab import process
 from lab.errors import HostError, LabError
 from lab.host.private_libvirt import PrivateLibvirt
+from lab.machines.features import Provider
 from lab.machines.libvirt.connection import GROUP_HINT
+from lab.machines.libvirt.provider import LibvirtProvider
 from lab.machines.protocol import Machines
+from lab.machines.virtualbox.provider import VirtualBoxProvider
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
 
@@ -21,53 +23,65 @@ PRIVATE = "private libvirtd"
 # libvirtd's own socket, and that of the modular daemon which took its place in some systems.
 SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 ANSWER_SECONDS = 5.0
+UNKNOWN_HINT = "use the klab that made the lab"
 
 
-def open_machines(home: Home, folder: LabFolder, plan: Plan, record: Record, box_vagrant: Path | None) -> Machines:
-    """The machines of one lab, by the provider its record names.
+# By name, in the order in which `auto` tries them.
+PROVIDERS: dict[str, Provider] = {each.name: each for each in (LibvirtProvider(), VirtualBoxProvider())}
 
-    Args:
-        home: klab's home.
-        folder: the lab's folder.
-        plan: what was decided for it.
-        record: its provider, id, dilation and epoch.
-        box_vagrant: the box's .box file; needed by `up` when a machine is still to be made.
+
+def provider_named(name: str) -> Provider:
+    """The provider of that name.
+
+    Raises:
+        LabError: klab has none of that name.
+    """
+    try:
+        return PROVIDERS[name]
+    except KeyError:
+        raise LabError(
+            f"provider {name!r} is unknown", details=[f"klab has {', '.join(PROVIDERS)}"], hint=UNKNOWN_HINT
+        ) from None
+
+
+def open_machines(home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
+    """The machines of one lab, by the provider that its record names; arguments as `Provider.open`.
 
     Raises:
         LabError: the provider is unknown.
     """
-    match record.provider:
-        case "libvirt":
-            from lab.machines.libvirt.machines import LibvirtMachines
-
-            return LibvirtMachines(home, folder, plan, record, box_vagrant)
-        case "virtualbox":
-            from lab.machines.virtualbox.machines import VirtualBoxMachines
-
-            return VirtualBoxMachines(home, folder, plan, record, box_vagrant)
-        case "fake":
-            from lab.machines.fake.machines import FakeMachines
-
-            return FakeMachines(home, folder, plan, record, box_vagrant)
-    raise LabError(f"provider {record.provider!r} is unknown", hint="use the klab that made the lab")
+    return provider_named(record.provider).open(home, folder, plan, record, box)
 
 
 def choose_provider(wanted: str) -> str:
-    """The provider to use: `wanted` itself, or for `auto` libvirt before VirtualBox.
+    """The name of the provider to use: `wanted` itself, or for `auto` the first that is installed.
 
     Raises:
-        HostError: neither is installed.
+        HostError: none is installed.
     """
     if wanted != "auto":
         return wanted
-    if process.have("libvirtd") or process.have("virtqemud"):
-        return "libvirt"
-    if process.have("VBoxManage"):
-        return "virtualbox"
+    for each in PROVIDERS.values():
+        if each.installed():
+            return each.name
     raise HostError(
-        "neither libvirt nor VirtualBox is installed",
+        f"neither {' nor '.join(each.title for each in PROVIDERS.values())} is installed",
         hint="sudo apt-get install libvirt-daemon-system qemu-system-x86 vagrant vagrant-libvirt",
     )
+
+
+def enter_host(name: str, home: Home) -> str:
+    """Get to where the machines of that provider and their networks are; call it before any thread exists.
+
+    Returns:
+        Where that is, for messages.
+
+    Raises:
+        LabError: the provider is unknown.
+        HostError: as `enter_host_network`.
+    """
+    found = provider_named(name)
+    return enter_host_network(home) if found.features.private_host else found.title
 
 
 def enter_host_network(home: Home) -> str:

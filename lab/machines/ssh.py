@@ -9,8 +9,8 @@ from pathlib import Path
 from lab import process
 from lab.errors import MachineError, ProgramTimeout
 from lab.plan.model import Plan
+from lab.plan.names import USER
 from lab.process import Completed
-from lab.render.vagrantfile import USER
 from lab.store import LabFolder, write_atomic
 
 CONNECT_SECONDS = 30

@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import NotFound, UsageError
+from lab.plan.names import management_network_name, network_name
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import SEAT_RANGE, Bootstrap, NodeSpec, Role, Scenario, check_name
 from lab.scenario.rules import MANAGEMENT_RANGE
@@ -159,6 +160,16 @@ class Plan:
             raise NotFound(f"lab {self.name!r} has no node called {name!r}", hint=f"its nodes: {names}")
         return node
 
+    def select(self, names: Sequence[str] | None) -> tuple[Node, ...]:
+        """The nodes of these names, in the plan's order; all of them for None.
+
+        Raises:
+            NotFound: the lab has no node of such a name.
+        """
+        for name in names or ():
+            self.known(name)
+        return tuple(node for node in self.nodes if names is None or node.name in names)
+
 
 def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, seat: int = 0) -> Plan:
     """Turn a scenario into a plan.
@@ -188,10 +199,10 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         bootstrap=scenario.bootstrap,
         nodes=_nodes(scenario, specs, lab, seat, addresses),
         networks=Networks(
-            name=f"klab-{lab}",
+            name=network_name(lab),
             cidr=cidr,
             gateway=cidr[1],
-            management_name=f"klab-{lab}-mgmt",
+            management_name=management_network_name(lab),
             management_cidr=_management_network(scenario, cidr, lab, seat),
         ),
         kubernetes=KubernetesPlan(

@@ -15,9 +15,9 @@ import jinja2
 from lab import resources
 from lab.errors import HostError
 from lab.plan.model import Node, Plan
+from lab.plan.names import USER, console_file, domain_name, domain_prefix, domain_title, seed_volume
 from lab.text import visible
 
-USER = "vagrant"
 BOOT_TIMEOUT = 600  # seconds until ssh answers, with hardware virtualization
 PATIENCE = 3  # times longer without; Vagrant gives the DHCP lease 10 minutes whatever stands here
 # RAM saved under emulation must load again: a named model that QEMU emulates in full enough.
@@ -63,21 +63,6 @@ class VirtualBoxFacts:
     box: str
     box_version: str
     description: str
-
-
-def domain_prefix(plan: Plan) -> str:
-    """What the names of the lab's machines begin with; "_" occurs in no lab's name, so two labs never share one."""
-    return f"klab-{plan.name}_"
-
-
-def domain_name(plan: Plan, node: str) -> str:
-    """The name of a node's machine, as virt-manager or VirtualBox shows it."""
-    return domain_prefix(plan) + node
-
-
-def seed_volume(node: str) -> str:
-    """The name of a node's seed in the lab's storage pool."""
-    return f"{node}-seed.iso"
 
 
 def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
@@ -140,7 +125,7 @@ def render_virtualbox(plan: Plan, facts: VirtualBoxFacts) -> str:
 def _node(plan: Plan, node: Node) -> dict[str, Any]:
     return {
         "name": node.name,
-        "title": f"{plan.name} {node.name}",
+        "title": domain_title(plan, node.name),
         "domain": domain_name(plan, node.name),
         "cpus": node.cpus,
         "memory": node.memory,
@@ -149,7 +134,7 @@ def _node(plan: Plan, node: Node) -> dict[str, Any]:
         "address": str(node.address),
         "mac": node.mac,
         "management_mac": node.management_mac,
-        "console": f"logs/console-{node.name}.log",
+        "console": f"logs/{console_file(node.name)}",
         "seed": f"seeds/{node.name}.iso",
     }
 

@@ -42,7 +42,7 @@ from lab.machines.libvirt.volumes import LAYER, LayerStore
 from lab.machines.providers import enter_host_network, open_machines
 from lab.machines.vagrant.command import Vagrant
 from lab.plan.file import from_json, to_json
-from lab.render.vagrantfile import domain_name
+from lab.plan.names import domain_name
 from lab.snapshots.commands import restore, take
 from lab.store import Home
 from lab.waiting import Deadline, poll

@@ -21,7 +21,7 @@ from lab.machines.captures import Part, PartKind
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.libvirt import captures as module
 from lab.machines.protocol import Machines, NodeState
-from lab.render.vagrantfile import domain_name
+from lab.plan.names import domain_name
 from lab.waiting import Deadline, poll
 
 pytestmark = pytest.mark.incremental

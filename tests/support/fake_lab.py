@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from lab.cluster.clients.api import UnreachableError
-from lab.machines.fake.captures import FakeCaptures
+from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
+from lab.machines.fake.provider import FakeProvider
 from lab.machines.protocol import NodeState
 from lab.plan.file import to_json
 from lab.plan.model import Plan, decide
@@ -22,12 +25,14 @@ READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 OFF = {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}]}
 
 
-def opener(base: type[FakeMachines] = FakeMachines, **attributes: Any) -> Any:
-    """What opens fake machines with these attributes; those that captures have are their captures'."""
-    of_captures = {name: attributes.pop(name) for name in list(attributes) if hasattr(FakeCaptures, name)}
-    keeper = type("Captures", (base.keeper,), of_captures)
-    kind = type("Machines", (base,), {"keeper": keeper, **attributes})
-    return lambda *args: kind(*args)
+def opener(make: Callable[..., FakeMachines] = FakeMachines, **how: Any) -> Any:
+    """What opens fake machines that behave so; a name that is none of a behaviour's is a method's, to be replaced."""
+    known = {field.name for field in dataclasses.fields(Behaviour)}
+    return FakeProvider(
+        make=make,
+        instead={name: act for name, act in how.items() if name not in known},
+        **{name: value for name, value in how.items() if name in known},
+    ).open
 
 
 def lab_on_disk(

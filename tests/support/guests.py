@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -191,8 +191,10 @@ def general(name: str) -> x509.GeneralName:
 class GuestMachines(FakeMachines):
     """Fake machines whose shells are those of `guests`; `told` keeps who was given which script, in order."""
 
-    guests: ClassVar[dict[str, Guest]]
-    told: ClassVar[list[tuple[str, str]]]
+    def __init__(self, *lab: Any, guests: dict[str, Guest], told: list[tuple[str, str]]) -> None:
+        super().__init__(*lab)
+        self.guests = guests
+        self.told = told
 
     def ssh(
         self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class ReadyLab:
             self.machines.write(node.name, PartKind.DISK, "disk")
 
     def opener(self, **attributes: Any) -> Any:
-        return opener(GuestMachines, guests=self.guests, told=self.told, **attributes)
+        return opener(partial(GuestMachines, guests=self.guests, told=self.told), **attributes)
 
     def impatient(self, **changes: Any) -> Lab:
         """The lab for one who does not wait: what is missing at the second look is an error."""

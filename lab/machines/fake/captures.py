@@ -6,30 +6,32 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from lab.disks import images
 from lab.errors import MachineError, NotFound
 from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
-from lab.machines.vagrant.provider import chosen
 from lab.plan.model import Plan
 
 
 class FakeCaptures:
-    """The captures of one lab of fake machines; see `lab.machines.captures.Captures`.
+    """The captures of one lab of fake machines; see `lab.machines.captures.Captures`."""
 
-    `free` are the bytes left for them, `version` is that of the emulator.
-    """
-
-    free: ClassVar[int] = 1 << 40
-    version: ClassVar[str] = "1"
-
-    def __init__(self, plan: Plan, books: FakeState) -> None:
+    def __init__(self, plan: Plan, books: FakeState, behaviour: Behaviour) -> None:
         self._plan = plan
         self._books = books
+        self._behaviour = behaviour
         self._folder = books.folder / "captures"
+
+    def disk(self, node: str, key: str) -> Path:
+        """The file that stands for a node's disk in a capture.
+
+        Raises:
+            NotFound, MachineError: as `parts`.
+        """
+        return self._capture(key) / f"disk-{node}"
 
     def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
         wanted = self._chosen(nodes)
@@ -46,10 +48,10 @@ class FakeCaptures:
         return time.time()
 
     def room(self, nodes: Sequence[str]) -> Room:
-        return Room(self.free, {node.name: node.memory << 20 for node in chosen(self._plan, nodes)})
+        return Room(self._behaviour.free, {node.name: node.memory << 20 for node in self._plan.select(nodes)})
 
     def platform(self) -> dict[str, dict[str, str]]:
-        return {node.name: {"fake": self.version} for node in self._plan.nodes}
+        return {node.name: {"fake": self._behaviour.version} for node in self._plan.nodes}
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
         begun = self._folder / f"{key}.begun"
@@ -80,21 +82,6 @@ class FakeCaptures:
                 shutil.copyfile(folder / f"{node}-boot", self._books.boot_id(node))
             self._books.set_state(node, NodeState.PAUSED if memory.exists() else NodeState.STOPPED)
             on_back(node)
-
-    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - it lies on none
-        (name,) = self._chosen([node])
-        if key is None and self._books.state(name) not in {NodeState.STOPPED, NodeState.CRASHED}:
-            raise MachineError(f"{name} is not off", hint=f"klab stop {self._plan.name}")
-        shutil.copyfile(self._exported(name, key), target)
-
-    def host_key(self, node: str, key: str | None = None) -> str:  # noqa: ARG002 - it is the same at any time
-        return f"fake key of {node}\n"
-
-    def weight(self, node: str, key: str | None = None) -> int:
-        return self._exported(node, key).stat().st_size
-
-    def _exported(self, node: str, key: str | None) -> Path:
-        return self._books.disk(node) if key is None else self._capture(key) / f"disk-{node}"
 
     def keys(self) -> list[str]:
         whole = [file.parent for file in self._folder.glob("*/made") if file.parent.suffix != ".begun"]
@@ -132,7 +119,7 @@ class FakeCaptures:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _chosen(self, nodes: Sequence[str]) -> list[str]:
-        return [node.name for node in chosen(self._plan, nodes)]
+        return [node.name for node in self._plan.select(nodes)]
 
     def _capture(self, key: str) -> Path:
         folder = self._folder / key

@@ -2,7 +2,9 @@
 
 Everything about a machine stands in the lab's folder, so that it outlives the process like a
 real one (see `lab.machines.fake.state`); its console is a file, and `ssh` runs nothing but
-what `answers` gives. A boot empties its RAM.
+what its behaviour gives. A boot empties its RAM.
+
+No lab.json can ask for them: they are in no registry until a test puts their provider there.
 """
 
 from __future__ import annotations
@@ -10,43 +12,47 @@ from __future__ import annotations
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
 
-from lab.errors import Conflict, MachineError
-from lab.machines.captures import Incoming, PartKind
+from lab.errors import MachineError
+from lab.machines.captures import PartKind
+from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.captures import FakeCaptures
+from lab.machines.fake.disk_transfer import FakeDiskTransfer
 from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
-from lab.machines.vagrant.provider import chosen, refuse_absent
+from lab.machines.vagrant.provider import refuse_absent
 from lab.plan.model import Plan
+from lab.plan.names import USER, console_file
 from lab.process import Completed, failed
-from lab.render.vagrantfile import USER
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 
 BOOT_LINE = "machine {node} is up"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+PLAIN = Behaviour()
 
 
 class FakeMachines:
-    """The machines of one lab that nobody has to wait for; see `lab.machines.protocol.Machines`.
+    """The machines of one lab that nothing has to wait for; see `lab.machines.protocol.Machines`.
 
-    `answers` maps a command, joined by blanks, to exit code and output; `hostname`, `true`
-    and `cat` work by themselves, and any other command prints nothing and succeeds. The guests
-    of the nodes in `stubborn` do not hear the power button. `foreign` says that something of
-    somebody else's stands where they belong. `keeper` keeps their captures.
+    `hostname`, `true`, `false`, `echo` and `cat` work by themselves over ssh, and any other command that
+    the behaviour has no answer for prints nothing and succeeds.
     """
 
-    answers: ClassVar[Mapping[str, tuple[int, str]]] = {}
-    stubborn: ClassVar[frozenset[str]] = frozenset()
-    foreign: ClassVar[bool] = False
-    keeper: ClassVar[type[FakeCaptures]] = FakeCaptures
-
-    def __init__(self, _home: Home, folder: LabFolder, plan: Plan, _record: Record, _box: Path | None) -> None:
+    def __init__(
+        self,
+        _home: Home,
+        folder: LabFolder,
+        plan: Plan,
+        _record: Record,
+        _box: Path | None,
+        behaviour: Behaviour = PLAIN,
+    ) -> None:
         self._folder = folder
         self._plan = plan
+        self._behaviour = behaviour
         self._books = FakeState(folder.path / "fake")
         self._cancelled = threading.Event()
 
@@ -95,7 +101,7 @@ class FakeMachines:
 
     def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
         on = [node for node in self._named(nodes) if self._books.state(node).on]
-        late = [node for node in on if node in self.stubborn or deadline.passed]
+        late = [node for node in on if node in self._behaviour.stubborn or deadline.passed]
         for node in on:
             self._books.set_state(node, NodeState.RUNNING if node in late else NodeState.STOPPED)
         return late
@@ -119,7 +125,7 @@ class FakeMachines:
         return {node.name: self._books.state(node.name) for node in self._plan.nodes}
 
     def consoles(self) -> dict[str, Path]:
-        return {node.name: self._folder.logs / f"console-{node.name}.log" for node in self._plan.nodes}
+        return {node.name: self._folder.logs / console_file(node.name) for node in self._plan.nodes}
 
     def ssh(
         self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
@@ -127,7 +133,7 @@ class FakeMachines:
         argv = self.ssh_argv(node, command)
         if timeout <= 0 or self._books.state(node) != NodeState.RUNNING:
             raise MachineError(f"{node} does not answer ssh", hint=f"klab logs {node} shows its console")
-        code, output = self.answers.get(" ".join(command), (0, ""))
+        code, output = self._behaviour.answers.get(" ".join(command), (0, ""))
         if command == ["hostname"]:
             output = f"{node}\n"
         elif command == ["cat"]:
@@ -150,7 +156,7 @@ class FakeMachines:
         return ["ssh", f"{USER}@{self._plan.known(node).address}", *command]
 
     def _named(self, names: Sequence[str] | None) -> list[str]:
-        return [node.name for node in chosen(self._plan, names)]
+        return [node.name for node in self._plan.select(names)]
 
     def drop_seeds(self) -> None:
         for node in self._plan.nodes:
@@ -187,18 +193,8 @@ class FakeMachines:
         file.write_text(repr(clock()))
         return max(0.0, behind)
 
-    def check_import(self) -> None:
-        if self.foreign:
-            raise Conflict("a machine which is not this lab's stands where cp1 belongs")
-
-    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
-        self.check_import()
-        self._books.folder.mkdir(parents=True, exist_ok=True)
-        for node in self._named(list(disks)):
-            if self._books.state(node) == NodeState.ABSENT:
-                disks[node].write(self._books.disk(node))
-                self._books.set_state(node, NodeState.STOPPED)
-            on_made(node)
-
     def captures(self) -> FakeCaptures:
-        return self.keeper(self._plan, self._books)
+        return self._behaviour.applied(FakeCaptures(self._plan, self._books, self._behaviour))
+
+    def disk_transfer(self) -> FakeDiskTransfer:
+        return self._behaviour.applied(FakeDiskTransfer(self._plan, self._books, self.captures(), self._behaviour))

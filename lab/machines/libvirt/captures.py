@@ -20,20 +20,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.disks import deltas, images
+from lab.disks import images
 from lab.errors import LabError, MachineError
 from lab.machines.captures import Part, PartKind, Rewrite, Room
 from lab.machines.libvirt import definitions, ram_images
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.connection import library, translate_errors
-from lab.machines.libvirt.inventory import Inventory, end_job, ignore_missing, state_of
+from lab.machines.libvirt.inventory import Inventory, end_job, existing_domains, ignore_missing, state_of
 from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
 from lab.machines.libvirt.volumes import MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
-from lab.machines.vagrant.provider import chosen
 from lab.plan.model import Node, Plan
-from lab.render.vagrantfile import domain_name
+from lab.plan.names import domain_name
 from lab.scenario.sizes import human
 from lab.waiting import map_parallel
 
@@ -73,19 +72,19 @@ class LibvirtCaptures:
     # --- standing still ---------------------------------------------------------------------------
 
     def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
-        domains = self._domains(chosen(self._plan, nodes))
+        domains = self._domains(self._plan.select(nodes))
         for name, domain in domains.items():
             if not state_of(domain).on:
                 raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
         return map_parallel(lambda name: _suspend(name, domains[name]), list(domains))
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
-        domains = self._domains(chosen(self._plan, nodes))
+        domains = self._domains(self._plan.select(nodes))
         return map_parallel(lambda name: _resume(name, domains[name]), list(domains))
 
     def room(self, nodes: Sequence[str]) -> Room:
         free = LayerStore(self._inventory()).free
-        domains = self._domains(chosen(self._plan, nodes))
+        domains = self._domains(self._plan.select(nodes))
         with translate_errors("the machines' memory cannot be looked at"):
             needed = {name: _used_memory(domain) for name, domain in domains.items() if domain.isActive()}
             return Room(free, needed)
@@ -109,7 +108,7 @@ class LibvirtCaptures:
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
         store = LayerStore(self._inventory())
-        domains = self._domains(chosen(self._plan, nodes))
+        domains = self._domains(self._plan.select(nodes))
 
         def save(name: str) -> Saved:
             memory = f"{domain_name(self._plan, name)}.{key}{MEMORY}"
@@ -204,7 +203,7 @@ class LibvirtCaptures:
     # --- revert -----------------------------------------------------------------------------------
 
     def revert(self, key: str, nodes: Sequence[str], on_back: Callable[[str], None]) -> None:
-        entry, wanted = self._book.entry(key), {node.name: node for node in chosen(self._plan, nodes)}
+        entry, wanted = self._book.entry(key), {node.name: node for node in self._plan.select(nodes)}
         missing = [name for name in wanted if name not in entry.nodes]
         if missing:
             raise MachineError(f"capture {key} does not hold {', '.join(missing)}")
@@ -243,53 +242,6 @@ class LibvirtCaptures:
             xml = definitions.with_disk(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)), path)
         definition = definitions.with_disk(saved.definition, path)
         return _Return(connection, inventory.domain(node.uuid), definition, image, xml)
-
-    # --- disks for elsewhere ----------------------------------------------------------------------
-
-    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:
-        store = LayerStore(self._inventory())
-        top, _ = self._exported(node, key)
-        layers = [Path(store.path(name)) for name in store.chain(top)]
-        base = store.base(layers[-1].name)
-        copies = [target.with_name(f"{target.name}.{number}") for number in range(len(layers))]
-        try:
-            # A member of libvirt's group may not read what QEMU's user writes.
-            if not all(os.access(file, os.R_OK) for file in (*layers, base)):
-                base, layers = box.absolute(), _fetched(store, layers, box, copies)
-            deltas.write(layers[0], base, target)
-        except OSError as error:
-            why = [f"{error.strerror}: {error.filename}"]
-            raise MachineError(
-                f"the disk of {node} cannot be copied",
-                details=why,
-                hint="make room there; -o FILE puts it on another disk",
-            ) from error
-        finally:
-            for file in copies:
-                file.unlink(missing_ok=True)
-
-    def host_key(self, node: str, key: str | None = None) -> str:
-        return self._ssh.bare_host_keys(self._exported(node, key)[1])
-
-    def weight(self, node: str, key: str | None = None) -> int:
-        store = LayerStore(self._inventory())
-        return sum(store.size(name) for name in store.chain(self._exported(node, key)[0]))
-
-    def _exported(self, node: str, key: str | None) -> tuple[str, str]:
-        """The layer that holds a disk, by file name, and by which lines ssh knows its host keys."""
-        if key is not None:
-            saved = self._book.entry(key).nodes.get(node)
-            if saved is None:
-                raise MachineError(f"capture {key} does not hold {node}")
-            return saved.disk, saved.host_key
-        domain = self._domains(chosen(self._plan, [node]))[node]
-        with translate_errors(f"the disk of {node} cannot be looked at"):
-            if domain.isActive():
-                raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
-            disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
-        if disk is None:
-            raise MachineError(f"{node} has no disk")
-        return Path(disk.path).name, self._ssh.host_keys(node)
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -330,16 +282,7 @@ class LibvirtCaptures:
         self._keeper.forget(keys, merge=merge)
 
     def _domains(self, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
-        inventory = self._inventory()
-        found = {}
-        for node in nodes:
-            domain = inventory.domain(node.uuid)
-            if domain is None:
-                raise MachineError(
-                    f"there is no machine of {node.name}", hint=f"klab node replace {node.name} makes it anew"
-                )
-            found[node.name] = domain
-        return found
+        return existing_domains(self._inventory(), nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,14 +306,6 @@ class _Return:
         if self.image is not None:
             flag, heads = library().VIR_DOMAIN_SAVE_PAUSED, int(self.connection.getLibVersion() >= HEAD_FIRST)
             self.image.read(lambda file: self.connection.restoreFlags(file, self.image_xml, flag), heads=heads)
-
-
-def _fetched(store: LayerStore, layers: Sequence[Path], box: Path, copies: Sequence[Path]) -> list[Path]:
-    """Copies of layers through libvirtd, the uppermost first; the lowest lies on klab's own copy of the box."""
-    for layer, copy, below in zip(reversed(layers), reversed(copies), (box, *reversed(copies)), strict=False):
-        images.write(store.download(layer.name), copy)
-        images.lay_on(copy, below.absolute())
-    return list(copies)
 
 
 def _suspend(name: str, domain: libvirt.virDomain) -> float:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from lab.disks import deltas, images
 from lab.errors import MachineError
-from lab.machines.captures import Incoming
+from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import transfer
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.volumes import LAYER, LayerStore
 from lab.plan.model import Node, Plan
-from lab.render.vagrantfile import LibvirtFacts, domain_name
+from lab.plan.names import domain_name
+from lab.render.vagrantfile import LibvirtFacts
 
 DRAFT = ".draft"
 

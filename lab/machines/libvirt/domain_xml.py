@@ -11,7 +11,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lab.machines.libvirt.ownership import Owner
 from lab.plan.model import Node, Plan
-from lab.render.vagrantfile import EPOCH_VARIABLE, RATE_VARIABLE, LibvirtFacts, cpu_model, domain_name
+from lab.plan.names import domain_name
+from lab.render.vagrantfile import EPOCH_VARIABLE, RATE_VARIABLE, LibvirtFacts, cpu_model
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 

@@ -12,7 +12,7 @@ from lab.machines.libvirt.connection import absent, library, translate_errors
 from lab.machines.libvirt.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_description, owner_in_metadata
 from lab.machines.protocol import NodeState
 from lab.plan.model import Networks, Node, Plan
-from lab.render.vagrantfile import domain_name
+from lab.plan.names import domain_name
 from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
@@ -297,6 +297,23 @@ class Inventory:
             *(f"volume {name}" for name in self.volumes()),
             *([f"storage pool {pool.name()}"] if pool else []),
         ]
+
+
+def existing_domains(inventory: Inventory, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
+    """The domains of these nodes, by node.
+
+    Raises:
+        MachineError: a node has none.
+    """
+    found = {}
+    for node in nodes:
+        domain = inventory.domain(node.uuid)
+        if domain is None:
+            raise MachineError(
+                f"there is no machine of {node.name}", hint=f"klab node replace {node.name} makes the machine again"
+            )
+        found[node.name] = domain
+    return found
 
 
 def state_of(domain: libvirt.virDomain) -> NodeState:

@@ -24,7 +24,7 @@ from lab.machines.libvirt.inventory import JOB_POLL_SECONDS, Inventory, end_job,
 from lab.machines.libvirt.volumes import LAYER, MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
-from lab.render.vagrantfile import domain_name
+from lab.plan.names import domain_name
 from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:

@@ -18,12 +18,13 @@ from lab.disks import qcow2
 from lab.errors import BoxError, MachineError, UsageError
 from lab.host.emulation import emulator
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.machines.captures import Incoming
+from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import definitions, guest_agent, guest_clock, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.captures import LibvirtCaptures
 from lab.machines.libvirt.connection import connect, library, translate_errors
 from lab.machines.libvirt.disk_import import DiskImport
+from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.inventory import DEFAULT_POOL, Inventory, ignore_missing, state_of, switch_on
 from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.ownership import Owner
@@ -34,7 +35,6 @@ from lab.machines.vagrant.command import BOX_VERSION, Vagrant
 from lab.machines.vagrant.provider import (
     AGAIN,
     VagrantProvider,
-    chosen,
     end_orphans,
     forget_in_vagrant,
     machine_folder,
@@ -43,8 +43,9 @@ from lab.machines.vagrant.provider import (
 )
 from lab.machines.vagrant.vagrant_home import box_name
 from lab.plan.model import Node, Plan
+from lab.plan.names import seed_volume
 from lab.process import Completed
-from lab.render.vagrantfile import LibvirtFacts, render_libvirt, seed_volume
+from lab.render.vagrantfile import LibvirtFacts, render_libvirt
 from lab.scenario.schema import did_you_mean
 from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline, map_parallel, poll
@@ -74,7 +75,7 @@ class LibvirtMachines(VagrantProvider):
     # --- up -------------------------------------------------------------------------------------
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
-        wanted = chosen(self._plan, nodes)
+        wanted = self._plan.select(nodes)
         end_orphans(self._folder.path)
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
@@ -302,7 +303,7 @@ class LibvirtMachines(VagrantProvider):
 
     # --- adopt ----------------------------------------------------------------------------------
 
-    def check_import(self) -> None:
+    def _check_import(self) -> None:
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
         self._refuse_unknown_cpu()
@@ -310,8 +311,8 @@ class LibvirtMachines(VagrantProvider):
         if self._plan.pool != DEFAULT_POOL:
             inventory.box_pool(self._plan.pool)
 
-    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
-        wanted = chosen(self._plan, list(disks))
+    def _import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
+        wanted = self._plan.select(list(disks))
         end_orphans(self._folder.path)
         inventory = self._inventory()
         inventory.refuse_foreign(self._plan)
@@ -340,7 +341,7 @@ class LibvirtMachines(VagrantProvider):
     # Through libvirt itself: Vagrant takes 15 seconds to begin, and goes from machine to machine.
 
     def start(self, nodes: Sequence[str]) -> None:
-        wanted = chosen(self._plan, nodes)
+        wanted = self._plan.select(nodes)
         domains = self._existing(wanted)
         refuse_absent([node.name for node in wanted], domains)
         self._prepare_host(self._inventory(), wanted)
@@ -349,7 +350,7 @@ class LibvirtMachines(VagrantProvider):
             switch_on(name, domain)
 
     def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
-        domains = self._existing(chosen(self._plan, nodes))
+        domains = self._existing(self._plan.select(nodes))
         for name, domain in domains.items():
             if state_of(domain) == NodeState.PAUSED:
                 switch_on(name, domain)
@@ -366,7 +367,7 @@ class LibvirtMachines(VagrantProvider):
         return press_until_off(on, press, deadline)
 
     def power_off(self, nodes: Sequence[str]) -> None:
-        for name, domain in self._existing(chosen(self._plan, nodes)).items():
+        for name, domain in self._existing(self._plan.select(nodes)).items():
             with translate_errors(f"{name} cannot be switched off"):
                 ignore_missing(domain.destroy)
 
@@ -397,7 +398,7 @@ class LibvirtMachines(VagrantProvider):
     # --- remove and destroy ---------------------------------------------------------------------
 
     def remove(self, node: str, on_line: Callable[[str], None]) -> None:
-        (gone,) = chosen(self._plan, [node])
+        (gone,) = self._plan.select([node])
         if self._over:
             return
         end_orphans(self._folder.path)
@@ -479,18 +480,22 @@ class LibvirtMachines(VagrantProvider):
 
         return LibvirtCaptures(self._plan, CaptureIndex(self._folder.captures), self._ssh, self._inventory, prepare)
 
+    def disk_transfer(self) -> LibvirtDiskTransfer:
+        book = CaptureIndex(self._folder.captures)
+        return LibvirtDiskTransfer(self._plan, book, self._ssh, self._inventory, self._check_import, self._import_disks)
+
     def _layers(self) -> LayerCollector:
         return LayerCollector(self._plan, CaptureIndex(self._folder.captures), self._inventory)
 
     def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
-        for domain in self._existing(chosen(self._plan, [node])).values():
+        for domain in self._existing(self._plan.select([node])).values():
             done = guest_agent.run(domain, command, timeout)
             if done is not None:
                 return done
         return super().run(node, command, timeout)
 
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
-        for domain in self._existing(chosen(self._plan, [node])).values():
+        for domain in self._existing(self._plan.select([node])).values():
             moved = guest_clock.through_agent(domain, clock)
             if moved is not None:
                 return moved

@@ -12,7 +12,8 @@ from pathlib import Path
 from lab.errors import LabError, MachineError
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant.command import MARK, Vagrant
-from lab.plan.model import Node, Plan
+from lab.plan.model import Plan
+from lab.plan.names import console_file
 from lab.process import Completed
 from lab.render.vagrantfile import GUARD, ID_BEGINNING
 from lab.store import LabFolder
@@ -33,7 +34,7 @@ class VagrantProvider:
         self._ssh = Ssh(folder, plan)
 
     def consoles(self) -> dict[str, Path]:
-        return {node.name: self._folder.logs / f"console-{node.name}.log" for node in self._plan.nodes}
+        return {node.name: self._folder.logs / console_file(node.name) for node in self._plan.nodes}
 
     def ssh(
         self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
@@ -51,17 +52,6 @@ class VagrantProvider:
         shutil.rmtree(machine_folder(self._folder.path, node), ignore_errors=True)
         for file in (self._folder.seeds / f"{node}.iso", self.consoles()[node]):
             file.unlink(missing_ok=True)
-
-
-def chosen(plan: Plan, names: Sequence[str] | None) -> tuple[Node, ...]:
-    """The nodes of these names, in the plan's order; all of them for None.
-
-    Raises:
-        NotFound: the lab has no node of such a name.
-    """
-    for name in names or ():
-        plan.known(name)
-    return tuple(node for node in plan.nodes if names is None or node.name in names)
 
 
 def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from lab.disks import images
-from lab.errors import HostError, MachineError, NotFound, ProgramError
+from lab.errors import MachineError, NotFound, ProgramError
 from lab.machines.captures import Part, PartKind, Rewrite, Room
-from lab.machines.vagrant.provider import chosen
 from lab.plan.model import Plan
 from lab.process import Completed
 from lab.waiting import Deadline, map_parallel, poll
@@ -102,14 +101,6 @@ def _shots(found: ElementTree.Element, folder: Path, chains: Mapping[str, tuple[
     )
     for child in found.findall(f"{NAMESPACE}Snapshots/{NAMESPACE}Snapshot"):
         yield from _shots(child, folder, chains)
-
-
-def no_checkpoints() -> HostError:
-    """That a lab's disks cannot go to another machine, nor come from one."""
-    return HostError(
-        "checkpoints are made on libvirt only; VirtualBox cannot do it yet",
-        hint="klab snapshot keeps this lab's state; klab create makes the lab from its scenario anywhere",
-    )
 
 
 class VirtualBoxCaptures:
@@ -205,15 +196,6 @@ class VirtualBoxCaptures:
 
         map_parallel(bring_back, list(machines))
 
-    def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - the protocol's
-        raise no_checkpoints()
-
-    def host_key(self, node: str, key: str | None = None) -> str:  # noqa: ARG002 - the protocol's
-        raise no_checkpoints()
-
-    def weight(self, node: str, key: str | None = None) -> int:  # noqa: ARG002 - the protocol's
-        raise no_checkpoints()
-
     def keys(self) -> list[str]:
         """The snapshots that every machine of the lab has, oldest first."""
         by_node = [self._shots(machine) for machine in self._all().values()]
@@ -286,7 +268,7 @@ class VirtualBoxCaptures:
             NotFound: the lab has no such node.
             MachineError: one has no machine.
         """
-        wanted, there = [node.name for node in chosen(self._plan, nodes)], self._all()
+        wanted, there = [node.name for node in self._plan.select(nodes)], self._all()
         for name in wanted:
             if name not in there:
                 raise MachineError(f"there is no machine of {name}", hint=f"klab node replace {name} makes it anew")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lab import process
 from lab.errors import Conflict, MachineError, ProgramError
-from lab.machines.captures import Incoming
 from lab.machines.libvirt import guest_clock
 from lab.machines.libvirt.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
@@ -24,16 +23,16 @@ from lab.machines.vagrant.command import Vagrant
 from lab.machines.vagrant.provider import (
     AGAIN,
     VagrantProvider,
-    chosen,
     forget_in_vagrant,
     press_until_off,
     refuse_absent,
 )
 from lab.machines.vagrant.vagrant_home import box_name
-from lab.machines.virtualbox.captures import VirtualBoxCaptures, no_checkpoints
+from lab.machines.virtualbox.captures import VirtualBoxCaptures
 from lab.plan.model import Plan
+from lab.plan.names import domain_name
 from lab.process import Completed
-from lab.render.vagrantfile import VirtualBoxFacts, domain_name, render_virtualbox
+from lab.render.vagrantfile import VirtualBoxFacts, render_virtualbox
 from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline
 
@@ -102,7 +101,7 @@ class VirtualBoxMachines(VagrantProvider):
         self._cancelled = False
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
-        wanted = [node.name for node in chosen(self._plan, nodes)]
+        wanted = [node.name for node in self._plan.select(nodes)]
         self._refuse_foreign()
         for name, state in self.states().items():
             if name in wanted and state == NodeState.ABSENT:
@@ -132,13 +131,13 @@ class VirtualBoxMachines(VagrantProvider):
         self._vagrant.cancel()
 
     def start(self, nodes: Sequence[str]) -> None:
-        wanted, infos = [node.name for node in chosen(self._plan, nodes)], self._infos()
+        wanted, infos = [node.name for node in self._plan.select(nodes)], self._infos()
         refuse_absent(wanted, infos)
         for name in wanted:
             self._switch_on(name, infos[name])
 
     def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
-        wanted, infos = [node.name for node in chosen(self._plan, nodes)], self._infos()
+        wanted, infos = [node.name for node in self._plan.select(nodes)], self._infos()
         for name in wanted:
             if name in infos and state_of(infos[name]) == NodeState.PAUSED:
                 self._switch_on(name, infos[name])
@@ -155,7 +154,7 @@ class VirtualBoxMachines(VagrantProvider):
 
     def power_off(self, nodes: Sequence[str]) -> None:
         infos = self._infos()
-        for node in chosen(self._plan, nodes):
+        for node in self._plan.select(nodes):
             if node.name in infos:
                 self._switch_off(node.name, infos[node.name])
 
@@ -203,7 +202,7 @@ class VirtualBoxMachines(VagrantProvider):
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
 
     def remove(self, node: str, on_line: Callable[[str], None]) -> None:
-        names = [found.name for found in chosen(self._plan, [node])]
+        names = [found.name for found in self._plan.select([node])]
         forget_in_vagrant(self._folder.path, lambda: self._vagrant, on_line, names)
         try:
             self._unregister(names)
@@ -245,14 +244,11 @@ class VirtualBoxMachines(VagrantProvider):
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
         return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
 
-    def check_import(self) -> None:
-        raise no_checkpoints()
-
-    def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:  # noqa: ARG002 - the protocol's
-        raise no_checkpoints()
-
     def captures(self) -> VirtualBoxCaptures:
         return VirtualBoxCaptures(self._plan, _manage, self._infos)
+
+    def disk_transfer(self) -> None:
+        """There is none: klab does not move VirtualBox's disks yet."""
 
     def _infos(self) -> dict[str, dict[str, str]]:
         """What VBoxManage says of each machine that carries this lab's mark, by node."""

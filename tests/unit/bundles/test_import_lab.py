@@ -24,6 +24,7 @@ from lab.cluster.lab import Lab
 from lab.errors import BoxError, ClusterError, Conflict, LabError, MachineError, NotReadyInTime, UsageError
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
+from lab.machines.fake.disk_transfer import FakeDiskTransfer
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.plan.file import from_json
@@ -267,7 +268,7 @@ def test_a_kill_before_there_is_a_lab(student: Student, owner: Any, method: str,
         (module, "_write_secrets", 1),
         (BundleFile, "write", 2),
         (module, "load_or_make", 1),
-        (FakeMachines, "import_disks", 1),
+        (FakeDiskTransfer, "import_disks", 1),
         (FakeMachines, "start", 1),
         (module, "start", 1),
     ],
@@ -294,7 +295,7 @@ def test_ctrl_c_leaves_a_lab_that_the_same_command_finishes(student: Student) ->
 
 
 def test_a_half_made_lab_can_be_destroyed(student: Student) -> None:
-    killed_in(FakeMachines, "import_disks", student.create)
+    killed_in(FakeDiskTransfer, "import_disks", student.create)
     folder = student.home.lab("demo")
     destroy(student.lab(), lambda _line: None)
     assert not folder.path.exists()

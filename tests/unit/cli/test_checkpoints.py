@@ -22,7 +22,7 @@ from lab.errors import Interrupted
 from lab.host.capacity import HostFacts, Route
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
-from lab.machines.fake.captures import FakeCaptures
+from lab.machines.fake.disk_transfer import FakeDiskTransfer
 from lab.machines.fake.machines import FakeMachines
 from lab.store import Home, LabFolder
 
@@ -139,7 +139,7 @@ def interrupted(*_: object, **__: object) -> Any:
 
 
 def test_ctrl_c_leaves_nothing(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for owner, method in ((Writer, "add"), (FakeCaptures, "weight")):
+    for owner, method in ((Writer, "add"), (FakeDiskTransfer, "size_estimate")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, method, interrupted)
             _, err = klab("checkpoint", "lesson-3", code=Interrupted.exit_code)
@@ -249,7 +249,7 @@ def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.
         assert "stopped before anything of the lab was made" in err
         assert there() == []
     with monkeypatch.context() as patch:
-        patch.setattr(FakeMachines, "import_disks", interrupted)
+        patch.setattr(FakeDiskTransfer, "import_disks", interrupted)
         _, err = klab("create", "--from", str(student), "--name", "mine", code=Interrupted.exit_code)
     assert f"klab create --from {student} --name mine again continues from here" in err
     assert there() == ["mine"]
@@ -258,7 +258,7 @@ def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.
 
 def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeMachines, "import_disks", interrupted)
+        patch.setattr(FakeDiskTransfer, "import_disks", interrupted)
         klab("create", "--from", str(student), "--name", "1m2w", code=Interrupted.exit_code)
     _, err = klab("create", "1m2w", code=4)
     assert "lab '1m2w' is half made from a checkpoint" in err

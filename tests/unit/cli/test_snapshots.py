@@ -447,6 +447,8 @@ def test_destroy_asks_nothing_of_it(klab: Klab, killed: LabFolder, monkeypatch: 
 def test_where_nothing_was_left_nothing_is_read_or_imported(klab: Klab, home: Path, plain: LabFolder) -> None:
     code = (
         "import sys; from lab.app.labs import Labs, enter; lab = Labs().find()\n"
+        "from lab.machines import providers; from lab.machines.fake.provider import FakeProvider\n"
+        "providers.PROVIDERS['fake'] = FakeProvider()\n"
         "before = set(sys.modules)\n"
         "enter(lab)\n"
         "print([name for name in set(sys.modules) - before if name.startswith('lab.snapshots')])"

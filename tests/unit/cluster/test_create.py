@@ -6,10 +6,12 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import fake_lab
 
 from lab.cluster import lab as lab_module
 from lab.cluster.acts import create as module
@@ -89,8 +91,9 @@ def time_is_up(monkeypatch: pytest.MonkeyPatch) -> TimeIsUp:
 class Scripted(FakeMachines):
     """Fake machines whose consoles say what the test wants, and that may act during `up`."""
 
-    says = WELL
-    act: Callable[[Scripted], None] | None = None
+    def __init__(self, *lab: Any, says: str, act: Callable[[Scripted], None] | None) -> None:
+        super().__init__(*lab)
+        self.says, self.act = says, act
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         super().up(deadline, on_line, nodes)
@@ -98,12 +101,11 @@ class Scripted(FakeMachines):
             with file.open("a") as out:
                 out.write(self.says)
         if self.act is not None:
-            type(self).act(self)  # type: ignore[misc]
+            self.act(self)
 
 
-def opener(**attributes: Any) -> Any:
-    kind = type("Machines", (Scripted,), attributes)
-    return lambda home, folder, plan, record, box: kind(home, folder, plan, record, box)
+def opener(*, says: str = WELL, act: Callable[[Scripted], None] | None = None, **how: Any) -> Any:
+    return fake_lab.opener(partial(Scripted, says=says, act=act), **how)
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,12 @@ def test_a_machine_that_goes_away_is_noticed(home: Home, catalog: Catalog) -> No
 class Crashing(Scripted):
     """The virtual machine of w1 crashes so many times; its node says `says` each time that it runs."""
 
-    times = 1
+    def __init__(self, *lab: Any, says: str, times: int, cancelled: threading.Event) -> None:
+        super().__init__(*lab, says=says, act=None)
+        self.times, self.cancelled = times, cancelled
+
+    def cancel(self) -> None:
+        self.cancelled.set()
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         super().up(deadline, on_line, nodes)
@@ -319,10 +326,8 @@ class Crashing(Scripted):
             super().start(nodes)
 
 
-def crashing(**attributes: Any) -> Any:
-    kind = type("Crashing", (Crashing,), {"cancelled": threading.Event(), **attributes})
-    kind.cancel = lambda self: self.cancelled.set()
-    return lambda home, folder, plan, record, box: kind(home, folder, plan, record, box)
+def crashing(*, says: str, times: int = 1) -> Any:
+    return fake_lab.opener(partial(Crashing, says=says, times=times, cancelled=threading.Event()))
 
 
 def test_a_machine_that_crashed_before_its_node_did_anything_is_started_again(home: Home, catalog: Catalog) -> None:

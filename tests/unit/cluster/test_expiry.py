@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Lab:
         self.told: list[tuple[str, str]] = []
 
     def lab(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> ClusterLab:
-        machines = opener(base, guests=self.guests, told=self.told, **attributes)
+        machines = opener(partial(base, guests=self.guests, told=self.told), **attributes)
         return ClusterLab(self.home, self.folder, self.plan, machines, timeout=600)
 
     def off_and_on(self, base: type[GuestMachines] = GuestMachines) -> Power:

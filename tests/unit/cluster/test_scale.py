@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ class FakeEtcd:
 class Joining(FakeMachines):
     """Fake machines that join the fake cluster as soon as they run, unless told not to."""
 
-    cluster: FakeCluster
-    says = WELL
-    joins = True
+    def __init__(self, *lab: Any, cluster: FakeCluster, says: str, joins: bool) -> None:
+        super().__init__(*lab)
+        self.cluster, self.says, self.joins = cluster, says, joins
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         super().up(deadline, on_line, nodes)
@@ -79,8 +80,16 @@ class Lab:
         self.home, self.folder, self.cluster, self.etcd = home, folder, cluster, etcd
         cluster.nodes = [n.name for n in plan.nodes]
 
-    def change(self, kubectl: str = "true", listener: Listener | None = None, **attributes: Any) -> Change:
-        machines = opener(Joining, cluster=self.cluster, **attributes)
+    def change(
+        self,
+        kubectl: str = "true",
+        listener: Listener | None = None,
+        *,
+        says: str = WELL,
+        joins: bool = True,
+        **how: Any,
+    ) -> Change:
+        machines = opener(partial(Joining, cluster=self.cluster, says=says, joins=joins), **how)
         lab = ClusterLab(self.home, self.folder, self.plan, machines, 20, listener)
         return Change(lab, None, kubectl, lambda _plan, _nodes: None)
 

@@ -14,11 +14,11 @@ import pytest
 
 from lab.disks import deltas, images
 from lab.errors import MachineError, NotFound
-from lab.machines.captures import Incoming
-from lab.machines.libvirt import captures as module
+from lab.machines.disk_transfer import Incoming
+from lab.machines.libvirt import disk_transfer as module
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
-from lab.machines.libvirt.captures import LibvirtCaptures
 from lab.machines.libvirt.disk_import import DiskImport
+from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.ownership import Owner
 from lab.machines.ssh import Ssh
 from lab.plan.model import Plan, decide
@@ -179,33 +179,34 @@ def plan(catalog: Catalog) -> Plan:
 
 
 @pytest.fixture
-def captures(tmp_path: Path, plan: Plan, disks: Disks) -> LibvirtCaptures:
+def transfer(tmp_path: Path, plan: Plan, disks: Disks) -> LibvirtDiskTransfer:
     book = CaptureIndex(tmp_path / "captures")
     saved = Saved(disks.upper.name, "", "<domain/>", "demo-w1 ssh-ed25519 AAAA\n")
     book.write(Entry("one", 1.0, {"w1": saved}))
-    return LibvirtCaptures(plan, book, Ssh(Home(tmp_path).lab("demo"), plan), lambda: None, lambda _nodes: None)  # type: ignore[arg-type, return-value]
+    ssh = Ssh(Home(tmp_path).lab("demo"), plan)
+    return LibvirtDiskTransfer(plan, book, ssh, lambda: None, lambda: None, lambda *_: None)  # type: ignore[arg-type, return-value]
 
 
 def test_a_captures_disk(
-    captures: LibvirtCaptures, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transfer: LibvirtDiskTransfer, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path, disks)
     monkeypatch.setattr(module, "LayerStore", store)
     target = tmp_path / "w1.qcow2"
-    captures.export("w1", disks.box, target, "one")
+    transfer.export("w1", disks.box, target, "one")
     images.lay_on(target, disks.box)
     assert content(target) == content(disks.upper)
-    assert captures.host_key("w1", "one") == "ssh-ed25519 AAAA\n"
-    assert captures.weight("w1", "one") == sum(file.stat().st_size for file in (disks.lower, disks.upper))
+    assert transfer.host_key("w1", "one") == "ssh-ed25519 AAAA\n"
+    assert transfer.size_estimate("w1", "one") == sum(file.stat().st_size for file in (disks.lower, disks.upper))
     assert store.fetched == 0
     with pytest.raises(MachineError, match="does not hold cp1"):
-        captures.export("cp1", disks.box, target, "one")
+        transfer.export("cp1", disks.box, target, "one")
     with pytest.raises(NotFound):
-        captures.weight("w1", "two")
+        transfer.size_estimate("w1", "two")
 
 
 def test_a_klab_that_may_not_read_the_pool_fetches_the_layers(
-    captures: LibvirtCaptures, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transfer: LibvirtDiskTransfer, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path, disks)
     monkeypatch.setattr(module, "LayerStore", store)
@@ -215,7 +216,7 @@ def test_a_klab_that_may_not_read_the_pool_fetches_the_layers(
     own.write_bytes(disks.box.read_bytes())
     target = tmp_path / "away" / "w1.qcow2"
     target.parent.mkdir()
-    captures.export("w1", own, target, "one")
+    transfer.export("w1", own, target, "one")
     assert store.fetched == 2
     assert [file.name for file in target.parent.iterdir()] == ["w1.qcow2"]
     images.lay_on(target, disks.box)

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.errors import HostError
+from lab import process
+from lab.errors import HostError, LabError
 from lab.host import private_libvirt
 from lab.machines import providers
 from lab.machines.libvirt import connection
-from lab.store import Home
+from lab.plan.model import decide
+from lab.scenario.catalog import Catalog
+from lab.scenario.model import Scenario
+from lab.store import Home, Record
 
 
 @pytest.fixture
@@ -83,12 +90,48 @@ def test_libvirt_python_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("installed", "provider"), [("libvirtd", "libvirt"), ("VBoxManage", "virtualbox")])
 def test_auto_takes_what_is_installed(installed: str, provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers.process, "have", lambda program: program == installed)
+    monkeypatch.setattr(process, "have", lambda program: program == installed)
     assert providers.choose_provider("auto") == provider
 
 
 def test_auto_without_either_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers.process, "have", lambda _program: False)
+    monkeypatch.setattr(process, "have", lambda _program: False)
     with pytest.raises(HostError) as caught:
         providers.choose_provider("auto")
     assert "vagrant-libvirt" in caught.value.hint
+
+
+def test_a_provider_that_klab_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LabError, match="'kvm' is unknown") as caught:
+        providers.provider_named("kvm")
+    assert "libvirt, virtualbox" in caught.value.details[0]
+
+
+def test_a_klab_that_is_installed_has_no_fake_machines() -> None:
+    """Whatever a stranger's lab.json says; the tests alone put the fake into the registry."""
+    script = "from lab.machines.providers import PROVIDERS; print(*PROVIDERS)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["libvirt", "virtualbox"]
+
+
+def test_a_lab_of_fake_machines_is_refused(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, record = Home(tmp_path), Record("id", "demo", "fake", "box", 0, "ready", 0.0)
+    plan = decide(Scenario(version=1, name="demo"), catalog)
+    assert providers.open_machines(home, home.lab("demo"), plan, record, None).states()
+    monkeypatch.delitem(providers.PROVIDERS, "fake")
+    with pytest.raises(LabError, match="'fake' is unknown"):
+        providers.open_machines(home, home.lab("demo"), plan, record, None)
+
+
+@pytest.mark.parametrize("name", ["libvirt", "virtualbox"])
+def test_machines_move_disks_where_their_provider_says_so(name: str, tmp_path: Path, catalog: Catalog) -> None:
+    home, record = Home(tmp_path), Record(str(uuid.uuid4()), "demo", name, "box", 0, "ready", 0.0)
+    plan, provider = decide(Scenario(version=1, name="demo"), catalog), providers.provider_named(name)
+    machines = provider.open(home, home.lab("demo"), plan, record, None)
+    assert (machines.disk_transfer() is not None) is provider.features.disk_transfer
+
+
+def test_where_a_providers_machines_are(sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "enter_host_network", lambda _home: "somewhere")
+    assert providers.enter_host("libvirt", Home(tmp_path)) == "somewhere"
+    assert providers.enter_host("virtualbox", Home(tmp_path)) == "VirtualBox"

@@ -24,8 +24,8 @@ from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant import provider
 from lab.plan.model import Node, Plan, decide
+from lab.plan.names import domain_name, seed_volume
 from lab.process import Completed
-from lab.render.vagrantfile import domain_name, seed_volume
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 from lab.store import Home, LabFolder, Record
@@ -538,15 +538,15 @@ def test_a_stranger_under_the_nodes_uuid_is_not_removed(make_host: Callable[...,
 
 def test_what_stands_in_the_way_of_disks_from_elsewhere_is_told_before(make_host: Callable[..., Host]) -> None:
     host = make_host()
-    host.machines().check_import()
+    host.machines().disk_transfer().check_import()
     with pytest.raises(HostError, match="no storage pool called 'fast'"):
-        host.machines(replace(host.plan, pool="fast")).check_import()
+        host.machines(replace(host.plan, pool="fast")).disk_transfer().check_import()
     stranger = host.plan.node("w1")
     assert stranger is not None
     xml = domain_xml(host.plan, stranger, 5).replace(RECORD.id, "00000000-70ce-456d-a4d8-2e6b37ed0cff")
     host.connection.defineXML(xml)
     with pytest.raises(Conflict, match="stands where w1 belongs"):
-        host.machines().check_import()
+        host.machines().disk_transfer().check_import()
     assert host.connection.listAllNetworks() == []
     assert host.connection.listAllStoragePools() == []
 

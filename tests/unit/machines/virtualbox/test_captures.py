@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab import process
-from lab.errors import HostError, MachineError, NotFound
+from lab.errors import MachineError, NotFound
 from lab.machines.captures import PartKind
 from lab.machines.virtualbox import captures as module
 from lab.machines.virtualbox.captures import VirtualBoxCaptures, parse_names, parse_shots
@@ -448,15 +448,3 @@ def test_settings_that_cannot_be_read(captures: VirtualBoxCaptures, manage: VBox
     manage.machines["cp1"].settings.write_text("<VirtualBox")
     with pytest.raises(MachineError, match="the settings of cp1 cannot be read"):
         captures.keys()
-
-
-def test_disks_do_not_go_elsewhere_yet(captures: VirtualBoxCaptures, tmp_path: Path) -> None:
-    acts: list[Callable[[], object]] = [
-        lambda: captures.export("cp1", tmp_path, tmp_path / "a"),
-        lambda: captures.weight("cp1"),
-        lambda: captures.host_key("cp1"),
-    ]
-    for act in acts:
-        with pytest.raises(HostError, match="VirtualBox cannot do it yet") as caught:
-            act()
-        assert "klab snapshot" in caught.value.hint

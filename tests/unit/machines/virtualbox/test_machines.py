@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from lab import process
-from lab.errors import MachineError, NotFound, ProgramError
-from lab.machines.protocol import NodeState
+from lab.errors import HostError, MachineError, NotFound, ProgramError
+from lab.machines.protocol import NodeState, needed_disk_transfer
 from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant import provider
 from lab.machines.virtualbox import machines as virtualbox
+from lab.machines.virtualbox.provider import VirtualBoxProvider
 from lab.plan.model import decide
 from lab.process import Completed
 from lab.scenario.catalog import Catalog
@@ -298,3 +299,12 @@ def test_a_node_that_the_lab_does_not_have(open_machines: Open, verb: str) -> No
     arguments: tuple[object, ...] = ("w9", print) if verb == "remove" else (["w9"],)
     with pytest.raises(NotFound):
         getattr(machines, verb)(*arguments)
+
+
+def test_disks_do_not_leave_the_host_yet(open_machines: Open) -> None:
+    machines, _ = open_machines(cp1="poweroff")
+    assert machines.disk_transfer() is None
+    assert not VirtualBoxProvider.features.disk_transfer
+    with pytest.raises(HostError, match="checkpoints are made on libvirt only") as caught:
+        needed_disk_transfer(machines)
+    assert "klab snapshot" in caught.value.hint

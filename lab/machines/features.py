@@ -1,0 +1,66 @@
+"""What a provider is, and what it can do: the rest of klab reads its features before it acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from lab.machines.protocol import Machines
+from lab.plan.model import Plan
+from lab.store import Home, LabFolder, Record
+
+
+class BoxFormat(StrEnum):
+    """The kinds of box that `vagrant box add` takes, by the Vagrant provider that they are for."""
+
+    LIBVIRT = "libvirt"
+    VIRTUALBOX = "virtualbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a provider can do.
+
+    `disk_transfer`: the disks of its machines can leave the host and come from another one, as
+    checkpoints need (`Machines.disk_transfer`). `private_host`: its labs may be in klab's private
+    libvirt, whose network the host's other programs do not reach. `box_format`: what it makes machines from.
+    """
+
+    disk_transfer: bool
+    private_host: bool
+    box_format: BoxFormat
+
+
+class Provider(Protocol):
+    """What makes machines: one object for each kind, in the registry `lab.machines.providers`."""
+
+    @property
+    def name(self) -> str:
+        """As `lab.json` and --provider have it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """As messages have it."""
+        ...
+
+    @property
+    def features(self) -> Features: ...
+
+    def installed(self) -> bool:
+        """Whether this host has the program that runs its machines."""
+        ...
+
+    def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
+        """The machines of one lab.
+
+        Args:
+            home: klab's home.
+            folder: the lab's folder.
+            plan: what was decided for it.
+            record: its id, dilation and epoch.
+            box: the box's .box file; needed by `up` when a machine is still to be made.
+        """
+        ...

@@ -1,0 +1,27 @@
+"""libvirt, as the registry of providers has it; what needs libvirt's own library is imported when a lab is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab import process
+from lab.machines.features import BoxFormat, Features
+from lab.machines.protocol import Machines
+from lab.plan.model import Plan
+from lab.store import Home, LabFolder, Record
+
+
+class LibvirtProvider:
+    """See `lab.machines.features.Provider`."""
+
+    name = "libvirt"
+    title = "libvirt"
+    features = Features(disk_transfer=True, private_host=True, box_format=BoxFormat.LIBVIRT)
+
+    def installed(self) -> bool:
+        return process.have("libvirtd") or process.have("virtqemud")
+
+    def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
+        from lab.machines.libvirt.machines import LibvirtMachines
+
+        return LibvirtMachines(home, folder, plan, record, box)
