@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from contract import tinybox
 from contract.labs import Lab, make_lab
+from contract.outside import TinyGuests
 
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.machines.providers import host_network
+from lab.machines.fake.provider import FakeProvider
+from lab.machines.providers import PROVIDERS, host_network
 from lab.store import Home
 
 NEEDED = ("libvirtd", "vagrant", "qemu-system-x86_64", "grub-mkrescue", "xorriso", "bsdtar", "apt-get")
@@ -55,7 +57,9 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """One lab of two nodes for all tests of a suite, which follow its life."""
     name = str(request.module.__name__).rpartition("test_")[2]
     if request.param == "fake":
-        yield make_lab(Home(tmp_path_factory.mktemp("fake")), name, nodes=2, provider="fake", box=None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(PROVIDERS, "fake", FakeProvider(make=TinyGuests))
+            yield make_lab(Home(tmp_path_factory.mktemp("fake")), name, nodes=2, provider="fake", box=None)
         return
     box = request.getfixturevalue("tiny_box")
     home = request.getfixturevalue("real_home")

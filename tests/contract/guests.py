@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lab.errors import MachineError, ProgramTimeout
 from lab.machines.captures import PartKind
-from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import Machines
 from lab.waiting import Deadline, poll
 
@@ -28,17 +27,11 @@ RECALL = {
 
 def keep(machines: Machines, node: str, text: str) -> None:
     """Let a guest have a text in its RAM and on its disk."""
-    if isinstance(machines, FakeMachines):
-        for kind in PartKind:
-            machines.write(node, kind, text)
-    else:
-        machines.ssh(node, ["sh", "-c", KEEP], timeout=60, stdin=text)
+    machines.ssh(node, ["sh", "-c", KEEP], timeout=60, stdin=text)
 
 
 def recall(machines: Machines, node: str) -> dict[PartKind, str]:
     """What a guest has in either place."""
-    if isinstance(machines, FakeMachines):
-        return {kind: machines.read(node, kind) for kind in PartKind}
     said = machines.ssh(node, ["sh", "-c", "; ".join(RECALL.values())], timeout=60).stdout
     return dict(zip(RECALL, (line.strip("\0") for line in said.splitlines()), strict=True))
 

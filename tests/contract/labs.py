@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contract import tinybox
+from contract.outside import OUTSIDE, Outside
 
 from lab.disks.seed_iso import write_iso
 from lab.machines.protocol import Machines
@@ -29,6 +30,11 @@ class Lab:
     folder: LabFolder
     plan: Plan
     box: Path | None
+
+    @property
+    def outside(self) -> Outside:
+        """What befalls its machines from outside klab."""
+        return OUTSIDE[self.folder.record().provider]
 
     def open(self) -> Machines:
         """Its machines, as a new klab process would open them."""

@@ -6,19 +6,14 @@ The tests follow one lab's life, in order.
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
 import time
-from pathlib import Path
 
 import pytest
 from contract.guests import NODES, answers, note, noted, recall
 from contract.labs import Lab
 
 from lab.errors import MachineError, NotFound
-from lab.host.namespaces import started
 from lab.machines.captures import Part, PartKind
-from lab.machines.fake.machines import FakeMachines
 from lab.machines.libvirt import captures as module
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.names import domain_name
@@ -68,32 +63,10 @@ def sizes(machines: Machines, key: str) -> list[int]:
     return [part.size for part in machines.captures().parts(key) if part.kind == PartKind.MEMORY]
 
 
-def path_of(lab: Lab, name: str) -> Path:
-    """Where a capture's file is."""
-    if lab.folder.record().provider == "fake":
-        return lab.folder.path / "fake" / "captures" / name
-    return Path(f"/var/lib/libvirt/images/klab-{lab.folder.record().id}/{name}")
-
-
-def book_of(lab: Lab, key: str) -> Path:
-    """The file in which stands what a capture consists of."""
-    if lab.folder.record().provider == "fake":
-        return lab.folder.path / "fake" / "captures" / key / "made"
-    return lab.folder.captures / f"{key}.json"
-
-
-def kill_provider(lab: Lab) -> None:
-    """Kill libvirtd; the fake has no daemon, and each `open` begins anew."""
-    if lab.folder.record().provider == "libvirt":
-        daemon = int((lab.home.private_libvirt / "run" / "libvirtd.pid").read_text())
-        os.kill(daemon, signal.SIGKILL)
-        assert poll(lambda: started(daemon) is None, Deadline.after(60), every=0.1)
-
-
 def volumes(lab: Lab) -> list[str]:
     """The disk layers and RAM images that somebody needs; none for the fake, whose captures share nothing."""
     lab.open().captures().forget([])
-    lines = lab.open().leftovers() if lab.folder.record().provider == "libvirt" else []
+    lines = lab.open().leftovers() if lab.outside.daemon else []
     return [line.removeprefix("volume ") for line in lines if line.startswith("volume ")]
 
 
@@ -224,7 +197,7 @@ def test_a_missing_or_damaged_file_is_named(lab: Lab) -> None:
     capture(machines, "hurt")
     before = digests(machines, "hurt")
     part = machines.captures().parts("hurt")[0]
-    file = path_of(lab, part.name)
+    file = lab.outside.capture_file(lab, part.name)
     with file.open("r+b") as out:
         out.seek(file.stat().st_size // 2)
         byte = out.read(1) or b"\0"
@@ -233,10 +206,10 @@ def test_a_missing_or_damaged_file_is_named(lab: Lab) -> None:
     changed = digests(machines, "hurt")
     assert {name for name in changed if changed[name] != before[name]} == {part.name}
     layer = next(p for p in machines.captures().parts("hurt") if p.kind == PartKind.DISK)
-    aside = path_of(lab, layer.name).rename(path_of(lab, layer.name + ".aside"))
-    with pytest.raises(MachineError, match=path_of(lab, layer.name).name):
+    aside = lab.outside.capture_file(lab, layer.name).rename(lab.outside.capture_file(lab, layer.name + ".aside"))
+    with pytest.raises(MachineError, match=lab.outside.capture_file(lab, layer.name).name):
         machines.captures().parts("hurt")
-    aside.rename(path_of(lab, layer.name))
+    aside.rename(lab.outside.capture_file(lab, layer.name))
     assert set(digests(machines, "hurt")) == set(before)
     machines.captures().forget(["hurt"])
     assert noted(machines) == {"to be damaged"}
@@ -260,7 +233,7 @@ def test_content_reads_the_same_through_libvirt(lab: Lab, monkeypatch: pytest.Mo
 
 def test_the_books_tell_what_cannot_be_brought_back(lab: Lab) -> None:
     machines = lab.open()
-    file = book_of(lab, "five")
+    file = lab.outside.capture_entry(lab, "five")
     good = file.read_text()
     file.write_text(f"{{{good[: len(good) // 2]}")
     names = volumes(lab)
@@ -292,13 +265,12 @@ def test_clocks_are_set_forward_and_never_back(lab: Lab) -> None:
     for node in NODES:
         assert machines.set_clock(node, lambda: ahead, 60) > 0
         assert machines.set_clock(node, lambda: ahead - 5_000_000, 60) == 0
-        if not isinstance(machines, FakeMachines):
-            shown = int(machines.ssh(node, ["date", "+%s"], timeout=60).stdout)
-            assert ahead - 5 < shown < ahead + 300
+        shown = int(machines.ssh(node, ["date", "+%s"], timeout=60).stdout)
+        assert ahead - 5 < shown < ahead + 300
 
 
 def test_the_provider_may_start_anew(lab: Lab) -> None:
-    kill_provider(lab)
+    lab.outside.kill_daemon(lab)
     machines = lab.open()
     revert(machines, "five")
     assert noted(machines) == {"fifth"}
@@ -326,12 +298,12 @@ def test_what_is_settled_is_the_same_in_less_space(lab: Lab) -> None:
     assert contents(machines, "big") == before
     revert(machines, "big")
     assert noted(machines) == {"settled"}
-    for file in [path_of(lab, name) for name in volumes(lab) if "seven" in name]:
+    for file in [lab.outside.capture_file(lab, name) for name in volumes(lab) if "seven" in name]:
         aside = file.rename(file.with_suffix(".aside"))
         with pytest.raises(MachineError, match=file.name):
             captures.parts("big")
         aside.rename(file)
-    damaged = path_of(lab, captures.parts("big")[0].name)
+    damaged = lab.outside.capture_file(lab, captures.parts("big")[0].name)
     good = damaged.read_bytes()
     damaged.write_bytes(good[:-1])
     if names:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,7 @@ import pytest
 from contract.labs import Lab, with_another_worker
 
 from lab.errors import MachineError, NotFound, ProgramError, ProgramTimeout
-from lab.machines.fake.machines import BOOT_ID, FakeMachines
-from lab.machines.libvirt.definitions import DhcpHost, dhcp_hosts
-from lab.machines.libvirt.machines import LibvirtMachines
+from lab.machines.fake.machines import BOOT_ID
 from lab.machines.protocol import Machines, NodeState
 from lab.machines.vagrant.provider import forget_in_vagrant
 from lab.waiting import Deadline, poll
@@ -27,36 +23,6 @@ LIMIT = 300
 
 def all_in(machines: Machines, state: NodeState) -> bool:
     return set(machines.states().values()) == {state}
-
-
-def pause(lab: Lab, node: str) -> None:
-    machines = lab.open()
-    if isinstance(machines, FakeMachines):
-        machines.set_state(node, NodeState.PAUSED)
-        return
-    _domain(lab, node).suspend()
-
-
-def deafen(lab: Lab, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a node's guest not hear the power button."""
-    machines = lab.open()
-    if isinstance(machines, FakeMachines):
-        monkeypatch.setattr(FakeMachines, "stubborn", frozenset({node}))
-        return
-    machines.ssh(node, ["killall", "acpid"], timeout=60)
-
-
-def crash(lab: Lab, node: str) -> None:
-    """Kill the program that runs a node's machine."""
-    machines = lab.open()
-    if isinstance(machines, FakeMachines):
-        machines.set_state(node, NodeState.CRASHED)
-        return
-    os.kill(
-        int((lab.home.private_libvirt / "run" / "qemu" / f"{_domain(lab, node).name()}.pid").read_text()),
-        signal.SIGKILL,
-    )
-    assert poll(lambda: machines.states()[node] != NodeState.RUNNING, Deadline.after(60), every=0.1)
 
 
 def boots(machines: Machines, *nodes: str) -> dict[str, str]:
@@ -71,20 +37,6 @@ def boots(machines: Machines, *nodes: str) -> dict[str, str]:
     found = {node: poll(lambda n=node: ask(n), deadline) for node in nodes}
     assert all(found.values()), found
     return {node: boot for node, boot in found.items() if boot}
-
-
-def _domain(lab: Lab, node: str):  # type: ignore[no-untyped-def]
-    from lab.machines.libvirt.connection import connect
-
-    found = lab.plan.node(node)
-    assert found is not None
-    return connect().lookupByUUIDString(found.uuid)
-
-
-def _management_hosts(lab: Lab) -> list[DhcpHost]:
-    from lab.machines.libvirt.connection import connect
-
-    return dhcp_hosts(connect().networkLookupByName(lab.plan.networks.management_name).XMLDesc())
 
 
 def test_nothing_is_there_before_up(lab: Lab) -> None:
@@ -154,13 +106,13 @@ def test_seeds_are_dropped_and_machines_stay_manageable(lab: Lab) -> None:
 
 def test_a_paused_machine_is_shut_down_too(lab: Lab) -> None:
     machines = lab.open()
-    pause(lab, "w1")
+    lab.outside.pause(lab, "w1")
     assert machines.stop(["w1"], Deadline.after(LIMIT)) == []
     assert machines.states() == {"cp1": NodeState.RUNNING, "w1": NodeState.STOPPED}
 
 
 def test_a_machine_that_is_off_or_paused_comes_back_without_its_seed(lab: Lab) -> None:
-    pause(lab, "cp1")
+    lab.outside.pause(lab, "cp1")
     machines = lab.open()
     assert machines.states() == {"cp1": NodeState.PAUSED, "w1": NodeState.STOPPED}
     machines.up(Deadline.after(LIMIT), print)
@@ -184,18 +136,16 @@ def test_stop_and_start(lab: Lab) -> None:
 def test_start_of_a_paused_machine_resumes_it(lab: Lab) -> None:
     machines = lab.open()
     before = boots(machines, "cp1")
-    pause(lab, "cp1")
+    lab.outside.pause(lab, "cp1")
     machines.start(["cp1"])
     assert all_in(machines, NodeState.RUNNING)
     assert boots(machines, "cp1") == before
 
 
-def test_a_guest_that_does_not_shut_down_is_named_until_its_power_is_cut(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guest_that_does_not_shut_down_is_named_until_its_power_is_cut(lab: Lab) -> None:
     machines = lab.open()
     before = boots(machines, "cp1", "w1")
-    deafen(lab, "w1", monkeypatch)
+    machines.ssh("w1", ["killall", "acpid"], timeout=60)  # its guest does not hear the power button
     assert machines.stop(["w1"], Deadline.after(5)) == ["w1"]
     assert all_in(machines, NodeState.RUNNING)
     machines.power_off(["w1"])
@@ -210,7 +160,7 @@ def test_a_guest_that_does_not_shut_down_is_named_until_its_power_is_cut(
 def test_a_machine_that_crashed_is_told_from_one_that_is_off_and_starts_again(lab: Lab) -> None:
     machines = lab.open()
     before = boots(machines, "cp1", "w1")
-    crash(lab, "w1")
+    lab.outside.crash(lab, "w1")
     assert machines.states() == {"cp1": NodeState.RUNNING, "w1": NodeState.CRASHED}
     machines.power_off(["w1"])
     machines.start(["w1"])
@@ -230,9 +180,9 @@ def test_a_node_comes_and_goes_without_the_others_taking_notice(lab: Lab) -> Non
     machines.up(Deadline.after(LIMIT), print, nodes=["w2"])
     assert all_in(machines, NodeState.RUNNING)
     assert machines.ssh("w2", ["hostname"], timeout=60).stdout == "w2\n"
-    if not isinstance(machines, FakeMachines):
+    if lab.outside.daemon:
         # The network was made for two nodes and has run since; its third has its fixed address all the same.
-        given = {host.name: f"inet {host.address}/" for host in _management_hosts(lab)}
+        given = {host.name: f"inet {host.address}/" for host in lab.outside.management_hosts(lab)}
         assert given["w2"] in machines.ssh("w2", ["ip", "-4", "addr"], timeout=60).stdout
         assert given["cp1"] in machines.ssh("cp1", ["ip", "-4", "addr"], timeout=60).stdout
     machines.remove("w2", print)
@@ -241,8 +191,8 @@ def test_a_node_comes_and_goes_without_the_others_taking_notice(lab: Lab) -> Non
     assert not [line for line in machines.leftovers() if "w2" in line]
     assert not machines.consoles()["w2"].exists()
     assert boots(lab.open(), "cp1", "w1") == before
-    if not isinstance(machines, FakeMachines):
-        assert {host.name for host in _management_hosts(lab)} == {"cp1", "w1"}
+    if lab.outside.daemon:
+        assert {host.name for host in lab.outside.management_hosts(lab)} == {"cp1", "w1"}
         assert not (lab.folder.path / ".vagrant" / "machines" / "w2").exists()
         assert "w2" not in (lab.folder.path / "Vagrantfile").read_text()
 
@@ -277,7 +227,7 @@ def test_destroy_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
     machines = lab.open()
     machines.start(list(machines.states()))
     seen: list[bool] = []
-    if isinstance(machines, LibvirtMachines):
+    if lab.outside.vagrant:
         # Of one that boots Vagrant would ask the address again and again, for a minute in a lab of three.
         def look(*words: Any) -> None:
             seen.append(not any(state.on for state in machines.states().values()))
@@ -285,7 +235,7 @@ def test_destroy_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
 
         monkeypatch.setattr("lab.machines.libvirt.machines.forget_in_vagrant", look)
     machines.destroy(print)
-    assert seen == ([True] if isinstance(machines, LibvirtMachines) else [])
+    assert seen == ([True] if lab.outside.vagrant else [])
     assert machines.leftovers() == []
     machines.destroy(print)
     assert not Path(lab.folder.path / ".vagrant").exists()

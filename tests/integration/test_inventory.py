@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,12 +22,13 @@ import pytest
 
 from lab.app import inventory
 from lab.app.labs import Labs
+from lab.machines.libvirt.ownership import Owner
 from lab.plan.file import to_json
 from lab.plan.model import decide
 from lab.render.inventory import render_ansible, render_ssh
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import load_scenario
-from lab.store import Home, Record
+from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline, poll
 
 PROGRAMS = Path(sys.executable).parent
@@ -69,7 +71,7 @@ def make_lab(home: Path):
         folder = Home(home).lab(name)
         folder.path.mkdir(parents=True)
         (folder.path / "plan.json").write_text(to_json(dataclasses.replace(plan, nodes=nodes)))
-        folder.write_record(Record("an id", name, provider, "box", 0, "ready", 1.7e9))
+        folder.write_record(Record("an-id", name, provider, "box", 0, "ready", 1.7e9))
         return folder.path
 
     return make
@@ -78,7 +80,7 @@ def make_lab(home: Path):
 @pytest.fixture
 def loopback_lab(make_lab) -> Path:
     """A lab `here` whose cp1 is this very machine."""
-    return make_lab("here", "1m1w", "fake", addresses={"cp1": LOOPBACK})
+    return make_lab("here", "1m1w", "virtualbox", addresses={"cp1": LOOPBACK})
 
 
 def run(*words: str | Path, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
@@ -353,7 +355,7 @@ def test_a_port_where_nothing_listens(loopback_lab: Path) -> None:
 
 def test_a_node_that_does_not_answer(make_lab) -> None:
     # TCP to everybody at once: the kernel refuses, and nothing is sent.
-    make_lab("nowhere", "1m1w", "fake", addresses={"cp1": "255.255.255.255"})
+    make_lab("nowhere", "1m1w", "virtualbox", addresses={"cp1": "255.255.255.255"})
     done = run(*KLAB, "connect", "nowhere", "cp1", code=8)
     assert "cp1 does not answer on port 22" in done.stderr
     assert "klab status nowhere" in done.stderr
@@ -490,16 +492,31 @@ def stub_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
+@pytest.fixture
+def stub_manage(tmp_path: Path, stub_ssh: None) -> None:
+    """A VBoxManage that has the machines of the files in `machines`, which bear their names."""
+    folder = tmp_path / "machines"
+    folder.mkdir()
+    program = tmp_path / "bin" / "VBoxManage"
+    program.write_text(f'#!/bin/sh\ncd {folder} || exit\n[ "$1" = list ] && cat vms || cat "$2"\n')
+    program.chmod(0o755)
+
+
 def machine(folder: Path, node: str, state: str) -> None:
-    (folder / "fake").mkdir(exist_ok=True)
-    (folder / "fake" / f"{node}.json").write_text(json.dumps({"state": state}))
+    """Let VirtualBox have that machine of the lab in `folder`, in that state (in its own word)."""
+    machines, record = folder.parents[2] / "machines", LabFolder(folder).record()
+    mark = Owner(record.id, record.seat, record.epoch).description
+    name = str(uuid.uuid5(uuid.NAMESPACE_DNS, node))
+    (machines / name).write_text(f'VMState="{state}"\ndescription="{mark}"\n')
+    with (machines / "vms").open("a") as known:
+        known.write(f'"klab-it_{node}" {{{name}}}\n')
 
 
 @pytest.fixture
-def shell_lab(make_lab, stub_ssh: None) -> Path:
+def shell_lab(make_lab, stub_manage: None) -> Path:
     """A lab `it` with cp1 and w1 running and w2 stopped."""
-    folder = make_lab("it", "1m2w", "fake")
-    for node, state in {"cp1": "running", "w1": "running", "w2": "stopped"}.items():
+    folder = make_lab("it", "1m2w", "virtualbox")
+    for node, state in {"cp1": "running", "w1": "running", "w2": "poweroff"}.items():
         machine(folder, node, state)
     return folder
 

@@ -189,8 +189,10 @@ class FakeMachines:
         if timeout <= 0 or self._books.state(node) != NodeState.RUNNING:
             raise MachineError(f"{node} does not answer ssh")
         file = self._books.clock(node)
-        behind = clock() - (float(file.read_text()) if file.exists() else 0.0)
-        file.write_text(repr(clock()))
+        now = clock()
+        behind = now - (float(file.read_text()) if file.exists() else 0.0)
+        if behind > 0:
+            file.write_text(repr(now))
         return max(0.0, behind)
 
     def captures(self) -> FakeCaptures:
