@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from lab.errors import HostError, ProgramError, ProgramTimeout
+from lab.log import command_line
+from lab.packages import install_hint
 from lab.text import shortened
 
 TAIL_LINES = 20
@@ -31,34 +35,7 @@ MOST_IN_LINE = 1 << 16  # characters; a longer line comes in parts
 BLOCK = 1 << 16
 SIGNALLED = 128  # and the signal's number: a shell's exit code for a program that a signal has ended
 
-# Which Debian package brings a program that is not there.
-PACKAGES = {
-    "vagrant": "vagrant vagrant-libvirt",
-    "virsh": "libvirt-clients",
-    "libvirtd": "libvirt-daemon-system",
-    "virtlogd": "libvirt-daemon-system",
-    "qemu-img": "qemu-utils",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "mmdebstrap": "mmdebstrap",
-    "xorriso": "xorriso",
-    "dnsmasq": "dnsmasq-base",
-    "mke2fs": "e2fsprogs",
-    "sfdisk": "fdisk",
-    "grub-mkimage": "grub-common grub-pc-bin",
-    "skopeo": "skopeo",
-    "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
-    "nsenter": "util-linux",
-    "unshare": "util-linux",
-    "setpriv": "util-linux",
-    "ip": "iproute2",
-    "gcc": "gcc libc6-dev",
-    "VBoxManage": "virtualbox",
-}
-# ... and what none does, or none that fits.
-ELSEWHERE = {"kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others"}
-
-
+_LOG = logging.getLogger("klab.process")
 # Daemons: held, since Python complains of a child that is forgotten while it runs.
 _SPAWNED: list[subprocess.Popen[bytes]] = []
 
@@ -83,14 +60,13 @@ def find(program: str) -> str:
     """The full path of `program`.
 
     Raises:
-        HostError: it is not installed; the hint names the Debian package, or another way to it.
+        HostError: it is not installed; the hint says how to install it.
     """
     # Debian keeps sbin out of an ordinary user's PATH; half of what klab starts lives there.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
     found = shutil.which(program, path=path)
     if found is None:
-        hint = ELSEWHERE.get(program) or f"sudo apt-get install {PACKAGES.get(program, program)}"
-        raise HostError(f"{program} is not installed", hint=hint)
+        raise HostError(f"{program} is not installed", hint=install_hint(program))
     return found
 
 
@@ -116,7 +92,7 @@ def run(
     on_start: Callable[[subprocess.Popen[str]], None] | None = None,
     hint: str = "",
 ) -> Completed:
-    """Run a program to its end.
+    """Run a program until it ends.
 
     Args:
         argv: the program and its arguments; no shell is involved.
@@ -189,6 +165,7 @@ def start(
     """
     words = [os.fspath(word) for word in argv]
     words[0] = find(words[0])
+    began = _begun(words)
     child = subprocess.Popen(
         words,
         cwd=cwd,
@@ -205,6 +182,7 @@ def start(
     finally:
         if child.poll() is None:
             kill_group(child)
+        _ended(words, began, child.returncode)
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -231,6 +209,7 @@ def attach(
     """
     words = [os.fspath(word) for word in argv]
     words[0] = find(words[0])
+    began = _begun(words)
     child: subprocess.Popen[bytes] = subprocess.Popen(
         words,
         env={**os.environ, **env} if env else None,
@@ -247,6 +226,7 @@ def attach(
                 code = child.wait()
             except KeyboardInterrupt:
                 continue
+            _ended(words, began, code)
             return code if code >= 0 else SIGNALLED - code
 
 
@@ -273,7 +253,20 @@ def spawn(
             start_new_session=True,
         )
     _SPAWNED.append(child)
+    _LOG.info("%s: runs on as process %d", command_line(words), child.pid)
     return child.pid
+
+
+def _begun(words: Sequence[str]) -> float:
+    """Log that a program begins; returns when, by the monotonic clock."""
+    _LOG.debug("%s: begins", command_line(words))
+    return time.monotonic()
+
+
+def _ended(words: Sequence[str], began: float, code: int) -> None:
+    """Log that a program has ended. What it read from its standard input, and its variables, are not logged."""
+    how = f"exit code {code}" if code >= 0 else f"ended by signal {-code}"
+    _LOG.info("%s: %.2f s, %s", command_line(words), time.monotonic() - began, how)
 
 
 def kill_group(child: subprocess.Popen[str]) -> None:

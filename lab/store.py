@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lab import locks
+from lab import locks, log
 from lab.errors import Conflict, LabError, NotFound, UsageError
 from lab.text import shortened, visible
 
@@ -69,7 +69,7 @@ class Home:
         """Every lab there is, by name."""
         if not self.labs.is_dir():
             return []
-        return [LabFolder(p) for p in sorted(self.labs.iterdir()) if (p / "lab.json").is_file()]
+        return [lab for p in sorted(self.labs.iterdir()) if (lab := LabFolder(p)).exists]
 
     def pick(self, name: str | None) -> LabFolder:
         """The lab that a person means: by name, or the only one there is.
@@ -192,18 +192,13 @@ def _wrong(name: str, kind: str, value: object) -> str:
     return ""
 
 
+# What a copy of a lab begins with: whatever else stands in its folder is made for each lab, or comes with its use.
+COPIED = frozenset({"scenario.yaml", "pki", "ssh"})
+
+
 @dataclass(frozen=True, slots=True)
 class LabFolder:
-    """One lab on disk.
-
-    scenario.yaml  as the person wrote it      plan.json   what was decided
-    lab.json       the Record                  Vagrantfile what Vagrant reads
-    events.jsonl   when each phase began       kubeconfig  admin access
-    ssh/ pki/      keys, for the owner alone   logs/       vagrant, consoles
-    seeds/         cloud-init seeds; gone once the nodes have read them
-    snapshots/     a manifest for each snapshot
-    captures/      which files hold what of a snapshot, one entry each
-    """
+    """One lab on disk: the names of all files that klab keeps there."""
 
     path: Path
 
@@ -213,26 +208,71 @@ class LabFolder:
 
     @property
     def exists(self) -> bool:
-        return (self.path / "lab.json").is_file()
+        return self.record_file.is_file()
+
+    @property
+    def record_file(self) -> Path:
+        """The Record, as JSON. It makes the folder a lab: it is written last and removed last."""
+        return self.path / "lab.json"
+
+    @property
+    def scenario_file(self) -> Path:
+        """The scenario as the person wrote it."""
+        return self.path / "scenario.yaml"
+
+    @property
+    def plan_file(self) -> Path:
+        """What was decided, as `lab.plan.file` writes it."""
+        return self.path / "plan.json"
+
+    @property
+    def vagrantfile(self) -> Path:
+        """What makes the folder an ordinary Vagrant project."""
+        return self.path / "Vagrantfile"
+
+    @property
+    def vagrant_state(self) -> Path:
+        """What Vagrant keeps of the project's machines."""
+        return self.path / ".vagrant"
+
+    @property
+    def pki(self) -> Path:
+        """The cluster's CAs, the admin's certificate and the bootstrap token, for the owner alone."""
+        return self.path / "pki"
 
     @property
     def kubeconfig(self) -> Path:
+        """Admin access to the cluster."""
         return self.path / "kubeconfig"
 
     @property
     def ssh_key(self) -> Path:
+        """The key that opens every node, for the owner alone; its public half lies beside it."""
         return self.path / "ssh" / "id_ed25519"
 
     @property
+    def known_hosts(self) -> Path:
+        """The nodes' host keys, as ssh has seen them."""
+        return self.path / "ssh" / "known_hosts"
+
+    @property
     def logs(self) -> Path:
+        """Logs: klab's own, Vagrant's, each node's console."""
         return self.path / "logs"
 
     @property
+    def log(self) -> Path:
+        """klab's own log: the programs it ran and what it decided."""
+        return self.logs / "klab.log"
+
+    @property
     def seeds(self) -> Path:
+        """cloud-init seeds; removed once the nodes have read them."""
         return self.path / "seeds"
 
     @property
     def snapshots(self) -> Path:
+        """The manifest of each snapshot, and which of them is the current one."""
         return self.path / "snapshots"
 
     @property
@@ -242,11 +282,28 @@ class LabFolder:
 
     @property
     def captures(self) -> Path:
+        """Which files hold what of a snapshot, one entry for each."""
         return self.path / "captures"
 
     @property
     def events(self) -> Path:
+        """When each phase began and ended, one JSON value a line."""
         return self.path / "events.jsonl"
+
+    def plan_text(self) -> str:
+        """What the plan's file says; `lab.plan.file.from_json` reads it.
+
+        Raises:
+            LabError: the file cannot be read.
+        """
+        try:
+            return self.plan_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LabError(
+                "the lab's plan is damaged",
+                details=[f"{self.plan_file}: {error}"],
+                hint="klab destroy removes what is left of the lab",
+            ) from error
 
     def record(self) -> Record:
         """Read lab.json.
@@ -255,7 +312,7 @@ class LabFolder:
             NotFound: there is none; somebody has just destroyed the lab.
             LabError: it is damaged; the details say where.
         """
-        file = self.path / "lab.json"
+        file = self.record_file
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
             known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
@@ -277,7 +334,7 @@ class LabFolder:
             ) from error
 
     def write_record(self, record: Record) -> None:
-        write_atomic(self.path / "lab.json", json.dumps(asdict(record), indent=2) + "\n")
+        write_atomic(self.record_file, json.dumps(asdict(record), indent=2) + "\n")
 
     def update_record(self, **changes: Any) -> Record:
         """Write lab.json anew with some fields changed and return it."""
@@ -295,6 +352,7 @@ class LabFolder:
             Conflict: another klab process holds it.
             HostError: what is called like the lock is none.
         """
+        log.about(self.log)
         make_private(self.path.parent)
         file = self.path.parent / f".{self.name}.lock"
         handle = self._locked(file)
@@ -328,7 +386,7 @@ class LabFolder:
         if not self.path.exists():
             return
         for entry in self.path.iterdir():
-            if entry.name == "lab.json":
+            if entry == self.record_file:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

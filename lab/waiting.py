@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
@@ -68,7 +69,14 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
 
 def workers(most: int) -> Executor:
     """At most so many threads, for tasks of several kinds; leaving its context waits for all of them."""
-    return ThreadPoolExecutor(max_workers=max(1, most), thread_name_prefix="klab")
+    context = contextvars.copy_context()
+    return ThreadPoolExecutor(max(1, most), "klab", initializer=_enter, initargs=(context,))
+
+
+def _enter(context: contextvars.Context) -> None:
+    """Give this thread the context variables of the thread that has made it."""
+    for variable, value in context.items():
+        variable.set(value)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from lab.host.kvm_probe import probe_host
 from lab.host.profile import HostProfile
 from lab.machines.providers import choose_provider, enter_host, stop_unused_private_libvirt
 from lab.plan.changes import as_scaled
-from lab.plan.file import read
+from lab.plan.file import from_json
 from lab.plan.model import Plan, create_command, decide
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import Loaded, load_scenario
@@ -145,9 +145,9 @@ def scaled_plan(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
     Raises:
         LabError: the lab's plan is damaged.
     """
-    there = read(folder.path / "plan.json")
+    there = from_json(folder.plan_text())
     try:
-        same = (folder.path / "scenario.yaml").read_text(encoding="utf-8") == scenario_text
+        same = folder.scenario_file.read_text(encoding="utf-8") == scenario_text
     except (OSError, UnicodeDecodeError):
         same = False
     return as_scaled(there, plan) if same else plan

@@ -90,8 +90,10 @@ def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
 
 def reach(lab: Lab) -> None:
     """Get to where the lab's network is: into the private libvirt's namespaces, where there is one."""
+    from lab import log
     from lab.machines.providers import enter_host
 
+    log.about(lab.folder.log)
     enter_host(lab.record.provider, lab.home)
 
 
@@ -119,10 +121,10 @@ def _lab(home: Home, folder: LabFolder) -> Lab:
 
 def _plan(folder: LabFolder, record: Record) -> Plan:
     """The lab's plan; decided again from its scenario where the file is damaged: equal input gives an equal plan."""
-    from lab.plan.file import read
+    from lab.plan.file import from_json
 
     try:
-        return read(folder.path / "plan.json")
+        return from_json(folder.plan_text())
     except LabError:
         return _decided(folder, record)
 
@@ -134,11 +136,11 @@ def _decided(folder: LabFolder, record: Record) -> Plan:
 
     try:
         catalog = load_catalog()
-        scenario = parse_scenario((folder.path / "scenario.yaml").read_text(encoding="utf-8"), catalog)
+        scenario = parse_scenario(folder.scenario_file.read_text(encoding="utf-8"), catalog)
         return decide(scenario, catalog, name=record.name, seat=record.seat)
     except (OSError, UnicodeDecodeError, LabError) as error:
         raise LabError(
             f"neither the plan nor the scenario of lab {folder.name!r} can be read",
             details=str(error).splitlines(),
-            hint=f"put back {folder.path / 'scenario.yaml'}, then klab destroy {folder.name}",
+            hint=f"put back {folder.scenario_file}, then klab destroy {folder.name}",
         ) from error

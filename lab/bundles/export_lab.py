@@ -287,7 +287,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
 def _scenario(session: Session) -> str:
     """The scenario as the person wrote it; empty where the file is gone: the plan says all that is needed."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return (session.lab.folder.path / "scenario.yaml").read_text(encoding="utf-8")
+        return session.lab.folder.scenario_file.read_text(encoding="utf-8")
     return ""
 
 

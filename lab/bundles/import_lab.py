@@ -35,7 +35,7 @@ from lab.errors import BoxError, ClusterError, Conflict, LabError
 from lab.host.profile import HostProfile
 from lab.machines.disk_transfer import Incoming
 from lab.machines.protocol import NodeState, needed_disk_transfer
-from lab.plan.file import read, to_json
+from lab.plan.file import from_json, to_json
 from lab.plan.model import Plan
 from lab.plan.names import management_network_name, network_name
 from lab.scenario.model import check_name
@@ -124,7 +124,7 @@ def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
 
 def _uuids(folder: LabFolder) -> set[str]:
     try:
-        return {node.uuid for node in read(folder.path / "plan.json").nodes}
+        return {node.uuid for node in from_json(folder.plan_text()).nodes}
     except LabError:
         return set()  # a damaged lab; what it has in libvirt is looked at later
 
@@ -312,8 +312,8 @@ def _write_folder(request: Request, record: Record) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o700)
     folder.logs.mkdir(exist_ok=True)
-    write_atomic(folder.path / "scenario.yaml", request.checkpoint.scenario_text)
-    write_atomic(folder.path / "plan.json", to_json(request.lab.plan))
+    write_atomic(folder.scenario_file, request.checkpoint.scenario_text)
+    write_atomic(folder.plan_file, to_json(request.lab.plan))
     folder.write_record(record)
 
 

@@ -7,6 +7,7 @@ the module). It is imported when it is invoked and not before.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab import log
 from lab.cli.overview import COMMANDS, HELP
+from lab.cli.terminal.log import hide_log, show_log
 from lab.cli.terminal.output import note, show_error
 from lab.errors import HostError, LabError, UsageError, refusal
 from lab.locks import tell_of_waits
@@ -79,6 +82,12 @@ class Commands(click.Group):
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and isinstance(ctx.obj, Settings):
         ctx.obj.debug = True
+        show_log(logging.DEBUG)
+
+
+def _set_verbose(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        show_log(logging.INFO)
 
 
 def _debug_option(*, hidden: bool) -> click.Option:
@@ -88,15 +97,30 @@ def _debug_option(*, hidden: bool) -> click.Option:
         expose_value=False,
         callback=_set_debug,
         hidden=hidden,
-        help="Show tracebacks (also: KLAB_DEBUG=1).",
+        help="Show tracebacks, and what klab logs (also: KLAB_DEBUG=1).",
+    )
+
+
+def _verbose_option(*, hidden: bool) -> click.Option:
+    return click.Option(
+        ["-v", "--verbose"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbose,
+        hidden=hidden,
+        help="Show each program that klab runs.",
     )
 
 
 def _prepared(command: click.Command) -> click.Command:
-    """What every subcommand has: --debug, which people append at the end, and completion of its names."""
+    """Add what every subcommand has: --debug and --verbose, which people append, and completion of its names."""
     for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
-        if not any("--debug" in param.opts for param in each.params):
+        taken = {word for param in each.params for word in param.opts}
+        if "--debug" not in taken:
             each.params.append(_debug_option(hidden=True))
+        # Where words are another program's, -v among them may be its own.
+        if not taken & {"-v", "--verbose"} and not each.context_settings.get("ignore_unknown_options"):
+            each.params.append(_verbose_option(hidden=True))
         if "_KLAB_COMPLETE" in os.environ:
             from lab.cli.terminal.completion import complete_names
 
@@ -106,7 +130,7 @@ def _prepared(command: click.Command) -> click.Command:
 
 @click.group(
     cls=Commands,
-    params=[_debug_option(hidden=False)],
+    params=[_verbose_option(hidden=False), _debug_option(hidden=False)],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="klab", message="klab %(version)s")
@@ -118,13 +142,18 @@ def run(arguments: Sequence[str]) -> int:
     """Run klab and return its exit code; every failure is worded on standard error."""
     tell_of_waits(note)
     settings = Settings(debug=os.environ.get("KLAB_DEBUG", "0") not in {"", "0"})
+    if settings.debug:
+        show_log(logging.DEBUG)
     try:
+        log.begin(arguments)
         code = cli.main(args=list(arguments), prog_name="klab", standalone_mode=False, obj=settings)
         _flush()
     except SystemExit as error:
         return _exit_code(error)
     except BaseException as error:
         return _explain(error, settings, arguments)
+    finally:
+        hide_log()
     return code if isinstance(code, int) else 0
 
 

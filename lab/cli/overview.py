@@ -50,9 +50,10 @@ Usage: klab [OPTIONS] COMMAND [ARGUMENTS]...
     klab destroy -y              everything gone again
 
 Options:
-  --debug     Show tracebacks (also: KLAB_DEBUG=1).
-  --version   Show the version and exit.
-  -h, --help  Show this message and exit; klab COMMAND --help shows a command's.
+  -v, --verbose  Show each program that klab runs; LAB/logs/klab.log has them, too.
+  --debug        Show tracebacks, and what klab logs (also: KLAB_DEBUG=1).
+  --version      Show the version and exit.
+  -h, --help     Show this message and exit; klab COMMAND --help shows a command's.
 
 Commands:
 """ + "\n".join(f"  {name.ljust(_WIDTH)}  {text}" for name, text in COMMANDS.items())

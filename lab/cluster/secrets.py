@@ -52,7 +52,7 @@ def load_or_make(folder: LabFolder) -> Secrets:
 
     A kill half-way leaves whole files only; the next call makes what is missing.
     """
-    pki = folder.path / "pki"
+    pki = folder.pki
     pki.mkdir(parents=True, exist_ok=True)
     pki.chmod(0o700)
     pairs = {}
@@ -83,7 +83,7 @@ def load_or_make(folder: LabFolder) -> Secrets:
 
 def admin_files(folder: LabFolder) -> ClientFiles:
     """Where `load_or_make` has put what an API client needs: an admin who holds before RBAC's first binding exists."""
-    pki = folder.path / "pki"
+    pki = folder.pki
     return ClientFiles(pki / "ca.crt", pki / "admin.crt", pki / "admin.key")
 
 
@@ -93,7 +93,7 @@ def etcd_client_files(folder: LabFolder) -> ClientFiles:
     Raises:
         ClusterError: the lab's etcd CA is missing or damaged.
     """
-    pki = folder.path / "pki"
+    pki = folder.pki
     files = ClientFiles(pki / "etcd-ca.crt", pki / "etcd-client.crt", pki / "etcd-client.key")
     try:
         if not _usable(files):
@@ -231,7 +231,7 @@ def authorities(folder: LabFolder) -> dict[str, KeyPair]:
     Raises:
         ClusterError: one is missing or damaged.
     """
-    pki = folder.path / "pki"
+    pki = folder.pki
     found = {}
     for certificate, key, _ in _PAIRS.values():
         try:
@@ -271,7 +271,7 @@ def renew_clients(folder: LabFolder, until: datetime.datetime) -> None:
         ("admin", cas["ca"], _name("klab-admin", "system:masters")),
         ("etcd-client", cas["etcd-ca"], _name("klab-etcd-client")),
     ):
-        _client(folder.path / "pki", name, ca, subject, until)
+        _client(folder.pki, name, ca, subject, until)
 
 
 def _signed(

@@ -84,7 +84,7 @@ class Ssh:
 
     @property
     def _known_hosts(self) -> Path:
-        return self._folder.ssh_key.parent / "known_hosts"
+        return self._folder.known_hosts
 
     def _alias(self, node: str) -> str:
         return f"{self._plan.name}-{node}"

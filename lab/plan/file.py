@@ -1,4 +1,4 @@
-"""A plan as a file: plan.json in a lab's folder, and what `klab plan --json` prints."""
+"""A plan as text: plan.json in a lab's folder, and what `klab plan --json` prints. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import types
 import typing
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any
 
 from lab.components.kubernetes.versions import KubernetesVersion
@@ -27,19 +26,6 @@ def to_data(plan: Plan) -> dict[str, Any]:
 def to_json(plan: Plan) -> str:
     """The plan as text; equal plans give equal bytes."""
     return json.dumps(to_data(plan), indent=2) + "\n"
-
-
-def read(file: Path) -> Plan:
-    """The plan in a file.
-
-    Raises:
-        LabError: the file cannot be read; or as `from_json`.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(error) from error
-    return from_json(text)
 
 
 def from_json(text: str) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from lab import store
+from lab.bundles import keys
 from lab.errors import Conflict, LabError, NotFound, UsageError
-from lab.store import Home, LabFolder, Record
+from lab.store import COPIED, Home, LabFolder, Record
 
 
 @pytest.fixture
@@ -164,3 +166,18 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "klab").chmod(0o755)
     store.make_private(tmp_path / "klab" / "labs")
     assert (tmp_path / "klab").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_a_checkpoint_copies_of_a_lab_is_what_a_copy_begins_with() -> None:
+    folders = {name.partition("/")[0] for name in keys.NAMES}
+    assert folders | {"scenario.yaml"} == COPIED
+
+
+def test_the_names_of_a_labs_files_stand_in_one_place(folder: LabFolder) -> None:
+    """A file with such a name elsewhere is another thing: a box has a Vagrantfile, too."""
+    named = {"plan.json", "scenario.yaml", "lab.json", "pki", ".vagrant", "known_hosts", "events.jsonl", "attempt.json"}
+    root = Path(store.__file__).parent
+    for file in root.rglob("*.py"):
+        if file != Path(store.__file__):
+            constants = (n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant))
+            assert not named & {value for value in constants if isinstance(value, str)}, file

@@ -40,7 +40,7 @@ def scenario_names() -> list[str]:
 
 def _nodes(folder: LabFolder) -> list[str]:
     try:
-        return [node["name"] for node in json.loads((folder.path / "plan.json").read_text())["nodes"]]
+        return [node["name"] for node in json.loads(folder.plan_file.read_text())["nodes"]]
     except (OSError, ValueError, LookupError, TypeError):
         return []  # a damaged lab has no names to offer
 

@@ -30,7 +30,7 @@ from lab.errors import Conflict, MachineError
 from lab.host.profile import HostProfile
 from lab.machines.protocol import NodeState
 from lab.plan.changes import same_but_for_nodes
-from lab.plan.file import read, to_json
+from lab.plan.file import from_json, to_json
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
 from lab.store import LabFolder, Record, write_atomic
@@ -100,15 +100,15 @@ def _prepare(lab: Lab, request: Request) -> tuple[Record, bool]:
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o700)
     folder.logs.mkdir(exist_ok=True)
-    write_atomic(folder.path / "scenario.yaml", request.scenario_text)
-    write_atomic(folder.path / "plan.json", to_json(plan))
+    write_atomic(folder.scenario_file, request.scenario_text)
+    write_atomic(folder.plan_file, to_json(plan))
     folder.write_record(record)
     return record, False
 
 
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     refuse_half_destroyed(folder, record)
-    there = read(folder.path / "plan.json")
+    there = from_json(folder.plan_text())
     if there == plan:
         return
     way = f"choose another name with --name, or klab destroy {folder.name} first"

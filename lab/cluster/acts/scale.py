@@ -304,7 +304,7 @@ class _Run:
         return replace(self.change.lab, plan=self.plan).machines(self.record, self.change.box)
 
     def _keep(self, plan: Plan) -> None:
-        write_atomic(self.folder.path / "plan.json", to_json(plan))
+        write_atomic(self.folder.plan_file, to_json(plan))
         self.plan = plan
 
 

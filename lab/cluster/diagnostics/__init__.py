@@ -71,7 +71,7 @@ def examine(
     answers = ask_nodes(machines, record, [node.name for node in facts.nodes if node.runs])
     reports = {name: answer for name, answer in answers.items() if isinstance(answer, NodeReport)}
     silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-    scenario = folder.path / "scenario.yaml"
+    scenario = folder.scenario_file
     return diagnose(CheckContext(plan, facts, reports, silent, scenario, from_checkpoint=bool(record.checkpoint)))
 
 

@@ -173,7 +173,7 @@ def _entry(
 
 def _own_files(folder: LabFolder) -> Iterator[tuple[Path, str]]:
     """klab's own certificates and CAs, and what they are for."""
-    pki = folder.path / "pki"
+    pki = folder.pki
     yield admin_files(folder).certificate, "klab and kubectl, as clients of the API"
     yield pki / "etcd-client.crt", "klab, as a client of etcd"
     yield pki / "ca.crt", "CA of the cluster"

@@ -229,7 +229,7 @@ class LibvirtMachines(VagrantProvider):
                 epoch=repr(record.epoch),
                 rate=repr(record.dilation),
             )
-        write_atomic(self._folder.path / "Vagrantfile", render_libvirt(plan, facts))
+        write_atomic(self._folder.vagrantfile, render_libvirt(plan, facts))
         return facts
 
     def _capabilities(self) -> str:
@@ -443,7 +443,7 @@ class LibvirtMachines(VagrantProvider):
         self._clear_books([node.name for node in self._plan.nodes], on_line)
         inventory.remove_all()
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
-        for folder in (self._folder.path / ".vagrant", self._folder.captures):
+        for folder in (self._folder.vagrant_state, self._folder.captures):
             shutil.rmtree(folder, ignore_errors=True)
         left = self.leftovers()
         if left:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lab import process
 from lab.errors import HostError, LabError, ProgramError
 from lab.machines.vagrant import vagrant_home
+from lab.packages import install_hint
 from lab.process import Completed
 from lab.text import shortened, visible
 
@@ -152,7 +153,7 @@ class Vagrant:
 def _make(owner: Vagrant) -> Any:
     """python-vagrant's command maker and parser, with klab's door to programs in place of its own."""
     if shutil.which("vagrant") is None:
-        raise HostError("vagrant is not installed", hint=f"sudo apt-get install {process.PACKAGES['vagrant']}")
+        raise HostError("vagrant is not installed", hint=install_hint("vagrant"))
     import vagrant
 
     class Commands(vagrant.Vagrant):  # type: ignore[misc]  # untyped library

@@ -10,7 +10,8 @@ from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeo
 from lab.machines.libvirt.connection import GROUP_HINT
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.command import Vagrant
-from lab.process import PACKAGES, Completed
+from lab.packages import install_hint
+from lab.process import Completed
 from lab.waiting import Deadline, poll
 
 DETAIL_LINES = 15
@@ -40,7 +41,7 @@ _CASES = (
         ("The provider 'libvirt' could not be found", "Vagrant could not find the provider", "Unknown provider"),
         HostError,
         "Vagrant lacks the plugin vagrant-libvirt",
-        f"sudo apt-get install {PACKAGES['vagrant']}",
+        install_hint("vagrant"),
     ),
     _Case(
         ("Permission denied", "authentication unavailable", "access denied by policy"),

@@ -104,7 +104,7 @@ def forget_in_vagrant(
     """
     known = [name for name in names if machine_folder(folder, name).is_dir()]
     try:
-        vagrantfile = (folder / "Vagrantfile").read_text()
+        vagrantfile = LabFolder(folder).vagrantfile.read_text()
     except OSError:
         return
     # One without what keeps Vagrant from it, of an older klab or a person's own: Vagrant may take such
@@ -123,7 +123,7 @@ def forget_in_vagrant(
 
 def machine_folder(folder: Path, node: str) -> Path:
     """Where Vagrant keeps what it knows of one machine of the project in `folder`."""
-    return folder / ".vagrant" / "machines" / node
+    return LabFolder(folder).vagrant_state / "machines" / node
 
 
 def end_orphans(folder: Path) -> None:

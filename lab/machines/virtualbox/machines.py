@@ -124,7 +124,7 @@ class VirtualBoxMachines(VagrantProvider):
     def _write_vagrantfile(self, plan: Plan) -> None:
         # A box that is added as a file has no version.
         facts = VirtualBoxFacts(box=self._box_name, box_version="", description=self._owner.description)
-        write_atomic(self._folder.path / "Vagrantfile", render_virtualbox(plan, facts))
+        write_atomic(self._folder.vagrantfile, render_virtualbox(plan, facts))
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -226,7 +226,7 @@ class VirtualBoxMachines(VagrantProvider):
         forget_in_vagrant(self._folder.path, lambda: self._vagrant, on_line, names)
         self._unregister(names)
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
-        shutil.rmtree(self._folder.path / ".vagrant", ignore_errors=True)
+        shutil.rmtree(self._folder.vagrant_state, ignore_errors=True)
         if left := self.leftovers():
             raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
 

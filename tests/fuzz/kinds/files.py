@@ -30,7 +30,6 @@ from lab.machines.captures import PartKind
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.ssh import Ssh
 from lab.plan.file import from_json as plan_from_json
-from lab.plan.file import read as read_plan
 from lab.plan.file import to_json as plan_to_json
 from lab.process import Completed
 from lab.snapshots import manifest as manifests
@@ -55,7 +54,7 @@ def plan(text: str, folder: Path) -> None:
 
 def plan_file(data: bytes, folder: Path) -> None:
     (folder / "plan.json").write_bytes(data)
-    read_plan(folder / "plan.json")
+    plan_from_json(LabFolder(folder).plan_text())
 
 
 def records(_folder: Path) -> list[str]:
@@ -355,7 +354,7 @@ def known_hosts(data: bytes, folder: Path) -> None:
 TARGETS = (
     Target("plan.json", ("lab.plan.file:from_json", "lab.plan.file:_read"), plans, json_texts, plan),
     Target(
-        "plan.json, its bytes", ("lab.plan.file:read",), lambda f: [p.encode() for p in plans(f)], octets, plan_file
+        "plan.json, its bytes", ("lab.store:LabFolder.plan_text",), lambda f: [p.encode() for p in plans(f)], octets, plan_file
     ),
     Target("lab.json", ("lab.store:LabFolder.record",), records, json_texts, record, refuses=(LabError, NotFound)),
     Target("snapshot manifest", ("lab.snapshots.manifest:from_json",), snapshots, json_texts, snapshot),

@@ -1,0 +1,35 @@
+"""Which Debian package brings a program that klab starts. `tools/packages.txt` lists what `make install` installs."""
+
+from __future__ import annotations
+
+PACKAGES = {
+    "vagrant": "vagrant vagrant-libvirt",
+    "virsh": "libvirt-clients",
+    "libvirtd": "libvirt-daemon-system",
+    "virtlogd": "libvirt-daemon-system",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mmdebstrap": "mmdebstrap",
+    "xorriso": "xorriso",
+    "dnsmasq": "dnsmasq-base",
+    "mke2fs": "e2fsprogs",
+    "sfdisk": "fdisk",
+    "grub-mkimage": "grub-common grub-pc-bin",
+    "skopeo": "skopeo",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "ip": "iproute2",
+    "gcc": "gcc libc6-dev",
+    "go": "golang-go",
+    "VBoxManage": "virtualbox",
+}
+# Programs that no Debian package brings, or none in a version that fits.
+ELSEWHERE = {"kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others"}
+
+
+def install_hint(program: str) -> str:
+    """How a person installs `program`. A program that is not in the table has the name of its package."""
+    return ELSEWHERE.get(program) or f"sudo apt-get install {PACKAGES.get(program, program)}"
