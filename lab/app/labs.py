@@ -104,11 +104,11 @@ def _recover(lab: Lab, note: Note) -> str:
 
 
 def _summary(folder: LabFolder) -> Summary:
-    from lab.plan.file import read
+    from lab.plan.file import from_json
 
     try:
         record = folder.record()
-        plan = read(folder.path / "plan.json")
+        plan = from_json(folder.plan_text())
     except LabError:
         return Summary(folder.name)
     nodes = tuple(node.name for node in plan.nodes)

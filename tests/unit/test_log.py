@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -92,11 +92,15 @@ def test_a_program_that_was_stopped_is_logged(folder: LabFolder) -> None:
     assert folder.log.read_text().splitlines()[-1].endswith("ended by signal 15")
 
 
-def test_a_program_on_the_terminal_and_a_daemon_are_logged(folder: LabFolder, tmp_path: Path) -> None:
+def test_a_program_on_the_terminal_and_a_daemon_are_logged(
+    folder: LabFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(process, "_SPAWNED", held)
     log.about(folder.log)
     assert process.attach([sys.executable, "-c", "raise SystemExit(4)"]) == 4
     number = process.spawn([sys.executable, "-c", "pass"], log=tmp_path / "out")
-    os.waitpid(number, 0)
+    held[0].wait()
     text = folder.log.read_text()
     assert "exit code 4" in text
     assert f"runs on as process {number}" in text

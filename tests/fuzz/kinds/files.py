@@ -354,7 +354,11 @@ def known_hosts(data: bytes, folder: Path) -> None:
 TARGETS = (
     Target("plan.json", ("lab.plan.file:from_json", "lab.plan.file:_read"), plans, json_texts, plan),
     Target(
-        "plan.json, its bytes", ("lab.store:LabFolder.plan_text",), lambda f: [p.encode() for p in plans(f)], octets, plan_file
+        "plan.json, its bytes",
+        ("lab.store:LabFolder.plan_text",),
+        lambda f: [p.encode() for p in plans(f)],
+        octets,
+        plan_file,
     ),
     Target("lab.json", ("lab.store:LabFolder.record",), records, json_texts, record, refuses=(LabError, NotFound)),
     Target("snapshot manifest", ("lab.snapshots.manifest:from_json",), snapshots, json_texts, snapshot),
