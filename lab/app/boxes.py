@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lab.boxes import build as building
+from lab.boxes import incoming, removal
 from lab.boxes.contents import Difference, compare_contents
 from lab.boxes.store import Box, damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
@@ -97,6 +98,28 @@ def pick(home: Home, name: str) -> Box:
             hint="name one by its digest",
         )
     return found[0]
+
+
+def trust(home: Home, name: str) -> Box:
+    """Let a box that came with a checkpoint serve every lab on this machine; errors as `pick`."""
+    return incoming.trust(home, pick(home, name))
+
+
+def remove(home: Home, name: str) -> Box:
+    """Remove a box; errors as `pick`, and Conflict where a lab needs it."""
+    box = pick(home, name)
+    removal.remove(home, box)
+    return box
+
+
+def prune(home: Home) -> list[str]:
+    """Remove the boxes that no lab needs and something newer replaces; returns what was removed."""
+    return removal.prune(home)
+
+
+def listing(home: Home) -> tuple[list[Box], list[BoxError]]:
+    """The boxes on this machine, newest first, and an error for each that is damaged."""
+    return list_boxes(home), damaged_boxes(home)
 
 
 def verify(home: Home, name: str | None = None) -> Iterator[Verified]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from lab.cluster.lab import Lab
@@ -59,11 +60,25 @@ class Labs:
         enter(lab, changes=changes, note=note)
         return lab
 
+    @contextmanager
+    def opened(self, name: str | None = None, *, changes: bool = True, note: Note = silent) -> Iterator[Lab]:
+        """As `open`, but only for a `with` block: afterwards the calling thread is where it was before.
+
+        One process can so work with labs of several homes, in a thread for each.
+        """
+        from lab.machines.providers import host_network
+
+        lab = self.find(name)
+        with host_network(lab.home) if lab.record.provider == "libvirt" else nullcontext():
+            _finish(lab, changes=changes, note=note)
+            yield lab
+
 
 def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
     """Get to where the lab's machines are, and finish there what a killed klab has left.
 
-    Call it before the process has a second thread: the private libvirt is in namespaces of its own.
+    It is the calling thread that gets there, with the threads that it starts afterwards: the private libvirt is in
+    namespaces of its own.
 
     Args:
         lab: the lab.
@@ -75,6 +90,10 @@ def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
         LabError: the machines cannot be reached, or the above.
     """
     reach(lab)
+    _finish(lab, changes=changes, note=note)
+
+
+def _finish(lab: Lab, *, changes: bool, note: Note) -> None:
     # Nothing else is read or imported while there is nothing to finish.
     if not lab.folder.attempt.exists():
         return

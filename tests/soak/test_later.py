@@ -1,6 +1,5 @@
 """What is rarer than a round: one worker alone, a lab that is off, a restore a month and more than a year later.
 
-from lab.snapshots.commands import restore
 The tests share the lab of `make soak`; each leaves it at the snapshot that it found.
 """
 

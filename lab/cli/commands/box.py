@@ -70,12 +70,11 @@ def list_(as_json: bool) -> None:
       klab box list
       klab box list --json
     """
-    from lab.boxes.store import damaged_boxes, list_boxes
+    from lab.app.boxes import listing
     from lab.cli.terminal.output import echo, echo_json, note, table
     from lab.store import Home
 
-    home = Home.default()
-    boxes, damaged = list_boxes(home), damaged_boxes(home)
+    boxes, damaged = listing(Home.default())
     if as_json:
         echo_json(
             [*map(_describe, boxes), *({"damaged": error.message, "details": error.details} for error in damaged)]
@@ -139,13 +138,11 @@ def trust(name: str, as_json: bool) -> None:
     Examples:
       klab box trust 936b754d9724
     """
-    from lab.app.boxes import pick
-    from lab.boxes.incoming import trust as trust_box
+    from lab.app import boxes
     from lab.cli.terminal.output import echo_json, note
     from lab.store import Home
 
-    home = Home.default()
-    trusted = trust_box(home, pick(home, name))
+    trusted = boxes.trust(Home.default(), name)
     if as_json:
         echo_json(_describe(trusted))
     else:
@@ -163,14 +160,11 @@ def rm(name: str, as_json: bool) -> None:
       klab box rm debian-13-k8s-1.35.4
       klab box rm 936b754d9724
     """
-    from lab.app.boxes import pick
-    from lab.boxes.removal import remove
+    from lab.app import boxes
     from lab.cli.terminal.output import echo_json, note
     from lab.store import Home
 
-    home = Home.default()
-    chosen = pick(home, name)
-    remove(home, chosen)
+    chosen = boxes.remove(Home.default(), name)
     if as_json:
         echo_json({"removed": [chosen.folder.name]})
     else:
@@ -186,7 +180,7 @@ def prune(as_json: bool) -> None:
     Examples:
       klab box prune
     """
-    from lab.boxes.removal import prune as prune_boxes
+    from lab.app.boxes import prune as prune_boxes
     from lab.cli.terminal.output import echo_json, note
     from lab.store import Home
 
