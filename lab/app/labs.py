@@ -66,10 +66,13 @@ class Labs:
 
         One process can so work with labs of several homes, in a thread for each.
         """
-        from lab.machines.providers import host_network
+        from lab import log
+        from lab.machines.providers import host_network, provider_named
 
         lab = self.find(name)
-        with host_network(lab.home) if lab.record.provider == "libvirt" else nullcontext():
+        log.about(lab.folder.log)
+        private = provider_named(lab.record.provider).features.private_host
+        with host_network(lab.home) if private else nullcontext():
             _finish(lab, changes=changes, note=note)
             yield lab
 
@@ -94,6 +97,7 @@ def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:
 
 
 def _finish(lab: Lab, *, changes: bool, note: Note) -> None:
+    """Finish what a killed klab has left; arguments and errors as `enter`."""
     # Nothing else is read or imported while there is nothing to finish.
     if not lab.folder.attempt.exists():
         return
@@ -161,5 +165,5 @@ def _decided(folder: LabFolder, record: Record) -> Plan:
         raise LabError(
             f"neither the plan nor the scenario of lab {folder.name!r} can be read",
             details=str(error).splitlines(),
-            hint=f"put back {folder.scenario_file}, then klab destroy {folder.name}",
+            hint=f"restore {folder.scenario_file}, then klab destroy {folder.name}",
         ) from error

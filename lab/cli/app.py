@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-REFUSED_HINT = "make room or give yourself the right there; KLAB_HOME says where klab keeps its files"
+REFUSED_HINT = "free space or change the permissions there; KLAB_HOME says where klab keeps its files"
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ def _exit_code(error: SystemExit) -> int:
     if isinstance(error.code, str):
         note(error.code)
         return 1
-    # Click ends so where the reader of its output has gone; the class is no part of its interface.
+    # Click ends so when the reader of its output has gone; the class is not part of its interface.
     if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
         return EXIT_BROKEN_PIPE
     try:
@@ -202,8 +202,8 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
     if (refused := refusal(error, hint=REFUSED_HINT)) is not None:
         show_error(refused)
         return refused.exit_code
-    if isinstance(error, FileNotFoundError) and _stands_nowhere():
-        gone = HostError("the folder that you stand in is gone", hint="cd to another, and try again")
+    if isinstance(error, FileNotFoundError) and _has_no_working_directory():
+        gone = HostError("the working directory no longer exists", hint="cd to another folder, and try again")
         show_error(gone)
         return gone.exit_code
     return _bug(error, arguments)
@@ -215,7 +215,7 @@ def _from_click(error: click.ClickException) -> LabError:
     return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help shows how it is used")
 
 
-def _stands_nowhere() -> bool:
+def _has_no_working_directory() -> bool:
     """Whether the working directory was deleted, as that of a lab is with the lab."""
     try:
         Path.cwd()

@@ -146,7 +146,7 @@ def trust(name: str, as_json: bool) -> None:
     if as_json:
         echo_json(_describe(trusted))
     else:
-        note(f"{trusted.name} {trusted.digest} is trusted from now on")
+        note(f"{trusted.name} {trusted.digest} is trusted now")
 
 
 @box.command()
@@ -168,7 +168,7 @@ def rm(name: str, as_json: bool) -> None:
     if as_json:
         echo_json({"removed": [chosen.folder.name]})
     else:
-        note(f"{chosen.name} {chosen.short} is gone, {_gib(chosen.size)} free again")
+        note(f"{chosen.name} {chosen.short} is removed, {_gib(chosen.size)} are free again")
 
 
 @box.command()

@@ -29,7 +29,7 @@ def command(snapshots: tuple[str, ...], as_json: bool) -> None:
     lab, names = lab_then(snapshots)
     if not 1 <= len(names) <= 2:
         raise UsageError(
-            "which snapshot?" if not names else f"two snapshots at most, not {len(names)}",
+            "a snapshot is needed" if not names else f"two snapshots at most, not {len(names)}",
             hint=f"klab snapshots {lab.name} lists them",
         )
     run_diff(lab, names[0], names[1] if len(names) == 2 else None, as_json=as_json)

@@ -38,7 +38,7 @@ def command(lab: str | None, kind: str, as_json: bool) -> None:
     from lab.render.inventory import ansible_inventory, render_ansible, render_host_lines, render_ssh
 
     if as_json and kind != "ansible":
-        raise UsageError(f"there is no JSON of --format {kind}", hint="leave out one of --json and --format")
+        raise UsageError(f"--format {kind} has no JSON form", hint="leave out one of --json and --format")
     found = Labs().find(lab)
     if kind == "hosts":
         echo(render_host_lines(found.plan), nl=False)

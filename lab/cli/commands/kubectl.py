@@ -31,7 +31,7 @@ def command(words: tuple[str, ...]) -> None:
     lab, rest = lab_then(words)
     rest = without_dashes(rest)
     if not rest:
-        raise UsageError("kubectl what?", hint="for example: klab kubectl -- get nodes")
+        raise UsageError("klab kubectl needs arguments for kubectl", hint="for example: klab kubectl -- get nodes")
     kubectl = programs.kubectl(lab, rest)
     enter(lab, note=note)
     sys.exit(attach(kubectl.argv, env=kubectl.env))

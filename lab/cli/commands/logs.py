@@ -35,7 +35,7 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
     lab, rest = lab_then(words)
     if len(rest) != 1:
         names = ", ".join(n.name for n in lab.plan.nodes)
-        raise UsageError("which node's log?", hint=f"klab logs NODE, where NODE is one of: {names}")
+        raise UsageError("klab logs needs one node", hint=f"klab logs NODE, where NODE is one of: {names}")
     node = lab.plan.known(rest[0])
     enter(lab, note=note)
     if kubelet:

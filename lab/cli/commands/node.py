@@ -101,5 +101,5 @@ def _lab_and_node(words: tuple[str, ...]) -> tuple[Lab, str]:
     lab, rest = lab_then(words)
     if len(rest) != 1:
         names = ", ".join(n.name for n in lab.plan.nodes)
-        raise UsageError("which node?" if not rest else "one node at a time", hint=f"one of: {names}")
+        raise UsageError("a node is needed" if not rest else "one node at a time", hint=f"one of: {names}")
     return lab, lab.plan.known(rest[0]).name

@@ -41,6 +41,6 @@ def command(
     from lab.cli.reports.scale import run_change
 
     if workers is None and control_planes is None:
-        raise UsageError("scale to what?", hint="klab scale --workers N, or --control-planes N")
+        raise UsageError("klab scale needs a number of nodes", hint="klab scale --workers N, or --control-planes N")
     act = partial(scale, workers=workers, control_planes=control_planes, allow_even=allow_even)
     run_change(Labs().find(lab), act, timeout=timeout, as_json=as_json)

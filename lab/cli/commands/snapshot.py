@@ -124,4 +124,4 @@ def prune(lab: str | None, keep: int, as_json: bool) -> None:
 
 
 def _which(lab: Lab) -> UsageError:
-    return UsageError("which snapshot?", hint=f"klab snapshots {lab.name} lists them")
+    return UsageError("a snapshot is needed", hint=f"klab snapshots {lab.name} lists them")

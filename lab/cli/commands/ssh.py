@@ -29,7 +29,7 @@ def command(words: tuple[str, ...]) -> None:
     lab, rest = lab_then(words)
     if not rest:
         names = ", ".join(n.name for n in lab.plan.nodes)
-        raise UsageError("which node?", hint=f"klab ssh NODE, where NODE is one of: {names}")
+        raise UsageError("klab ssh needs a node", hint=f"klab ssh NODE, where NODE is one of: {names}")
     node = lab.plan.known(rest[0])
     enter(lab, note=note)
     sys.exit(attach(programs.ssh(lab, node.name, without_dashes(rest[1:])).argv))

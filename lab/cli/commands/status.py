@@ -52,7 +52,7 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
     from lab.cli.terminal.output import echo, echo_json, note
 
     if interval is not None and not watch:
-        raise UsageError("--interval is for --watch", hint="klab status --watch --interval 5")
+        raise UsageError("--interval needs --watch", hint="klab status --watch --interval 5")
     looks = look_again(Labs().open(lab, changes=False, note=note), interval or INTERVAL)
     seen = next(looks)
     if not watch:

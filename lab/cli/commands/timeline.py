@@ -43,7 +43,7 @@ def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
             raise UsageError(
                 f"{visible(str(svg))} cannot be written",
                 details=[error.strerror or str(error)],
-                hint="name a file in a folder that is there",
+                hint="name a file in a folder that exists",
             ) from error
         note(f"written: {visible(str(svg))}")
         return

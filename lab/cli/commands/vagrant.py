@@ -12,7 +12,7 @@ from lab.errors import UsageError
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[LAB] -- ARGUMENTS...")
 def command(words: tuple[str, ...]) -> None:
-    """Run vagrant in a lab's folder, with the surroundings it needs.
+    """Run vagrant in a lab's folder, with the environment it needs.
 
     A lab's folder is an ordinary Vagrant project. Where the lab is on klab's private
     libvirt, this is the way in.
@@ -32,7 +32,7 @@ def command(words: tuple[str, ...]) -> None:
     lab, rest = lab_then(words)
     rest = without_dashes(rest)
     if not rest:
-        raise UsageError("vagrant what?", hint="for example: klab vagrant -- status")
+        raise UsageError("klab vagrant needs arguments for vagrant", hint="for example: klab vagrant -- status")
     enter(lab, note=note)
     vagrant = programs.vagrant(lab, rest)
     sys.exit(attach(vagrant.argv, env=vagrant.env))

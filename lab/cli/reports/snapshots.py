@@ -83,7 +83,7 @@ def run_rename(lab: Lab, old: str, new: str, *, as_json: bool) -> None:
     if as_json:
         echo_json({"lab": lab.name, "id": manifest.id, "name": manifest.name})
     else:
-        note(f"{lab.name}: {old} is called {manifest.name} now")
+        note(f"{lab.name}: {old} is now called {manifest.name}")
 
 
 # --- the list -----------------------------------------------------------------------------------------

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_lab import lab_on_disk
+from support.shelved import shelved_box
 
 from lab.app import create
-from lab.app.create import making, provider_for, scaled_plan
-from lab.errors import Conflict, Interrupted
+from lab.app.create import Request, making, prepare, provider_for, scaled_plan
+from lab.errors import Conflict, HostError, Interrupted
+from lab.host.capacity import HostFacts
+from lab.host.profile import HostProfile
 from lab.plan.changes import with_node
 from lab.plan.file import to_json
 from lab.plan.model import Plan, create_command, decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
-from lab.store import Home, LabFolder, write_atomic
+from lab.store import Home, LabFolder, Record, write_atomic
 
 PLAIN = "version: 1\nname: plain\nbootstrap: none\ntopology: {control_planes: 1, workers: 1}\n"
 
@@ -93,3 +97,74 @@ def test_a_lab_that_was_scaled_is_the_same_lab_as_long_as_its_scenario_is(home: 
     for damage in (lambda file: file.write_bytes(b"\xff"), Path.unlink):
         damage(folder.path / "scenario.yaml")
         assert scaled_plan(folder, plan, PLAIN) == plan
+
+
+# --- everything that is decided -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine with a box and room for any lab on fake machines; lists what prepare has asked."""
+    made: list[str] = []
+    shelved_box(Home(home))
+
+    def noting(name: str, answer: Any) -> None:
+        def ask(*_: object, **__: object) -> Any:
+            made.append(name)
+            return answer
+
+        monkeypatch.setattr(create, name, ask)
+
+    noting("choose_provider", "fake")
+    noting("probe_host", HostProfile(accelerated=True, factor=1.0, dilation=1.0))
+    noting("host_facts", HostFacts(1 << 20, 64, 1e6, home, ()))
+    noting("warnings", ["it will be slow"])
+    for name in ("load_catalog", "load_scenario", "decide", "find_box"):
+        noting_real(monkeypatch, made, name)
+    return made
+
+
+def noting_real(monkeypatch: pytest.MonkeyPatch, made: list[str], name: str) -> None:
+    real = getattr(create, name)
+
+    def ask(*args: Any, **options: Any) -> Any:
+        made.append(name)
+        return real(*args, **options)
+
+    monkeypatch.setattr(create, name, ask)
+
+
+def test_each_part_of_klab_is_asked_once(home: Path, asked: list[str]) -> None:
+    told: list[str] = []
+    prepared = prepare(Request("1m2w", "lesson", seat=3), note=told.append)
+    assert asked == [
+        *("load_catalog", "load_scenario", "decide", "choose_provider", "find_box"),
+        *("probe_host", "host_facts", "warnings"),
+    ]
+    assert (prepared.plan.name, prepared.plan.seat, prepared.provider) == ("lesson", 3, "fake")
+    assert prepared.box.recipe == prepared.plan.box
+    assert told == ["it will be slow"]
+    assert not prepared.lab.folder.path.exists(), "nothing has been made yet"
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_made(
+    home: Path, asked: list[str], left: list[Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(create, "host_facts", lambda _home: HostFacts(512, 64, 1e6, home, ()))
+    with pytest.raises(HostError, match="1m2w does not fit on this machine") as caught:
+        prepare(Request("1m2w"))
+    assert "klab plan 1m2w" in caught.value.hint
+    assert not Home(home).labs.exists()
+    assert left == [Home(home)]
+
+
+def test_a_lab_that_is_there_keeps_its_nodes_and_needs_no_room(home: Path, asked: list[str]) -> None:
+    plan = prepare(Request("1m2w")).plan
+    folder, scaled = Home(home).lab("1m2w"), with_node(plan, "worker")
+    text = create.load_scenario("1m2w", create.load_catalog()).text
+    write_atomic(folder.path / "plan.json", to_json(scaled))
+    write_atomic(folder.path / "scenario.yaml", text)
+    folder.write_record(Record("id", "1m2w", "fake", "box", 0, "ready", 1.0))
+    asked.clear()
+    assert prepare(Request("1m2w")).plan == scaled
+    assert not {"choose_provider", "host_facts"} & set(asked)

@@ -194,7 +194,7 @@ def test_who_stands_in_a_folder_that_is_gone(
     failing(caught.value)
     assert app.run(["list"]) == 5
     err = capsys.readouterr().err
-    assert "the folder that you stand in is gone" in err
+    assert "the working directory no longer exists" in err
     assert "hint: cd to another" in err
     monkeypatch.chdir(tmp_path)
     failing(FileNotFoundError(2, "No such file or directory", "/a/file"))

@@ -150,7 +150,7 @@ def test_host_lines_say_when_they_lead_nowhere(klab, make_lab, system_libvirt) -
 @pytest.mark.parametrize("kind", ["ssh", "hosts"])
 def test_only_the_inventory_has_json(klab, make_lab, kind: str) -> None:
     make_lab("one")
-    assert f"no JSON of --format {kind}" in klab("inventory", "--json", "--format", kind, code=2)[1]
+    assert f"--format {kind} has no JSON form" in klab("inventory", "--json", "--format", kind, code=2)[1]
 
 
 def test_an_inventory_of_no_lab(klab, make_lab) -> None:

@@ -114,9 +114,9 @@ def test_a_lab_that_is_off(klab: Klab, plain: LabFolder) -> None:
         (("snapshot", "take", "rm"), 2, "is a subcommand of klab snapshot"),
         (("snapshot", "a/b"), 2, "is not a valid snapshot name"),
         (("snapshot", "there"), 4, "has a snapshot called 'there' already"),
-        (("snapshot", "rm"), 2, "which snapshot?"),
+        (("snapshot", "rm"), 2, "a snapshot is needed"),
         (("snapshot", "rm", "nonsense"), 3, "no snapshot called 'nonsense'"),
-        (("snapshot", "rename", "plain"), 2, "which snapshot?"),
+        (("snapshot", "rename", "plain"), 2, "a snapshot is needed"),
         (("snapshot", "rename", "there"), 2, "its new one are needed"),
         (("snapshot", "rename", "there", "prune"), 2, "is a subcommand"),
         (("snapshot", "prune"), 2, "--keep"),
@@ -126,7 +126,7 @@ def test_a_lab_that_is_off(klab: Klab, plain: LabFolder) -> None:
         (("restore", "there", "--node", "w9"), 3, "its nodes: cp1, w1"),
         (("restore", "there", "--node", "cp1"), 2, "etcd member"),
         (("restore", "there", "--timeout", "soon"), 2, "'soon' is not a duration"),
-        (("diff",), 2, "which snapshot?"),
+        (("diff",), 2, "a snapshot is needed"),
         (("diff", "there", "b", "c"), 2, "two snapshots at most"),
         (("diff", "there"), 2, "no cluster that klab created"),
         (("snapshots", "nonsense"), 3, "no lab called 'nonsense'"),
@@ -220,7 +220,7 @@ def test_remove_rename_prune(klab: Klab, plain: LabFolder) -> None:
     for name in ("a", "b", "c", "d"):
         klab("snapshot", name)
     assert "plain: a, b removed" in klab("snapshot", "rm", "plain", "a", "b", "a")[1]
-    assert "plain: c is called done now" in klab("snapshot", "rename", "c", "done")[1]
+    assert "plain: c is now called done" in klab("snapshot", "rename", "c", "done")[1]
     klab("restore", "done")
     _, err = klab("snapshot", "prune", "--keep", "1")
     assert "plain: done, auto-" in err
