@@ -1,18 +1,19 @@
-"""kubeadm's configuration for one node.
+"""kubeadm's configuration for one node, in the API of the lab's Kubernetes version.
 
-Source: kubeadm Configuration (v1beta4), kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4.
+Source: kubeadm Configuration, kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4 (and v1beta3).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from lab.components.kubernetes.versions import Features
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.secrets import Secrets
 from lab.render.yamltext import dump, dump_all
 
-API_VERSION = "kubeadm.k8s.io/v1beta4"
 ETCD_PEER_PORT = 2380
 DNS_PROBE_SECONDS = 2
 # Nodes that are not Ready yet count, too: the second pod waits for one of them.
@@ -28,9 +29,10 @@ PATCHES_FOLDER = "/etc/klab/patches"
 # What only the first of several control planes does; all run `kubeadm init` with the same CAs.
 FIRST_ONLY_PHASES = ("upload-config", "upload-certs", "bootstrap-token", "addon", "show-join-command")
 TOKEN_TTL = "24h0m0s"  # noqa: S105  (a duration)
+CONTROL_PLANE_LIMIT = "controlPlaneComponentHealthCheck"
 # Every default below is too short for a node that runs 15 times slower than it should.
 PATIENT = {
-    "controlPlaneComponentHealthCheck": "15m0s",
+    CONTROL_PLANE_LIMIT: "15m0s",
     "kubeletHealthCheck": "15m0s",
     "kubernetesAPICall": "10m0s",
     "etcdAPICall": "10m0s",
@@ -48,20 +50,22 @@ def render_init(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = F
         plan: the lab.
         node: the control plane.
         secrets: for the bootstrap token.
-        patient: stretch the time limits for a host without hardware virtualization.
+        slow_host: stretch the time limits for a host without hardware virtualization.
     """
+    features = plan.kubernetes.versions.features
+    limits = PATIENT if slow_host else EAGER
     return _documents(
         {
-            "apiVersion": API_VERSION,
+            "apiVersion": features.kubeadm_api,
             "kind": "InitConfiguration",
             "bootstrapTokens": [{"token": secrets.token, "ttl": TOKEN_TTL}],
             "localAPIEndpoint": {"advertiseAddress": str(node.address)},
             "nodeRegistration": _registration(plan, node),
-            "timeouts": PATIENT if slow_host else EAGER,
-            "patches": {"directory": PATCHES_FOLDER},
+            **({"timeouts": limits} if features.timeouts else {}),
+            **({"patches": {"directory": PATCHES_FOLDER}} if features.patches else {}),
         },
-        _cluster(plan),
-        *_components(),
+        _cluster(plan, limits),
+        *_components(features),
     )
 
 
@@ -70,44 +74,51 @@ def render_join(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = F
 
     A control plane that joins finds the cluster's CAs on its disk: no certificate key is needed.
     """
+    features = plan.kubernetes.versions.features
+    limits = PATIENT if slow_host else EAGER
     address, port = plan.api_endpoint
     control = {"controlPlane": {"localAPIEndpoint": {"advertiseAddress": str(node.address)}}}
     return _documents(
         {
             **(control if node.is_control_plane else {}),
-            "apiVersion": API_VERSION,
+            "apiVersion": features.kubeadm_api,
             "kind": "JoinConfiguration",
             "discovery": {
                 "bootstrapToken": {
                     "apiServerEndpoint": f"{address}:{port}",
                     "token": secrets.token,
                     "caCertHashes": [secrets.ca_hash],
-                }
+                },
+                **({} if features.timeouts else {"timeout": limits["discovery"]}),
             },
             "nodeRegistration": _registration(plan, node),
-            "timeouts": PATIENT if slow_host else EAGER,
+            **({"timeouts": limits} if features.timeouts else {}),
         }
     )
 
 
 def _registration(plan: Plan, node: Node) -> dict[str, Any]:
+    features = plan.kubernetes.versions.features
     registration: dict[str, Any] = {
         "name": node.name,
         "criSocket": runtime(plan.kubernetes.runtime).socket,
         # All images are in the box; asking a registry first would only cost time.
-        "imagePullPolicy": "IfNotPresent",
+        **({"imagePullPolicy": "IfNotPresent"} if features.pull_policy else {}),
         # Every node also has Vagrant's NIC; the kubelet must not pick that one.
-        "kubeletExtraArgs": [{"name": "node-ip", "value": str(node.address)}],
+        "kubeletExtraArgs": features.arguments({"node-ip": str(node.address)}),
     }
     if node.is_control_plane and not plan.workers:
         registration["taints"] = []
     return registration
 
 
-def _cluster(plan: Plan) -> dict[str, Any]:
-    kubernetes = plan.kubernetes
+def _cluster(plan: Plan, limits: Mapping[str, str]) -> dict[str, Any]:
+    kubernetes, features = plan.kubernetes, plan.kubernetes.versions.features
+    server: dict[str, Any] = {"certSANs": api_names(plan)}
+    if not features.timeouts and CONTROL_PLANE_LIMIT in limits:
+        server["timeoutForControlPlane"] = limits[CONTROL_PLANE_LIMIT]
     cluster: dict[str, Any] = {
-        "apiVersion": API_VERSION,
+        "apiVersion": features.kubeadm_api,
         "kind": "ClusterConfiguration",
         "clusterName": plan.name,
         "kubernetesVersion": f"v{kubernetes.version}",
@@ -117,8 +128,8 @@ def _cluster(plan: Plan) -> dict[str, Any]:
             "dnsDomain": "cluster.local",
         },
         # RSA keys cost seconds each under emulation and buy nothing here.
-        "encryptionAlgorithm": "ECDSA-P256",
-        "apiServer": {"certSANs": api_names(plan)},
+        **features.ecdsa,
+        "apiServer": server,
     }
     if plan.load_balancer is not None:
         address, port = plan.api_endpoint
@@ -141,7 +152,7 @@ def render_patches(plan: Plan, *, slow_host: bool = False) -> dict[str, str]:
     configuration, and give a control plane that joins later the members of the first day. Of a
     flag given twice etcd takes the second.
 
-    On a `patient` host, where guests are slow, the components collect garbage less often: memory
+    On a slow host, where guests are slow, the components collect garbage less often: memory
     that they would not need for processor time that they do.
 
     Source: kubernetes.io, "Customizing components with the kubeadm API"; targets in
@@ -150,7 +161,9 @@ def render_patches(plan: Plan, *, slow_host: bool = False) -> dict[str, str]:
     dns: dict[str, Any] = {"containers": [{"name": "coredns", "readinessProbe": {"periodSeconds": DNS_PROBE_SECONDS}}]}
     if plan.load_balancer is not None:
         dns["topologySpreadConstraints"] = [DNS_APART]
-    patches = {"corednsdeployment+strategic.yaml": _documents({"spec": {"template": {"spec": dns}}})}
+    patches = {}
+    if plan.kubernetes.versions.features.patches_dns:
+        patches["corednsdeployment+strategic.yaml"] = _documents({"spec": {"template": {"spec": dns}}})
     if slow_host:
         for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
             container = {"name": component, "env": [{"name": "GOGC", "value": PATIENT_GOGC}]}
@@ -173,10 +186,11 @@ def api_names(plan: Plan) -> list[str]:
     return names
 
 
-def _components() -> tuple[dict[str, Any], ...]:
+def _components(features: Features) -> tuple[dict[str, Any], ...]:
+    kubelet, proxy = "kubelet.config.k8s.io/v1beta1", "kubeproxy.config.k8s.io/v1alpha1"
     return (
-        {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "systemd"},
-        {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "nftables"},
+        {"apiVersion": kubelet, "kind": "KubeletConfiguration", "cgroupDriver": "systemd"},
+        {"apiVersion": proxy, "kind": "KubeProxyConfiguration", "mode": features.proxy_mode},
     )
 
 

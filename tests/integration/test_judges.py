@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from golden.test_kubeadm import PINS, rendered, version_of
+from golden.test_kubeadm import SCENARIOS as KUBEADM_SCENARIOS
 
 from lab import process, resources
 from lab.cluster.secrets import load_or_make
@@ -18,7 +21,7 @@ from lab.render.kubeadm import render_init, render_join
 from lab.render.secrets import Secrets
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
-from lab.store import LabFolder
+from lab.store import Home, LabFolder
 
 SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")
 TESTS = Path(__file__).parents[1]
@@ -81,6 +84,38 @@ def test_kubeadm_accepts_every_configuration(name: str, secrets: Secrets, tmp_pa
             file.write_text(render(plan, node, secrets, slow_host=slow_host))
             done = process.run([kubeadm, "config", "validate", "--config", file], timeout=60)
             assert "ok" in done.stdout
+
+
+@pytest.fixture(scope="session", params=PINS)
+def pinned(request: pytest.FixtureRequest, kubeadm: Path) -> tuple[str, Path]:
+    """A version and its own kubeadm: the box's, one in the build cache, or KLAB_KUBEADM_1_28_15 and the like."""
+    number: str = request.param
+    named = os.environ.get(f"KLAB_KUBEADM_{number.replace('.', '_')}")
+    for program in [Path(named)] if named else sorted(Home.default().cache.glob("programs/*/bin/kubeadm")):
+        if process.run([program, "version", "-o", "short"], timeout=60).stdout.strip() == f"v{number}":
+            return number, program
+    assert number not in load_catalog().kubernetes, f"{kubeadm} is another version than the box's"
+    pytest.skip(f"no kubeadm {number} here; KLAB_KUBEADM_{number.replace('.', '_')} names one")
+
+
+@pytest.mark.parametrize("scenario", KUBEADM_SCENARIOS)
+def test_kubeadm_of_each_version_accepts_what_klab_would_give_it(
+    scenario: str, pinned: tuple[str, Path], tmp_path: Path
+) -> None:
+    number, program = pinned
+    for name, text in rendered(scenario, number).items():
+        file = tmp_path / name
+        file.write_text(text)
+        done = process.run([program, "config", "validate", "--config", file], timeout=60)
+        assert done.stdout.strip() == "ok", name
+        assert "deprecated" not in done.stderr
+
+
+def test_kubeadm_of_each_version_asks_for_the_images_that_klab_names(pinned: tuple[str, Path]) -> None:
+    number, program = pinned
+    command = [program, "config", "images", "list", "--kubernetes-version", f"v{number}"]
+    listed = process.run(command, timeout=60).stdout.split()
+    assert sorted(listed) == sorted(version_of(number).images.values())
 
 
 def test_a_wrong_kubeadm_configuration_is_refused(secrets: Secrets, tmp_path: Path, kubeadm: Path) -> None:

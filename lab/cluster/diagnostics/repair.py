@@ -6,7 +6,6 @@ import json
 import shlex
 
 from lab.plan.model import Node, Plan
-from lab.render.kubeadm import API_VERSION
 
 PHASES = {
     "etcd": "etcd local",
@@ -52,7 +51,8 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
             "networking": {"podSubnet": str(kubernetes.pod_cidr), "serviceSubnet": str(kubernetes.service_cidr)},
         },
     )
-    texts = (shlex.quote(json.dumps({"apiVersion": API_VERSION, **document})) for document in documents)
+    api = kubernetes.versions.features.kubeadm_api
+    texts = (shlex.quote(json.dumps({"apiVersion": api, **document})) for document in documents)
     file = "/tmp/kubeadm.yaml"  # noqa: S108 - on the node, and no secret
     written = f"printf '%s\\n' {' --- '.join(texts)} > {file}"
     unheard = f"; {END_API_SERVER} || true" if pod == "etcd" else ""

@@ -9,8 +9,71 @@ from typing import Any
 
 from lab.components.cni import networks
 
-# Where kubeadm looks for its images (kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init).
-REGISTRY = "registry.k8s.io"
+CONTROL_PLANE_TAINT = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+FORMER_TAINT = {"key": "node-role.kubernetes.io/master", "effect": "NoSchedule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """How kubeadm and kube-proxy of one minor version are to be told what klab wants of every version.
+
+    kubeadm_api: the newest API of kubeadm's configuration that is no experiment in it.
+    proxy_mode: kube-proxy's mode; nftables once no feature gate has to be opened for it.
+    ecdsa: what makes kubeadm's keys ECDSA ones, as part of a ClusterConfiguration.
+    timeouts: a configuration has a section with all of kubeadm's time limits.
+    arguments_as_list: extra arguments are a list of names and values, so that one can be given twice.
+    pull_policy: a node's registration says whether images are pulled.
+    patches: an InitConfiguration names a folder of patches.
+    patches_dns: CoreDNS' deployment can be patched, too.
+    taints: what keeps pods from control planes.
+    registry: where kubeadm looks for images.
+    dns_image: the name of CoreDNS' image there.
+
+    Sources: kubernetes.io, kubeadm Configuration (v1beta2, v1beta3, v1beta4), "Changes since"; kubernetes,
+    cmd/kubeadm/app/{apis,util/patches,constants,features} and pkg/features/kube_features.go of each version.
+    """
+
+    kubeadm_api: str
+    proxy_mode: str
+    ecdsa: Mapping[str, Any]
+    timeouts: bool
+    arguments_as_list: bool
+    pull_policy: bool
+    patches: bool
+    patches_dns: bool
+    taints: tuple[Mapping[str, str], ...]
+    registry: str
+    dns_image: str
+
+    def arguments(self, flags: Mapping[str, str]) -> Any:
+        """Extra arguments of a program, by flag without dashes, as kubeadm's configuration has them."""
+        if self.arguments_as_list:
+            return [{"name": name, "value": value} for name, value in flags.items()]
+        return dict(flags)
+
+
+def features(minor: tuple[int, int]) -> Features:
+    """What klab needs to know of a minor version, such as (1, 35)."""
+    v1beta4 = minor >= (1, 31)
+    v1beta3 = minor >= (1, 22)
+    current = "v1beta4" if v1beta4 else "v1beta3" if v1beta3 else "v1beta2"
+    return Features(
+        kubeadm_api=f"kubeadm.k8s.io/{current}",
+        # Beta, and so open by default, in 1.31.
+        proxy_mode="nftables" if minor >= (1, 31) else "iptables",
+        ecdsa={"encryptionAlgorithm": "ECDSA-P256"} if v1beta4 else {"featureGates": {"PublicKeysECDSA": True}},
+        timeouts=v1beta4,
+        arguments_as_list=v1beta4,
+        pull_policy=v1beta3,
+        patches=v1beta3,
+        patches_dns=minor >= (1, 31),
+        taints=(
+            *((FORMER_TAINT,) if minor < (1, 25) else ()),
+            *((CONTROL_PLANE_TAINT,) if minor >= (1, 24) else ()),
+        ),
+        registry="registry.k8s.io" if minor >= (1, 25) else "k8s.gcr.io",
+        dns_image="coredns/coredns" if minor >= (1, 21) else "coredns",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +99,20 @@ class KubernetesVersion:
         return int(major), int(minor)
 
     @property
+    def features(self) -> Features:
+        """How its programs are to be told what klab wants of every version."""
+        return features(self.minor)
+
+    @property
     def images(self) -> Mapping[str, str]:
         """Full image references by component, as kubeadm and the components' manifests name them."""
         own = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+        registry = self.features.registry
         found = {
-            **{name: f"{REGISTRY}/{name}:v{self.version}" for name in own},
-            "pause": f"{REGISTRY}/pause:{self.pause}",
-            "etcd": f"{REGISTRY}/etcd:{self.etcd_image}",
-            "coredns": f"{REGISTRY}/coredns/coredns:v{self.coredns}",
+            **{name: f"{registry}/{name}:v{self.version}" for name in own},
+            "pause": f"{registry}/pause:{self.pause}",
+            "etcd": f"{registry}/etcd:{self.etcd_image}",
+            "coredns": f"{registry}/{self.features.dns_image}:v{self.coredns}",
         }
         others = dict(self.components)
         for network in networks().values():
