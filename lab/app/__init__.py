@@ -5,6 +5,7 @@
     power           stop, start and reboot              scale          add, remove and replace nodes
     snapshots       take, restore, list, compare        certificates   show and renew
     status, doctor  look at a lab, at this machine      boxes          build, find and verify boxes
+    bundles         a lab as one file: export, import, list
 
 A function takes plain values, sends its events to a `Listener`, returns a value and raises `LabError`. Nothing here
 parses a command line, prints, or ends the process. No module of this package is imported before it is asked for:

@@ -19,7 +19,7 @@ from lab.host.profile import HostProfile
 from lab.machines.providers import choose_provider, enter_host, stop_unused_private_libvirt
 from lab.plan.changes import as_scaled
 from lab.plan.file import from_json
-from lab.plan.model import Plan, create_command, decide
+from lab.plan.model import Plan, create_command, decide, import_command
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import Loaded, load_scenario
 from lab.store import Home, LabFolder, Record
@@ -164,15 +164,16 @@ def _box(home: Home, plan: Plan, record: Record | None) -> Box:
 
 
 def refuse_half_made_from_a_file(record: Record) -> None:
-    """Machines of the box beside machines of a checkpoint would make no cluster.
+    """Make sure that a lab that is half made from a bundle is not continued from a scenario: the machines of both would
+    form no cluster.
 
     Raises:
-        Conflict: the lab was begun from a checkpoint.
+        Conflict: the lab was begun from a bundle.
     """
     if record.checkpoint and record.phase == "creating":
-        command = create_command(["--from", "FILE"], record.name)
+        command = import_command("FILE", record.name)
         raise Conflict(
-            f"lab {record.name!r} is half made from a checkpoint",
+            f"lab {record.name!r} is half made from a bundle",
             hint=f"{command} continues with it, klab destroy {record.name} removes it",
         )
 

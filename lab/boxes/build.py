@@ -155,7 +155,7 @@ class _Build:
             BoxError: it is damaged.
         """
         for box in store.list_boxes(self.home):
-            # One that came with a checkpoint may say anything of what it was built from.
+            # One that came with a bundle may say anything of what it was built from.
             if not box.origin and box.inputs == self.inputs and box.name == self.recipe.box_name:
                 store.check_box(box)
                 return box
@@ -312,7 +312,7 @@ class _Build:
             files=files,
         )
         if self._is_whole(place):
-            # The same bytes again: labs may be using the files that lie there. What came with a checkpoint lacks some.
+            # The same bytes again: labs may be using the files that lie there. What came with a bundle lacks some.
             there = store.read_box(place).files
             for name in files.keys() - there.keys():
                 (target / name).rename(place / name)

@@ -1,4 +1,4 @@
-"""Boxes that come from elsewhere, with a checkpoint.
+"""Boxes that come from elsewhere, with a bundle.
 
 Such a box gives the store its disk and nothing else. A box's digest is its disk's, so nothing would vouch for a
 program that comes beside it, and no program from a file of somebody else's runs on this host.
@@ -70,7 +70,7 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
 
 
 def trust(home: Home, box: Box) -> Box:
-    """Let a box that came with a checkpoint serve every lab, as one that was built here.
+    """Let a box that came with a bundle serve every lab, as one that was built here.
 
     Raises:
         Conflict: another klab builds or puts a box.
@@ -103,7 +103,7 @@ def _fetched(fetch: Callable[[str, Path], None], target: Path, box: Box) -> BoxF
 
 def _refused(box: Box, why: str) -> BoxError:
     return BoxError(
-        f"the box {box.name} in the checkpoint is damaged, or not one that klab has built",
+        f"the box {box.name} in the bundle is damaged, or not one that klab has built",
         details=[why],
-        hint="get the checkpoint again, from somebody you trust",
+        hint="get the bundle again, from somebody you trust",
     )

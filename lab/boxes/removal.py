@@ -1,4 +1,4 @@
-"""Removing boxes: only those that no lab and no checkpoint needs."""
+"""Removing boxes: only those that no lab and no bundle needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def remove(home: Home, box: Box) -> None:
     """Delete a box, and what Vagrant has of it.
 
     Raises:
-        Conflict: a lab was made from it, or a checkpoint that `klab destroy` has kept needs it.
+        Conflict: a lab was made from it, or a bundle that `klab destroy` has kept needs it.
         HostError: Vagrant's part cannot be deleted; the box is still there then.
     """
     if users := _labs_of(home, box):
@@ -27,9 +27,9 @@ def remove(home: Home, box: Box) -> None:
         )
     if kept := _kept_on(home, box):
         raise Conflict(
-            f"checkpoints need the box {box.name} ({box.short})",
+            f"bundles need the box {box.name} ({box.short})",
             details=[str(file) for file in kept],
-            hint="klab checkpoints shows them; remove those that you no longer want",
+            hint="klab bundles shows them; remove those that you no longer want",
         )
     forget_box(box.folder.name)
     # The manifest first: what is left after a kill is no box any more, and prune takes it.
@@ -38,9 +38,9 @@ def remove(home: Home, box: Box) -> None:
 
 
 def prune(home: Home) -> list[str]:
-    """Remove what no lab and no checkpoint uses: boxes that a newer build replaced, or that came with a checkpoint.
+    """Remove what no lab and no bundle uses: boxes that a newer build replaced, or that came with a bundle.
 
-    What killed builds left goes, too. A box from a checkpoint replaces none that was built here.
+    What killed builds left goes, too. A box from a bundle replaces none that was built here.
 
     Returns:
         The names of the removed folders.
@@ -74,7 +74,7 @@ def _labs_of(home: Home, box: Box) -> list[str]:
 
 
 def kept_folder(home: Home, folder: str) -> Path:
-    """Where checkpoints lie that need the box in that folder of the store; `remove` and `prune` look here."""
+    """Where bundles lie that need the box in that folder of the store; `remove` and `prune` look here."""
     return home.checkpoints / folder
 
 

@@ -14,8 +14,8 @@ A box is addressed by its disk: `digest` is the SHA-256 of disk.qcow2. A rebuild
 changes nothing lands in the same folder; one that does stands beside the older, and labs
 made from the older keep it.
 
-A box that came with a checkpoint carries an `origin`. It holds a disk alone, no program, and serves the labs of that
-checkpoint only, until the same box is built here or a person trusts it; see `lab.boxes.incoming`.
+A box that came with a bundle carries an `origin`. It holds a disk alone, no program, and serves the labs of that
+bundle only, until the same box is built here or a person trusts it; see `lab.boxes.incoming`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Box:
     `digest` is the SHA-256 of the disk, `inputs` the key of what it was built from,
     `created` the time of building in seconds since 1970, `virtual_mib` the size of the
     disk that a guest sees. `files` maps file names to what they must be. `origin` names the
-    checkpoint that the box came with; it is empty for a box that was built or trusted here.
+    bundle that the box came with; it is empty for a box that was built or trusted here.
     """
 
     name: str
@@ -148,9 +148,7 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
             return box
     raise BoxError(
         f"the box {box_name} with Kubernetes {kubernetes} has not been built here",
-        details=[
-            f"{box.name} ({box.short}) serves the labs of the checkpoint it came with: {box.origin}" for box in found
-        ]
+        details=[f"{box.name} ({box.short}) serves the labs of the bundle it came with: {box.origin}" for box in found]
         + [error.message for error in damaged_boxes(home)],
         hint=f"sudo -E klab box build {box_name} --kubernetes {kubernetes}"
         + (f", or klab box trust {found[0].short} if you trust its author" if found else ""),

@@ -1,7 +1,7 @@
-"""Write a lab's disks, and all that belongs to them, into one file from which the same lab can be made elsewhere.
+"""Write a lab's disks, box and keys into one file from which the same lab can be made elsewhere.
 
-The lab is off, or the disks are those of a snapshot. Nothing of the lab is changed, and the file has its name only
-when all of it is on disk: whatever ends klab before leaves what was there under that name.
+The lab is off, or the disks are those of a snapshot. The lab is not changed, and the file gets its name only
+when all of it is on disk: a failure or a kill leaves the file that had that name before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lab.boxes.removal import kept_folder
 from lab.boxes.store import Box, box_of, check_box, facts
 from lab.bundles import keys
 from lab.bundles.file import BundleFile, open_bundle
-from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_checkpoint_name, disk_member
+from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_bundle_name, disk_member
 from lab.bundles.progress import Progress
 from lab.bundles.writer import Sign, Writer, writing
 from lab.cluster.lab import Lab
@@ -35,14 +35,14 @@ from lab.snapshots.session import Session, undoing
 from lab.store import Home
 
 READ_BLOCK = 1 << 22
-_LEFT = "nothing of the checkpoint is left, and the lab has not been touched"
+_LEFT = "nothing of the bundle is left, and the lab has not been touched"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be written where.
 
-    `snapshot` is the one whose disks are meant; None for the lab as it is. `sign` makes the signature of a manifest.
+    `snapshot` is the one whose disks are written; None for the lab as it is. `sign` makes the signature of a manifest.
     """
 
     name: str
@@ -64,33 +64,33 @@ def write_bundle(
 
     Args:
         lab: the lab.
-        name: what the checkpoint is called.
+        name: the bundle's name.
         target: the file.
-        with_box: put the box in, so that who has the file needs nothing else.
+        with_box: put the box in, so that nothing but the file is needed.
         replaces: a file that is there already may be replaced.
         sign: makes the signature of a manifest, see `lab.bundles.signature`.
 
     Raises:
-        UsageError: it cannot be called so, the target is not a regular file, or the key cannot sign.
+        UsageError: `name` is not a valid bundle name, the target is not a regular file, or the key cannot sign.
         Conflict: the file exists; a machine is not off; another klab works on the lab.
-        BoxError: the box that the lab was made from is not here, or damaged.
+        BoxError: the box that the lab was created from is missing or damaged.
         HostError: there is no room, or this provider cannot do it.
-        LabError: whatever else goes wrong; nothing is left of it then.
+        LabError: any other failure; nothing of the file is left then.
     """
-    check_checkpoint_name(name)
+    check_bundle_name(name)
     target = target.absolute()
     _refuse_target(target, replaces=replaces)
     if sign is not None:
-        sign(b"")  # what cannot sign says so now, not after all is packed
+        sign(b"")  # a key that cannot sign fails now, not after everything is packed
     with opened(lab) as session:
         _refuse_running(session)
         return _write(session, Order(name, target, with_box, sign=sign))
 
 
 def keep_snapshots(lab: Lab) -> list[BundleFile]:
-    """Write each snapshot that was taken by hand into a file in klab's home; without the box, which stays for them.
+    """Write each snapshot that was taken by hand into a file in klab's home, without the box, which stays in the store.
 
-    What stands there of the same snapshot is replaced.
+    A file of the same snapshot that is there already is replaced.
 
     Raises:
         Conflict: there is no such snapshot, or one does not fit the lab as it is now, or is damaged.
@@ -108,7 +108,7 @@ def keep_snapshots(lab: Lab) -> list[BundleFile]:
         if not chosen:
             raise Conflict(
                 f"lab {session.lab.folder.name!r} has no snapshot to keep",
-                hint="klab stop and klab checkpoint keep the lab as it is; without --keep-snapshots all of it goes",
+                hint="klab stop and klab export keep the lab as it is; without --keep-snapshots nothing is kept",
             )
         folder = kept_folder(session.lab.home, _box(session).folder.name)
         with undoing(lambda: "the lab has not been touched"):
@@ -122,7 +122,7 @@ def kept(home: Home) -> list[Path]:
 
 
 def _kept_target(folder: Path, session: Session, manifest: Manifest) -> Path:
-    """A name that is free, or has the same snapshot already."""
+    """A file name that is free, or taken by the same snapshot."""
     stem = f"{session.lab.folder.name}-{manifest.name}"
     number = 1
     while True:
@@ -133,8 +133,8 @@ def _kept_target(folder: Path, session: Session, manifest: Manifest) -> Path:
 
 
 def _is_of(file: Path, manifest: Manifest) -> bool:
-    with contextlib.suppress(LabError, OSError):  # what cannot be read may be anything, and is left
-        there = open_bundle(file).checkpoint
+    with contextlib.suppress(LabError, OSError):  # a file that cannot be read may be anything, and is left
+        there = open_bundle(file).bundle
         return (there.lab_id, there.snapshot) == (manifest.lab_id, manifest.id)
     return False
 
@@ -159,17 +159,17 @@ def _refuse_running(session: Session) -> None:
         raise Conflict(
             f"lab {name!r} is not off",
             details=[f"{node} runs" for node in running],
-            hint=f"klab stop {name} first: a checkpoint holds disks, no RAM",
+            hint=f"klab stop {name} first: a bundle holds disks, no RAM",
         )
 
 
 def _box(session: Session) -> Box:
-    """The box that the lab was made from: a checkpoint's disks are what distinguishes the nodes from just that one."""
+    """The box that the lab was created from: a bundle's disks are differences to exactly that one."""
     if box := box_of(session.lab.home, session.record.box):
         return check_box(box)
     raise BoxError(
-        f"the box {session.record.box}, which lab {session.lab.folder.name!r} was made from, is not in the store",
-        hint="klab box list shows which are; klab box build makes the same one from the same packages",
+        f"the box {session.record.box}, from which lab {session.lab.folder.name!r} was created, is not in the store",
+        hint="klab box list shows those that are; klab box build makes the same one from the same packages",
     )
 
 
@@ -198,14 +198,14 @@ def _refuse_unfit(session: Session, manifest: Manifest) -> None:
 def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
     transfer = needed_disk_transfer(session.machines)
     weights = [transfer.size_estimate(node.name, order.key) for node in session.plan.nodes]
-    # Each disk is put together beside the file before it goes into it.
+    # Each disk is assembled beside the file before it is packed into it.
     needed = sum(weights) + max(weights)
     if order.with_box:
         needed += sum(file.size for name, file in box.files.items() if name in PORTABLE)
     free = shutil.disk_usage(order.target.parent).free
     if free < needed:
         raise HostError(
-            f"there is no room for a checkpoint in {order.target.parent}",
+            f"there is no room for a bundle in {order.target.parent}",
             details=[f"{megabytes(needed)} may be needed, {megabytes(free)} are free"],
             hint="-o FILE puts it on another disk"
             if order.snapshot is None
@@ -240,7 +240,7 @@ def _write(session: Session, order: Order) -> BundleFile:
 def _secrets(session: Session) -> dict[str, bytes]:
     """By member the lab's keys and certificates."""
     root = session.lab.folder.path
-    # What else lies there, be it a person's or known_hosts, which names the lab, is not in a checkpoint.
+    # Other files there, such as known_hosts, which names the lab, are not put into a bundle.
     files = {name: root / name for name in sorted(keys.NAMES) if (root / name).is_file()}
     found = {name: file.read_bytes() for name, file in files.items()}
     try:
@@ -285,7 +285,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
 
 
 def _scenario(session: Session) -> str:
-    """The scenario as the person wrote it; empty where the file is gone: the plan says all that is needed."""
+    """The scenario as the person wrote it; empty where the file is gone: the plan has all that is needed."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return session.lab.folder.scenario_file.read_text(encoding="utf-8")
     return ""

@@ -1,4 +1,4 @@
-"""Reading a checkpoint's file; how it lies there: `lab.bundles.layout`."""
+"""Reading a bundle's file; `lab.bundles.layout` describes it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
-    """A checkpoint in a file.
+    """A bundle in a file.
 
-    `manifest` are the bytes of its manifest, whose SHA-256 stands for all of the file. `signature` is that of the
+    `manifest` are the bytes of its manifest, whose SHA-256 identifies the whole file. `signature` is that of the
     manifest, empty where there is none.
     """
 
     path: Path
-    checkpoint: Bundle
+    bundle: Bundle
     manifest: bytes
     signature: bytes = b""
 
@@ -49,23 +49,23 @@ class BundleFile:
     @property
     def end(self) -> int:
         """Where its last member ends, the signature apart."""
-        return self.start + sum(map(span, self.checkpoint.members))
+        return self.start + sum(map(span, self.bundle.members))
 
     @property
     def size(self) -> int:
-        """How many bytes the file must have."""
+        """The size that the file must have, in bytes."""
         return self.end + len(closing(self.signature))
 
     def verify(self, on_bytes: OnBytes) -> None:
         """Read all of it and compare.
 
         Raises:
-            UsageError: it is not what its manifest says.
+            UsageError: it differs from its manifest.
             OSError: it cannot be read.
         """
         at = self.start
         with self.path.open("rb") as file:
-            for member in self.checkpoint.members:
+            for member in self.bundle.members:
                 file.seek(at)
                 if file.read(SECTOR) != header(member.name, member.size):
                     raise damaged(f"{member.name} is not where it should be")
@@ -77,14 +77,14 @@ class BundleFile:
                 if digest.hexdigest() != member.sha256:
                     raise damaged(f"{member.name} has changed: its digest is {digest.hexdigest()}, not {member.sha256}")
                 if file.read(len(padding(member.size))) != padding(member.size):
-                    raise damaged(f"something stands behind {member.name}")
+                    raise damaged(f"unexpected data after {member.name}")
                 at += span(member)
             rest = closing(self.signature)
             if file.read(len(rest) + 1) != rest:
-                raise damaged("its end is not the end")
+                raise damaged("unexpected data after the end-of-archive marker")
 
     def write(self, member: Member, target: Path, on_bytes: OnBytes) -> None:
-        """Write a member to a new file, unpacked. Its digest is taken again: the file may be another by now.
+        """Write a member to a new file, unpacked. Its digest is checked again: the file may have been replaced.
 
         Raises:
             UsageError: it has changed since it was verified; `target` may be there then.
@@ -105,7 +105,7 @@ class BundleFile:
         """The bytes of a member that is not packed.
 
         Raises:
-            UsageError: it is not what the manifest says.
+            UsageError: it differs from the manifest.
             OSError: it cannot be read.
         """
         with _Part(self.path, self._start(member), member.size) as part:
@@ -115,7 +115,7 @@ class BundleFile:
 
     def _start(self, member: Member) -> int:
         at = self.start + SECTOR
-        for each in self.checkpoint.members:
+        for each in self.bundle.members:
             if each == member:
                 return at
             at += span(each)
@@ -123,7 +123,7 @@ class BundleFile:
 
 
 class _Part(io.RawIOBase):
-    """A stretch of a file, and the digest of what was read of it."""
+    """A range of a file, and the digest of what was read of it."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _Part(io.RawIOBase):
         self._digest = hashlib.sha256()
 
     def check(self, member: Member) -> None:
-        """Compare all of it with a member's digest; read what is left of it first, unless that was given up.
+        """Compare the whole range with a member's digest; the rest is read first, unless the range was closed.
 
         Raises:
             UsageError: they differ.
@@ -159,23 +159,23 @@ class _Part(io.RawIOBase):
 
 
 def open_bundle(path: Path) -> BundleFile:
-    """Read the manifest of a checkpoint, and see that the file is as long as that says.
+    """Read the manifest of a bundle, and check the size of the file.
 
     Raises:
         NotFound: there is no such file.
-        UsageError: it is no checkpoint, of a newer klab, cut off or damaged.
+        UsageError: it is not a bundle, was written by a newer klab, or is cut off or damaged.
     """
     try:
-        refuse_special(path, hint="klab checkpoint makes one")
+        refuse_special(path, hint="klab export writes one")
         with path.open("rb") as file:
             found = _read(path, file)
         length = path.stat().st_size
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", hint="klab checkpoint makes one, klab checkpoints lists") from None
+        raise NotFound(f"there is no file {path}", hint="klab export writes one, klab bundles lists") from None
     if length < found.size:
         raise damaged(f"it is cut off: {length} bytes of {found.size}")
     if length > found.size:
-        raise damaged(f"it has {length - found.size} bytes too many")
+        raise damaged(f"unexpected data at its end: {length - found.size} bytes")
     return found
 
 
@@ -197,16 +197,16 @@ def _read(path: Path, file: BinaryIO) -> BundleFile:
     head = beginning(manifest)
     file.seek(0)
     whole = file.read(len(head)) == head
-    # Another format may be told otherwise than by a digest in this place.
-    checkpoint = from_json(text)
+    # Another format may have no digest in this place.
+    bundle = from_json(text)
     if not whole:
         raise damaged("its manifest has changed, or is cut off")
-    found = BundleFile(path, checkpoint, manifest)
+    found = BundleFile(path, bundle, manifest)
     return replace(found, signature=_signature(file, found.end))
 
 
 def _signature(file: BinaryIO, start: int) -> bytes:
-    """What stands where a signature would; empty where no signature does."""
+    """The bytes of the signature; empty where there is none."""
     file.seek(start)
     found = file.read(SECTOR)
     try:
@@ -219,4 +219,4 @@ def _signature(file: BinaryIO, start: int) -> bytes:
 
 
 def _stranger(path: Path) -> UsageError:
-    return UsageError(f"{path} is not a checkpoint", hint="klab checkpoint makes one; klab create NAME takes scenarios")
+    return UsageError(f"{path} is not a bundle", hint="klab export writes one; klab create takes scenarios")

@@ -1,7 +1,7 @@
-"""What a checkpoint's manifest says: of which lab it is, and of which files it consists.
+"""A bundle's manifest: its lab, its box and its files.
 
-A checkpoint may come from anybody, so nothing in its manifest is used before it was seen to be of its kind: names
-become names of files, addresses become networks of this host.
+A bundle may come from anybody, so nothing in its manifest is used before it was validated: names become names of
+files, addresses become networks of this host.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MOST_SECONDS = 1 << 36  # of the year 4147; what a clock shows
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a checkpoint: its bytes there, their SHA-256, and how many they are when unpacked."""
+    """A file in a bundle: its size in bytes there, their SHA-256, and its size when unpacked."""
 
     name: str
     size: int
@@ -51,7 +51,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class BoxPart:
-    """The box that the disks lie on: what `lab.boxes.store` knows of it; by file name size and SHA-256 of its files."""
+    """The box that the disks lie on, as `lab.boxes.store` describes it; size and SHA-256 of its files by name."""
 
     name: str
     digest: str
@@ -64,18 +64,18 @@ class BoxPart:
 
     @property
     def folder(self) -> str:
-        """What its folder is called, in every store."""
+        """The name of its folder, in every store."""
         return f"{self.name}@{self.digest[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A checkpoint.
+    """A bundle.
 
-    `name` is the person's. `created` is when it was made and `guest_time` what the guests' clocks showed then,
-    `lab_created` when the lab was made, in seconds since 1970. `snapshot` is the id of the snapshot that it was made
+    `name` is the person's. `created` is when it was written and `guest_time` what the guests' clocks showed then,
+    `lab_created` when the lab was created, in seconds since 1970. `snapshot` is the id of the snapshot that it was made
     of; empty for a lab as it was. `accelerated` says whether its host had hardware virtualization: the nodes'
-    probes are patient where it had none. `host_keys` are by node the lines by which ssh knows it.
+    probes have longer time limits where it had none. `host_keys` are by node the lines by which ssh knows it.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Bundle:
         return any(member.name.startswith(f"{BOX}/") for member in self.members)
 
     def member(self, name: str) -> Member:
-        """The member of that name; there is one, or `from_json` had refused it."""
+        """The member of that name; `from_json` has made sure that it exists."""
         return next(member for member in self.members if member.name == name)
 
     @property
@@ -118,25 +118,23 @@ def box_member(file: str) -> str:
 
 
 def is_secret(member: str) -> bool:
-    """Whether a file of the lab's folder is a key or certificate that a checkpoint can hold, by its path there."""
+    """Whether a file of the lab's folder is a key or certificate that a bundle can hold, by its path there."""
     return member in keys.NAMES
 
 
-def check_checkpoint_name(name: str) -> str:
-    """The name again, if a checkpoint may be called so.
+def check_bundle_name(name: str) -> str:
+    """The name again, if it is a valid bundle name.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it is not.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a checkpoint's name", hint=f"{NAME_HINT}. -o FILE says where the file goes"
-        )
+        raise UsageError(f"{name!r} is not a valid bundle name", hint=f"{NAME_HINT}. -o FILE says where the file goes")
     return name
 
 
-def to_json(checkpoint: Bundle) -> str:
-    data = {"format": FORMAT, **asdict(checkpoint), "plan": plan_to_data(checkpoint.plan)}
+def to_json(bundle: Bundle) -> str:
+    data = {"format": FORMAT, **asdict(bundle), "plan": plan_to_data(bundle.plan)}
     return json.dumps(data, indent=1, ensure_ascii=True)
 
 
@@ -144,7 +142,7 @@ def from_json(text: str) -> Bundle:
     """Read a manifest.
 
     Raises:
-        UsageError: it is of a newer klab, or damaged, or says what none of klab's says.
+        UsageError: it was written by a newer klab, is damaged, or has a value that klab never writes.
     """
     try:
         found = json.loads(text)
@@ -163,9 +161,9 @@ def from_json(text: str) -> Bundle:
 
 
 def damaged(why: str) -> UsageError:
-    """That a file is a checkpoint no longer."""
+    """The error for a file that is not, or no longer, a whole bundle."""
     return UsageError(
-        "this checkpoint is damaged", details=[why], hint="get the file anew; compare its size with the original's"
+        "this bundle is damaged", details=[why], hint="get the file again; compare its size with the original's"
     )
 
 
@@ -174,7 +172,7 @@ def _newer(version: int, found: Mapping[str, Any]) -> UsageError:
     made = versions.get("klab") if isinstance(versions, dict) else None
     by = f" by klab {made}" if isinstance(made, str) and _WORD.fullmatch(made) else ""
     return UsageError(
-        f"this checkpoint was written{by} in format {version}; this klab reads {FORMAT}",
+        f"this bundle was written{by} in format {version}; this klab reads {FORMAT}",
         hint="use that klab, or a newer one",
     )
 
@@ -188,43 +186,52 @@ def _read(found: dict[str, Any]) -> Bundle:
 
 
 def checked(found: Bundle) -> Bundle:
-    """The same, if everything in it is of its kind.
+    """The same bundle, if every value in it is valid.
 
     Raises:
-        ValueError: something is not; says what.
+        ValueError: a value is invalid; says which.
     """
     texts = [found.lab_id, found.provider, found.scenario_text, found.snapshot, found.box.inputs]
     texts += (*found.versions, *found.versions.values())
-    _must(all(isinstance(text, str) for text in texts), "a text is none")
+    _must(
+        all(isinstance(text, str) for text in texts),
+        "lab_id, provider, scenario_text, snapshot, the box's inputs and versions must be strings",
+    )
     numbers = (found.created, found.guest_time, found.lab_created, found.box.created)
-    _must(all(_is_time(number) for number in numbers), "a time is none")
-    _must(isinstance(found.accelerated, bool), "accelerated is neither true nor false")
-    _must(NAME.fullmatch(found.name) is not None, "its name is none")
+    _must(
+        all(_is_time(number) for number in numbers),
+        "created, guest_time, lab_created and the box's created must be seconds since 1970",
+    )
+    _must(isinstance(found.accelerated, bool), "accelerated must be true or false")
+    _must(NAME.fullmatch(found.name) is not None, "invalid name")
     check_name(found.lab)
     _check_plan(found.plan)
     _check_box(found.box)
     names = {node.name for node in found.plan.nodes}
-    _must(found.host_keys.keys() == names, "its host keys are of other nodes")
-    _must(all(_HOST_KEYS.fullmatch(keys) for keys in found.host_keys.values()), "a host key is none")
+    _must(found.host_keys.keys() == names, "host keys must be given for exactly the nodes of the plan")
+    _must(all(_HOST_KEYS.fullmatch(keys) for keys in found.host_keys.values()), "invalid host key")
     _check_members(found)
     return found
 
 
 def _check_plan(plan: Plan) -> None:
     problems = plan_problems(plan, load_catalog())
-    _must(not problems, "its plan: " + "; ".join(problems[:MOST_PROBLEMS]))
+    _must(not problems, "invalid plan: " + "; ".join(problems[:MOST_PROBLEMS]))
 
 
 def _check_box(box: BoxPart) -> None:
-    _must(_BOX_NAME.fullmatch(box.name) is not None, "its box's name is none")
-    _must(_DIGEST.fullmatch(box.digest) is not None, "its box's digest is none")
-    _must(all(_WORD.fullmatch(word) for word in (box.kubernetes, box.recipe)), "its box's version is none")
-    _must(isinstance(box.virtual_mib, int), "its box's size is none")
+    _must(_BOX_NAME.fullmatch(box.name) is not None, "box: invalid name")
+    _must(_DIGEST.fullmatch(box.digest) is not None, "box: invalid digest")
+    _must(
+        all(_WORD.fullmatch(word) for word in (box.kubernetes, box.recipe)),
+        "box: invalid version of Kubernetes or name of the recipe",
+    )
+    _must(isinstance(box.virtual_mib, int), "box: invalid size")
     for name, (size, sha256) in box.files.items():
-        _must(_WORD.fullmatch(name) is not None, f"a file of its box is called {name!r}")
-        _must(_is_count(size) and _DIGEST.fullmatch(sha256) is not None, f"what it says of its box's {name} is nothing")
-    _must("disk.qcow2" in box.files, "its box has no disk")
-    _must(box.files["disk.qcow2"][1] == box.digest, "its box's digest is not that of the box's disk")
+        _must(_WORD.fullmatch(name) is not None, f"box: invalid file name {name!r}")
+        _must(_is_count(size) and _DIGEST.fullmatch(sha256) is not None, f"box file {name}: invalid size or SHA-256")
+    _must("disk.qcow2" in box.files, "box: disk.qcow2 is missing")
+    _must(box.files["disk.qcow2"][1] == box.digest, "box: its digest is not that of disk.qcow2")
 
 
 def _check_members(found: Bundle) -> None:
@@ -233,18 +240,21 @@ def _check_members(found: Bundle) -> None:
     of_box = {box_member(name) for name in found.box.files}
     for member in found.members:
         known = member.name in disks or member.name in of_box or is_secret(member.name)
-        _must(known, f"it has a file {member.name!r}")
-        _must(_is_count(member.size) and _is_count(member.content), f"the size of {member.name} is none")
-        _must(_DIGEST.fullmatch(member.sha256) is not None, f"the digest of {member.name} is none")
-        _must(member.packed or member.size == member.content, f"{member.name} has two sizes")
+        _must(known, f"unexpected file {member.name!r}")
+        _must(_is_count(member.size) and _is_count(member.content), f"{member.name}: invalid size")
+        _must(_DIGEST.fullmatch(member.sha256) is not None, f"{member.name}: invalid SHA-256")
+        _must(
+            member.packed or member.size == member.content,
+            f"{member.name}: not packed, but of two sizes",
+        )
         if is_secret(member.name):
-            _must(member.size <= keys.MOST_BYTES, f"{member.name} is larger than a key")
+            _must(member.size <= keys.MOST_BYTES, f"{member.name}: too large for a key")
         if member.name in of_box:
             told = found.box.files[member.name.removeprefix(f"{BOX}/").removesuffix(PACKED)][0]
-            _must(member.content == told, f"{member.name} has two sizes")
-    _must(len(set(names)) == len(names), "it has a file twice")
-    _must(disks <= set(names), "it lacks the disk of a node")
-    _must(not found.with_box or box_member("disk.qcow2") in names, "it lacks the box's disk")
+            _must(member.content == told, f"{member.name}: its size is not the one given with the box")
+    _must(len(set(names)) == len(names), "a file is listed twice")
+    _must(disks <= set(names), "the disk of a node is missing")
+    _must(not found.with_box or box_member("disk.qcow2") in names, "the box's disk is missing")
 
 
 def _is_time(number: object) -> bool:

@@ -1,9 +1,9 @@
-"""Make a lab from a checkpoint: the same machines, disks, keys and addresses, on another host.
+"""Make a lab from a bundle: the same machines, disks, keys and addresses, on another host.
 
-    look -> verify every byte -> box -> folder -> disks and machines -> start, until Ready
+    check -> verify every byte -> box -> folder -> disks and machines -> start, until Ready
 
-Nothing is written before the file was verified and the host looked at. From the lab's folder on it goes as with
-`create`: what a kill leaves half-made, the same command finishes, and `destroy` removes.
+Nothing is written before the file was verified and the host checked. From the lab's folder on it is as with
+`create`: after a kill the same command continues, and `destroy` removes what there is.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SSH_TRY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: the lab that there is to be, its plan `plan_of` the checkpoint."""
+    """Which lab is to be made of which bundle; the lab's plan is `plan_of` the bundle."""
 
     lab: Lab
     file: BundleFile
@@ -57,15 +57,15 @@ class Request:
     profile: HostProfile
 
     @property
-    def checkpoint(self) -> Bundle:
-        return self.file.checkpoint
+    def bundle(self) -> Bundle:
+        return self.file.bundle
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A lab that was made from a checkpoint and runs. `already` says that it was there, `seconds` it took.
+    """A lab that was made from a bundle and runs. `already` says that it existed, `seconds` how long it took.
 
-    `warnings` are about what is not as it was where the checkpoint was made.
+    `warnings` say how this host differs from the one where the bundle was written.
     """
 
     folder: LabFolder
@@ -75,17 +75,15 @@ class Made:
     warnings: tuple[str, ...]
 
 
-def plan_of(checkpoint: Bundle, name: str | None = None) -> Plan:
-    """The plan of the lab that comes from a checkpoint: of another name perhaps, but with the same machines.
+def plan_of(bundle: Bundle, name: str | None = None) -> Plan:
+    """The plan of the lab that comes from a bundle: perhaps with another name, but with the same machines.
 
     Raises:
-        ValueError: the name is none.
+        ValueError: `name` is not a valid lab name.
     """
-    chosen = check_name(checkpoint.plan.name if name is None else name)
-    networks = replace(
-        checkpoint.plan.networks, name=network_name(chosen), management_name=management_network_name(chosen)
-    )
-    return replace(checkpoint.plan, name=chosen, networks=networks)
+    chosen = check_name(bundle.plan.name if name is None else name)
+    networks = replace(bundle.plan.networks, name=network_name(chosen), management_name=management_network_name(chosen))
+    return replace(bundle.plan, name=chosen, networks=networks)
 
 
 # --- before anything is touched -----------------------------------------------------------------------
@@ -95,10 +93,10 @@ def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
     """Make sure that no other lab has the name or the machines.
 
     Returns:
-        The record of the lab that was made, or begun, from just this checkpoint; None where there is none.
+        The record of the lab that was made, or begun, from just this bundle; None where there is none.
 
     Raises:
-        Conflict: another one has.
+        Conflict: another lab has.
     """
     folder = home.lab(plan.name)
     record = folder.record() if folder.exists else None
@@ -107,7 +105,7 @@ def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
             raise Conflict(f"lab {plan.name!r} is half destroyed", hint=f"klab destroy -y {plan.name} finishes that")
         if record.checkpoint != file.digest:
             raise Conflict(
-                f"a lab called {plan.name!r} exists and is not from this checkpoint",
+                f"a lab called {plan.name!r} exists and is not from this bundle",
                 hint=f"choose another name with --name, or klab destroy {plan.name} first",
             )
         return record
@@ -115,7 +113,7 @@ def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
     for other in home.existing():
         if uuids & _uuids(other):
             raise Conflict(
-                f"lab {other.name!r} has the same machines as this checkpoint: their ids and addresses are equal",
+                f"lab {other.name!r} has the same machines as this bundle: their ids and addresses are equal",
                 hint=f"both cannot be on one machine: klab destroy {other.name} first; "
                 "klab destroy --keep-snapshots keeps its snapshots",
             )
@@ -129,39 +127,39 @@ def _uuids(folder: LabFolder) -> set[str]:
         return set()  # a damaged lab; what it has in libvirt is looked at later
 
 
-def box_at_hand(home: Home, checkpoint: Bundle) -> Box | None:
-    """The checkpoint's box, where it is in the store; None where it is in the checkpoint alone.
+def box_at_hand(home: Home, bundle: Bundle) -> Box | None:
+    """The bundle's box, where it is in the store; None where it is in the bundle alone.
 
     Raises:
         BoxError: it is in neither.
     """
     for box in list_boxes(home):
-        if box.digest == checkpoint.box.digest:
+        if box.digest == bundle.box.digest:
             try:
                 return check_box(box)
             except BoxError:
-                if checkpoint.with_box:
+                if bundle.with_box:
                     return None
                 raise
-    if checkpoint.with_box:
+    if bundle.with_box:
         return None
-    wanted = checkpoint.box
+    wanted = bundle.box
     raise BoxError(
-        f"the checkpoint {checkpoint.name} was written without its box, and that is not here",
+        f"the bundle {bundle.name} was written without its box, and that is not here",
         details=[f"{wanted.folder}: the disk's SHA-256 is {wanted.digest}"],
         hint=f"klab box build {wanted.recipe} --kubernetes {wanted.kubernetes} makes the same one from the same "
-        "packages; or ask for a checkpoint with its box",
+        "packages; or ask for a bundle with its box",
     )
 
 
 def secrets_in(file: BundleFile) -> dict[str, bytes]:
-    """A checkpoint's keys and certificates by FOLDER/FILE, each seen to be one that a lab can work with.
+    """A bundle's keys and certificates by FOLDER/FILE, all valid.
 
     Raises:
-        UsageError: one is not.
+        UsageError: one is invalid.
         OSError: the file cannot be read.
     """
-    found = {member.name: file.read(member) for member in file.checkpoint.secrets}
+    found = {member.name: file.read(member) for member in file.bundle.secrets}
     try:
         check_keys(found)
     except ValueError as error:
@@ -169,38 +167,38 @@ def secrets_in(file: BundleFile) -> dict[str, bytes]:
     return found
 
 
-def room_problems(checkpoint: Bundle, box: Box | None, free_gib: float) -> list[str]:
-    """Why the disk is too small for what comes out of a checkpoint, as a line; [] when it is not.
+def room_problems(bundle: Bundle, box: Box | None, free_gib: float) -> list[str]:
+    """Why the disk is too small for the content of a bundle, as a line; [] when it is not.
 
     Args:
-        checkpoint: what comes.
+        bundle: the bundle.
         box: its box, if it is in the store.
-        free_gib: what is free, in GiB.
+        free_gib: free space, in GiB.
     """
     in_store = box_member(DISK)
-    coming = sum(m.content for m in checkpoint.members if not (box and m.name == in_store))
-    # The box's disk is there a second time, as Vagrant wants it.
-    again = 0 if box else checkpoint.box.files[DISK][0]
+    coming = sum(m.content for m in bundle.members if not (box and m.name == in_store))
+    # Vagrant needs a second copy of the box's disk.
+    again = 0 if box else bundle.box.files[DISK][0]
     needed = (coming + again) / GIB
     if needed <= free_gib:
         return []
-    return [f"what is in the checkpoint needs {needed:.1f} GiB disk, {free_gib:.1f} GiB are free"]
+    return [f"the bundle needs {needed:.1f} GiB disk, {free_gib:.1f} GiB are free"]
 
 
 def differences(request: Request) -> tuple[str, ...]:
-    """What is not as it was where the checkpoint was made, one line each."""
-    checkpoint, lines = request.checkpoint, []
-    behind = checkpoint.guest_time - time.time()
+    """How this host differs from the one where the bundle was written, one line each."""
+    bundle, lines = request.bundle, []
+    behind = bundle.guest_time - time.time()
     if behind > CLOCK_SECONDS:
-        made = datetime.datetime.fromtimestamp(checkpoint.created, datetime.UTC)
+        made = datetime.datetime.fromtimestamp(bundle.created, datetime.UTC)
         lines.append(
-            f"this machine's clock is behind: the checkpoint was made on {made:%Y-%m-%d at %H:%M} UTC; "
-            "certificates may not hold yet"
+            f"this machine's clock is behind: the bundle was written on {made:%Y-%m-%d at %H:%M} UTC; "
+            "certificates may not be valid yet"
         )
-    if checkpoint.accelerated and not request.profile.accelerated:
+    if bundle.accelerated and not request.profile.accelerated:
         lines.append(
-            "the lab was made with hardware virtualization and runs without: its nodes' time limits are not "
-            "made for that, and pods may be restarted"
+            "the lab was created with hardware virtualization and runs without it here: its nodes' time limits are "
+            "too short for that, and pods may be restarted"
         )
     return tuple(lines)
 
@@ -209,18 +207,18 @@ def differences(request: Request) -> tuple[str, ...]:
 
 
 def create_from_bundle(request: Request) -> Made:
-    """Make the lab, start it and wait until it is Ready; the caller has looked whether it fits.
+    """Make the lab, start it and wait until it is Ready; the caller has checked that it fits.
 
     Raises:
         Conflict: the name, a machine or a network is another's, or another klab works on the lab.
-        UsageError: the checkpoint is damaged.
+        UsageError: the bundle is damaged.
         BoxError: its box is not here, or damaged.
-        MachineError, ClusterError, NotReadyInTime: as `start`; the lab is left, and the same again goes on.
+        MachineError, ClusterError, NotReadyInTime: as `start`; the lab is left as it is, and the same call continues.
     """
     began = time.monotonic()
     lab = request.lab
     with lab.folder.lock():
-        # Once more: nobody can come in between now.
+        # Once more, now that the lab is locked.
         record = refuse_conflict(lab.home, lab.plan, request.file)
         already = record is not None and record.phase == "ready"
         if not already:
@@ -234,7 +232,7 @@ def _make(request: Request, record: Record | None) -> None:
     wanted = record or _new_record(request)
     needed_disk_transfer(lab.machines(wanted)).check_import()
     _tell(request, "verify", "begin")
-    file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.checkpoint.members)))
+    file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.bundle.members)))
     secrets = secrets_in(file)
     _tell(request, "verify", "done")
     box = _box(request)
@@ -264,31 +262,31 @@ def _tell(request: Request, phase: str, state: State) -> None:
 
 
 def _new_record(request: Request) -> Record:
-    checkpoint = request.checkpoint
+    bundle = request.bundle
     return Record(
         id=str(uuid.uuid4()),
         name=request.lab.plan.name,
         provider=request.provider,
-        box=folder_of(request.lab.home, checkpoint.box.name, checkpoint.box.digest).name,
+        box=folder_of(request.lab.home, bundle.box.name, bundle.box.digest).name,
         seat=request.lab.plan.seat,
         phase="creating",
         # As old as its certificates.
-        created=checkpoint.lab_created,
+        created=bundle.lab_created,
         accelerated=request.profile.accelerated,
         dilation=request.profile.dilation,
-        # The guests' clocks begin with this host's: they never showed more.
+        # The guests' clocks start with this host's: they never showed a later time.
         epoch=time.time(),
         checkpoint=request.file.digest,
     )
 
 
 def _box(request: Request) -> Box:
-    """The box in the store; put there if need be."""
-    home, checkpoint = request.lab.home, request.checkpoint
-    found = box_at_hand(home, checkpoint)
+    """The box in the store; it is put there if it is not."""
+    home, bundle = request.lab.home, request.bundle
+    found = box_at_hand(home, bundle)
     if found is not None:
         return found
-    part, member = checkpoint.box, checkpoint.member(box_member(DISK))
+    part, member = bundle.box, bundle.member(box_member(DISK))
     progress = Progress(request.lab.listener, "", "box", member.content)
 
     def fetch(_name: str, target: Path) -> None:
@@ -299,7 +297,7 @@ def _box(request: Request) -> Box:
         **facts(part),
         folder=home.boxes / part.folder,
         files={DISK: BoxFile(member.content, 0, part.digest)},
-        origin=checkpoint.name,
+        origin=bundle.name,
     )
     made = put(home, coming, fetch)
     _tell(request, "box", "done")
@@ -307,12 +305,12 @@ def _box(request: Request) -> Box:
 
 
 def _write_folder(request: Request, record: Record) -> None:
-    """What `destroy` needs stands there before the record, which makes it a lab."""
+    """Write what `destroy` needs, and then the record, which makes the folder a lab."""
     folder = request.lab.folder
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o700)
     folder.logs.mkdir(exist_ok=True)
-    write_atomic(folder.scenario_file, request.checkpoint.scenario_text)
+    write_atomic(folder.scenario_file, request.bundle.scenario_text)
     write_atomic(folder.plan_file, to_json(request.lab.plan))
     folder.write_record(record)
 
@@ -326,9 +324,9 @@ def _write_secrets(folder: LabFolder, secrets: Mapping[str, bytes]) -> None:
 
 def _disks(request: Request) -> dict[str, Incoming]:
     def incoming(node: str) -> Incoming:
-        member = request.checkpoint.member(disk_member(node))
+        member = request.bundle.member(disk_member(node))
         progress = Progress(request.lab.listener, node, "disk", member.content)
-        return Incoming(request.checkpoint.host_keys[node], lambda target: request.file.write(member, target, progress))
+        return Incoming(request.bundle.host_keys[node], lambda target: request.file.write(member, target, progress))
 
     return {node.name: incoming(node.name) for node in request.lab.plan.nodes}
 
@@ -337,7 +335,7 @@ def _disks(request: Request) -> dict[str, Incoming]:
 
 
 def _start(lab: Lab) -> Power:
-    """As `klab start`; certificates that have ended while the checkpoint lay about are renewed."""
+    """As `klab start`; certificates that have expired since the bundle was written are renewed."""
     journal = lab.journal()
     try:
         power = start(lab)
@@ -353,7 +351,7 @@ def _start(lab: Lab) -> Power:
 
 
 def _await_answers(lab: Lab, journal: Journal, nodes: Sequence[str]) -> None:
-    """Wait for machines that a killed klab has started: `start` waits for those alone that it starts itself."""
+    """Wait for machines that a killed klab has started: `start` waits only for those that it starts itself."""
     record = lab.folder.record()
     machines = lab.machines(record)
     watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record), nodes)

@@ -1,4 +1,4 @@
-"""A checkpoint's keys and certificates, looked at before anything is made of them. Pure.
+"""A bundle's keys and certificates, validated before anything is made of them. Pure.
 
 Source of the names: `lab.cluster.secrets`, which makes them.
 """
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 MOST_BYTES = 64 << 10  # of one file; klab's own have less than 2 KiB
 _AUTHORITIES = ("ca", "front-proxy-ca", "etcd-ca")
-# Those that klab makes by itself where they are missing, by the CA that they are of.
+# Those that klab makes itself where they are missing, by the CA that signs them.
 _CLIENTS = {"admin": "ca", "etcd-client": "etcd-ca"}
 _SSH, _SSH_PUBLIC = "ssh/id_ed25519", "ssh/id_ed25519.pub"
 _NEEDED = {
@@ -34,7 +34,7 @@ def check_keys(files: Mapping[str, bytes]) -> None:
         files: their content, by FOLDER/FILE.
 
     Raises:
-        ValueError: one is missing, cannot be read or does not belong to another; says which.
+        ValueError: one is missing, cannot be read or does not match another; says which.
     """
     if surplus := files.keys() - NAMES:
         raise ValueError(f"{min(surplus)} is not a key of a lab")

@@ -1,15 +1,15 @@
-"""How a checkpoint lies in its file: a tar whose every byte follows from its manifest, its first member. Pure.
+"""The layout of a bundle's file: a tar whose every byte follows from its manifest, its first member. Pure.
 
-    klab-checkpoint.json          the manifest, see `lab.bundles.format`
+    klab-checkpoint.json          the manifest, see `lab.bundles.format`; named by version 0.1, which called bundles so
     klab-checkpoint.json.sha256   its digest, as sha256sum -c takes it
     pki/... ssh/...               the lab's keys
-    nodes/NODE.qcow2.gz           what distinguishes a node's disk from the box's
+    nodes/NODE.qcow2.gz           a node's disk, as a difference to the box's
     box/disk.qcow2.gz             the box's disk, unless it was left out
     klab-checkpoint.json.sig      a signature of the manifest, where it was signed; see `lab.bundles.signature`
 
-tar unpacks it. klab does not: it reads the manifest, reckons where each member must lie, and compares the
-header there with the one that it would have written. So no name of a member leads anywhere, what lies between
-members is zeros, and a file that was cut off or changed is told before anything of it is used.
+tar unpacks it. klab does not: it reads the manifest, computes where each member must be, and compares the
+header there with the one that it would have written. So no member's name is used as a path, the padding between
+members is zeros, and a file that was cut off or changed is refused before anything of it is used.
 Source of the format: POSIX.1-1988 (ustar), by Python's tarfile.
 """
 
@@ -44,7 +44,7 @@ def span(member: Member) -> int:
 
 
 def closing(signature: bytes) -> bytes:
-    """All that stands behind the last member."""
+    """Everything after the last member."""
     if not signature:
         return END
     return b"".join((header(SIGNATURE, len(signature)), signature, padding(len(signature)), END))
@@ -55,7 +55,7 @@ def _sum(manifest: bytes) -> bytes:
 
 
 def beginning(manifest: bytes) -> bytes:
-    """All that stands before the first member."""
+    """Everything before the first member."""
     told = _sum(manifest)
     parts = (header(MANIFEST, len(manifest)), manifest, padding(len(manifest)))
     return b"".join((*parts, header(SUM, len(told)), told, padding(len(told))))

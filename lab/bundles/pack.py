@@ -1,6 +1,6 @@
-"""gzip (RFC 1952) of gigabytes, with all CPUs: blocks are packed side by side, each a member of its own.
+"""gzip (RFC 1952) of gigabytes with all CPUs: blocks are packed in parallel, each as a gzip member of its own.
 
-Any gzip unpacks it; klab does so as it comes.
+Any gzip unpacks it; klab does so block by block.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LEVEL = 6
 def pack(source: BinaryIO, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     """The packed bytes of what is read.
 
-    `on_bytes` is told how many bytes of the source have been packed since the last time.
+    `on_bytes` is told how many bytes of the source have been packed since it was last called.
     """
     most = len(os.sched_getaffinity(0))
     pending: deque[tuple[int, Future[bytes]]] = deque()
     with waiting.workers(most) as pool:
         block = source.read(BLOCK)
         while True:
-            # An empty file is a member, too. zlib lets go of Python's lock while it works.
+            # An empty file is a member, too. zlib releases the GIL.
             pending.append((len(block), pool.submit(_packed, block)))
             block = source.read(BLOCK)
             while pending and (not block or len(pending) > 2 * most):
@@ -50,11 +50,11 @@ def unpack(source: io.RawIOBase, size: int) -> Iterator[bytes]:
     """The bytes that were packed.
 
     Args:
-        source: what `pack` gave; read to its end.
+        source: what `pack` yielded; read completely.
         size: how many bytes they are.
 
     Raises:
-        ValueError: it is damaged, or of another size.
+        ValueError: it is damaged, or its size differs.
     """
     left = size
     try:

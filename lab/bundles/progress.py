@@ -1,4 +1,4 @@
-"""How far klab has come with gigabytes: said every few seconds."""
+"""Progress over gigabytes, reported every few seconds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ EVERY_SECONDS = 5.0
 
 
 class Progress:
-    """Counts bytes of one phase and tells whoever listens, as an event that has not come to its end.
+    """Counts the bytes of one phase and reports them to a listener, as events of a phase that is not done.
 
     Args:
-        listener: who is told; None for nobody.
-        node: whose bytes they are; empty for the lab's.
-        phase: what is done with them.
-        total: how many there will be, about.
+        listener: receives the events; None for none.
+        node: the node whose bytes they are; empty for the lab's.
+        phase: the name of the phase.
+        total: about how many there will be.
     """
 
     def __init__(self, listener: Listener | None, node: str, phase: str, total: int) -> None:
@@ -27,7 +27,7 @@ class Progress:
         self._told = time.monotonic()
 
     def __call__(self, size: int) -> None:
-        """So many bytes more are done."""
+        """Count so many bytes more."""
         self._done += size
         now = time.monotonic()
         if self._listener is not None and now - self._told >= EVERY_SECONDS:

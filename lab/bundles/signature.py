@@ -1,6 +1,6 @@
-"""Who a checkpoint is from: signatures by OpenSSH, made and checked by ssh-keygen, which every host has.
+"""Who signed a bundle: signatures by OpenSSH, made and checked by ssh-keygen, which every host has.
 
-What is signed is the manifest, which has the digest of everything else. By hand, with a file that was unpacked:
+The manifest is signed; it has the digests of all other files. By hand, after tar has unpacked the file:
 
     ssh-keygen -Y verify -f allowed_signers -I teacher@example.org -n klab-checkpoint \
         -s klab-checkpoint.json.sig < klab-checkpoint.json
@@ -29,7 +29,7 @@ _GOOD = re.compile(r'Good "klab-checkpoint" signature (?:with|for .* with) (\S{1
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who has signed: kind and fingerprint of the key; its name, where a list of allowed signers was asked."""
+    """The signer: type and fingerprint of the key; the principal, where a list of allowed signers was given."""
 
     key: str
     fingerprint: str
@@ -50,7 +50,7 @@ def sign(key: Path, manifest: bytes) -> bytes:
 
     Raises:
         NotFound: there is no such key.
-        UsageError: it cannot sign.
+        UsageError: the key cannot sign.
     """
     if not key.is_file():
         raise NotFound(f"there is no key {key}", hint="ssh-keygen -t ed25519 makes one; --sign names its file")
@@ -70,17 +70,17 @@ def sign(key: Path, manifest: bytes) -> bytes:
 
 
 def signer(manifest: bytes, signature: bytes) -> Signer:
-    """Who has signed a manifest, as far as the signature itself tells.
+    """The signer of a manifest, as far as the signature itself tells.
 
     Raises:
-        UsageError: the signature is not one of this manifest.
+        UsageError: the signature does not match the manifest.
     """
     with tempfile.TemporaryDirectory(prefix="klab-verify-") as folder:
         return _good(_keygen("check-novalidate", Path(folder), manifest, signature))
 
 
 def allowed_signer(manifest: bytes, signature: bytes, allowed: Path) -> Signer:
-    """Who has signed a manifest, if a list of allowed signers has them.
+    """The signer of a manifest, if a list of allowed signers has them.
 
     Args:
         manifest: all of its bytes.
@@ -89,12 +89,12 @@ def allowed_signer(manifest: bytes, signature: bytes, allowed: Path) -> Signer:
 
     Raises:
         NotFound: there is no such list.
-        UsageError: there is no signature, it does not match, or it is by somebody else.
+        UsageError: there is no signature, it does not match, or its key is not allowed.
     """
     read_limited(allowed, _MOST_ALLOWED, hint="a list as ssh-keygen(1) describes it under ALLOWED SIGNERS")
     if not signature:
         raise UsageError(
-            "this checkpoint is not signed",
+            "this bundle is not signed",
             details=[f"{allowed} says that only signed ones are accepted"],
             hint="ask for a signed file, or remove that list",
         )
@@ -108,9 +108,9 @@ def allowed_signer(manifest: bytes, signature: bytes, allowed: Path) -> Signer:
             if done.code == 0:
                 return Signer(found.key, found.fingerprint, principal)
     raise UsageError(
-        "this checkpoint is signed by somebody who is not an allowed signer",
+        "the signer of this bundle is not an allowed signer",
         details=[f"it is signed with {found}", f"{allowed} does not allow that key"],
-        hint="compare the fingerprint with the author's; a line in that file allows it",
+        hint="compare the fingerprint with the author's; a line in that file allows the key",
     )
 
 
@@ -131,7 +131,7 @@ def _good(done: process.Completed) -> Signer:
     found = _GOOD.search(done.stdout)
     if done.code != 0 or found is None:
         raise UsageError(
-            "the signature does not match this checkpoint",
+            "the signature does not match this bundle",
             details=done.tail[-2:],
             hint="get the file again from its author",
         )

@@ -1,4 +1,4 @@
-"""Writing a checkpoint's file, beside its target, which has its name when all of it is on disk."""
+"""Writing a bundle's file beside its target; it is renamed to the target when all of it is on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Sign = Callable[[bytes], bytes]
 
 
 class Writer:
-    """Writes a checkpoint beside its target; `seal` gives it its name. `scratch` is a folder on the same disk."""
+    """Writes a bundle beside its target; `seal` gives it its name. `scratch` is a folder on the same disk."""
 
     def __init__(self, scratch: Path, target: Path) -> None:
         self.scratch = scratch
@@ -39,10 +39,10 @@ class Writer:
         self._room = 0
 
     def begin(self, draft: Bundle) -> None:
-        """Make room for the manifest. `draft` has all members by name; sizes and digests are not known yet.
+        """Reserve room for the manifest. `draft` has all members by name; sizes and digests are not known yet.
 
         Raises:
-            Conflict: the lab has something that a checkpoint cannot say, so that nobody could read it again.
+            Conflict: the lab has a value that no bundle may have, so that the file could not be read again.
         """
         sizes = {box_member(name): size for name, (size, _) in draft.box.files.items()}
         empty = tuple(Member(m.name, 0, "f" * 64, sizes.get(m.name, 0)) for m in draft.members)
@@ -51,9 +51,9 @@ class Writer:
             checked(replace(draft, members=empty))
         except ValueError as error:
             raise Conflict(
-                f"lab {draft.lab!r} cannot be put into a checkpoint",
+                f"lab {draft.lab!r} cannot be put into a bundle",
                 details=[str(error)],
-                hint="a checkpoint holds plain names (letters, digits, ., _ and -) and private networks only",
+                hint="a bundle holds plain names (letters, digits, ., _ and -) and private networks only",
             ) from error
         self._room = len(to_json(replace(draft, members=longest)))
         self._file.seek(len(beginning(bytes(self._room))))
@@ -61,7 +61,7 @@ class Writer:
     def add(self, member: str, source: BinaryIO, on_bytes: OnBytes) -> Member:
         """Write what is read as a member, packed where its name says so.
 
-        `on_bytes` is told how many bytes of the source have been read since the last time.
+        `on_bytes` is told how many bytes of the source have been read since it was last called.
         """
         start = self._file.tell()
         self._file.seek(SECTOR, os.SEEK_CUR)
@@ -87,18 +87,18 @@ class Writer:
         return made
 
     def seal(self, draft: Bundle, sign: Sign | None = None) -> BundleFile:
-        """Write the manifest and let the file have its name, once all of it is on disk.
+        """Write the manifest, sync the file to disk and rename it to its target.
 
         Args:
-            draft: what is known of the checkpoint; its members are those that were added.
+            draft: the bundle; its members are replaced by those that were added.
             sign: makes the signature of a manifest.
 
         Raises:
-            UsageError: what has the name by now is not a regular file; or as `sign`.
+            UsageError: the target has become something else than a regular file; or as `sign`.
         """
-        checkpoint = replace(draft, members=tuple(self._members))
-        # Blanks at its end are nothing to JSON.
-        manifest = to_json(checkpoint).encode("ascii").ljust(self._room)
+        bundle = replace(draft, members=tuple(self._members))
+        # JSON permits blanks at its end.
+        manifest = to_json(bundle).encode("ascii").ljust(self._room)
         signature = sign(manifest) if sign else b""
         self._file.write(closing(signature))
         self._file.seek(0)
@@ -108,7 +108,7 @@ class Writer:
         refuse_special(self._target)
         self._draft.replace(self._target)
         folder_to_disk(self._target.parent)
-        return BundleFile(self._target, checkpoint, manifest, signature)
+        return BundleFile(self._target, bundle, manifest, signature)
 
     def close(self) -> None:
         self._file.close()
@@ -122,14 +122,14 @@ def _blocks(source: BinaryIO, on_bytes: OnBytes) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[Writer]:
-    """Write a checkpoint to `target`, which stays as it is, or absent, until all of it is on disk.
+    """Write a bundle to `target`, which stays as it is, or absent, until all of it is on disk.
 
-    A folder beside it, `.NAME.partial`, holds what is not finished. What a kill leaves in it, the next try removes.
-    It may lie where others write, too: it is used only if it is this user's and nobody else can enter it.
+    A folder beside it, `.NAME.partial`, holds the unfinished file. What a kill leaves in it, the next try removes.
+    Others may be able to write beside it: the folder is used only if it is this user's and nobody else can enter it.
 
     Raises:
-        Conflict: another klab writes to the same file, or what has the folder's name is not klab's.
-        HostError: nothing can be written there.
+        Conflict: another klab writes to the same file, or something that is not klab's has the folder's name.
+        HostError: the folder cannot be written to.
     """
     scratch = target.parent / f".{target.name}{PARTIAL}"
     try:
@@ -140,7 +140,7 @@ def writing(target: Path) -> Iterator[Writer]:
         raise HostError(
             f"nothing can be written to {target.parent}",
             details=[f"{error.strerror}: {error.filename}"],
-            hint="-o FILE says where the checkpoint goes",
+            hint="-o FILE says where the bundle goes",
         ) from error
     try:
         try:
@@ -180,15 +180,15 @@ def _own_folder(folder: Path) -> int:
 
 def _not_klabs(folder: Path, why: str) -> Conflict:
     return Conflict(
-        f"{folder} is in the way", details=[f"klab did not make it: {why}"], hint="look what it is and remove it"
+        f"{folder} is in the way", details=[f"klab did not make it: {why}"], hint="find out what it is, and remove it"
     )
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a `Writer` has left in its folder.
+    """Remove the files that a `Writer` has left in its folder.
 
     Raises:
-        Conflict: something else is in it.
+        Conflict: there are other files in it.
     """
     for file in sorted(folder.iterdir()):
         if not stat.S_ISREG(file.lstat().st_mode) or (file.name != DRAFT and file.suffix != _DISK_DRAFT):

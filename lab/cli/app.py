@@ -7,6 +7,7 @@ the module). It is imported when it is invoked and not before.
 from __future__ import annotations
 
 import contextlib
+import keyword
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab import log
-from lab.cli.overview import COMMANDS, HELP
+from lab.cli.overview import ALIASES, COMMANDS, HELP
 from lab.cli.terminal.log import hide_log, show_log
 from lab.cli.terminal.output import note, show_error
 from lab.errors import HostError, LabError, UsageError, refusal
@@ -51,7 +52,7 @@ class Commands(click.Group):
             return None
         import importlib
 
-        module = importlib.import_module(f"lab.cli.commands.{cmd_name}")
+        module = importlib.import_module(f"lab.cli.commands.{module_of(cmd_name)}")
         command = getattr(module, "command", None) or getattr(module, cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - a defect of klab's, found by every test
         command.name = cmd_name
@@ -60,6 +61,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in ALIASES:
+            name = ALIASES[args[0]]
+            if not ctx.resilient_parsing:  # as it is while a shell completes
+                note(f"klab {args[0]} is called klab {name} now")
+            args = [name, *args[1:]]
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
@@ -77,6 +83,11 @@ class Commands(click.Group):
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [CompletionItem(n, help=text) for n, text in COMMANDS.items() if n.startswith(incomplete)]
+
+
+def module_of(name: str) -> str:
+    """The module of a command: called as the command, with an underscore where Python reserves the word."""
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

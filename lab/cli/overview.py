@@ -1,9 +1,9 @@
-"""The commands and the text of `klab --help`; imports nothing, so that help comes at once."""
+"""The commands, their old names, and the text of `klab --help`; imports nothing, so that help comes at once."""
 
 from __future__ import annotations
 
 COMMANDS = {
-    "create": "Create a lab from a scenario or a checkpoint and wait until it is Ready.",
+    "create": "Create a lab from a scenario and wait until it is Ready.",
     "destroy": "Remove a lab: its machines, disks, networks, snapshots and files.",
     "stop": "Shut down a lab, or some of its nodes.",
     "start": "Start a stopped lab, or some of its nodes, and wait until it is Ready.",
@@ -11,8 +11,9 @@ COMMANDS = {
     "snapshot": "Keep a whole lab as it is at one moment; remove, rename and prune what was kept.",
     "snapshots": "List a lab's snapshots.",
     "restore": "Restore a lab from a snapshot.",
-    "checkpoint": "Write a stopped lab into one file that others make the same lab from.",
-    "checkpoints": "List the checkpoints that klab has kept, or tell what is in a file.",
+    "export": "Write a stopped lab into a bundle: one file from which others make the same lab.",
+    "import": "Make the lab of a bundle and wait until it is Ready.",
+    "bundles": "List the bundles that klab has kept, or show what is in a file.",
     "diff": "Tell which Kubernetes objects differ between two snapshots, or one and now.",
     "scale": "Add or remove nodes until a lab has so many.",
     "node": "Add, remove or replace one node.",
@@ -37,6 +38,8 @@ COMMANDS = {
     "connect": "Connect standard input and output to a node's port: ssh's ProxyCommand.",
     "completion": "Print the completion script for a shell.",
 }
+# What commands were called in version 0.1: they still work, and neither help nor completion shows them.
+ALIASES = {"checkpoint": "export", "checkpoints": "bundles"}
 _WIDTH = max(len(name) for name in COMMANDS)
 
 HELP = """\

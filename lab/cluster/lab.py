@@ -12,7 +12,7 @@ from lab.cluster.events import Journal, Listener
 from lab.errors import Conflict
 from lab.machines import providers
 from lab.machines.protocol import Machines
-from lab.plan.model import Plan, create_command
+from lab.plan.model import Plan, create_command, import_command
 from lab.scenario.library import shipped_names
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
@@ -91,7 +91,7 @@ def deadline(record: Record, timeout: float | None) -> Deadline:
 def again(record: Record, plan: Plan) -> str:
     """The command that goes on with a lab that is half made; FILE is for the person to know."""
     if record.checkpoint:
-        return create_command(["--from", "FILE"], record.name)
+        return import_command("FILE", record.name)
     which = plan.scenario if plan.scenario in shipped_names() else "FILE"
     return create_command([which], plan.name if plan.name != plan.scenario else None, plan.seat)
 

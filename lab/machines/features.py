@@ -24,7 +24,7 @@ class Features:
     """What a provider can do.
 
     `disk_transfer`: the disks of its machines can leave the host and come from another one, as
-    checkpoints need (`Machines.disk_transfer`). `private_host`: its labs may be in klab's private
+    bundles need (`Machines.disk_transfer`). `private_host`: its labs may be in klab's private
     libvirt, whose network the host's other programs do not reach. `box_format`: what it makes machines from.
     """
 

@@ -189,7 +189,7 @@ def needed_disk_transfer(machines: Machines) -> DiskTransfer:
     found = machines.disk_transfer()
     if found is None:
         raise HostError(
-            "checkpoints are made on libvirt only; this lab's provider cannot make them yet",
+            "bundles are made on libvirt only; this lab's provider cannot make them yet",
             hint="klab snapshot keeps this lab's state; klab create makes the lab from its scenario anywhere",
         )
     return found

@@ -1,6 +1,6 @@
 """What a plan may hold that comes from somebody else: what a scenario may, and what `lab.plan.model` makes of it. Pure.
 
-A plan of klab's own follows from a scenario, which has passed its rules. One in a checkpoint is only said to: every
+A plan of klab's own follows from a scenario, which has passed its rules. One in a bundle is only said to: every
 value is looked at here before it becomes a name of a file, a network of this host or a line of a configuration.
 """
 

@@ -234,6 +234,11 @@ def create_command(which: Sequence[str], name: str | None, seat: int = 0) -> str
     return shlex.join(words)
 
 
+def import_command(file: str, name: str | None = None) -> str:
+    """The command that makes a lab from a bundle, for a hint."""
+    return shlex.join(["klab", "import", file, *(["--name", name] if name else [])])
+
+
 def _checked(name: str) -> str:
     try:
         return check_name(name)

@@ -1,8 +1,8 @@
-"""Checkpoints of a lab of two tiny nodes, in a process of their own that a test can kill.
+"""Bundles of a lab of two tiny nodes, in a process of their own that a test can kill.
 
 python -m contract.checkpoints_driver HOME NAME BOX STEP...
 
-A step is a word and what it is about: `checkpoint=FILE`. After `kill=CALL`, or `kill=CALL:N+SECONDS`, the process is
+A step is a word and what it is about: `bundle=FILE`. After `kill=CALL`, or `kill=CALL:N+SECONDS`, the process is
 killed when klab does that call, the Nth time, or so many seconds later. `make=FILE` is `from=FILE` without the start.
 """
 
@@ -118,18 +118,18 @@ def made(home: Home, name: str, box: Path) -> Lab:
 def from_checkpoint(home: Home, name: str, file: Path) -> import_lab.Made:
     found = open_bundle(file)
     profile = HostProfile(accelerated=False, factor=1.0, dilation=DILATION)
-    plan = plan_of(found.checkpoint, name)
+    plan = plan_of(found.bundle, name)
     lab = ClusterLab(home, home.lab(plan.name), plan, open_machines, SECONDS)
     return create_from_bundle(Request(lab, found, "libvirt", profile))
 
 
 def same(lab: Lab, machines: LibvirtMachines, file: Path) -> list[str]:
-    """The nodes whose disks are, to the byte, those in a checkpoint."""
+    """The nodes whose disks are, to the byte, those in a bundle."""
     found, store, copy = open_bundle(file), LayerStore(machines._inventory()), lab.folder.path / "copy.qcow2"
     equal = []
     for node in lab.plan.nodes:
         layer = f"{domain_name(lab.plan, node.name)}{LAYER}"
-        found.write(found.checkpoint.member(disk_member(node.name)), copy, lambda _size: None)
+        found.write(found.bundle.member(disk_member(node.name)), copy, lambda _size: None)
         images.lay_on(copy, store.base(layer))
         if process.run(["qemu-img", "compare", "-q", copy, store.path(layer)], timeout=60, check=False).code == 0:
             equal.append(node.name)

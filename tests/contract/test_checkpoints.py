@@ -1,4 +1,4 @@
-"""Checkpoints of a real lab, of tiny machines: the same bytes elsewhere, and kill -9 at each step leaves old or new."""
+"""Bundles of a real lab, of tiny machines: the same bytes elsewhere, and kill -9 at each step leaves old or new."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_same_bytes_under_another_name_in_another_home(teacher: Driver, stud
     said = student.well(f"from={lesson}", "disks", "boxes", "vagrant")
     assert said["from"] == [False, ["cp1", "w1"]]
     assert said["disks"] == ["first"]
-    assert said["boxes"] == [open_bundle(lesson).checkpoint.box.digest]
+    assert said["boxes"] == [open_bundle(lesson).bundle.box.digest]
     assert said["vagrant"] == {"cp1": "running", "w1": "running"}
 
 
@@ -100,7 +100,7 @@ def test_the_teachers_lab_was_not_touched(teacher: Driver, lesson: Path) -> None
 
 
 @pytest.mark.parametrize("moment", ["begin", "add", "add:2+0.2", "add:5", "seal"])
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_one(teacher: Driver, lesson: Path, moment: str) -> None:
+def test_a_kill_while_a_bundle_is_written_leaves_the_old_one(teacher: Driver, lesson: Path, moment: str) -> None:
     before = lesson.read_bytes()
     teacher.run(f"kill={moment}", f"checkpoint={lesson}", killed=True)
     assert lesson.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Checkpoints as somebody would write them who knows the format: right digests, and anything inside."""
+"""Bundles as somebody would write them who knows the format: right digests, and anything inside."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Files = dict[str, bytes]
 
 
 def honest(folder: Path) -> BundleFile:
-    """A checkpoint of a lab of two fake machines, of some kilobytes, by klab's own writer."""
+    """A bundle of a lab of two fake machines, of some kilobytes, by klab's own writer."""
     home = Home(folder / "teacher")
     lab, plan = lab_on_disk(home, control_planes=1, workers=1, bootstrap="none")
     shelve(home, lab, plan)
@@ -36,14 +36,14 @@ def honest(folder: Path) -> BundleFile:
 def parts(file: BundleFile) -> tuple[dict[str, Any], Files]:
     """The manifest as data, and each member's bytes as they lie in the file."""
     whole, at, found = file.path.read_bytes(), file.start, {}
-    for member in file.checkpoint.members:
+    for member in file.bundle.members:
         found[member.name] = whole[at + 512 : at + 512 + member.size]
         at += 512 + member.size + len(padding(member.size))
-    return json.loads(to_json(file.checkpoint)), found
+    return json.loads(to_json(file.bundle)), found
 
 
 def written(target: Path, data: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
-    """A checkpoint of just these members; their sizes and digests are right."""
+    """A bundle of just these members; their sizes and digests are right."""
     old = {member["name"]: member for member in data["members"]}
     members = [
         {
@@ -61,9 +61,9 @@ def written(target: Path, data: Mapping[str, Any], files: Mapping[str, bytes]) -
 
 
 def create(path: Path, home: Home) -> None:
-    """What `klab create --from` does with a file."""
+    """What `klab import` does with a file."""
     file = open_bundle(path)
-    plan = plan_of(file.checkpoint)
+    plan = plan_of(file.bundle)
     lab = Lab(home, home.lab(plan.name), plan, opener(), 60)
     create_from_bundle(Request(lab, file, "fake", HostProfile(accelerated=True, factor=1.0, dilation=1.0)))
 

@@ -1,4 +1,4 @@
-"""Every change of a byte of a checkpoint, and every cut, is found before anything is written.
+"""Every change of a byte of a bundle, and every cut, is found before anything is written.
 
 A file that KLAB_FUZZ_CHECKPOINT names is tried, else one of fake machines. It is copied, and each change is undone. A
 change costs the reading of all of it, so KLAB_FUZZ_CHANGES says how many there are: 1000 when left out.

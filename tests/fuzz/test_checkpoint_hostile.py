@@ -1,4 +1,4 @@
-"""Hostile checkpoints: refused as damaged before anything of them is on disk."""
+"""Hostile bundles: refused as damaged before anything of them is on disk."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ def test_a_lab_goes_to_another_home(lab: Lab, tmp_path: Path, monkeypatch: pytes
     """Box, disks and keys out of the file alone; the two labs have equal addresses, and libvirts of their own."""
     lab.kubectl("create", "configmap", "travelled", "--from-literal=a=b")
     key = lab.on("w1", HOST_KEY)
-    refused = lab.klab("checkpoint", lab.name, "lesson", "-o", str(tmp_path / "lesson.klab"), check=False)
+    refused = lab.klab("export", lab.name, "lesson", "-o", str(tmp_path / "lesson.klab"), check=False)
     assert refused.returncode == 4
     assert f"klab stop {lab.name} first" in refused.stderr
     lab.klab("stop", lab.name)
-    file = Path(lab.result("checkpoint", lab.name, "lesson", "-o", str(tmp_path / "lesson.klab"))["checkpoint"]["file"])
+    file = Path(lab.result("export", lab.name, "lesson", "-o", str(tmp_path / "lesson.klab"))["bundle"]["file"])
     monkeypatch.setenv("KLAB_LIBVIRT", "private")
     student = Lab(tmp_path / "student", lab.scenario, "mine", lab.before)
     try:

@@ -1,4 +1,4 @@
-"""A lab of fake machines that can be written into a checkpoint: its box is in the store, its keys are made."""
+"""A lab of fake machines that can be written into a bundle: its box is in the store, its keys are made."""
 
 from __future__ import annotations
 

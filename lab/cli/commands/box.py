@@ -63,7 +63,7 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
 def list_(as_json: bool) -> None:
     """List the boxes on this machine, newest first, and where each comes from.
 
-    One that came with a checkpoint serves the labs of that checkpoint only; see klab box trust.
+    One that came with a bundle serves the labs of that bundle only; see klab box trust.
 
     \b
     Examples:
@@ -129,7 +129,7 @@ def verify(name: str | None, as_json: bool) -> None:
 @click.argument("name")
 @_AS_JSON
 def trust(name: str, as_json: bool) -> None:
-    """Let a box that came with a checkpoint serve every lab on this machine.
+    """Let a box that came with a bundle serve every lab on this machine.
 
     NAME is its name or the beginning of its digest. Compare the whole digest with what its author
     publishes first: what is on that disk runs in the nodes of every lab made from it.
@@ -174,7 +174,7 @@ def rm(name: str, as_json: bool) -> None:
 @box.command()
 @_AS_JSON
 def prune(as_json: bool) -> None:
-    """Remove boxes that no lab uses and a newer build replaced or a checkpoint brought, and what killed builds left.
+    """Remove boxes that no lab uses and a newer build replaced or a bundle brought, and what killed builds left.
 
     \b
     Examples:
@@ -246,7 +246,7 @@ def _tell_comparison(rebuilt: Rebuilt, note: Callable[[str], None]) -> None:
 
 
 def _origin(box: Box) -> str:
-    return f"checkpoint {box.origin}" if box.origin else "this machine"
+    return f"bundle {box.origin}" if box.origin else "this machine"
 
 
 def _gib(size: int) -> str:

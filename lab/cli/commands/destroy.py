@@ -18,11 +18,10 @@ from lab.errors import UsageError
 def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> None:
     """Remove a lab: its machines, disks, networks, snapshots and files.
 
-    With --keep-snapshots each snapshot that was taken by hand is first written into a checkpoint
-    in klab's home, which klab create --from makes a lab of: its disks, not its RAM, so the nodes
-    boot, as after a power failure where the lab ran. The lab's keys go with it. The box stays in
-    the store for it. klab checkpoints lists the files. If one cannot be written, the lab is left
-    as it is.
+    With --keep-snapshots each snapshot that was taken by hand is first written into a bundle in
+    klab's home, from which klab import makes a lab: its disks, not its RAM, so the nodes boot as
+    after a power failure if the lab ran. The lab's keys are in it. The box stays in the store for
+    it. klab bundles lists the files. If one cannot be written, the lab is left as it is.
 
     \b
     Examples:
@@ -48,7 +47,7 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
         click.confirm(f"Remove lab {found.name} ({nodes}){snapshots} and everything on it?", abort=True, err=True)
     kept = []
     if keep_snapshots:
-        from lab.cli.checkpoint_flow import run_keep
+        from lab.cli.reports.bundles import run_keep
 
         enter(found, changes=True, note=note)
         kept = run_keep(found, as_json=as_json)

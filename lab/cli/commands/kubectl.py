@@ -15,7 +15,7 @@ def command(words: tuple[str, ...]) -> None:
     """Run kubectl against a lab, on this machine.
 
     The kubectl is the one that was built with the lab's box, so its version fits. For a lab from
-    a checkpoint whose box was not built here, it is the one on the PATH.
+    a bundle whose box was not built here, it is the one on the PATH.
 
     \b
     Examples:

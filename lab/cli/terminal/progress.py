@@ -33,6 +33,14 @@ FINISHED = {
 }
 
 
+# Phases whose names in events, which programs read, are not what a person is told.
+TITLES = {"checkpoint": "export"}
+
+
+def _title(phase: str) -> str:
+    return TITLES.get(phase, phase)
+
+
 @contextmanager
 def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None, first: str = "boot") -> Iterator[Listener]:
     """The listener that fits where the output goes.
@@ -72,7 +80,7 @@ class PlainLines:
         who = f"{event.node}: " if event.node else ""
         what = {"begin": "...", "done": "done", "retry": "trying again", "failed": "FAILED", "note": ""}[event.state]
         text = f" ({event.text})" if event.text else ""
-        note(f"[{elapsed(event.time - self._zero):>6}] {who}{event.phase} {what}{text}")
+        note(f"[{elapsed(event.time - self._zero):>6}] {who}{_title(event.phase)} {what}{text}")
 
 
 class LiveTable:
@@ -109,7 +117,8 @@ class LiveTable:
         with self._lock:
             if not event.node:
                 if event.state == "begin" and event.phase != "create":
-                    self._waiting = f"{event.phase} ({visible(event.text)})" if event.text else event.phase
+                    title = _title(event.phase)
+                    self._waiting = f"{title} ({visible(event.text)})" if event.text else title
                 return
             if event.state == "note" or event.node not in self._phase:
                 return

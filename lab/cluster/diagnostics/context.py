@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster.observe.facts import ClusterFacts, NodeFacts
 from lab.cluster.observe.node_probe import NodeReport, Process
-from lab.plan.model import Node, Plan, create_command
+from lab.plan.model import Node, Plan, create_command, import_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,9 @@ class CheckContext:
 
     @property
     def recreate(self) -> str:
-        """Make the lab anew; of a checkpoint, the person knows the file."""
+        """Make the lab again; from a bundle, whose file the person knows."""
         if self.from_checkpoint:
-            return f"klab destroy -y {self.lab} && {create_command(['--from', 'FILE'], self.lab)}"
+            return f"klab destroy -y {self.lab} && {import_command('FILE', self.lab)}"
         copy = f"{self.lab}.yaml"
         saved = f"cp {shlex.quote(str(self.scenario))} {copy}"
         made = create_command([f"./{copy}"], self.lab, self.plan.seat)

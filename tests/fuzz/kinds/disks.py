@@ -1,4 +1,4 @@
-"""Binary files that come from elsewhere or were kept: checkpoints, disk images, RAM images and their deltas."""
+"""Binary files that come from elsewhere or were kept: bundles, disk images, RAM images and their deltas."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PAGE = 4096
 CONTENT = bytes(range(256)) * 40
 
 
-def checkpoints(folder: Path) -> list[bytes]:
+def bundles(folder: Path) -> list[bytes]:
     return [honest(folder).path.read_bytes()]
 
 
-def checkpoint(data: bytes, folder: Path) -> None:
+def bundle(data: bytes, folder: Path) -> None:
     file = folder / "lesson-3.klab"
     file.write_bytes(data)
     before = sorted(folder.rglob("*"))
@@ -40,7 +40,7 @@ def checkpoint(data: bytes, folder: Path) -> None:
 
 
 def manifests(folder: Path) -> list[str]:
-    return [to_json(honest(folder).checkpoint)]
+    return [to_json(honest(folder).bundle)]
 
 
 def manifest(text: str, _folder: Path) -> None:
@@ -53,7 +53,7 @@ _KEYS: dict[str, bytes] = {}
 
 
 def keys(folder: Path) -> list[bytes]:
-    """Each key or certificate of a checkpoint, behind its name and a NUL."""
+    """Each key or certificate of a bundle, behind its name and a NUL."""
     files = parts(honest(folder))[1]
     _KEYS.update({name: content for name, content in files.items() if name.startswith(("pki/", "ssh/"))})
     return [name.encode() + b"\0" + content for name, content in _KEYS.items()]
@@ -171,20 +171,20 @@ QEMU_IMG = json.dumps(
 DAMAGED = (LabError, ValueError)  # documented; the caller words it
 TARGETS = (
     Target(
-        "checkpoint",
+        "bundle",
         (
             "lab.bundles.file:open_bundle",
             "lab.bundles.file:_read",
             "lab.bundles.file:_signature",
             "lab.bundles.file:BundleFile.verify",
         ),
-        checkpoints,
+        bundles,
         octets,
-        checkpoint,
+        bundle,
     ),
-    Target("checkpoint manifest", ("lab.bundles.format:from_json",), manifests, json_texts, manifest),
+    Target("bundle manifest", ("lab.bundles.format:from_json",), manifests, json_texts, manifest),
     Target(
-        "keys in a checkpoint",
+        "keys in a bundle",
         ("lab.bundles.keys:_certificate", "lab.bundles.keys:_private", "lab.bundles.keys:_check_ssh"),
         keys,
         octets,

@@ -10,7 +10,7 @@ import yaml
 from fuzz.harness import Target
 from fuzz.mutations import octets, texts
 
-from lab.bundles.format import check_checkpoint_name
+from lab.bundles.format import check_bundle_name
 from lab.cli.terminal.words import parse_duration
 from lab.errors import ScenarioError
 from lab.kubeconfig import merge_files
@@ -169,7 +169,7 @@ def _lines(*lines: str) -> Any:
 
 
 def name(text: str, _folder: Path) -> None:
-    for check in (check_name, check_checkpoint_name):
+    for check in (check_name, check_bundle_name):
         assert visible(check(text)) == text
 
 

@@ -125,7 +125,7 @@ def test_where_a_box_comes_from_and_how_it_is_trusted(home: Home) -> None:
     made = make_box(home, "a", 1.0)
     assert "this machine" in run("list").stdout
     store.write_manifest(replace(made, origin="lesson-3"))
-    assert "checkpoint lesson-3" in run("list").stdout
+    assert "bundle lesson-3" in run("list").stdout
     assert json.loads(run("list", "--json").stdout)[0]["origin"] == "lesson-3"
     assert made.digest in run("trust", made.short).stderr
     assert json.loads(run("list", "--json").stdout)[0]["origin"] is None

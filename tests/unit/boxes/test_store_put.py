@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def foreign(box: Box) -> Box:
-    """The same box, as a checkpoint from far ahead brings it."""
+    """The same box, as a bundle from far ahead brings it."""
     return replace(box, origin="lesson-3", created=9e9)
 
 
@@ -66,7 +66,7 @@ def test_it_serves_no_other_lab(home: Home, box: Box) -> None:
     assert (made.origin, made.created < 10**10) == ("lesson-3", True)  # the time of the put, whatever the file says
     with pytest.raises(BoxError, match="has not been built here") as caught:
         store.find_box(home, "debian-13", "1.35.4")
-    assert "serves the labs of the checkpoint it came with: lesson-3" in caught.value.details[0]
+    assert "serves the labs of the bundle it came with: lesson-3" in caught.value.details[0]
     assert f"klab box trust {made.short}" in caught.value.hint
     own = shelved_box(home, b"own")
     assert store.find_box(home, "debian-13", "1.35.4") == own

@@ -1,4 +1,4 @@
-"""Writing checkpoints: what is in one, what is refused, and that whatever fails leaves what was there."""
+"""Writing bundles: what is in one, what is refused, and that whatever fails leaves what was there."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_it_holds_the_lab_and_nobody_else_may_read_it(desk: Desk, box: Box, targ
     made.verify(lambda _size: None)
     nothing_beside(target, target.name)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    found, record = made.checkpoint, desk.lab.folder.record()
+    found, record = made.bundle, desk.lab.folder.record()
     assert (found.name, found.lab, found.lab_id, found.lab_created) == ("lesson-3", "demo", record.id, record.created)
     assert (found.plan, found.scenario_text) == (desk.lab.plan, "version: 1\nname: demo\n")
     assert (found.box.digest, found.box.folder, found.with_box) == (box.digest, box.folder.name, True)
@@ -83,26 +83,26 @@ def test_tar_unpacks_it_and_sha256sum_knows_its_manifest(desk: Desk, box: Box, t
 
 
 def test_what_lies_beside_the_keys_is_left_out(desk: Desk, box: Box, target: Path) -> None:
-    """Or nobody could read the checkpoint: klab's own files have plain names."""
+    """Or nobody could read the bundle: klab's own files have plain names."""
     for stray in ("ssh/id_ed25519~", "ssh/my key.pub", "pki/.ca.key.swp", f"pki/{'x' * 80}"):
         (desk.lab.folder.path / stray).write_text("stray")
     write_bundle(desk.lab, "lesson-3", target)
-    names = {member.name for member in open_bundle(target).checkpoint.members}
+    names = {member.name for member in open_bundle(target).bundle.members}
     assert {"ssh/id_ed25519", "pki/ca.key"} <= names
     assert not [name for name in names if "~" in name or " " in name or "swp" in name or "xx" in name]
 
 
-def test_what_no_checkpoint_could_say_is_refused_before_it_is_written(desk: Desk, box: Box, target: Path) -> None:
+def test_what_no_bundle_could_say_is_refused_before_it_is_written(desk: Desk, box: Box, target: Path) -> None:
     lab = replace(desk.lab, plan=replace(desk.lab.plan, pool="My Pool"))
     error = refused(lab, target)
-    assert error.message == "lab 'demo' cannot be put into a checkpoint"
-    assert "its plan: My Pool is not a storage pool" in error.details
+    assert error.message == "lab 'demo' cannot be put into a bundle"
+    assert "invalid plan: My Pool is not a storage pool" in error.details
 
 
 def test_without_its_box_it_is_small(desk: Desk, box: Box, target: Path) -> None:
     made = write_bundle(desk.lab, "lesson-3", target, with_box=False)
-    assert not made.checkpoint.with_box
-    assert made.checkpoint.box.digest == box.digest
+    assert not made.bundle.with_box
+    assert made.bundle.box.digest == box.digest
 
 
 def test_disks_of_many_blocks(desk: Desk, box: Box, target: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_disks_of_many_blocks(desk: Desk, box: Box, target: Path, tmp_path: Path
     disk = desk.lab.folder.path / "fake" / "disk-w1"
     disk.write_bytes(data)
     made = write_bundle(desk.lab, "lesson-3", target)
-    made.write(made.checkpoint.member("nodes/w1.qcow2.gz"), tmp_path / "disk", lambda _size: None)
+    made.write(made.bundle.member("nodes/w1.qcow2.gz"), tmp_path / "disk", lambda _size: None)
     assert (tmp_path / "disk").read_bytes() == data
 
 
@@ -156,7 +156,7 @@ def test_a_file_that_is_there(desk: Desk, box: Box, target: Path) -> None:
     assert isinstance(error, Conflict)
     assert "--force" in error.hint
     write_bundle(desk.lab, "lesson-3", target, replaces=True)
-    assert open_bundle(target).checkpoint.name == "lesson-3"
+    assert open_bundle(target).bundle.name == "lesson-3"
 
 
 def test_a_folder_in_its_place_or_none_to_put_it(desk: Desk, box: Box, target: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_disk_that_cannot_be_read_leaves_nothing(desk: Desk, box: Box, target:
     target.write_text("the old one")
     with pytest.raises(MachineError) as caught:
         write_bundle(desk.breaking("export"), "lesson-3", target, replaces=True)
-    assert caught.value.details[-1] == "nothing of the checkpoint is left, and the lab has not been touched"
+    assert caught.value.details[-1] == "nothing of the bundle is left, and the lab has not been touched"
     assert target.read_text() == "the old one"
     nothing_beside(target, target.name)
 
@@ -248,7 +248,7 @@ def test_snapshots_taken_by_hand_are_kept_while_the_lab_runs(desk: Desk, box: Bo
     assert [file.path.name for file in made] == ["demo-a.klab", "demo-c.klab"]
     assert {file.path.parent for file in made} == {desk.lab.home.checkpoints / box.folder.name}
     assert kept(desk.lab.home) == [file.path for file in made]
-    assert [file.checkpoint.snapshot for file in made] == [
+    assert [file.bundle.snapshot for file in made] == [
         desk.snapshot_store.pick("a").id,
         desk.snapshot_store.pick("c").id,
     ]
@@ -266,7 +266,7 @@ def test_their_box_stays_for_them(desk: Desk, box: Box) -> None:
     (file,) = keep_snapshots(desk.lab)
     home = desk.lab.home
     shutil.rmtree(desk.lab.folder.path)
-    with pytest.raises(Conflict, match="checkpoints need the box") as caught:
+    with pytest.raises(Conflict, match="bundles need the box") as caught:
         removal.remove(home, box)
     assert caught.value.details == (str(file.path),)
     newer = replace(box, created=2.0, folder=box.folder.with_name(f"{box.name}@{'0' * 12}"))

@@ -1,4 +1,4 @@
-"""A checkpoint as a file: no byte of it can change unseen, and nothing that it says leads anywhere it should not."""
+"""A bundle as a file: no byte of it can change unseen, and nothing that it says leads anywhere it should not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_byte_counts(made: BundleFile, tmp_path: Path) -> None:
     whole = made.path.read_bytes()
     assert len(whole) == made.size
     file = tmp_path / "changed.klab"
-    last = made._start(made.checkpoint.members[-1])
+    last = made._start(made.bundle.members[-1])
     # Headers, digest, padding and end densely, content here and there.
     places = {*range(0, 600, 7), *range(0, len(whole), 499), *range(made.start - 1100, made.start + 600, 31)}
     for place in sorted(places | {*range(last - 520, len(whole), 37)}):
@@ -67,14 +67,14 @@ def test_one_with_something_behind_it(made: BundleFile) -> None:
         out.write(b"more")
     with pytest.raises(UsageError, match="damaged") as caught:
         open_bundle(made.path)
-    assert caught.value.details == ("it has 4 bytes too many",)
+    assert caught.value.details == ("unexpected data at its end: 4 bytes",)
 
 
 @pytest.mark.parametrize("content", [b"", b"version: 1\n" * 100, bytes(5000), b"\x1f\x8b" + bytes(1000)])
-def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "a.klab"
     file.write_bytes(content)
-    with pytest.raises(UsageError, match="is not a checkpoint"):
+    with pytest.raises(UsageError, match="is not a bundle"):
         open_bundle(file)
 
 
@@ -82,13 +82,13 @@ def test_a_tar_of_somebody_elses(tmp_path: Path) -> None:
     file = tmp_path / "a.tar"
     with tarfile.open(file, "w") as tar:
         tar.addfile(tarfile.TarInfo("../../etc/passwd"), io.BytesIO())
-    with pytest.raises(UsageError, match="is not a checkpoint"):
+    with pytest.raises(UsageError, match="is not a bundle"):
         open_bundle(file)
 
 
 def test_one_that_changes_after_it_was_verified(made: BundleFile, tmp_path: Path) -> None:
     made.verify(lambda _size: None)
-    member = made.checkpoint.member("nodes/w1.qcow2.gz")
+    member = made.bundle.member("nodes/w1.qcow2.gz")
     flipped(made.path, made._start(member) + member.size // 2)
     with pytest.raises(UsageError):
         made.write(member, tmp_path / "disk", lambda _size: None)
@@ -99,7 +99,7 @@ def test_one_that_changes_after_it_was_verified(made: BundleFile, tmp_path: Path
 
 def rewritten(made: BundleFile, change: Callable[[dict[str, Any]], object]) -> Path:
     """The same file with another manifest and its right digest, as somebody would make it who knows how."""
-    data = json.loads(to_json(made.checkpoint))
+    data = json.loads(to_json(made.bundle))
     change(data)
     text = json.dumps(data).encode("ascii")
     made.path.write_bytes(layout.beginning(text) + made.path.read_bytes()[made.start :])
@@ -118,7 +118,7 @@ def at(*path: str | int, value: Any) -> Callable[[dict[str, Any]], object]:
 def test_a_rewritten_one_is_read(made: BundleFile) -> None:
     """So that what is refused below is refused for what it says."""
     looked_at(rewritten(made, at("name", value="other")))
-    assert open_bundle(made.path).checkpoint.name == "other"
+    assert open_bundle(made.path).bundle.name == "other"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_a_manifest_may_not_say(made: BundleFile, change: Callable[[dict[st
 
 
 def test_sizes_and_digests_of_other_members_lead_nowhere(made: BundleFile) -> None:
-    swapped = made.checkpoint.members[0].size + 512
+    swapped = made.bundle.members[0].size + 512
     with pytest.raises(UsageError):
         looked_at(rewritten(made, lambda d: d["members"][0].update(size=swapped, content=swapped)))
 
@@ -200,7 +200,7 @@ def test_one_of_a_newer_klab(made: BundleFile) -> None:
 
 
 def test_a_bomb_is_no_larger_than_it_says(made: BundleFile, tmp_path: Path) -> None:
-    member = made.checkpoint.member("box/disk.qcow2.gz")
+    member = made.bundle.member("box/disk.qcow2.gz")
 
     def shrunk(data: dict[str, Any]) -> None:
         next(m for m in data["members"] if m["name"] == member.name).update(content=1000)
@@ -209,12 +209,12 @@ def test_a_bomb_is_no_larger_than_it_says(made: BundleFile, tmp_path: Path) -> N
     rewritten(made, shrunk)
     found = open_bundle(made.path)
     with pytest.raises(UsageError) as caught:
-        found.write(found.checkpoint.member(member.name), tmp_path / "disk", lambda _size: None)
+        found.write(found.bundle.member(member.name), tmp_path / "disk", lambda _size: None)
     assert "larger than it should be" in caught.value.details[0]
 
 
 def test_a_manifest_reads_like_it_was_written(made: BundleFile) -> None:
-    assert from_json(to_json(made.checkpoint)) == made.checkpoint
+    assert from_json(to_json(made.bundle)) == made.bundle
     for text in ("", "[]", "{}", "null", '{"format": 1}', '{"format": 1, "plan": ' + "[" * 5000):
         with pytest.raises(LabError):
             from_json(text)

@@ -1,4 +1,4 @@
-"""Making labs from checkpoints: the same lab elsewhere, refused before anything is touched, finished after a kill."""
+"""Making labs from bundles: the same lab elsewhere, refused before anything is touched, finished after a kill."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ PROFILE = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
 
 @dataclass
 class Student:
-    """Another home, and a checkpoint."""
+    """Another home, and a bundle."""
 
     home: Home
     file: BundleFile
     events: list[Event] = field(default_factory=list)
 
     def lab(self, name: str | None = None, **changes: Any) -> Lab:
-        plan = plan_of(self.file.checkpoint, name)
+        plan = plan_of(self.file.bundle, name)
         made = Lab(self.home, self.home.lab(plan.name), plan, opener(), 60, self.events.append)
         return replace(made, **changes)
 
@@ -100,7 +100,7 @@ def test_the_same_lab_elsewhere(desk: Desk, student: Student) -> None:
     assert (folder.path / "scenario.yaml").read_text() == "version: 1\nname: demo\n"
     (box,) = store.list_boxes(student.home)
     store.verify(student.home, box)
-    assert box.digest == student.file.checkpoint.box.digest
+    assert box.digest == student.file.bundle.box.digest
     assert store.vagrant_box(student.home, box, "libvirt").is_file()
     assert made.warnings == ()
 
@@ -110,8 +110,8 @@ def test_under_another_name(student: Student) -> None:
     plan = student.plan(made.folder)
     assert (made.folder.name, plan.name, plan.networks.name) == ("mine", "mine", "klab-mine")
     assert plan.networks.management_name == "klab-mine-mgmt"
-    assert plan.nodes == student.file.checkpoint.plan.nodes
-    assert plan.networks.cidr == student.file.checkpoint.plan.networks.cidr
+    assert plan.nodes == student.file.bundle.plan.nodes
+    assert plan.networks.cidr == student.file.bundle.plan.networks.cidr
     assert "klab-mine" in made.folder.kubeconfig.read_text()
     with pytest.raises(ValueError, match="is not a name"):
         student.lab("Not A Name")
@@ -172,7 +172,7 @@ def test_it_can_be_destroyed_and_made_again(student: Student) -> None:
 
 
 def test_a_changed_byte_leaves_nothing(student: Student) -> None:
-    member = student.file.checkpoint.member("nodes/w1.qcow2.gz")
+    member = student.file.bundle.member("nodes/w1.qcow2.gz")
     flipped(student.file.path, student.file._start(member) + 5)
     with pytest.raises(UsageError, match="damaged") as caught:
         student.create()
@@ -181,9 +181,9 @@ def test_a_changed_byte_leaves_nothing(student: Student) -> None:
 
 
 def test_a_box_that_is_another_one_leaves_nothing(student: Student) -> None:
-    box = replace(student.file.checkpoint.box, digest="0" * 64)
-    told = replace(student.file, checkpoint=replace(student.file.checkpoint, box=box))
-    with pytest.raises(BoxError, match="in the checkpoint is damaged"):
+    box = replace(student.file.bundle.box, digest="0" * 64)
+    told = replace(student.file, bundle=replace(student.file.bundle, box=box))
+    with pytest.raises(BoxError, match="in the bundle is damaged"):
         replace(student, file=told).create()
     student.assert_untouched()
 
@@ -195,7 +195,7 @@ def test_machines_of_somebody_elses_leave_nothing(student: Student) -> None:
 
 
 def test_a_name_that_is_taken(desk: Desk, student: Student) -> None:
-    with pytest.raises(Conflict, match="exists and is not from this checkpoint") as caught:
+    with pytest.raises(Conflict, match="exists and is not from this bundle") as caught:
         replace(student, home=desk.lab.home).create()
     assert "--name" in caught.value.hint
     student.create("other")
@@ -214,7 +214,7 @@ def test_the_same_machines_twice(desk: Desk, student: Student) -> None:
     replace(student, home=desk.lab.home).create("twin")
 
 
-def test_a_checkpoint_without_its_box(desk: Desk, student: Student, tmp_path: Path) -> None:
+def test_a_bundle_without_its_box(desk: Desk, student: Student, tmp_path: Path) -> None:
     bare = replace(student, file=write_bundle(desk.lab, "bare", tmp_path / "bare.klab", with_box=False))
     with pytest.raises(BoxError, match="written without its box") as caught:
         bare.create()
@@ -224,18 +224,18 @@ def test_a_checkpoint_without_its_box(desk: Desk, student: Student, tmp_path: Pa
     assert bare.disks(bare.create().folder) == bare.whole
     flipped(box.disk, 99)
     with pytest.raises(BoxError, match="damaged"):
-        module.box_at_hand(bare.home, bare.file.checkpoint)
+        module.box_at_hand(bare.home, bare.file.bundle)
 
 
 def test_room(student: Student) -> None:
-    checkpoint = student.file.checkpoint
-    assert room_problems(checkpoint, None, 1.0) == []
-    assert room_problems(checkpoint, None, 0.0)[0].endswith("0.0 GiB are free")
-    in_box = checkpoint.member("box/disk.qcow2.gz")
-    gib = sum(member.content for member in checkpoint.members if member != in_box) / (1 << 30)
+    bundle = student.file.bundle
+    assert room_problems(bundle, None, 1.0) == []
+    assert room_problems(bundle, None, 0.0)[0].endswith("0.0 GiB are free")
+    in_box = bundle.member("box/disk.qcow2.gz")
+    gib = sum(member.content for member in bundle.members if member != in_box) / (1 << 30)
     box = shelved_box(student.home)
-    assert room_problems(checkpoint, box, gib) == []
-    assert room_problems(checkpoint, None, gib) != []
+    assert room_problems(bundle, box, gib) == []
+    assert room_problems(bundle, None, gib) != []
 
 
 def test_another_host_is_told(desk: Desk, student: Student, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint from a stranger, and a folder that strangers write to: nothing of theirs runs, nothing of ours goes."""
+"""A bundle from a stranger, and a folder that strangers write to: nothing of theirs runs, nothing of ours goes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def keys(off: Desk) -> dict[str, bytes]:
 
 
 def test_no_program_travels(made: BundleFile, tmp_path: Path) -> None:
-    assert [m.name for m in made.checkpoint.members if m.name.startswith("box/")] == ["box/disk.qcow2.gz"]
+    assert [m.name for m in made.bundle.members if m.name.startswith("box/")] == ["box/disk.qcow2.gz"]
     student = Student(Home(tmp_path / "student"), made)
     student.create()
     (box,) = store.list_boxes(student.home)
@@ -66,7 +66,7 @@ def test_a_program_that_travels_all_the_same_stays_in_the_file(
 ) -> None:
     monkeypatch.setattr("lab.bundles.export_lab.PORTABLE", (store.DISK, store.KUBECTL))
     made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
-    assert "box/kubectl.gz" in [m.name for m in made.checkpoint.members]
+    assert "box/kubectl.gz" in [m.name for m in made.bundle.members]
     student = Student(Home(tmp_path / "student"), open_bundle(made.path))
     student.create()
     assert not list(student.home.root.rglob("kubectl*"))
@@ -167,7 +167,7 @@ def test_damaged_keys_are_seen_before_anything_is_made(
 def test_a_file_that_changes_after_it_was_verified(made: BundleFile, tmp_path: Path) -> None:
     made.verify(lambda _size: None)
     for name in ("nodes/w1.qcow2.gz", "pki/ca.key"):
-        member = made.checkpoint.member(name)
+        member = made.bundle.member(name)
         data = bytearray(made.path.read_bytes())
         data[made._start(member) + 4] ^= 1  # of gzip's header the date, which nobody compares
         made.path.write_bytes(data)
@@ -327,7 +327,7 @@ def test_a_signature_of_another_file(off: Desk, signed: BundleFile, tmp_path: Pa
 
 def test_who_may_sign(signed: BundleFile, made: BundleFile, tmp_path: Path, key: Path) -> None:
     stranger = allowed(tmp_path, "x@example.org", new_key(tmp_path / "stranger"))
-    with pytest.raises(UsageError, match="by somebody who is not an allowed signer") as caught:
+    with pytest.raises(UsageError, match="the signer of this bundle is not an allowed signer") as caught:
         signature.allowed_signer(signed.manifest, signed.signature, stranger)
     assert "SHA256:" in caught.value.details[0]
     teacher = allowed(tmp_path, "teacher@example.org", key)

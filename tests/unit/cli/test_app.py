@@ -13,7 +13,7 @@ import pytest
 
 from lab import resources
 from lab.cli import app
-from lab.cli.overview import COMMANDS, HELP
+from lab.cli.overview import ALIASES, COMMANDS, HELP
 from lab.errors import HostError, Interrupted
 
 KLAB = [sys.executable, "-m", "lab.cli.main"]
@@ -36,7 +36,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
 def test_help_lists_every_command_there_is() -> None:
     package = Path(app.__file__).parent / "commands"
     modules = {file.stem for file in package.glob("*.py") if file.stem != "__init__"}
-    assert modules == set(COMMANDS)
+    assert modules == {app.module_of(name) for name in COMMANDS}
     for name in COMMANDS:
         assert f"\n  {name} " in HELP
 
@@ -52,6 +52,19 @@ def test_each_command_has_help_with_examples(name: str, capsys: pytest.CaptureFi
             assert "Examples:" in capsys.readouterr().out
     else:
         assert "Examples:" in text
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_an_old_name_is_the_new_command_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    new = ALIASES[name]
+    assert name not in COMMANDS
+    assert app.run([new, "--help"]) == 0
+    told = capsys.readouterr()
+    assert app.run([name, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, told.err) == (told.out, "")
+    assert err == f"klab {name} is called klab {new} now\n"
+    assert f"klab {name}" not in HELP
 
 
 def test_help_is_the_same_by_every_way(capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,7 +205,7 @@ def test_a_lab_whose_plan_is_gone_or_damaged_is_left_alone(home: Home, catalog: 
         ("1m2w", "1m2w", 0, "", "klab create 1m2w"),
         ("1m2w", "lesson", 3, "", "klab create 1m2w --name lesson --seat 3"),
         ("mine", "mine", 0, "", "klab create FILE"),
-        ("1m2w", "lesson", 0, "digest", "klab create --from FILE --name lesson"),
+        ("1m2w", "lesson", 0, "digest", "klab import FILE --name lesson"),
     ],
 )
 def test_the_command_that_goes_on_is_about_the_same_lab(

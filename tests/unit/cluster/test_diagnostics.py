@@ -217,7 +217,7 @@ def test_a_machine_that_is_gone_is_made_anew(plan: Plan, single: Plan) -> None:
     )
     # Its scenario would make another lab, without all that was done in it.
     first, *_ = found(replace(off(healthy(single), "cp1", NodeState.ABSENT), from_checkpoint=True))
-    assert first.repair == "klab destroy -y one && klab create --from FILE --name one"
+    assert first.repair == "klab destroy -y one && klab import FILE --name one"
 
 
 def test_machines_that_cannot_be_looked_at(plan: Plan) -> None:

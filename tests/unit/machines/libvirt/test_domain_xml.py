@@ -1,4 +1,4 @@
-"""The definition of a machine that comes from a checkpoint: of the plan, and of this host, alone."""
+"""The definition of a machine that comes from a bundle: of the plan, and of this host, alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""klab checkpoint"""
+"""klab export"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.errors import UsageError
     type=click.Path(path_type=Path),
     help="Where it goes; NAME.klab in this folder when left out.",
 )
-@click.option("--without-box", is_flag=True, help="Leave the box out, for who has it already.")
+@click.option("--without-box", is_flag=True, help="Leave the box out, for those who have it already.")
 @click.option(
     "--sign",
     metavar="KEY",
@@ -35,29 +35,31 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a stopped lab into one file from which anybody can make the same lab.
+    """Write a stopped lab into a bundle: one file from which anybody can make the same lab.
 
     The file holds the nodes' disks, the box that they lie on, and the lab's private keys and
     certificates: anyone who has the file is an administrator of every lab that is made from it.
     RAM is not in it, so the lab must be off (klab stop).
 
-    klab create --from FILE makes the lab, on this machine or another. The file appears under its
-    name only when it is whole.
+    klab import FILE makes the lab, on this machine or another. The file appears under its name
+    only when it is whole.
 
     \b
     Examples:
-      klab stop && klab checkpoint lesson-3
-      klab checkpoint 1m2w lesson-3 -o /srv/course/lesson-3.klab
-      klab checkpoint lesson-3 --without-box
-      klab checkpoint lesson-3 --sign ~/.ssh/id_ed25519
+      klab stop && klab export lesson-3
+      klab export 1m2w lesson-3 -o /srv/course/lesson-3.klab
+      klab export lesson-3 --without-box
+      klab export lesson-3 --sign ~/.ssh/id_ed25519
     """
-    from lab.cli.checkpoint_flow import run_checkpoint
+    from lab.app.bundles import Export
+    from lab.cli.reports.bundles import run_export
     from lab.cli.terminal.words import lab_then
 
     lab, names = lab_then(lab_and_name)
     if len(names) != 1:
         raise UsageError(
-            "a checkpoint needs one name" if names else "what is the checkpoint to be called?",
-            hint=f"klab checkpoint {lab.name} lesson-3",
+            "a bundle needs one name" if names else "what is the bundle to be called?",
+            hint=f"klab export {lab.name} lesson-3",
         )
-    run_checkpoint(lab, names[0], output, with_box=not without_box, key=sign, force=force, as_json=as_json)
+    wanted = Export(names[0], output, with_box=not without_box, key=sign, replaces=force)
+    run_export(lab, wanted, as_json=as_json)

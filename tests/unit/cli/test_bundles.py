@@ -1,4 +1,4 @@
-"""klab checkpoint, checkpoints, create --from, destroy --keep-snapshots: what a person reads and a program gets."""
+"""klab export, import, bundles, destroy --keep-snapshots: what a person reads and a program gets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from support.fake_lab import lab_on_disk
 from support.shelved import flipped, shelve
 
 from lab import process
+from lab.app import bundles as flow
 from lab.app import create
+from lab.app.labs import Labs
 from lab.boxes import store
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.writer import Writer
-from lab.cli import checkpoint_flow as flow
+from lab.cli.app import cli
+from lab.cluster.events import Event
 from lab.errors import Interrupted
 from lab.host.capacity import HostFacts, Route
 from lab.host.profile import HostProfile
@@ -66,8 +70,8 @@ def host(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> HostFacts:
 
 @pytest.fixture
 def student(demo: LabFolder, klab: Klab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: HostFacts) -> Path:
-    """A checkpoint, seen from another home."""
-    klab("checkpoint", "lesson-3")
+    """A bundle, seen from another home."""
+    klab("export", "lesson-3")
     monkeypatch.setenv("KLAB_HOME", str(tmp_path / "student"))
     return Path("lesson-3.klab").absolute()
 
@@ -76,29 +80,29 @@ def there(home: Path | None = None) -> list[str]:
     return [folder.name for folder in (Home(home) if home else Home.default()).existing()]
 
 
-# --- checkpoint ---------------------------------------------------------------------------------------
+# --- export ---------------------------------------------------------------------------------------
 
 
 def test_it_says_where_the_file_is_and_what_is_in_it(klab: Klab, demo: LabFolder, tmp_path: Path) -> None:
-    out, err = klab("checkpoint", "lesson-3")
+    out, err = klab("export", "lesson-3")
     file = tmp_path / "here" / "lesson-3.klab"
     assert out == ""
-    assert re.search(r"demo: checkpoint lesson-3 written after \d:\d\d", err)
+    assert re.search(r"demo: bundle lesson-3 written after \d:\d\d", err)
     assert str(file) in err
     assert "it holds the lab's private keys" in err
-    assert "klab create --from lesson-3.klab makes the lab" in err
+    assert "klab import lesson-3.klab makes the lab" in err
     assert "w1: pack done" in err
     open_bundle(file).verify(lambda _size: None)
     other = tmp_path / "my course" / "x.klab"
     other.parent.mkdir()
-    assert f"klab create --from '{other}' makes the lab" in klab("checkpoint", "x", "-o", str(other))[1]
+    assert f"klab import '{other}' makes the lab" in klab("export", "x", "-o", str(other))[1]
 
 
 def test_programs_get_events_and_a_result(klab: Klab, demo: LabFolder, tmp_path: Path) -> None:
-    out, _ = klab("checkpoint", "demo", "lesson-3", "-o", str(tmp_path / "x.klab"), "--without-box", "--json")
+    out, _ = klab("export", "demo", "lesson-3", "-o", str(tmp_path / "x.klab"), "--without-box", "--json")
     *events, result = (json.loads(line) for line in out.splitlines())
     assert ("w1", "pack", "done") in {(e["event"]["node"], e["event"]["phase"], e["event"]["state"]) for e in events}
-    told = result["checkpoint"]
+    told = result["bundle"]
     assert (result["lab"], told["name"], told["with_box"]) == ("demo", "lesson-3", False)
     assert told["size"] == Path(told["file"]).stat().st_size
     assert told["nodes"] == ["cp1", "w1"]
@@ -107,10 +111,10 @@ def test_programs_get_events_and_a_result(klab: Klab, demo: LabFolder, tmp_path:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), 2, "what is the checkpoint to be called?"),
-        (("demo",), 2, "what is the checkpoint to be called?"),
-        (("a", "b"), 2, "a checkpoint needs one name"),
-        (("a/b",), 2, "cannot be a checkpoint's name"),
+        ((), 2, "what is the bundle to be called?"),
+        (("demo",), 2, "what is the bundle to be called?"),
+        (("a", "b"), 2, "a bundle needs one name"),
+        (("a/b",), 2, "is not a valid bundle name"),
         (("there",), 4, "exists"),
         (("a", "-o", "/none/a.klab"), 2, "there is no folder"),
         (("a", "-o", "."), 2, "is a folder"),
@@ -118,7 +122,7 @@ def test_programs_get_events_and_a_result(klab: Klab, demo: LabFolder, tmp_path:
 )
 def test_mistakes(klab: Klab, demo: LabFolder, words: tuple[str, ...], code: int, said: str) -> None:
     Path("there.klab").write_text("")
-    _, err = klab("checkpoint", *words, code=code)
+    _, err = klab("export", *words, code=code)
     assert said in err
     assert "hint: " in err
     assert [file.name for file in Path().iterdir()] == ["there.klab"]
@@ -126,12 +130,12 @@ def test_mistakes(klab: Klab, demo: LabFolder, words: tuple[str, ...], code: int
 
 def test_a_lab_that_runs_is_refused(klab: Klab, demo: LabFolder) -> None:
     klab("start")
-    _, err = klab("checkpoint", "lesson-3", code=4)
+    _, err = klab("export", "lesson-3", code=4)
     assert "klab stop demo first" in err
     klab("stop", "--force")
-    klab("checkpoint", "lesson-3")
-    assert "--force replaces it" in klab("checkpoint", "lesson-3", code=4)[1]
-    klab("checkpoint", "lesson-3", "--force")
+    klab("export", "lesson-3")
+    assert "--force replaces it" in klab("export", "lesson-3", code=4)[1]
+    klab("export", "lesson-3", "--force")
 
 
 def interrupted(*_: object, **__: object) -> Any:
@@ -142,36 +146,36 @@ def test_ctrl_c_leaves_nothing(klab: Klab, demo: LabFolder, monkeypatch: pytest.
     for owner, method in ((Writer, "add"), (FakeDiskTransfer, "size_estimate")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, method, interrupted)
-            _, err = klab("checkpoint", "lesson-3", code=Interrupted.exit_code)
+            _, err = klab("export", "lesson-3", code=Interrupted.exit_code)
         assert "the lab has not been touched" in err
         assert list(Path().iterdir()) == []
 
 
-# --- create --from ------------------------------------------------------------------------------------
+# --- import -------------------------------------------------------------------------------------------
 
 
 def test_a_lab_from_a_file(klab: Klab, student: Path) -> None:
-    out, err = klab("create", "--from", str(student))
+    out, err = klab("import", str(student))
     assert "demo: 2 nodes on fake, hardware virtualization" in err
     for line in ("verify done", "box done", "cp1: disk done", "w1: start done"):
         assert line in err
-    assert re.search(r"demo, from checkpoint lesson-3, is up after \d:\d\d", err)
+    assert re.search(r"demo, from bundle lesson-3, is up after \d:\d\d", err)
     assert "klab ssh demo cp1" in out
     assert there() == ["demo"]
     assert "disks" in klab("timeline")[0]
-    out, err = klab("create", "--from", str(student))
+    out, err = klab("import", str(student))
     assert "demo was there already and is up after" in err
-    _, err = klab("create", "--from", str(student), "--provider", "libvirt", code=4)
+    _, err = klab("import", str(student), "--provider", "libvirt", code=4)
     assert "exists on fake, not on libvirt" in err
 
 
 def test_programs_get_the_new_lab(klab: Klab, student: Path) -> None:
-    out, _ = klab("create", "--from", str(student), "--name", "mine", "--json")
+    out, _ = klab("import", str(student), "--name", "mine", "--json")
     *events, result = (json.loads(line) for line in out.splitlines())
     assert ("", "verify", "done") in {(e["event"]["node"], e["event"]["phase"], e["event"]["state"]) for e in events}
     assert (result["lab"], result["already"], result["warnings"]) == ("mine", False, [])
     assert result["running"] == ["cp1", "w1"]
-    assert result["checkpoint"]["name"] == "lesson-3"
+    assert result["bundle"]["name"] == "lesson-3"
     assert [node["name"] for node in result["nodes"]] == ["cp1", "w1"]
 
 
@@ -179,30 +183,29 @@ def test_programs_get_the_new_lab(klab: Klab, student: Path) -> None:
     ("words", "code", "said"),
     [
         (("--name", "Not A Name"), 2, "cannot have this name"),
-        (("--seat", "1"), 2, "has its seat already"),
-        (("1m2w",), 2, "one of both"),
         (("--provider", "virtualbox"), 5, "on VirtualBox yet"),
         (("--timeout", "soon"), 2, "'soon' is not a duration"),
     ],
 )
 def test_mistakes_with_a_file(klab: Klab, student: Path, words: tuple[str, ...], code: int, said: str) -> None:
-    _, err = klab("create", "--from", str(student), *words, code=code)
+    _, err = klab("import", str(student), *words, code=code)
     assert said in err
     assert "hint: " in err
     assert there() == []
 
 
 def test_neither_a_scenario_nor_a_file(klab: Klab) -> None:
-    assert "one of both" in klab("create", code=2)[1]
-    assert "there is no file" in klab("create", "--from", "none.klab", code=3)[1]
+    assert "which scenario?" in klab("create", code=2)[1]
+    assert klab("import", code=2)[1] != ""
+    assert "there is no file" in klab("import", "none.klab", code=3)[1]
     Path("scenario.yaml").write_text("version: 1\n")
-    assert "is not a checkpoint" in klab("create", "--from", "scenario.yaml", code=2)[1]
+    assert "is not a bundle" in klab("import", "scenario.yaml", code=2)[1]
 
 
 def test_a_damaged_file(klab: Klab, student: Path) -> None:
     found = open_bundle(student)
-    flipped(student, found._start(found.checkpoint.member("nodes/w1.qcow2.gz")))
-    _, err = klab("create", "--from", str(student), code=2)
+    flipped(student, found._start(found.bundle.member("nodes/w1.qcow2.gz")))
+    _, err = klab("import", str(student), code=2)
     assert "nodes/w1.qcow2.gz has changed" in err
     assert there() == []
     assert store.list_boxes(Home.default()) == []
@@ -213,23 +216,23 @@ def test_a_damaged_file(klab: Klab, student: Path) -> None:
     [
         ({"memory": 100}, "GiB RAM"),
         ({"cpus": 1}, "has 2 CPUs, this host has 1"),
-        ({"disk": 0.0}, "what is in the checkpoint needs"),
+        ({"disk": 0.0}, "the bundle needs"),
     ],
 )
 def test_a_host_that_is_too_small(
     klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
 ) -> None:
     host(monkeypatch, **changes)
-    _, err = klab("create", "--from", str(student), code=5)
+    _, err = klab("import", str(student), code=5)
     assert "demo does not fit on this machine" in err
     assert said in err
     assert there() == []
 
 
 def test_a_network_that_is_in_use(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = open_bundle(student).checkpoint.plan
+    plan = open_bundle(student).bundle.plan
     host(monkeypatch, routes=(Route(plan.networks.cidr, "virbr7"),))
-    _, err = klab("create", "--from", str(student), code=5)
+    _, err = klab("import", str(student), code=5)
     assert "overlaps the host's route" in err
     assert "through virbr7" in err
     assert there() == []
@@ -237,52 +240,52 @@ def test_a_network_that_is_in_use(klab: Klab, student: Path, monkeypatch: pytest
 
 def test_the_lab_itself_is_in_the_way(klab: Klab, student: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAB_HOME", str(home))
-    assert "exists and is not from this checkpoint" in klab("create", "--from", str(student), code=4)[1]
-    assert "has the same machines" in klab("create", "--from", str(student), "--name", "twin", code=4)[1]
+    assert "exists and is not from this bundle" in klab("import", str(student), code=4)[1]
+    assert "has the same machines" in klab("import", str(student), "--name", "twin", code=4)[1]
     assert there() == ["demo"]
 
 
 def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(BundleFile, "verify", interrupted)
-        _, err = klab("create", "--from", str(student), code=Interrupted.exit_code)
+        _, err = klab("import", str(student), code=Interrupted.exit_code)
         assert "stopped before anything of the lab was made" in err
         assert there() == []
     with monkeypatch.context() as patch:
         patch.setattr(FakeDiskTransfer, "import_disks", interrupted)
-        _, err = klab("create", "--from", str(student), "--name", "mine", code=Interrupted.exit_code)
-    assert f"klab create --from {student} --name mine again continues from here" in err
+        _, err = klab("import", str(student), "--name", "mine", code=Interrupted.exit_code)
+    assert f"klab import {student} --name mine again continues from here" in err
     assert there() == ["mine"]
-    klab("create", "--from", str(student), "--name", "mine")
+    klab("import", str(student), "--name", "mine")
 
 
 def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(FakeDiskTransfer, "import_disks", interrupted)
-        klab("create", "--from", str(student), "--name", "1m2w", code=Interrupted.exit_code)
+        klab("import", str(student), "--name", "1m2w", code=Interrupted.exit_code)
     _, err = klab("create", "1m2w", code=4)
-    assert "lab '1m2w' is half made from a checkpoint" in err
-    assert "klab create --from FILE --name 1m2w continues with it" in err
+    assert "lab '1m2w' is half made from a bundle" in err
+    assert "klab import FILE --name 1m2w continues with it" in err
 
 
 # --- the list, destroy --keep-snapshots ---------------------------------------------------------------
 
 
 def test_the_list(klab: Klab, demo: LabFolder, student: Path) -> None:
-    assert "no checkpoint is kept" in klab("checkpoints")[1]
+    assert "no bundle is kept" in klab("bundles")[1]
     Path("other").write_text("nothing")
-    out, _ = klab("checkpoints", str(student), "other", code=2)
+    out, _ = klab("bundles", str(student), "other", code=2)
     assert out.splitlines()[1].split()[:2] == ["lesson-3", "demo"]
     assert "in it" in out.splitlines()[1]
     assert "DAMAGED" in out.splitlines()[2]
-    assert "other is not a checkpoint" in out.splitlines()[2]
-    found = json.loads(klab("checkpoints", str(student), "other", "--json", code=2)[0])["checkpoints"]
+    assert "other is not a bundle" in out.splitlines()[2]
+    found = json.loads(klab("bundles", str(student), "other", "--json", code=2)[0])["bundles"]
     assert (found[0]["name"], found[0]["with_box"]) == ("lesson-3", True)
     assert found[1]["file"] == "other"
 
 
 def test_files_that_are_not_there_or_cannot_be_read(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, _ = klab("checkpoints", "none.klab", str(student), code=3)
+    out, _ = klab("bundles", "none.klab", str(student), code=3)
     assert "there is no file none.klab" in out
     assert "lesson-3" in out
     whole = Path.open
@@ -294,7 +297,7 @@ def test_files_that_are_not_there_or_cannot_be_read(klab: Klab, student: Path, m
 
     Path("secret.klab").write_text("of somebody else's")
     monkeypatch.setattr(Path, "open", refused)
-    out, _ = klab("checkpoints", "secret.klab", str(student), code=5)
+    out, _ = klab("bundles", "secret.klab", str(student), code=5)
     assert "secret.klab: it cannot be read: Permission denied" in out
     assert "lesson-3" in out
 
@@ -303,8 +306,8 @@ def test_two_that_are_kept_under_one_name(klab: Klab, home: Path) -> None:
     for folder in ("box@1", "box@2"):
         (home / "checkpoints" / folder).mkdir(parents=True)
         (home / "checkpoints" / folder / "demo-a.klab").write_text("")
-    _, err = klab("create", "--from", "demo-a", code=4)
-    assert "klab has kept 2 checkpoints called demo-a" in err
+    _, err = klab("import", "demo-a", code=4)
+    assert "klab has kept 2 bundles called demo-a" in err
     assert str(home / "checkpoints" / "box@2" / "demo-a.klab") in err
 
 
@@ -316,14 +319,14 @@ def test_destroy_keeps_the_snapshots_and_one_of_them_is_a_lab_again(
     klab("snapshot", "lesson-2")
     _, err = klab("destroy", "-y", "--keep-snapshots")
     assert "lesson-1 is kept: " in err
-    assert "klab create --from demo-lesson-2 makes a lab of the last" in err
+    assert "klab import demo-lesson-2 makes a lab of the last" in err
     assert "demo is gone" in err
     assert there() == []
-    out, _ = klab("checkpoints")
+    out, _ = klab("bundles")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["lesson-1", "lesson-2"]
     assert "needs debian-13-k8s-1.35.4@" in out
-    klab("create", "--from", "demo-lesson-2")
-    plan = open_bundle(flow.kept(Home(home))[1]).checkpoint.plan
+    klab("import", "demo-lesson-2")
+    plan = open_bundle(flow.kept(Home(home))[1]).bundle.plan
     machines = FakeMachines(Home(home), demo, plan, demo.record(), None)
     assert machines.read("w1", PartKind.DISK) == "disk of w1"
     _, err = klab("box", "rm", "debian-13-k8s-1.35.4", code=4)
@@ -369,7 +372,7 @@ def test_a_destroy_that_is_stopped_is_finished_by_what_it_says(
 def test_without_the_option_nothing_is_kept(klab: Klab, demo: LabFolder) -> None:
     klab("snapshot", "lesson-1")
     klab("destroy", "-y")
-    assert "no checkpoint is kept" in klab("checkpoints")[1]
+    assert "no bundle is kept" in klab("bundles")[1]
 
 
 # --- who it is from -----------------------------------------------------------------------------------
@@ -384,7 +387,7 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signed(demo: LabFolder, klab: Klab, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    _, err = klab("checkpoint", "signed", "--sign", str(key))
+    _, err = klab("export", "signed", "--sign", str(key))
     assert "signed with ED25519 SHA256:" in err
     host(monkeypatch)
     monkeypatch.setenv("KLAB_HOME", str(tmp_path / "student"))
@@ -392,7 +395,7 @@ def signed(demo: LabFolder, klab: Klab, key: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_it_says_that_nobody_signed_it(klab: Klab, student: Path) -> None:
-    _, err = klab("create", "--from", str(student))
+    _, err = klab("import", str(student))
     assert "not signed: its digests show that it is whole, not who it is from" in err
     assert "its box was not built here" in err
     (box,) = store.list_boxes(Home.default())
@@ -400,9 +403,9 @@ def test_it_says_that_nobody_signed_it(klab: Klab, student: Path) -> None:
 
 
 def test_it_says_who_signed_it(klab: Klab, signed: Path) -> None:
-    _, err = klab("create", "--from", str(signed))
+    _, err = klab("import", str(signed))
     assert "signed with ED25519 SHA256:" in err
-    *_, result = (json.loads(line) for line in klab("create", "--from", str(signed), "--json")[0].splitlines())
+    *_, result = (json.loads(line) for line in klab("import", str(signed), "--json")[0].splitlines())
     assert (result["signer"]["key"], result["signer"]["principal"]) == ("ED25519", "")
 
 
@@ -414,26 +417,26 @@ def test_signed_files_only(klab: Klab, demo: LabFolder, signed: Path, key: Path,
     if not words:
         Home.default().root.mkdir()
         allowed.rename(Home.default().root / "allowed_signers")
-    _, err = klab("create", "--from", str(signed), *words)
+    _, err = klab("import", str(signed), *words)
     assert "signed by teacher@example.org (ED25519 SHA256:" in err
 
 
 def test_an_unsigned_file_where_only_signed_ones_are_taken(klab: Klab, student: Path) -> None:
     Path("allowed_signers").write_text("")
-    _, err = klab("create", "--from", str(student), "--allowed-signers", "allowed_signers", code=2)
-    assert "this checkpoint is not signed" in err
+    _, err = klab("import", str(student), "--allowed-signers", "allowed_signers", code=2)
+    assert "this bundle is not signed" in err
     assert "hint: " in err
     assert there() == []
 
 
 def test_a_digest_pins_a_file(klab: Klab, student: Path) -> None:
-    (told,) = json.loads(klab("checkpoints", str(student), "--json")[0])["checkpoints"]
-    _, err = klab("create", "--from", str(student), "--digest", "0" * 64, code=2)
-    assert "this is not the checkpoint of that digest" in err
+    (told,) = json.loads(klab("bundles", str(student), "--json")[0])["bundles"]
+    _, err = klab("import", str(student), "--digest", "0" * 64, code=2)
+    assert "this is not the bundle of that digest" in err
     assert there() == []
-    klab("create", "--from", str(student), "--digest", f"sha256:{told['digest']}")
+    klab("import", str(student), "--digest", f"sha256:{told['digest']}")
     assert there() == ["demo"]
-    assert "only checkpoints have" in klab("create", "1m2w", "--digest", "0" * 64, code=2)[1]
+    assert "only bundles have" in klab("create", "1m2w", "--digest", "0" * 64, code=2)[1]
 
 
 def test_what_klab_has_kept_needs_no_signature(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,5 +445,79 @@ def test_what_klab_has_kept_needs_no_signature(klab: Klab, demo: LabFolder, monk
     klab("start")
     klab("snapshot", "a")
     klab("destroy", "-y", "--keep-snapshots", "demo")
-    _, err = klab("create", "--from", "demo-a")
+    _, err = klab("import", "demo-a")
     assert "kept by klab on this machine" in err
+
+
+# --- as version 0.1 called them -----------------------------------------------------------------------
+
+
+OLD = "klab {old} is called klab {new} now\n"
+
+
+def test_the_old_names_still_work(klab: Klab, demo: LabFolder, facts: HostFacts) -> None:
+    out, err = klab("checkpoint", "demo", "lesson-3", "-o", "x.klab", "--without-box", "--force", "--json")
+    *_, result = (json.loads(line) for line in out.splitlines())
+    assert err == OLD.format(old="checkpoint", new="export")
+    assert result["checkpoint"] == result["bundle"]
+    assert result["checkpoint"]["name"] == "lesson-3"
+    out, err = klab("checkpoints", "x.klab", "--json")
+    told = json.loads(out)
+    assert err == OLD.format(old="checkpoints", new="bundles")
+    assert told["checkpoints"] == told["bundles"]
+    assert [each["digest"] for each in told["bundles"]] == [result["bundle"]["digest"]]
+    new = json.loads(klab("bundles", "x.klab", "--json")[0])
+    assert new == told
+
+
+def test_create_from_still_works(klab: Klab, signed: Path, key: Path) -> None:
+    (told,) = json.loads(klab("bundles", str(signed), "--json")[0])["bundles"]
+    Path("allowed").write_text(f"teacher@example.org {key.with_suffix('.pub').read_text()}")
+    words = ["--digest", told["digest"], "--allowed-signers", "allowed", "--name", "mine", "--timeout", "20m"]
+    out, err = klab("create", "--from", str(signed), *words, "--json")
+    *_, result = (json.loads(line) for line in out.splitlines())
+    assert err == OLD.format(old="create --from", new="import")
+    assert (result["lab"], result["signer"]["principal"]) == ("mine", "teacher@example.org")
+    assert result["checkpoint"] == result["bundle"] == told
+    assert there() == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--seat", "1"), "has its seat already"), (("1m2w",), "a scenario or a bundle, not both")]
+)
+def test_mistakes_with_create_from(klab: Klab, student: Path, words: tuple[str, ...], said: str) -> None:
+    _, err = klab("create", "--from", str(student), *words, code=2)
+    assert said in err
+    assert "hint: " in err
+    assert there() == []
+
+
+def test_no_help_shows_the_old_names(klab: Klab) -> None:
+    for command in ("create", "export", "import", "bundles", "destroy"):
+        out, _ = klab(command, "--help")
+        assert "checkpoint" not in out
+        assert "--from" not in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("che", []), ("exp", ["export"]), ("imp", ["import"]), ("bu", ["bundles"])]
+)
+def test_completion_offers_the_new_names_only(typed: str, offered: list[str]) -> None:
+    assert [item.value for item in cli.shell_complete(click.Context(cli), typed)] == offered
+
+
+# --- the application, without a terminal --------------------------------------------------------------
+
+
+def test_a_program_exports_lists_and_imports(demo: LabFolder, tmp_path: Path, facts: HostFacts) -> None:
+    told: list[Event] = []
+    lab = Labs().open("demo")
+    made = flow.export_lab(lab, flow.Export("lesson-3", tmp_path / "x.klab"), listener=told.append)
+    assert ("w1", "pack", "done") in {(e.node, e.phase, e.state) for e in told}
+    assert flow.bundles([made.path]) == {made.path: made}
+    other = Home(tmp_path / "student")
+    assert flow.bundles(home=other) == {}
+    made_lab = flow.import_lab(flow.Request(made.path, "mine"), home=other, listener=told.append)
+    assert made_lab.folder.name == "mine"
+    assert ("", "disks", "done") in {(e.node, e.phase, e.state) for e in told}
+    assert there(other.root) == ["mine"]

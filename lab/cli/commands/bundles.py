@@ -1,4 +1,4 @@
-"""klab checkpoints"""
+"""klab bundles"""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import click
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(files: tuple[Path, ...], as_json: bool) -> None:
-    """List the checkpoints that klab destroy --keep-snapshots has kept, or tell what is in some files.
+    """List the bundles that klab destroy --keep-snapshots has kept, or show what is in some files.
 
-    Exit code 2 when one of the files is no checkpoint or damaged, 3 when there is no such file.
+    Exit code 2 when one of the files is not a bundle or damaged, 3 when there is no such file.
 
     \b
     Examples:
-      klab checkpoints
-      klab checkpoints lesson-3.klab --json
+      klab bundles
+      klab bundles lesson-3.klab --json
     """
-    from lab.cli.checkpoint_flow import run_list
+    from lab.cli.reports.bundles import run_list
 
     run_list(files, as_json=as_json)
