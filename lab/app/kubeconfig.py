@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.kubeconfig import Merged, kubectl_files, merge_files
+from lab.kubeconfig import Merged, find_user, kubectl_files, merge_files
 from lab.store import LabFolder
 
 
@@ -34,3 +34,8 @@ def merge(folder: LabFolder, file: Path | None = None) -> list[Merged]:
         The files that changed, each with its backup.
     """
     return merge_files([file.expanduser()] if file else kubectl_files(), read(folder))
+
+
+def merged_into(folder: LabFolder) -> Path | None:
+    """The first of a person's own files that the lab's kubeconfig was merged into."""
+    return find_user(f"klab-{folder.name}")

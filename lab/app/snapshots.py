@@ -15,6 +15,7 @@ from lab.app.interruption import interruptible
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.snapshots import commands, compare
+from lab.snapshots.compare import NOW as NOW
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference
 from lab.snapshots.restore import Restored

@@ -22,7 +22,7 @@ def _make(found: Lab) -> int:
     say("create, cut off by Ctrl-C")
     stopped = found.create_cut_off(signal.SIGINT, INTERRUPT_AFTER_SECONDS)
     assert stopped.returncode == 130, stopped.stderr
-    assert "goes on from here" in stopped.stderr
+    assert "continues from here" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     say("create again, cut off by kill -9; the next one must go on from there")
     killed = found.create_cut_off(signal.SIGKILL, KILL_AFTER_SECONDS)

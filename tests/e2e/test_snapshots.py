@@ -36,7 +36,7 @@ def test_the_list_is_a_tree_with_the_place_where_the_lab_stands(lab: Lab, soak: 
     text = lab.klab("snapshots", lab.name).stdout
     found = lab.result("snapshots", lab.name)
     assert found["stands_on"] in {each.name for each in soak.kept}
-    assert f"{lab.name} stands on {found['stands_on']}; " in text
+    assert f"{lab.name} is based on {found['stands_on']}; " in text
     names = {each["name"]: each for each in found["snapshots"]}
     for each in soak.kept:
         assert names[each.name]["size"] > 100 << 20, "a node's RAM is not so small"

@@ -136,8 +136,8 @@ def _verdict(lab: Lab, seen: Survey) -> str:
 
 
 def _report(lab: Lab, done: Renewed) -> list[str]:
+    from lab.app.kubeconfig import merged_into
     from lab.cli.terminal.progress import elapsed
-    from lab.kubeconfig import find_user
     from lab.text import visible
 
     lines = [
@@ -153,7 +153,7 @@ def _report(lab: Lab, done: Renewed) -> list[str]:
             "too few control planes run for etcd's quorum, so the API server cannot answer: "
             f"klab start {lab.name} starts the others"
         )
-    merged = find_user(f"klab-{lab.name}")
+    merged = merged_into(lab.folder)
     if merged:
         lines.append(
             f"{visible(str(merged))} has the lab's old certificate: "

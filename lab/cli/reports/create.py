@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from lab.app.create import Created, Request, make, making, prepare
 from lab.app.timeline import timeline
 from lab.cli.terminal.output import echo, note, table
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
-from lab.host.profile import HostProfile
+
+if TYPE_CHECKING:
+    from lab.host.profile import HostProfile
 
 
 def run_create(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lab.app.labs import enter
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import lab_then, seconds_in
-from lab.cluster.acts.power import Power
-from lab.cluster.events import Listener
-from lab.cluster.lab import Lab
 from lab.scenario.rules import quorum
+
+if TYPE_CHECKING:
+    from lab.cluster.acts.power import Power
+    from lab.cluster.events import Listener
+    from lab.cluster.lab import Lab
 
 
 class Act(Protocol):

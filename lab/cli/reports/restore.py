@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from lab.app import snapshots
 from lab.app.labs import enter
@@ -10,9 +11,11 @@ from lab.cli.reports.snapshots import parts_of
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
-from lab.cluster.lab import Lab
 from lab.errors import ClusterError
-from lab.snapshots.restore import Restored
+
+if TYPE_CHECKING:
+    from lab.cluster.lab import Lab
+    from lab.snapshots.restore import Restored
 
 
 def run_restore(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lab.app.labs import enter
 from lab.cli.terminal.output import echo, note
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
-from lab.cluster.acts.scale import Changed
-from lab.cluster.events import Listener
-from lab.cluster.lab import Lab
+
+if TYPE_CHECKING:
+    from lab.cluster.acts.scale import Changed
+    from lab.cluster.events import Listener
+    from lab.cluster.lab import Lab
 
 
 class Act(Protocol):

@@ -6,20 +6,21 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.app import snapshots
 from lab.app.labs import enter
 from lab.app.snapshots import Listing
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
-from lab.cluster.lab import Lab
 from lab.scenario.sizes import human
-from lab.snapshots.compare import NOW
-from lab.snapshots.manifest import Manifest
-from lab.snapshots.objects import Difference, Object
-from lab.snapshots.take import Taken
 from lab.snapshots.tree import Branch, tree
+
+if TYPE_CHECKING:
+    from lab.cluster.lab import Lab
+    from lab.snapshots.manifest import Manifest
+    from lab.snapshots.objects import Difference, Object
+    from lab.snapshots.take import Taken
 
 MIB = 1 << 20
 
@@ -165,9 +166,9 @@ def run_diff(lab: Lab, first: str, second: str | None, *, as_json: bool) -> None
     found = snapshots.diff(lab, first, second)
     if as_json:
         kinds = {name: [asdict(each) for each in getattr(found, name)] for name in ("added", "removed", "changed")}
-        echo_json({"lab": lab.name, "first": first, "second": second or NOW, **kinds})
+        echo_json({"lab": lab.name, "first": first, "second": second or snapshots.NOW, **kinds})
     elif found.none:
-        note(f"no object differs between {first} and {second or NOW}")
+        note(f"no object differs between {first} and {second or snapshots.NOW}")
     else:
         echo("\n".join(_changes(found)))
 
