@@ -96,6 +96,11 @@ def keep_snapshots(lab: Lab, *, listener: Listener | None = None) -> list[Bundle
         return write.keep_snapshots(lab.watched_by(listener))
 
 
+def signer_of(file: BundleFile) -> Signer | None:
+    """The signer of a bundle; None for a bundle without a signature."""
+    return signer(file.manifest, file.signature) if file.signature else None
+
+
 # --- list ---------------------------------------------------------------------------------------------
 
 
@@ -277,7 +282,7 @@ def _signer(home: Home, found: BundleFile, request: Request, *, is_kept: bool) -
         allowed = default_allowed(home.root)
     if allowed is not None:
         return allowed_signer(found.manifest, found.signature, allowed.expanduser())
-    return signer(found.manifest, found.signature) if found.signature else None
+    return signer_of(found)
 
 
 def _plan(bundle: Bundle, name: str | None) -> Plan:

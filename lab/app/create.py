@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.app.labs import Note, enter, silent
+from lab.app.labs import Labs, Note, silent
 from lab.boxes.store import Box, box_of, find_box, vagrant_box
 from lab.cluster.acts import create as act
 from lab.cluster.acts.create import Created as Created
@@ -114,15 +114,15 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     box = _box(home, plan, record)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host(provider, home)
-    lab = Lab(home, folder, plan)
     if record is not None:
-        enter(lab, changes=True, note=note)
+        # By its own plan, which may differ from the one that is asked for.
+        Labs(home).open(plan.name, note=note)
     with making(home, folder, request.command):
         profile = probe_host(home, plan.cpus)
         if record is None:
             hint = f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file"
             refuse_what_does_not_fit(home, plan, [], hint, note)
-    return Prepared(request, lab, loaded, provider, box, profile, where)
+    return Prepared(request, Lab(home, folder, plan), loaded, provider, box, profile, where)
 
 
 def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener | None = None) -> Created:

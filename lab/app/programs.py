@@ -13,6 +13,7 @@ from lab.cluster.lab import Lab
 from lab.errors import MachineError
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.command import environment
+from lab.process import have
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,16 @@ def kubelet_journal(lab: Lab, node: str, lines: int, *, follow: bool) -> Program
 
 def kubectl(lab: Lab, words: Sequence[str]) -> Program:
     """kubectl, of the version that fits the lab, with the lab's kubeconfig."""
-    program = kubectl_for(lab.home, lab.record.box, lab.plan.kubernetes.version)
-    return Program([program, *words], {"KUBECONFIG": str(lab.folder.kubeconfig)})
+    return Program([_kubectl(lab), *words], {"KUBECONFIG": str(lab.folder.kubeconfig)})
+
+
+def has_kubectl(lab: Lab) -> bool:
+    """Whether this machine has a kubectl for the lab."""
+    return have(_kubectl(lab))
+
+
+def _kubectl(lab: Lab) -> str:
+    return kubectl_for(lab.home, lab.record.box, lab.plan.kubernetes.version)
 
 
 def vagrant(lab: Lab, words: Sequence[str]) -> Program:

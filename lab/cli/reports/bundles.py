@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.app.bundles import (
     Export,
@@ -19,22 +19,22 @@ from lab.app.bundles import (
     keep_snapshots,
     make_imported,
     prepare_import,
+    signer_of,
 )
 from lab.app.labs import enter
-from lab.boxes.kubectl import kubectl_for
-from lab.bundles.file import BundleFile
-from lab.bundles.import_lab import Made
-from lab.bundles.signature import signer
+from lab.app.programs import has_kubectl
 from lab.cli.reports.create import speed
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
 from lab.cli.terminal.words import seconds_in
-from lab.cluster.lab import Lab
 from lab.errors import LabError
-from lab.plan.model import Plan, import_command
-from lab.process import have
+from lab.plan.model import import_command
 from lab.scenario.sizes import human
-from lab.store import Home, LabFolder
+
+if TYPE_CHECKING:
+    from lab.bundles.file import BundleFile
+    from lab.bundles.import_lab import Made
+    from lab.cluster.lab import Lab
 
 _FOREIGN_BOX = "its box was not built here: it serves the labs of this bundle only (klab box list)"
 
@@ -58,8 +58,8 @@ def run_export(lab: Lab, wanted: Export, *, as_json: bool) -> None:
     note("it holds the lab's private keys: anyone who has it is an administrator of every lab made from it")
     if not wanted.with_box:
         note(f"to make a lab from it takes the box {made.bundle.box.folder}, too")
-    if made.signature:
-        note(f"signed with {signer(made.manifest, made.signature)}")
+    if (by := signer_of(made)) is not None:
+        note(f"signed with {by}")
     note(f"its digest, for those who get it: {made.digest}")
     note(f"{import_command(str(target))} makes the lab")
 
@@ -175,16 +175,16 @@ def _report(prepared: Prepared, made: Made, *, as_json: bool) -> None:
     for line in made.warnings:
         note(line)
     if plan.bootstrap == "full":
-        echo(_first_look(plan, made.folder))
+        echo(_first_look(prepared.lab))
     echo(f"  klab ssh {plan.name} {plan.nodes[0].name}")
 
 
-def _first_look(plan: Plan, folder: LabFolder) -> str:
+def _first_look(lab: Lab) -> str:
     """A command that shows the nodes: with a kubectl of this machine, for a bundle brings none."""
-    if have(kubectl_for(Home.default(), folder.record().box, plan.kubernetes.version)):
-        return f"  klab kubectl {plan.name} -- get nodes   kubectl, pointed at this lab"
+    if has_kubectl(lab):
+        return f"  klab kubectl {lab.name} -- get nodes   kubectl, pointed at this lab"
     inside = "sudo kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes"
-    return f"  klab ssh {plan.name} {plan.nodes[0].name} -- {inside}   there is no kubectl on this machine"
+    return f"  klab ssh {lab.name} {lab.plan.nodes[0].name} -- {inside}   there is no kubectl on this machine"
 
 
 # --- destroy --keep-snapshots -------------------------------------------------------------------------

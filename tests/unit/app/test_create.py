@@ -9,7 +9,7 @@ import pytest
 from support.fake_lab import lab_on_disk
 from support.shelved import shelved_box
 
-from lab.app import create
+from lab.app import create, labs
 from lab.app.create import Request, making, prepare, provider_for, scaled_plan
 from lab.errors import Conflict, HostError, Interrupted
 from lab.host.capacity import HostFacts
@@ -168,3 +168,18 @@ def test_a_lab_that_is_there_keeps_its_nodes_and_needs_no_room(home: Path, asked
     asked.clear()
     assert prepare(Request("1m2w")).plan == scaled
     assert not {"choose_provider", "host_facts"} & set(asked)
+
+
+def test_what_a_killed_klab_has_left_is_finished_by_the_labs_own_plan(
+    home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, own = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none", name="1m2w")
+    folder.attempt.parent.mkdir()
+    folder.attempt.touch()
+    finished: list[Plan] = []
+    monkeypatch.setattr(labs, "_recover", lambda lab, _note: finished.append(lab.plan) or "it is finished")
+    told: list[str] = []
+    wanted = prepare(Request("1m2w"), note=told.append).plan
+    assert finished == [own]
+    assert wanted != own
+    assert told == ["1m2w: it is finished"]
