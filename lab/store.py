@@ -17,13 +17,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lab import locks, log
+from lab import locks, log, records
 from lab.errors import Conflict, LabError, NotFound, UsageError
-from lab.text import shortened, visible
+from lab.text import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +136,6 @@ def make_private(folder: Path) -> None:
 
 # Seconds since 1970, up to what a date can be written of.
 _LAST_MOMENT = 253402300799.0
-_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "str": ("text", (str,)),
-    "int": ("a whole number", (int,)),
-    "float": ("a number", (int, float)),
-    "bool": ("true or false", (bool,)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,24 +166,15 @@ def _checked(record: Record) -> Record:
     """The same record.
 
     Raises:
-        ValueError: some fields are not what they should be; it says which.
+        ValueError: a number is out of its bounds; says which.
     """
-    found = (_wrong(field.name, str(field.type), getattr(record, field.name)) for field in fields(record))
-    if wrong := [text for text in found if text]:
-        raise ValueError("; ".join(wrong))
+    for name in ("epoch", "created"):
+        moment = getattr(record, name)
+        if not 0 <= moment <= _LAST_MOMENT:
+            raise ValueError(f"{name} is {moment}, which is no moment")
+    if not 0 < record.dilation <= 1:
+        raise ValueError(f"dilation is {record.dilation}; it must be above 0 and at most 1")
     return record
-
-
-def _wrong(name: str, kind: str, value: object) -> str:
-    """What is wrong with a field of lab.json; empty where nothing is."""
-    words, types = _KINDS[kind]
-    if type(value) not in types:
-        return f"{name} is {shortened(json.dumps(value), 60)}, which is not {words}"
-    if name in {"epoch", "created"} and not 0 <= value <= _LAST_MOMENT:  # type: ignore[operator]
-        return f"{name} is {value}, which is no moment"
-    if name == "dilation" and not 0 < value <= 1:  # type: ignore[operator]
-        return f"{name} is {value}; it must be above 0 and at most 1"
-    return ""
 
 
 # What a copy of a lab begins with: whatever else stands in its folder is made for each lab, or comes with its use.
@@ -314,19 +299,11 @@ class LabFolder:
         """
         file = self.record_file
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
-            wrong = [
-                _wrong(field.name, str(field.type), known[field.name])
-                for field in fields(Record)
-                if field.name in known
-            ]
-            if any(wrong):
-                raise ValueError("; ".join(filter(None, wrong)))
-            return Record(**known)
+            found = records.parse(file.read_text(encoding="utf-8"))
+            return _checked(records.build(Record, found, others=True))
         except FileNotFoundError:
             raise NotFound(f"lab {self.name!r} is gone", hint="klab list shows which labs there are") from None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise LabError(
                 f"the record of lab {self.name!r} is damaged",
                 details=[f"{file}: {error}"],

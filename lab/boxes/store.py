@@ -30,6 +30,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lab import records
 from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
 from lab.boxes.vagrant import write_virtualbox_box
@@ -50,7 +51,6 @@ CONTENTS = "contents.txt"
 FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
 _FORMAT = 1
 _SHORT = 12
-_KINDS: Mapping[str, tuple[type, ...]] = {"created": (int, float), "virtual_mib": (int,)}  # the others are text
 _MOST_SECONDS = 1 << 36  # of the year 4147
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")  # of a box, a recipe, a file
@@ -195,16 +195,12 @@ def read_box(folder: Path) -> Box:
     """
     file = folder / MANIFEST
     try:
-        data = json.loads(file.read_text())
-        if data["format"] != _FORMAT:
-            raise ValueError(f"format {data['format']}, this klab reads {_FORMAT}")
-        return Box(
-            folder=folder,
-            files=MappingProxyType({_file_name(name): _file(entry) for name, entry in data["files"].items()}),
-            origin=_origin(data),
-            **{key: _fact(data, key) for key in FACTS},
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        data = records.parse(file.read_text())
+        found = records.pop_format(data)
+        if found != _FORMAT:
+            raise ValueError(f"format {found}, this klab reads {_FORMAT}")
+        return _checked(records.build(Box, data, others=True, folder=folder))
+    except (OSError, ValueError) as error:
         raise BoxError(
             f"the manifest of box {folder.name} is damaged",
             details=[f"{file}: {error}"],
@@ -212,36 +208,25 @@ def read_box(folder: Path) -> Box:
         ) from error
 
 
-def _fact(data: Mapping[str, Any], key: str) -> Any:
-    value: Any = data[key]
-    if (
-        type(value) not in _KINDS.get(key, (str,))
-        or (key == "created" and not 0 <= value < _MOST_SECONDS)
-        or (key == "digest" and _DIGEST.fullmatch(value) is None)
-        or (key in {"name", "recipe", "kubernetes"} and _NAME.fullmatch(value) is None)
-        or (key == "virtual_mib" and value < 1)
-    ):
-        raise ValueError(f"{key} is {value!r}")
-    return value
+def _checked(box: Box) -> Box:
+    """The same box.
 
-
-def _origin(data: Mapping[str, Any]) -> str:
-    # Absent where the box was built by an older klab.
-    return str(data.get("origin", ""))
-
-
-def _file_name(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
-        raise ValueError(f"a file is called {name!r}")
-    return name
-
-
-def _file(entry: Mapping[str, Any]) -> BoxFile:
-    file = BoxFile(**entry)
-    sound = type(file.size) is int and file.size >= 0 and type(file.mtime_ns) is int
-    if not sound or _DIGEST.fullmatch(file.sha256) is None:
-        raise ValueError(f"a file is {entry!r}")
-    return file
+    Raises:
+        ValueError: a value is out of its bounds; says which.
+    """
+    for key, pattern in (("digest", _DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _NAME)):
+        if pattern.fullmatch(getattr(box, key)) is None:
+            raise ValueError(f"{key} is {getattr(box, key)!r}")
+    if not 0 <= box.created < _MOST_SECONDS:
+        raise ValueError(f"created is {box.created}")
+    if box.virtual_mib < 1:
+        raise ValueError(f"virtual_mib is {box.virtual_mib}")
+    for name, file in box.files.items():
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"a file is called {name!r}")
+        if file.size < 0 or _DIGEST.fullmatch(file.sha256) is None:
+            raise ValueError(f"{name} has {file.size} bytes and the digest {file.sha256!r}")
+    return replace(box, files=MappingProxyType(dict(box.files)))
 
 
 def write_manifest(box: Box) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lab import records
 from lab.bundles import keys
 from lab.errors import LabError, UsageError
 from lab.plan.file import from_json as plan_from_json
@@ -145,19 +146,20 @@ def from_json(text: str) -> Bundle:
         UsageError: it was written by a newer klab, is damaged, or has a value that klab never writes.
     """
     try:
-        found = json.loads(text)
-        version = found.pop("format")
+        found = records.parse(text)
+        version = records.pop_format(found)
         if isinstance(version, int) and version > FORMAT:
             raise _newer(version, found)
         if version != FORMAT:
             raise ValueError(f"its format is {version!r}")
-        return checked(_read(found))
+        plan = plan_from_json(json.dumps(found.pop("plan", None)))
+        return checked(records.build(Bundle, found, plan=plan))
     except LabError as error:
         if isinstance(error, UsageError):
             raise
         raise damaged("; ".join((error.message, *error.details))) from error
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise damaged(f"its manifest: {error or type(error).__name__}") from error
+    except ValueError as error:
+        raise damaged(f"its manifest: {error}") from error
 
 
 def damaged(why: str) -> UsageError:
@@ -177,32 +179,17 @@ def _newer(version: int, found: Mapping[str, Any]) -> UsageError:
     )
 
 
-def _read(found: dict[str, Any]) -> Bundle:
-    plan = plan_from_json(json.dumps(found.pop("plan")))
-    box = found.pop("box")
-    files = {str(name): (size, sha256) for name, (size, sha256) in box.pop("files").items()}
-    members = tuple(Member(**member) for member in found.pop("members"))
-    return Bundle(plan=plan, box=BoxPart(files=files, **box), members=members, **found)
-
-
 def checked(found: Bundle) -> Bundle:
     """The same bundle, if every value in it is valid.
 
     Raises:
         ValueError: a value is invalid; says which.
     """
-    texts = [found.lab_id, found.provider, found.scenario_text, found.snapshot, found.box.inputs]
-    texts += (*found.versions, *found.versions.values())
-    _must(
-        all(isinstance(text, str) for text in texts),
-        "lab_id, provider, scenario_text, snapshot, the box's inputs and versions must be strings",
-    )
     numbers = (found.created, found.guest_time, found.lab_created, found.box.created)
     _must(
         all(_is_time(number) for number in numbers),
         "created, guest_time, lab_created and the box's created must be seconds since 1970",
     )
-    _must(isinstance(found.accelerated, bool), "accelerated must be true or false")
     _must(NAME.fullmatch(found.name) is not None, "invalid name")
     check_name(found.lab)
     _check_plan(found.plan)
@@ -226,7 +213,6 @@ def _check_box(box: BoxPart) -> None:
         all(_WORD.fullmatch(word) for word in (box.kubernetes, box.recipe)),
         "box: invalid version of Kubernetes or name of the recipe",
     )
-    _must(isinstance(box.virtual_mib, int), "box: invalid size")
     for name, (size, sha256) in box.files.items():
         _must(_WORD.fullmatch(name) is not None, f"box: invalid file name {name!r}")
         _must(_is_count(size) and _DIGEST.fullmatch(sha256) is not None, f"box file {name}: invalid size or SHA-256")
@@ -257,12 +243,12 @@ def _check_members(found: Bundle) -> None:
     _must(not found.with_box or box_member("disk.qcow2") in names, "the box's disk is missing")
 
 
-def _is_time(number: object) -> bool:
-    return isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < _MOST_SECONDS
+def _is_time(number: float) -> bool:
+    return 0 <= number < _MOST_SECONDS
 
 
-def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_BYTES
+def _is_count(number: int) -> bool:
+    return 0 <= number < _MOST_BYTES
 
 
 def _must(holds: bool, why: str) -> None:

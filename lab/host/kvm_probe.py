@@ -22,7 +22,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lab import process
+from lab import process, records
 from lab.errors import HostError, MachineError, ProgramTimeout
 from lab.host.emulation.emulator import QEMU, find_compiler, wanted_rate
 from lab.host.profile import HostProfile
@@ -105,21 +105,15 @@ def _kept(home: Home) -> _Kept:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     qemu = process.run([QEMU, "--version"], timeout=30).stdout.partition("\n")[0]
     try:
-        kept = _Kept(**json.loads(file.read_text()))
-        if (kept.boot, kept.qemu) == (boot, qemu) and _is_sound(kept):
+        kept = records.build(_Kept, records.parse(file.read_text()), complete=True)
+        if (kept.boot, kept.qemu) == (boot, qemu) and 1 <= kept.factor < float("inf"):
             return kept
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError):
         pass  # never asked, or by another klab
     why = _kvm_fails()
     kept = _Kept(boot=boot, qemu=qemu, accelerated=not why, factor=_slowness() if why else 1.0, why=why)
     write_atomic(file, json.dumps(asdict(kept), indent=2) + "\n")
     return kept
-
-
-def _is_sound(kept: _Kept) -> bool:
-    """Whether what was kept can have been found."""
-    numbers = type(kept.factor) in {int, float} and 1 <= kept.factor < float("inf")
-    return numbers and isinstance(kept.accelerated, bool) and isinstance(kept.why, str)
 
 
 def _kvm_fails() -> str:

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lab import locks, process
+from lab import locks, process, records
 from lab.errors import HostError
 from lab.host import namespaces, subreaper
 from lab.host.namespaces import Namespaces
@@ -247,8 +247,8 @@ class PrivateLibvirt:
 
     def _state(self) -> _State | None:
         try:
-            state = _State(**json.loads((self.folder / "realm.json").read_text()))
-        except (OSError, ValueError, TypeError, RecursionError):
+            state = records.build(_State, records.parse((self.folder / "realm.json").read_text()), complete=True)
+        except (OSError, ValueError):
             return None
         return state if state.boot == _boot_id() else None
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from lab import records
 from lab.errors import LabError
 from lab.store import LabFolder, write_atomic
 
@@ -64,13 +65,13 @@ class AttemptJournal:
             LabError: the file is damaged.
         """
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
-            attempt = Attempt(**{**found, "running": tuple(found["running"]), "nodes": tuple(found["nodes"])})
-            attempt.reached(attempt.step)
-            _check(attempt)
+            found = records.parse(self._file.read_text(encoding="utf-8"))
+            attempt = records.build(Attempt, found, complete=True)
+            if attempt.step not in STEPS[attempt.act]:
+                raise ValueError(f"step is {attempt.step!r}, which is not one of {', '.join(STEPS[attempt.act])}")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise LabError(
                 "the journal of an unfinished snapshot or restore is damaged",
                 details=[f"{self._file}: {error}"],
@@ -99,13 +100,3 @@ class AttemptJournal:
         # Not durable: a sync would wait for the saved RAM ahead of it in the disk's queue, while the lab is paused.
         write_atomic(self._file, json.dumps(asdict(attempt), indent=2) + "\n", durable=False)
         return attempt
-
-
-def _check(attempt: Attempt) -> None:
-    texts = (attempt.id, attempt.target, *attempt.running, *attempt.nodes)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("expected strings as names")
-    if type(attempt.process) is not int or type(attempt.began) not in {int, float}:
-        raise TypeError("process and began: expected numbers")
-    if not isinstance(attempt.data, dict):
-        raise TypeError("data: expected an object")

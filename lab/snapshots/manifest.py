@@ -6,10 +6,10 @@ It is written last and atomically: without a manifest there is no snapshot.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from lab import records
 from lab.errors import LabError
 from lab.machines.captures import PartKind
 
@@ -117,59 +117,30 @@ def from_json(text: str) -> Manifest:
         LabError: it is damaged, or its format is of another version of klab.
     """
     try:
-        found = json.loads(text)
-        version = found.pop("format")
+        found = records.parse(text)
+        version = records.pop_format(found)
         if version != FORMAT:
             raise LabError(f"its format is {version}, this klab knows {FORMAT}", hint="use the klab that made it")
-        nodes = tuple(_node(each) for each in found.pop("nodes"))
-        missing = tuple(found.pop("missing"))
-        return _checked(Manifest(nodes=nodes, missing=missing, **found))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise LabError(f"it is damaged: {error or type(error).__name__}") from error
-
-
-def _node(found: dict[str, Any]) -> NodeRecord:
-    parts = tuple(PartRecord(**{**part, "kind": PartKind(part["kind"])}) for part in found.pop("parts"))
-    return NodeRecord(parts=parts, **found)
+        return _checked(records.build(Manifest, found))
+    except ValueError as error:
+        raise LabError(f"it is damaged: {error}") from error
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    """Validate field types (json.loads does not) and return the manifest.
+    """The same manifest.
 
     Raises:
-        ValueError: a field has the wrong type; with its name.
+        ValueError: it has no nodes, or a number is out of bounds; says which.
     """
-    _validate(manifest, texts=("id", "name", "lab_id", "lab", "parent", "note", "scenario"), flags=("auto",))
-    _validate(manifest, numbers=("created", "guest_time"))
+    numbers = {"created": manifest.created, "guest_time": manifest.guest_time}
+    numbers |= {f"expires.{name}": moment for name, moment in manifest.expires.items()}
+    numbers |= {f"seconds.{name}": seconds for name, seconds in manifest.seconds.items()}
     for node in manifest.nodes:
-        _validate(node, texts=("name", "uuid", "role"), flags=("running",))
-        _validate(node, numbers=("suspended", "resumed", "guest_time"))
-        _validate_each("platform", node.platform.values(), str)
-        for part in node.parts:
-            _validate(part, texts=("name", "digest"), numbers=("size",))
-    _validate_each("missing", manifest.missing, str)
-    _validate_each("versions", manifest.versions.values(), str)
-    _validate_each("expires", manifest.expires.values(), float)
-    _validate_each("seconds", manifest.seconds.values(), float)
+        numbers |= {f"{node.name}.{name}": getattr(node, name) for name in ("suspended", "resumed", "guest_time")}
+        numbers |= {f"{node.name}.{part.kind}.{i}": part.size for i, part in enumerate(node.parts)}
+    for name, number in numbers.items():
+        if not abs(number) < _MOST:
+            raise ValueError(f"{name} is out of bounds")
     if not manifest.nodes:
         raise ValueError("it has no nodes")
     return manifest
-
-
-def _validate(
-    found: object, *, texts: Iterable[str] = (), numbers: Iterable[str] = (), flags: Iterable[str] = ()
-) -> None:
-    """Validate these fields of an object."""
-    for kind, names in ((str, texts), (float, numbers), (bool, flags)):
-        for name in names:
-            _validate_each(name, [getattr(found, name)], kind)
-
-
-def _validate_each(name: str, values: Iterable[object], kind: type[str | float | bool]) -> None:
-    for value in values:
-        if not (_is_number(value) if kind is float else isinstance(value, kind)):
-            raise ValueError(f"{name}: expected {_EXPECTED[kind]}")
-
-
-def _is_number(number: object) -> bool:
-    return isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) < _MOST

@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from lab import records
 from lab.disks.layers import Merge
 from lab.errors import MachineError, NotFound
 from lab.store import write_atomic
+from lab.text import shortened
+
+MOST_SECONDS = 1 << 60  # more than any clock shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +70,19 @@ class CaptureIndex:
         """
         file = self._file(key)
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            nodes = {str(name): Saved(**saved) for name, saved in found["nodes"].items()}
-            if not all(isinstance(value, str) for saved in nodes.values() for value in asdict(saved).values()):
-                raise TypeError("a file's name is not text")
-            return Entry(key, float(found["made"]), nodes)
+            found = records.parse(file.read_text(encoding="utf-8"))
+            entry = records.build(Entry, found, others=True, key=key)
+            if not abs(entry.made) < MOST_SECONDS:
+                raise ValueError(f"made is {shortened(str(entry.made), 60)}, which is no moment")
         except FileNotFoundError:
             raise NotFound(f"there is no capture {key!r}", hint="klab snapshots lists what there is") from None
-        except (OSError, ArithmeticError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise MachineError(
                 f"what klab wrote down of capture {key!r} is damaged",
                 details=[f"{file}: {error}"],
                 hint=f"klab snapshot rm {key} removes what is left of it; the other snapshots are whole",
             ) from error
+        return entry
 
     def keys(self) -> list[str]:
         """Of all entries, damaged ones included."""
@@ -128,9 +132,8 @@ class CaptureIndex:
     def merging(self) -> Merge | None:
         """The layers that were becoming one when klab was last heard of."""
         try:
-            found = json.loads(self._marker.read_text(encoding="utf-8"))
-            return Merge(str(found["into"]), tuple(map(str, found["gone"])))
-        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            return records.build(Merge, records.parse(self._marker.read_text(encoding="utf-8")), others=True)
+        except (OSError, ValueError):
             return None
 
     def note_merging(self, merge: Merge | None) -> None:

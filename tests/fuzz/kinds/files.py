@@ -352,7 +352,7 @@ def known_hosts(data: bytes, folder: Path) -> None:
 
 
 TARGETS = (
-    Target("plan.json", ("lab.plan.file:from_json", "lab.plan.file:_read"), plans, json_texts, plan),
+    Target("plan.json", ("lab.plan.file:from_json", "lab.records:parse"), plans, json_texts, plan),
     Target(
         "plan.json, its bytes",
         ("lab.store:LabFolder.plan_text",),
