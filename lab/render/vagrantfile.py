@@ -7,6 +7,7 @@ Source: developer.hashicorp.com/vagrant/docs/vagrantfile, vagrant-libvirt.github
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,16 +16,12 @@ import jinja2
 from lab import resources
 from lab.errors import HostError
 from lab.plan.model import Node, Plan
-from lab.plan.names import USER, console_file, domain_name, domain_prefix, domain_title, seed_volume
+from lab.plan.names import USER, console_file, domain_name, domain_title, seed_volume
+from lab.render.domain import DomainSpec, LibvirtFacts, domain_spec
+from lab.render.emulation import PATIENCE
 from lab.text import visible
 
 BOOT_TIMEOUT = 600  # seconds until ssh answers, with hardware virtualization
-PATIENCE = 3  # times longer without; Vagrant gives the DHCP lease 10 minutes whatever stands here
-# RAM saved under emulation must load again: a named model that QEMU emulates in full enough.
-EMULATED_CPU = "Haswell-noTSX"
-# By which the emulator with the slower clock learns epoch and rate (lab/machines/slow_clock.c).
-EPOCH_VARIABLE = "KLAB_EPOCH"
-RATE_VARIABLE = "KLAB_RATE"
 # What VirtualBox calls the AHCI controller of an imported OVF (src/VBox/Main/src-server/ApplianceImplImport.cpp).
 CONTROLLER = "SATA"
 # A name that may be the beginning of a machine's id in Vagrant's index, and the method of Vagrant's
@@ -35,30 +32,8 @@ _MARKUP = re.compile(r"[<>&'\"\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
-class LibvirtFacts:
-    """What a Vagrantfile for libvirt says beyond the plan.
-
-    `description` marks each domain as this lab's. `emulator` is the path of the dilating
-    wrapper, None in real time; `epoch` and `rate` are what it is told, as text. `seed_folder`
-    is where the storage pool keeps the seeds.
-    """
-
-    box: str
-    box_version: str
-    description: str
-    box_pool: str
-    lab_pool: str
-    seed_folder: str
-    machine_type: str
-    accelerated: bool
-    emulator: str | None = None
-    epoch: str = ""
-    rate: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class VirtualBoxFacts:
-    """What a Vagrantfile for VirtualBox says beyond the plan; see `LibvirtFacts`."""
+    """What a Vagrantfile for VirtualBox says beyond the plan; see `lab.render.domain.LibvirtFacts`."""
 
     box: str
     box_version: str
@@ -71,42 +46,40 @@ def render_libvirt(plan: Plan, facts: LibvirtFacts) -> str:
     Raises:
         HostError: vagrant-libvirt would put a value into the machine's XML that is markup there.
     """
-    model = cpu_model(plan, facts)
     _refuse_markup(facts)
+    return render_domains(plan, facts, [domain_spec(plan, node, facts) for node in plan.nodes])
+
+
+def render_domains(plan: Plan, facts: LibvirtFacts, specs: Sequence[DomainSpec]) -> str:
+    """The same of machines that are described already, one for each node of the plan."""
     return _render(
         plan,
         nodes=[
-            _node(plan, node) | {"seed_volume": f"{facts.seed_folder}/{seed_volume(node.name)}"} for node in plan.nodes
+            {"spec": spec, "seed_volume": f"{facts.seed_folder}/{seed_volume(node.name)}", **_node(plan, node)}
+            for node, spec in zip(plan.nodes, specs, strict=True)
         ],
         provider="libvirt",
+        hardware=specs[0].hardware,
+        box=facts.box,
+        box_version=facts.box_version,
+        box_pool=facts.box_pool,
+        lab_pool=facts.lab_pool,
         boot_timeout=BOOT_TIMEOUT * (1 if facts.accelerated else PATIENCE),
-        cpu_mode="custom" if model else "host-model",
-        cpu_model=model,
-        # What a guest has synced to its disk is there after a power failure, the host's included.
-        cache="writeback",
-        management_name=plan.networks.management_name,
         management_cidr=str(plan.networks.management_cidr),
-        network_name=plan.networks.name,
-        epoch_variable=EPOCH_VARIABLE,
-        rate_variable=RATE_VARIABLE,
-        **asdict(facts),
     )
 
 
 def _refuse_markup(facts: LibvirtFacts) -> None:
     # vagrant-libvirt 0.11 escapes nothing (templates/domain.xml.erb). What a plan holds is of checked types.
-    for name, value in asdict(facts).items():
+    values = asdict(facts)
+    values |= values.pop("slow_clock") or {}
+    for name, value in values.items():
         if isinstance(value, str) and _MARKUP.search(value):
             raise HostError(
                 f"{name.replace('_', ' ')} {visible(value)} cannot be given to Vagrant",
                 details=["it holds markup of libvirt's XML: < > & ' \" or a control character"],
                 hint="move klab's folder (KLAB_HOME) or the storage pool to a path without it",
             )
-
-
-def cpu_model(plan: Plan, facts: LibvirtFacts) -> str | None:
-    """The named CPU model that the machines have; None for the host's."""
-    return plan.cpu_model or (None if facts.accelerated else EMULATED_CPU)
 
 
 def render_virtualbox(plan: Plan, facts: VirtualBoxFacts) -> str:
@@ -153,7 +126,6 @@ def _render(plan: Plan, **values: Any) -> str:
     return template.render(
         name=plan.name,
         user=USER,
-        domain_prefix=domain_prefix(plan),
         netmask=str(plan.networks.cidr.netmask),
         misread=[node.name for node in plan.nodes if ID_BEGINNING.fullmatch(node.name)],
         **values,

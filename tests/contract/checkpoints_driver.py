@@ -125,7 +125,7 @@ def from_checkpoint(home: Home, name: str, file: Path) -> import_lab.Made:
 
 def same(lab: Lab, machines: LibvirtMachines, file: Path) -> list[str]:
     """The nodes whose disks are, to the byte, those in a bundle."""
-    found, store, copy = open_bundle(file), LayerStore(machines._inventory()), lab.folder.path / "copy.qcow2"
+    found, store, copy = open_bundle(file), LayerStore(machines._resources()), lab.folder.path / "copy.qcow2"
     equal = []
     for node in lab.plan.nodes:
         layer = f"{domain_name(lab.plan, node.name)}{LAYER}"

@@ -34,6 +34,7 @@ from lab.plan.foreign import plan_problems
 from lab.plan.model import Plan, decide
 from lab.render.balancer import render_haproxy, render_keepalived
 from lab.render.cloudinit import render_seed
+from lab.render.domain import domain_spec
 from lab.render.inventory import Way, render_ansible, render_host_lines, render_ssh
 from lab.render.kubeadm import render_init, render_join
 from lab.render.pod_network import render_manifest
@@ -158,7 +159,7 @@ def files_of(plan: Plan) -> dict[str, str]:
         "hosts.lines": render_host_lines(plan),
     }
     for number, node in enumerate(plan.nodes):
-        made[f"{number}.xml"] = new_domain(plan, node, EMULATED, OWNER, "/disk", "/console")
+        made[f"{number}.xml"] = new_domain(domain_spec(plan, node, EMULATED), OWNER, "/disk", "/console")
         seed = render_seed(plan, node, SECRETS)
         made |= {f"{number}-{name}.yaml": text for name, text in seed.items()}
         for at, file in enumerate(yaml.load(seed["user-data"], yaml.CSafeLoader)["write_files"]):
@@ -266,9 +267,12 @@ def test_a_hostile_value_in_a_plan_is_refused_or_text() -> None:
 @pytest.mark.parametrize("character", ["<", ">", "&", "'", '"', "\x1b", "\n"])
 def test_what_the_host_supplies_is_never_markup_for_vagrant(character: str) -> None:
     plan = plan_from(TREE)
-    for field in ("emulator", "seed_folder", "box_pool", "machine_type", "description"):
+    hostile = f"/srv/a{character}b"
+    clock = dataclasses.replace(EMULATED.slow_clock, emulator=hostile)  # type: ignore[type-var]
+    values = dict.fromkeys(("seed_folder", "box_pool", "machine_type", "description"), hostile)
+    for field, value in {**values, "slow_clock": clock}.items():
         with pytest.raises(HostError, match="cannot be given to Vagrant"):
-            render_libvirt(plan, dataclasses.replace(EMULATED, **{field: f"/srv/a{character}b"}))
+            render_libvirt(plan, dataclasses.replace(EMULATED, **{field: value}))
 
 
 # --- names that are numbers to somebody ----------------------------------------------------------------

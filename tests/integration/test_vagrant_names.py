@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.plan.model import Plan, decide
-from lab.render.vagrantfile import GUARD, LibvirtFacts, render_libvirt
+from lab.render.domain import LibvirtFacts
+from lab.render.vagrantfile import GUARD, render_libvirt
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 

@@ -16,7 +16,9 @@ import pytest
 
 from lab import resources
 from lab.plan.model import Plan, decide
-from lab.render.vagrantfile import LibvirtFacts, VirtualBoxFacts, render_libvirt, render_virtualbox, ruby_literal
+from lab.render.domain import LibvirtFacts
+from lab.render.emulation import SlowClock
+from lab.render.vagrantfile import VirtualBoxFacts, render_libvirt, render_virtualbox, ruby_literal
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 
@@ -33,7 +35,7 @@ KVM = LibvirtFacts(
     machine_type="pc-q35-10.0",
     accelerated=True,
 )
-EMULATED = replace(KVM, accelerated=False, emulator="/srv/klab/bin/qemu-dilated", epoch="1.5", rate="0.3")
+EMULATED = replace(KVM, accelerated=False, slow_clock=SlowClock("/srv/klab/bin/qemu-dilated", epoch="1.5", rate="0.3"))
 VIRTUALBOX = VirtualBoxFacts(box="klab/debian-13-virtualbox", box_version="", description=DESCRIPTION)
 RENDERINGS = {
     "libvirt-kvm": lambda plan: render_libvirt(plan, KVM),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import HostError
-from lab.render.vagrantfile import RATE_VARIABLE
+from lab.render.emulation import RATE_VARIABLE
 from lab.store import Home, make_private, write_atomic
 
 QEMU = "qemu-system-x86_64"

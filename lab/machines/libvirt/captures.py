@@ -25,9 +25,10 @@ from lab.errors import LabError, MachineError
 from lab.machines.captures import Part, PartKind, Rewrite, Room
 from lab.machines.libvirt import definitions, ram_images
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
-from lab.machines.libvirt.connection import library, translate_errors
-from lab.machines.libvirt.inventory import Inventory, end_job, existing_domains, ignore_missing, state_of
+from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
+from lab.machines.libvirt.domains import end_job, state_of
 from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
+from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.volumes import MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
@@ -50,7 +51,7 @@ class LibvirtCaptures:
         plan: the lab's.
         book: which files hold which capture.
         ssh: what knows the nodes' host keys.
-        inventory: the lab's things in libvirt.
+        resources: the lab's things in libvirt.
         prepare: brings about what these nodes' machines need of their host.
     """
 
@@ -59,15 +60,15 @@ class LibvirtCaptures:
         plan: Plan,
         book: CaptureIndex,
         ssh: Ssh,
-        inventory: Callable[[], Inventory],
+        resources: Callable[[], Resources],
         prepare: Callable[[Sequence[Node]], object],
     ) -> None:
         self._plan = plan
         self._book = book
         self._ssh = ssh
-        self._inventory = inventory
+        self._resources = resources
         self._prepare = prepare
-        self._keeper = LayerCollector(plan, book, inventory)
+        self._keeper = LayerCollector(plan, book, resources)
 
     # --- standing still ---------------------------------------------------------------------------
 
@@ -83,16 +84,16 @@ class LibvirtCaptures:
         return map_parallel(lambda name: _resume(name, domains[name]), list(domains))
 
     def room(self, nodes: Sequence[str]) -> Room:
-        free = LayerStore(self._inventory()).free
+        free = LayerStore(self._resources()).free
         domains = self._domains(self._plan.select(nodes))
         with translate_errors("the machines' memory cannot be looked at"):
             needed = {name: _used_memory(domain) for name, domain in domains.items() if domain.isActive()}
             return Room(free, needed)
 
     def platform(self) -> dict[str, dict[str, str]]:
-        inventory = self._inventory()
+        resources = self._resources()
         with translate_errors("libvirt cannot say how the machines are made"):
-            version = inventory.connection.getVersion()
+            version = resources.connection.getVersion()
             found = {}
             for name, domain in self._domains(self._plan.nodes).items():
                 hardware = definitions.hardware(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
@@ -107,7 +108,7 @@ class LibvirtCaptures:
     # --- capture ----------------------------------------------------------------------------------
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
-        store = LayerStore(self._inventory())
+        store = LayerStore(self._resources())
         domains = self._domains(self._plan.select(nodes))
 
         def save(name: str) -> Saved:
@@ -173,7 +174,7 @@ class LibvirtCaptures:
         return Saved(Path(disk.path).name, memory if active else "", definition, self._ssh.host_keys(name))
 
     def finalize(self, key: str) -> None:
-        entry, store = self._book.entry(key), LayerStore(self._inventory())
+        entry, store = self._book.entry(key), LayerStore(self._resources())
         files = {name: Path(store.path(name)) for name in (part.name for part in self.parts(key))}
         # What klab may not even read, libvirtd leaves to the kernel.
         readable = store.direct and all(os.access(file, os.R_OK) for file in files.values())
@@ -208,13 +209,13 @@ class LibvirtCaptures:
         if missing:
             raise MachineError(f"capture {key} does not hold {', '.join(missing)}")
         self._prepare(list(wanted.values()))
-        inventory = self._inventory()
-        store = LayerStore(inventory)
+        resources = self._resources()
+        store = LayerStore(resources)
 
         def ready(name: str) -> _Return:
             with translate_errors(f"{name} cannot be brought back"):
                 pipe = self._book.folder / f"{key}.{name}.pipe"
-                return self._ready(inventory, store, wanted[name], entry.nodes[name], pipe)
+                return self._ready(resources, store, wanted[name], entry.nodes[name], pipe)
 
         def bring_back(name: str) -> None:
             with translate_errors(f"{name} cannot be brought back"):
@@ -231,8 +232,8 @@ class LibvirtCaptures:
         for name in wanted:
             self._ssh.know(name, entry.nodes[name].host_key)
 
-    def _ready(self, inventory: Inventory, store: LayerStore, node: Node, saved: Saved, pipe: Path) -> _Return:
-        overlay, connection = new_layer(self._plan, node.name), inventory.connection
+    def _ready(self, resources: Resources, store: LayerStore, node: Node, saved: Saved, pipe: Path) -> _Return:
+        overlay, connection = new_layer(self._plan, node.name), resources.connection
         store.add_layer(overlay, saved.disk)
         path, image, xml = store.path(overlay), None, ""
         if saved.memory:
@@ -241,7 +242,7 @@ class LibvirtCaptures:
             flag = library().VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
             xml = definitions.with_disk(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)), path)
         definition = definitions.with_disk(saved.definition, path)
-        return _Return(connection, inventory.domain(node.uuid), definition, image, xml)
+        return _Return(connection, resources.domains.find(node.uuid), definition, image, xml)
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -250,7 +251,7 @@ class LibvirtCaptures:
 
     def parts(self, key: str) -> list[Part]:
         entry = self._book.entry(key)
-        store = LayerStore(self._inventory())
+        store = LayerStore(self._resources())
         found = []
         for node, saved in entry.nodes.items():
             if saved.older:
@@ -261,7 +262,7 @@ class LibvirtCaptures:
         return found
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
-        store = LayerStore(self._inventory())
+        store = LayerStore(self._resources())
         path, older = Path(store.path(part.name)), self._book.older(part.name)
         try:
             if older:
@@ -282,7 +283,7 @@ class LibvirtCaptures:
         self._keeper.forget(keys, merge=merge)
 
     def _domains(self, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
-        return existing_domains(self._inventory(), nodes)
+        return self._resources().domains.needed(nodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ libvirt's headers, and VirtualBox users cannot be asked to have those.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Conflict, HostError, LabError, MachineError
@@ -119,3 +119,25 @@ def absent(error: libvirt.libvirtError) -> bool:
         library_.VIR_ERR_NO_STORAGE_POOL,
         library_.VIR_ERR_NO_STORAGE_VOL,
     }
+
+
+def start_if_inactive(thing: libvirt.virDomain | libvirt.virNetwork | libvirt.virStoragePool) -> None:
+    """Start a machine, a network or a pool; it may be active by now.
+
+    libvirtd finishes what a klab that was killed had asked of it, beside the klab that comes next.
+    """
+    try:
+        thing.create()
+    except library().libvirtError:
+        if not thing.isActive():
+            raise
+
+
+def ignore_missing(step: Callable[[], object]) -> None:
+    """Switch a machine off or remove it; it may be off or gone by now."""
+    library_ = library()
+    try:
+        step()
+    except library_.libvirtError as error:
+        if not absent(error) and error.get_error_code() != library_.VIR_ERR_OPERATION_INVALID:
+            raise

@@ -6,7 +6,6 @@ whole, and a machine is defined only then. So a machine that exists has its disk
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,7 @@ from lab.machines.libvirt import transfer
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.volumes import LAYER, LayerStore
-from lab.plan.model import Node, Plan
-from lab.plan.names import domain_name
-from lab.render.vagrantfile import LibvirtFacts
+from lab.render.domain import DomainSpec
 
 DRAFT = ".draft"
 
@@ -28,26 +25,22 @@ DRAFT = ".draft"
 class DiskImport:
     """What machines are made with.
 
-    `store` are the lab's disks, `facts` what its Vagrantfile says. `box` is the box's disk, a file
-    that libvirt has. `scratch` is a folder of klab's own, `console` says where a node's console is.
+    `store` are the lab's disks, `box` is the box's disk, a file that libvirt has. `folder` is the lab's.
     """
 
-    plan: Plan
     store: LayerStore
-    facts: LibvirtFacts
     owner: Owner
     box: Path
-    scratch: Path
-    console: Callable[[Node], Path]
+    folder: Path
 
-    def make(self, node: Node, disk: Incoming) -> None:
-        """Make the machine of a node that has none.
+    def make(self, spec: DomainSpec, disk: Incoming) -> None:
+        """Make a machine that does not exist.
 
         Raises:
-            MachineError, ProgramError: the disk is not one that klab wrote, or cannot be put there.
+            MachineError, ProgramError: klab did not write the disk in that form, or it cannot be put there.
         """
-        name = f"{domain_name(self.plan, node.name)}{LAYER}"
-        draft = Path(self.store.path(name)).with_suffix(DRAFT) if self.store.direct else self.scratch / f"{name}{DRAFT}"
+        name = f"{spec.name}{LAYER}"
+        draft = Path(self.store.path(name)).with_suffix(DRAFT) if self.store.direct else self.folder / f"{name}{DRAFT}"
         try:
             disk.write(draft)
             deltas.refuse_strange(draft)
@@ -55,19 +48,17 @@ class DiskImport:
             self._place(name, draft)
         except OSError as error:
             raise MachineError(
-                f"the disk of {node.name} cannot be written",
+                f"the disk of {spec.node} cannot be written",
                 details=[f"{error.strerror}: {draft}"],
-                hint="make room there; the same command goes on then, and klab destroy removes what there is",
+                hint="make room there; the same command continues then, and klab destroy removes what there is",
             ) from error
         finally:
             draft.unlink(missing_ok=True)
-        xml = new_domain(
-            self.plan, node, self.facts, self.owner, self.store.path(name), str(self.console(node).absolute())
-        )
-        self.store.define(xml)
+        console = str((self.folder / spec.console).absolute())
+        self.store.define(new_domain(spec, self.owner, self.store.path(name), console))
 
     def _place(self, name: str, draft: Path) -> None:
-        pool = self.store.inventory.pool()
+        pool = self.store.pool.find()
         if pool is None:
             raise MachineError("the lab's storage pool is gone", hint="the same command again makes it")
         if not self.store.direct:

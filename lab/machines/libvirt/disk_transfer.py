@@ -10,52 +10,53 @@ from lab.disks import deltas, images
 from lab.errors import MachineError
 from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library, translate_errors
-from lab.machines.libvirt.inventory import Inventory, existing_domains
+from lab.machines.libvirt.disk_import import DiskImport
+from lab.machines.libvirt.pools import DEFAULT_POOL
+from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.volumes import LayerStore
-from lab.machines.ssh import Ssh
-from lab.plan.model import Plan
-
-Import = Callable[[Mapping[str, Incoming], Callable[[str], None]], None]
+from lab.machines.vagrant.provider import end_orphans
+from lab.render.domain import domain_spec
 
 
 class LibvirtDiskTransfer:
-    """See `lab.machines.disk_transfer.DiskTransfer`.
+    """See `lab.machines.disk_transfer.DiskTransfer`; `provision` is what machines need."""
 
-    Args:
-        plan: the lab's.
-        book: which files hold which capture.
-        ssh: what knows the nodes' host keys.
-        inventory: the lab's things in libvirt.
-        check: makes sure that `import_disks` has nothing in its way.
-        make: makes machines from disks.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        book: CaptureIndex,
-        ssh: Ssh,
-        inventory: Callable[[], Inventory],
-        check: Callable[[], None],
-        make: Import,
-    ) -> None:
-        self._plan = plan
-        self._book = book
-        self._ssh = ssh
-        self._inventory = inventory
-        self._check = check
-        self._make = make
+    def __init__(self, provision: Provision) -> None:
+        self._provision = provision
+        self._plan = provision.plan
+        self._book = provision.book
+        self._ssh = provision.ssh
+        self._resources = provision.session.resources
 
     def check_import(self) -> None:
-        self._check()
+        resources = self._resources()
+        resources.refuse_foreign(self._plan)
+        self._provision.refuse_unknown_cpu()
+        # libvirt's usual one is made where it is missing; another, of the scenario's, may be that of another host.
+        if self._plan.pool != DEFAULT_POOL:
+            resources.pool.box_pool(self._plan.pool)
 
     def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
-        self._make(disks, on_made)
+        plan, provision, resources = self._plan, self._provision, self._resources()
+        wanted = plan.select(list(disks))
+        end_orphans(provision.folder.path)
+        resources.refuse_foreign(plan)
+        box_pool, lab_pool = provision.prepare_host(resources, plan.nodes)
+        box = provision.prepare_box(box_pool)
+        facts = provision.write_vagrantfile(lab_pool, plan)
+        made = DiskImport(LayerStore(resources), provision.session.owner, box, provision.folder.path)
+        for node in wanted:
+            if resources.domains.find(node.uuid) is None:
+                with translate_errors(f"the machine of {node.name} cannot be made"):
+                    made.make(domain_spec(plan, node, facts), disks[node.name])
+            self._ssh.know_by(node.name, disks[node.name].host_key)
+            on_made(node.name)
+        # Vagrant learns of them.
+        provision.mend(resources, wanted)
 
     def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:
-        store = LayerStore(self._inventory())
+        store = LayerStore(self._resources())
         top, _ = self._exported(node, key)
         layers = [Path(store.path(name)) for name in store.chain(top)]
         base = store.base(layers[-1].name)
@@ -80,7 +81,7 @@ class LibvirtDiskTransfer:
         return self._ssh.bare_host_keys(self._exported(node, key)[1])
 
     def size_estimate(self, node: str, key: str | None = None) -> int:
-        store = LayerStore(self._inventory())
+        store = LayerStore(self._resources())
         return sum(store.size(name) for name in store.chain(self._exported(node, key)[0]))
 
     def _exported(self, node: str, key: str | None) -> tuple[str, str]:
@@ -90,7 +91,7 @@ class LibvirtDiskTransfer:
             if saved is None:
                 raise MachineError(f"capture {key} does not hold {node}")
             return saved.disk, saved.host_key
-        domain = existing_domains(self._inventory(), self._plan.select([node]))[node]
+        domain = self._resources().domains.needed(self._plan.select([node]))[node]
         with translate_errors(f"the disk of {node} cannot be looked at"):
             if domain.isActive():
                 raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")

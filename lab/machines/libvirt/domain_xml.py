@@ -1,7 +1,7 @@
 """The definition of a machine that klab makes itself, because its disk is there already and not the box's.
 
-It is the one that vagrant-libvirt makes from the lab's Vagrantfile, whose facts it shares: Vagrant then takes the
-machine for its own. Nothing in it comes from a file that somebody else may have written but what the plan says.
+It is the one that vagrant-libvirt makes from the lab's Vagrantfile, which comes from the same description: Vagrant then
+takes the machine for its own. Each value is from the plan or from this host, none from a file of another person's.
 Source: vagrant-libvirt 0.11, lib/vagrant-libvirt/templates/domain.xml.erb; libvirt.org/formatdomain.html.
 """
 
@@ -10,41 +10,38 @@ from __future__ import annotations
 from xml.sax.saxutils import escape, quoteattr
 
 from lab.machines.libvirt.ownership import Owner
-from lab.plan.model import Node, Plan
-from lab.plan.names import domain_name
-from lab.render.vagrantfile import EPOCH_VARIABLE, RATE_VARIABLE, LibvirtFacts, cpu_model
+from lab.render.domain import DomainSpec, Hardware
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
-def new_domain(plan: Plan, node: Node, facts: LibvirtFacts, owner: Owner, disk: str, console: str) -> str:
+def new_domain(spec: DomainSpec, owner: Owner, disk: str, console: str) -> str:
     """A machine as libvirt's defineXML takes it.
 
     Args:
-        plan: the lab's.
-        node: whose machine it is.
-        facts: what the lab's Vagrantfile says.
+        spec: what the machine is.
         owner: the lab's mark.
         disk: path of the disk that it writes to.
         console: path of the file that its serial port writes to.
     """
-    emulator = f"<emulator>{escape(facts.emulator)}</emulator>" if facts.emulator else ""
+    common = spec.hardware
+    emulator = f"<emulator>{escape(common.emulator)}</emulator>" if common.emulator else ""
     return f"""
-<domain type='{"kvm" if facts.accelerated else "qemu"}' xmlns:qemu='{QEMU_NAMESPACE}'>
-  <name>{escape(domain_name(plan, node.name))}</name>
-  <uuid>{escape(node.uuid)}</uuid>
-  <title>{escape(f"{plan.name} {node.name}")}</title>
-  <description>{escape(facts.description)}</description>
+<domain type={quoteattr(common.virtualization)} xmlns:qemu='{QEMU_NAMESPACE}'>
+  <name>{escape(spec.name)}</name>
+  <uuid>{escape(spec.uuid)}</uuid>
+  <title>{escape(spec.title)}</title>
+  <description>{escape(common.description)}</description>
   {owner.metadata_element}
-  <memory unit='MiB'>{node.memory}</memory>
-  <vcpu>{node.cpus}</vcpu>
+  <memory unit='MiB'>{spec.memory}</memory>
+  <vcpu>{spec.cpus}</vcpu>
   <os>
-    <type arch='x86_64' machine={quoteattr(facts.machine_type)}>hvm</type>
+    <type arch={quoteattr(common.arch)} machine={quoteattr(common.machine_type)}>hvm</type>
     <boot dev='hd'/>
     <bootmenu enable='no'/>
   </os>
   <features><acpi/><apic/><pae/></features>
-  {_cpu(plan, node, facts)}
+  {_cpu(spec)}
   <clock offset='utc'/>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
@@ -52,53 +49,52 @@ def new_domain(plan: Plan, node: Node, facts: LibvirtFacts, owner: Owner, disk: 
   <devices>
     {emulator}
     <disk type='file' device='disk'>
-      <driver name='qemu' type='qcow2' cache='writeback' discard='unmap'/>
+      <driver name='qemu' type='qcow2' cache={quoteattr(common.disk_cache)} discard={quoteattr(common.disk_discard)}/>
       <source file={quoteattr(disk)}/>
-      <target dev='vda' bus='virtio'/>
+      <target dev='vda' bus={quoteattr(common.disk_bus)}/>
       <alias name='ua-box-volume-0'/>
     </disk>
     <disk type='file' device='cdrom'>
       <driver name='qemu' type='raw'/>
-      <target dev='sda' bus='sata'/>
+      <target dev={quoteattr(common.cdrom_device)} bus={quoteattr(common.cdrom_bus)}/>
       <readonly/>
     </disk>
-    <controller type='usb' model='none'/>
-    {_interface(0, node.management_mac, plan.networks.management_name)}
-    {_interface(1, node.mac, plan.networks.name)}
+    <controller type='usb' model={quoteattr(common.usb_model)}/>
+    {_interface(0, spec.management_mac, common.management_network, common)}
+    {_interface(1, spec.lab_mac, common.lab_network, common)}
     <serial type='file'>
       <source path={quoteattr(console)}/>
       <target port='0'/>
     </serial>
-    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
-    <rng model='virtio'><backend model='random'>/dev/random</backend></rng>
+    <channel type='unix'><target type='virtio' name={quoteattr(common.channel)}/></channel>
+    <rng model='virtio'><backend model={quoteattr(common.random_model)}>/dev/random</backend></rng>
   </devices>
-  {_clock(facts)}
+  {_environment(common)}
 </domain>"""
 
 
-def _cpu(plan: Plan, node: Node, facts: LibvirtFacts) -> str:
-    model = cpu_model(plan, facts)
-    topology = f"<topology sockets='{node.cpus}' cores='1' threads='1'/>"
+def _cpu(spec: DomainSpec) -> str:
+    mode, model = quoteattr(spec.hardware.cpu_mode), spec.hardware.cpu_model
+    topology = f"<topology sockets='{spec.cpus}' cores='1' threads='1'/>"
     if model is None:
-        return f"<cpu mode='host-model'>{topology}</cpu>"
-    return f"<cpu mode='custom' match='exact'><model fallback='allow'>{escape(model)}</model>{topology}</cpu>"
+        return f"<cpu mode={mode}>{topology}</cpu>"
+    return f"<cpu mode={mode} match='exact'><model fallback='allow'>{escape(model)}</model>{topology}</cpu>"
 
 
-def _interface(number: int, mac: str, network: str) -> str:
-    # The alias is by which vagrant-libvirt knows the interface again.
+def _interface(number: int, mac: str, network: str, common: Hardware) -> str:
+    # By the alias vagrant-libvirt knows the interface again.
     return f"""<interface type='network'>
       <mac address={quoteattr(mac)}/>
       <source network={quoteattr(network)}/>
-      <model type='virtio'/>
+      <model type={quoteattr(common.nic_model)}/>
       <driver iommu='off'/>
       <alias name='ua-net-{number}'/>
     </interface>"""
 
 
-def _clock(facts: LibvirtFacts) -> str:
-    """What the emulator with the slower clock is told, where there is one."""
-    if facts.emulator is None:
+def _environment(common: Hardware) -> str:
+    """What the emulator is told, where the lab has one of its own."""
+    if common.emulator is None:
         return ""
-    told = {EPOCH_VARIABLE: facts.epoch, RATE_VARIABLE: facts.rate}
-    lines = [f"<qemu:env name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in told.items()]
+    lines = [f"<qemu:env name={quoteattr(n)} value={quoteattr(value)}/>" for n, value in common.environment.items()]
     return f"<qemu:commandline>{''.join(lines)}</qemu:commandline>"

@@ -20,7 +20,8 @@ from lab.machines.captures import Rewrite
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry
 from lab.machines.libvirt.connection import library, translate_errors
-from lab.machines.libvirt.inventory import JOB_POLL_SECONDS, Inventory, end_job, state_of
+from lab.machines.libvirt.domains import JOB_POLL_SECONDS, end_job, state_of
+from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.volumes import LAYER, MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
@@ -42,16 +43,16 @@ class LayerCollector:
     Args:
         plan: the lab's.
         book: which files hold which capture.
-        inventory: the lab's things in libvirt.
+        resources: the lab's things in libvirt.
     """
 
-    def __init__(self, plan: Plan, book: CaptureIndex, inventory: Callable[[], Inventory]) -> None:
+    def __init__(self, plan: Plan, book: CaptureIndex, resources: Callable[[], Resources]) -> None:
         self._plan = plan
         self._book = book
-        self._inventory = inventory
+        self._resources = resources
 
     def _store(self) -> LayerStore:
-        return LayerStore(self._inventory())
+        return LayerStore(self._resources())
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
         """See `Captures.rewrites`."""
@@ -140,7 +141,7 @@ class LayerCollector:
         library_ = library()
         found = []
         with translate_errors("the machines' disks cannot be looked at"):
-            for domain in self._inventory().domains():
+            for domain in self._resources().domains.all():
                 definition = domain.XMLDesc(library_.VIR_DOMAIN_XML_INACTIVE | library_.VIR_DOMAIN_XML_SECURE)
                 live = definitions.live_chain(domain.XMLDesc()) if domain.isActive() else []
                 still = state_of(domain) == NodeState.PAUSED

@@ -12,7 +12,7 @@ from lab.disks.layers import chain
 from lab.errors import MachineError
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, translate_errors
-from lab.machines.libvirt.inventory import Inventory
+from lab.machines.libvirt.resources import Resources
 
 if TYPE_CHECKING:
     import libvirt
@@ -25,8 +25,9 @@ STREAM_BLOCK = 1 << 18  # what one message of libvirt's carries (src/rpc/virnetp
 class LayerStore:
     """The files of one lab. What is in it is looked up when first asked for, and kept until `refresh`."""
 
-    def __init__(self, inventory: Inventory) -> None:
-        self.inventory = inventory
+    def __init__(self, resources: Resources) -> None:
+        self.pool = resources.pool
+        self._connection = resources.connection
         self._folder: str | None = None
         self._volumes: dict[str, libvirt.virStorageVol] | None = None
         self._backing: dict[str, str | None] | None = None
@@ -39,7 +40,7 @@ class LayerStore:
     def folder(self) -> str:
         """Where the files lie; empty where there is no pool."""
         if self._folder is None:
-            pool = self.inventory.pool()
+            pool = self.pool.find()
             with translate_errors("the lab's disks cannot be looked at"):
                 self._folder = "" if pool is None else definitions.pool_path(pool.XMLDesc())
         return self._folder
@@ -47,7 +48,7 @@ class LayerStore:
     @property
     def volumes(self) -> dict[str, libvirt.virStorageVol]:
         if self._volumes is None:
-            self._volumes = self.inventory.volumes()
+            self._volumes = self.pool.volumes()
         return self._volumes
 
     @property
@@ -80,7 +81,7 @@ class LayerStore:
         Raises:
             MachineError: the pool is gone.
         """
-        pool = self.inventory.pool()
+        pool = self.pool.find()
         if pool is None:
             raise MachineError("the lab's storage pool is gone", hint="klab start brings it back")
         with translate_errors("the lab's storage pool cannot be looked at"):
@@ -135,7 +136,7 @@ class LayerStore:
         Raises:
             MachineError: there is no such file.
         """
-        pool = self.inventory.pool()
+        pool = self.pool.find()
         volume = self._volume(pool, below)
         if pool is None or volume is None:
             raise self._missing(below)
@@ -157,7 +158,7 @@ class LayerStore:
     def define(self, domain_xml: str) -> None:
         """Let a machine start so from now on."""
         with translate_errors("a machine cannot be defined"):
-            self.inventory.connection.defineXML(domain_xml)
+            self._connection.defineXML(domain_xml)
 
     def remove(self, names: Sequence[str]) -> None:
         for name in names:

@@ -20,12 +20,14 @@ from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.ownership import Owner
+from lab.machines.libvirt.provision import Provision
 from lab.machines.ssh import Ssh
+from lab.machines.vagrant.command import Vagrant
 from lab.plan.model import Plan, decide
-from lab.render.vagrantfile import LibvirtFacts
+from lab.render.domain import LibvirtFacts, domain_spec
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
-from lab.store import Home
+from lab.store import Home, LabFolder, Record
 
 MIB = 1 << 20
 
@@ -152,7 +154,7 @@ class Store:
     direct: bool = True
     fetched: int = 0
 
-    def __call__(self, _inventory: object) -> Store:
+    def __call__(self, _resources: object) -> Store:
         return self
 
     def path(self, name: str) -> str:
@@ -178,13 +180,22 @@ def plan(catalog: Catalog) -> Plan:
     return decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=1)), catalog)
 
 
+class NoSession:
+    """The way to libvirt's things, where a store stands in for them."""
+
+    def resources(self) -> None: ...
+
+
 @pytest.fixture
 def transfer(tmp_path: Path, plan: Plan, disks: Disks) -> LibvirtDiskTransfer:
     book = CaptureIndex(tmp_path / "captures")
     saved = Saved(disks.upper.name, "", "<domain/>", "demo-w1 ssh-ed25519 AAAA\n")
     book.write(Entry("one", 1.0, {"w1": saved}))
-    ssh = Ssh(Home(tmp_path).lab("demo"), plan)
-    return LibvirtDiskTransfer(plan, book, ssh, lambda: None, lambda: None, lambda *_: None)  # type: ignore[arg-type, return-value]
+    home, record = Home(tmp_path), Record("id", "demo", "libvirt", "box", 0, "ready", 0.0)
+    folder = LabFolder(tmp_path)
+    provision = Provision(home, folder, plan, record, None, NoSession(), Ssh(home.lab("demo"), plan), Vagrant)  # type: ignore[arg-type]
+    assert provision.book.entry("one") == book.entry("one")
+    return LibvirtDiskTransfer(provision)
 
 
 def test_a_captures_disk(
@@ -234,9 +245,9 @@ class Pool:
     def __init__(self, folder: Path, *, direct: bool) -> None:
         self.folder, self.direct = folder, direct
         self.defined: list[str] = []
-        self.inventory = self
+        self.pool = self
 
-    def pool(self) -> Pool:
+    def find(self) -> Pool:
         return self
 
     def path(self, name: str) -> str:
@@ -269,13 +280,13 @@ def test_a_machine_is_made_of_a_disk(
 
     monkeypatch.setattr("lab.machines.libvirt.transfer.upload", upload)
     owner = Owner("cb7b241c-70ce-456d-a4d8-2e6b37ed0cff", 0, 1.0)
-    made = DiskImport(plan, pool, FACTS, owner, disks.box, scratch, lambda node: scratch / node.name)  # type: ignore[arg-type]
-    node = plan.known("w1")
+    made = DiskImport(pool, owner, disks.box, scratch)  # type: ignore[arg-type]
+    spec = domain_spec(plan, plan.known("w1"), FACTS)
 
     def write(target: Path) -> None:
         target.write_bytes(sent.read_bytes())
 
-    made.make(node, Incoming("", write))
+    made.make(spec, Incoming("", write))
     disk = pool.folder / "klab-demo_w1.img"
     assert content(disk) == seen
     assert str(disk) in pool.defined[0]
@@ -290,7 +301,7 @@ def test_a_machine_is_made_of_a_disk(
 
     for bad, why in ((strange, "not one that klab has written"), (full, "cannot be written")):
         with pytest.raises(MachineError, match=why):
-            made.make(node, Incoming("", bad))
+            made.make(spec, Incoming("", bad))
         assert len(pool.defined) == 1
         there = {file.name for folder in (scratch, pool.folder) for file in folder.iterdir()}
         assert there == {disk.name, f"{disk.name}.raw"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from xml.etree import ElementTree
 
 import libvirt
@@ -12,13 +12,15 @@ from lab.machines.libvirt import definitions
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.ownership import Owner, owner_in_description
 from lab.plan.model import Node, Plan, decide
-from lab.render.vagrantfile import EMULATED_CPU, LibvirtFacts
+from lab.render.domain import DomainSpec, Hardware, LibvirtFacts, domain_spec
+from lab.render.emulation import EMULATED_CPU, SlowClock
+from lab.render.vagrantfile import render_domains
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 
 OWNER = Owner("cb7b241c-70ce-456d-a4d8-2e6b37ed0cff", 0, 12.5)
 FACTS = LibvirtFacts("box", "1", OWNER.description, "default", "klab-x", "/pool", "pc-q35-10.0", accelerated=True)
-SLOW = replace(FACTS, accelerated=False, emulator="/home/a b/qemu-dilated", epoch="12.5", rate="0.25")
+SLOW = replace(FACTS, accelerated=False, slow_clock=SlowClock("/home/a b/qemu-dilated", "12.5", "0.25"))
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
@@ -29,7 +31,7 @@ def plan(catalog: Catalog) -> Plan:
 
 def made(plan: Plan, facts: LibvirtFacts = FACTS) -> tuple[ElementTree.Element, Node, str]:
     node = plan.known("w1")
-    xml = new_domain(plan, node, facts, OWNER, "/pool/it's.img", "/labs/demo/logs/console-w1.log")
+    xml = new_domain(domain_spec(plan, node, facts), OWNER, "/pool/it's.img", "/labs/demo/logs/console-w1.log")
     return ElementTree.fromstring(xml), node, xml  # noqa: S314 - it is klab's own
 
 
@@ -66,7 +68,7 @@ def test_a_cpu_model_of_the_scenarios(plan: Plan) -> None:
 def test_libvirt_takes_it(plan: Plan) -> None:
     """Its test driver reads definitions like any other, of machines of its own type."""
     _, node, xml = made(plan)
-    text = xml.replace("<domain type='kvm'", "<domain type='test'").replace('machine="pc-q35-10.0"', "")
+    text = xml.replace('<domain type="kvm"', '<domain type="test"').replace('machine="pc-q35-10.0"', "")
     connection = libvirt.open("test:///default")
     try:
         found = connection.defineXML(text)
@@ -74,3 +76,43 @@ def test_libvirt_takes_it(plan: Plan) -> None:
         found.undefine()
     finally:
         connection.close()
+
+
+# --- one description, two ways of making a machine ----------------------------------------------------
+
+
+def both(plan: Plan, spec: DomainSpec) -> dict[str, str]:
+    """What Vagrant and libvirt are told of a machine, in a lab of its own."""
+    lab = replace(plan, nodes=(plan.known(spec.node),)) if plan.node(spec.node) else replace(plan, nodes=plan.nodes[:1])
+    return {
+        "Vagrantfile": render_domains(lab, SLOW, [spec]),
+        "definition": new_domain(spec, OWNER, "/disk", f"/labs/demo/{spec.console}"),
+    }
+
+
+OTHER: dict[str, object] = {"cpus": 7, "memory": 4321, "cpu_mode": "host-passthrough", "environment": {"KLAB_X": "7"}}
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(DomainSpec) if f.name != "hardware"])
+def test_each_value_of_a_machine_is_in_both(plan: Plan, field: str) -> None:
+    spec = domain_spec(plan, plan.known("w1"), SLOW)
+    other = replace(spec, **{field: OTHER.get(field, "another")})  # type: ignore[arg-type]
+    before, after = both(plan, spec), both(plan, other)
+    assert [name for name in before if before[name] == after[name]] == []
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(Hardware)])
+def test_each_value_that_all_machines_have_is_in_both(plan: Plan, field: str) -> None:
+    spec = domain_spec(plan, plan.known("w1"), SLOW)
+    other = replace(spec, hardware=replace(spec.hardware, **{field: OTHER.get(field, "another")}))  # type: ignore[arg-type]
+    before, after = both(plan, spec), both(plan, other)
+    assert [name for name in before if before[name] == after[name]] == []
+
+
+@pytest.mark.parametrize("field", ["cpu_model", "emulator"])
+def test_what_a_lab_may_do_without_is_in_neither(plan: Plan, field: str) -> None:
+    spec = domain_spec(plan, plan.known("w1"), SLOW)
+    value = getattr(spec.hardware, field)
+    assert all(value in text for text in both(plan, spec).values())
+    without = replace(spec, hardware=replace(spec.hardware, **{field: None}))
+    assert not any(value in text for text in both(plan, without).values())

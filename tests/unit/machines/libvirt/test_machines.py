@@ -12,13 +12,16 @@ import libvirt
 import pytest
 
 from lab.errors import Conflict, HostError, MachineError, NotFound
-from lab.machines.libvirt import definitions
-from lab.machines.libvirt import machines as module
-from lab.machines.libvirt.connection import library
-from lab.machines.libvirt.inventory import Inventory, start_if_inactive, state_of, switch_on
+from lab.machines.libvirt import definitions, provision, session
+from lab.machines.libvirt.connection import library, start_if_inactive
+from lab.machines.libvirt.domains import Domains, state_of, switch_on
 from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.machines import LibvirtMachines
+from lab.machines.libvirt.networks import LabNetworks
 from lab.machines.libvirt.ownership import Owner
+from lab.machines.libvirt.pools import LabPool
+from lab.machines.libvirt.provision import Provision
+from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
@@ -114,10 +117,10 @@ class Host:
         return definitions.dhcp_hosts(network.XMLDesc())
 
     def volumes(self) -> set[str]:
-        return set(Inventory(self.connection, OWNER).volumes())
+        return set(LabPool(self.connection, OWNER).volumes())
 
     def add_volumes(self, *names: str) -> None:
-        pool = Inventory(self.connection, OWNER).pool()
+        pool = LabPool(self.connection, OWNER).find()
         assert pool is not None
         for name in names:
             pool.createXML(definitions.raw_volume(name))
@@ -137,7 +140,7 @@ def make_host(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
         connection = libvirt.open(f"test://{file}")
         open_.append(connection)
         host = Host(Home(tmp_path), plan, connection)
-        monkeypatch.setattr(module, "connect", lambda: connection)
+        monkeypatch.setattr(session, "connect", lambda: connection)
         monkeypatch.setattr(provider, "OFF_POLL_SECONDS", 0.01)
         monkeypatch.setattr(provider, "PRESS_SECONDS", 0.0)
 
@@ -195,7 +198,7 @@ def test_start_makes_sure_of_the_emulator_with_the_slower_clock(
     host = make_host(cp1="off")
     wrapper = host.home.root / "closed" / "qemu-dilated"
     wrapper.parent.mkdir(mode=0o700)
-    monkeypatch.setattr(module.emulator, "write_wrapper", lambda _home: wrapper)
+    monkeypatch.setattr(provision.emulator, "write_wrapper", lambda _home: wrapper)
     with pytest.raises(HostError, match="emulator wrapper"):
         host.machines(dilation=0.5).start(["cp1"])
     assert host.machines().states()["cp1"] == NodeState.STOPPED
@@ -395,7 +398,7 @@ def test_a_network_learns_for_now_and_for_its_next_start(
         update(network, *words)
 
     monkeypatch.setattr(libvirt.virNetwork, "update", noted)
-    Inventory(host.connection, OWNER).ensure_hosts(host.plan.networks, host.plan.nodes)
+    LabNetworks(host.connection, OWNER).ensure_hosts(host.plan.networks, host.plan.nodes)
     assert given == [flags]
     assert [entry.name for entry in host.hosts()] == ["cp1", "w1", "w2"]
 
@@ -413,8 +416,8 @@ def up_host(make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> 
     host = make_host(cp1="running", w1="paused")
     told, about = Vagrant(host), list[str]()
     monkeypatch.setattr(LibvirtMachines, "_commands", lambda _machines: told)
-    monkeypatch.setattr(LibvirtMachines, "_prepare_box", lambda *_: None)
-    monkeypatch.setattr(module.transfer, "upload", lambda _pool, name, _file: about.append(name))
+    monkeypatch.setattr(Provision, "prepare_box", lambda *_: None)
+    monkeypatch.setattr(provision.transfer, "upload", lambda _pool, name, _file: about.append(name))
     monkeypatch.setattr(Ssh, "answers", lambda _ssh, node, _timeout: about.append(node) or True)
     host.folder.seeds.mkdir(parents=True)
     (host.folder.seeds / "w2.iso").touch()
@@ -506,10 +509,10 @@ def test_remove_again_finds_nothing_to_do(full_host: tuple[Host, Vagrant]) -> No
 
 def test_what_remove_leaves_is_named(full_host: tuple[Host, Vagrant], monkeypatch: pytest.MonkeyPatch) -> None:
     host, _ = full_host
-    monkeypatch.setattr(Inventory, "remove_volume", lambda *_: None)
+    monkeypatch.setattr(LabPool, "remove_volume", lambda *_: None)
     monkeypatch.setattr(LayerCollector, "clear", lambda *_: None)
-    monkeypatch.setattr(Inventory, "remove_domain", lambda *_: None)
-    monkeypatch.setattr(Inventory, "ensure_hosts", lambda *_: None)
+    monkeypatch.setattr(Domains, "remove", lambda *_: None)
+    monkeypatch.setattr(LabNetworks, "ensure_hosts", lambda *_: None)
     with pytest.raises(MachineError, match="something of w1 could not be removed") as caught:
         host.machines().remove("w1", print)
     node = host.plan.node("w1")
@@ -556,7 +559,7 @@ def test_a_definition_that_libvirt_refuses_is_no_bug_of_klabs() -> None:
         def defineXML(self, _xml: str) -> None:  # noqa: N802 - libvirt's name
             raise libvirt.libvirtError("internal error")
 
-    store = LayerStore(Inventory(Refusing(), Owner("0" * 8, 0, 0.0)))
+    store = LayerStore(Resources(Refusing(), Owner("0" * 8, 0, 0.0)))
     with pytest.raises(MachineError, match="a machine cannot be defined") as caught:
         store.define("<domain/>")
     assert caught.value.details == ("internal error",)

@@ -1,0 +1,216 @@
+"""What has to be there before machines can be made or started on libvirt, and what a kill has left half-made of it.
+
+`up` and `import_disks` need all of it: networks, storage, the box, seeds, consoles, and the Vagrantfile.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.disks import qcow2
+from lab.errors import BoxError, MachineError, UsageError
+from lab.host.emulation import emulator
+from lab.machines.libvirt import definitions, transfer
+from lab.machines.libvirt.capture_index import CaptureIndex
+from lab.machines.libvirt.connection import translate_errors
+from lab.machines.libvirt.layer_gc import LayerCollector
+from lab.machines.libvirt.resources import Resources
+from lab.machines.libvirt.session import Session
+from lab.machines.ssh import Ssh
+from lab.machines.vagrant.command import BOX_VERSION, Vagrant
+from lab.machines.vagrant.provider import machine_folder
+from lab.machines.vagrant.vagrant_home import box_name
+from lab.plan.model import Node, Plan
+from lab.plan.names import console_file, seed_volume
+from lab.render.domain import LibvirtFacts
+from lab.render.emulation import SlowClock
+from lab.render.vagrantfile import render_libvirt
+from lab.scenario.schema import did_you_mean
+from lab.store import Home, LabFolder, Record, write_atomic
+
+if TYPE_CHECKING:
+    import libvirt
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """What one lab's machines need. `box` is the box's .box file, where machines may be made."""
+
+    home: Home
+    folder: LabFolder
+    plan: Plan
+    record: Record
+    box: Path | None
+    session: Session
+    ssh: Ssh
+    vagrant: Callable[[], Vagrant] = field(repr=False)
+
+    @property
+    def book(self) -> CaptureIndex:
+        """Which files hold which capture."""
+        return CaptureIndex(self.folder.captures)
+
+    @property
+    def layers(self) -> LayerCollector:
+        """The lab's disk layers and RAM images."""
+        return LayerCollector(self.plan, self.book, self.session.resources)
+
+    def prepare_host(
+        self, resources: Resources, nodes: Sequence[Node]
+    ) -> tuple[libvirt.virStoragePool, libvirt.virStoragePool]:
+        """Make what machines need of their host, whatever a restart of it has left.
+
+        Returns:
+            The storage pool of the box, and the lab's own.
+        """
+        resources.networks.ensure(self.plan)
+        box_pool = resources.pool.box_pool(self.plan.pool)
+        lab_pool = resources.pool.ensure(box_pool)
+        self._prepare_consoles(nodes)
+        return box_pool, lab_pool
+
+    def mend(self, resources: Resources, nodes: Sequence[Node]) -> bool:
+        """Bring what a kill left half-made to a state that `vagrant up` can continue from.
+
+        A domain that lacks a network interface was never started: it goes, and its disk. A
+        disk without a domain goes as well, since vagrant-libvirt refuses to make it again.
+        A domain that is whole but unknown to Vagrant is made known to it.
+
+        Returns:
+            Whether there was a domain to mend.
+        """
+        mended = False
+        for node in nodes:
+            domain = resources.domains.find(node.uuid)
+            if domain is not None:
+                with translate_errors(f"{node.name} cannot be looked at"):
+                    macs = definitions.mac_addresses(domain.XMLDesc())
+                if not {node.mac, node.management_mac} <= macs:
+                    resources.domains.remove(domain)
+                    domain, mended = None, True
+            identity = machine_folder(self.folder.path, node.name) / "libvirt" / "id"
+            if domain is None:
+                self.layers.clear(node)
+                shutil.rmtree(identity.parent, ignore_errors=True)
+            elif not identity.is_file() or identity.read_text() != node.uuid:
+                write_atomic(identity, node.uuid)
+                mended = True
+        return mended
+
+    def prepare_box(self, pool: libvirt.virStoragePool) -> Path:
+        """Give Vagrant the box, and libvirt its disk, without copying either where that can be helped.
+
+        Returns:
+            Where libvirt has the disk.
+        """
+        disk = self._box_disk()
+        if why := qcow2.strangeness(disk):
+            raise BoxError(
+                f"the disk of the box {disk.parent.name} is not a plain qcow2 image",
+                details=[f"{disk}: {why}"],
+                hint="klab box rm removes the box, klab box build builds one",
+            )
+        size = -(-qcow2.virtual_size(disk) // 1024**3)
+        metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": size}
+        files: list[tuple[str, bytes | Path]] = [
+            ("metadata.json", json.dumps(metadata).encode()),
+            ("Vagrantfile", b'Vagrant.configure("2") {}\n'),
+            ("box.img", disk),
+        ]
+        self.vagrant().add_box(self._box_name, "libvirt", files, self.home.cache)
+        # The name that vagrant-libvirt 0.11 looks for (action/handle_box_image.rb).
+        volume = f"{self._box_name.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
+        with translate_errors("libvirt cannot say where the box lies"):
+            folder = Path(definitions.pool_path(pool.XMLDesc()))
+        # A link does not reach from one mount to another, be it of the same file system (link(2)).
+        beside = self.session.private_libvirt.uncovered(folder) if self.session.private_libvirt.inside else None
+        transfer.ensure_base(self.home, pool, volume, disk, folder=beside)
+        return folder / volume
+
+    def _box_disk(self) -> Path:
+        if self.box is None:
+            raise MachineError(
+                "a machine is to be made, but klab was not told from which box", hint="klab create makes machines"
+            )
+        # A real path: Vagrant keeps a link to it that must outlive a link on the way.
+        return (self.box.parent / "disk.qcow2").resolve()
+
+    @property
+    def _box_name(self) -> str:
+        """The box's name for Vagrant. A box's folder carries its digest, so a name is one content for good."""
+        return box_name(self.box.parent.name if self.box else self.record.box, "libvirt")
+
+    def upload_seeds(self, resources: Resources, pool: libvirt.virStoragePool, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            seed = self.folder.seeds / f"{node.name}.iso"
+            domain = resources.domains.find(node.uuid)
+            if seed.is_file() and (domain is None or not domain.isActive()):
+                transfer.upload(pool, seed_volume(node.name), seed)
+            elif domain is None:
+                raise MachineError(
+                    f"the machine of {node.name} is gone, and so is the seed to make it from",
+                    hint=f"klab destroy {self.plan.name}, then klab create makes it again",
+                )
+
+    def _prepare_consoles(self, nodes: Sequence[Node]) -> None:
+        """Make the console files ours before QEMU or virtlogd, which are root, make them theirs."""
+        self.folder.logs.mkdir(parents=True, exist_ok=True)
+        for node in nodes:
+            (self.folder.logs / console_file(node.name)).touch()
+
+    def wrapper(self) -> Path | None:
+        """The emulator with a slower clock, where the lab's machines have one; written if need be."""
+        if self.record.dilation == 1.0:
+            return None
+        wrapper = emulator.write_wrapper(self.home)
+        if not self.session.private_libvirt.inside:
+            emulator.check_reachable(wrapper, self.home)
+        return wrapper
+
+    def write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
+        """Write the Vagrantfile; returns what it says beyond the plan."""
+        record, wrapper = self.record, self.wrapper()
+        with translate_errors("libvirt cannot say which machine types it has"):
+            capabilities = self._capabilities()
+            facts = LibvirtFacts(
+                box=self._box_name,
+                box_version=BOX_VERSION,
+                description=self.session.owner.description,
+                box_pool=self.plan.pool,
+                lab_pool=self.session.owner.pool_name,
+                seed_folder=definitions.pool_path(pool.XMLDesc()),
+                machine_type=definitions.machine_type(capabilities),
+                accelerated=record.accelerated,
+                slow_clock=SlowClock(str(wrapper), repr(record.epoch), repr(record.dilation)) if wrapper else None,
+            )
+        write_atomic(self.folder.vagrantfile, render_libvirt(plan, facts))
+        return facts
+
+    def _capabilities(self) -> str:
+        kind, connection = "kvm" if self.record.accelerated else "qemu", self.session.resources().connection
+        xml: str = connection.getDomainCapabilities(arch="x86_64", machine="q35", virttype=kind)
+        return xml
+
+    def refuse_unknown_cpu(self) -> None:
+        """Make sure that the scenario's CPU model is one that this host's machines can have.
+
+        Raises:
+            UsageError: it is not.
+        """
+        model = self.plan.cpu_model
+        if model is None:
+            return
+        with translate_errors("libvirt cannot say which CPU models it has"):
+            known = sorted(definitions.cpu_models(self._capabilities()))
+        if model not in known:
+            raise UsageError(
+                f"libvirt knows no CPU model {model} on this machine{did_you_mean(model, known)}",
+                details=[f"it knows {', '.join(known)}"],
+                hint=f"change provider.libvirt.cpu_model or leave it out; klab destroy {self.plan.name} removes "
+                "what there is of the lab",
+            )
