@@ -305,6 +305,6 @@ def test_disks_do_not_leave_the_host_yet(open_machines: Open) -> None:
     machines, _ = open_machines(cp1="poweroff")
     assert machines.disk_transfer() is None
     assert not VirtualBoxProvider.features.disk_transfer
-    with pytest.raises(HostError, match="checkpoints are made on libvirt only") as caught:
+    with pytest.raises(HostError, match="bundles are made on libvirt only") as caught:
         needed_disk_transfer(machines)
     assert "klab snapshot" in caught.value.hint
