@@ -57,7 +57,7 @@ def connected(lab: Lab, node: Node, port: int, *, note: Note = silent) -> socket
         os.waitpid(child, 0)
     if not answer:
         raise MachineError(
-            f"{node.name} could not be connected to: the child process that connects was killed",
+            f"cannot connect to {node.name}: the helper process was killed",
             hint="klab doctor shows what is free",
         )
     if not handles:

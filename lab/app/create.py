@@ -32,7 +32,7 @@ class Request:
     Args:
         scenario: the name of a shipped scenario, or the path of a file.
         name: the lab's name; the scenario's own where it is None.
-        provider: "libvirt", "virtualbox", or "auto" for the one that is installed.
+        provider: its name, such as "libvirt", or "auto" for the one that is installed.
         seat: the student's number, from 0.
     """
 
@@ -49,9 +49,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A lab of which everything is decided; it fits on this machine, and this process is where its machines will be.
+    """A lab of which everything is decided; it fits on this machine.
 
-    `where` is the libvirt or the provider, in words.
+    The thread that prepared it is where its machines will be. `where` is the libvirt or the provider, in words.
     """
 
     request: Request
@@ -68,7 +68,12 @@ class Prepared:
 
 
 def create(
-    request: Request, *, home: Home | None = None, timeout: float | None = None, listener: Listener | None = None
+    request: Request,
+    *,
+    home: Home | None = None,
+    timeout: float | None = None,
+    listener: Listener | None = None,
+    note: Note = silent,
 ) -> Created:
     """Make a lab, or continue with one that is half made, and wait until it is Ready.
 
@@ -77,11 +82,12 @@ def create(
         home: klab's folder; KLAB_HOME when left out.
         timeout: how long it may take, in seconds.
         listener: told each event.
+        note: told what a person shall know beforehand.
 
     Raises:
         LabError: as `prepare` and `lab.cluster.acts.create.create`; `Interrupted` on Ctrl-C.
     """
-    prepared = prepare(request, home=home)
+    prepared = prepare(request, home=home, note=note)
     with making(prepared.lab.home, prepared.lab.folder, request.command):
         return make(prepared, timeout=timeout, listener=listener)
 

@@ -40,14 +40,14 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
     enter(lab, note=note)
     if kubelet:
         # A guest's output must not drive the terminal.
-        shown = _Shown() if sys.stdout is not None and sys.stdout.isatty() else None
+        shown = GuestOutput() if sys.stdout is not None and sys.stdout.isatty() else None
         sys.exit(attach(programs.kubelet_journal(lab, node.name, lines, follow=follow).argv, through=shown))
-    show = _Shown()
+    show = GuestOutput()
     for data in console(lab, node.name, lines, follow=follow):
         show(data)
 
 
-class _Shown:
+class GuestOutput:
     """Prints bytes of a guest's as they come; a character may come in parts."""
 
     def __init__(self) -> None:

@@ -279,7 +279,7 @@ def test_a_connection_whose_child_was_killed(home: Path, monkeypatch: pytest.Mon
     lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
     lab = Labs().find("demo")
     monkeypatch.setattr(connect, "_hand_over", lambda *_: os._exit(1))
-    with pytest.raises(MachineError, match="the child process that connects was killed"):
+    with pytest.raises(MachineError, match="cannot connect to cp1: the helper process was killed"):
         connect.connected(lab, lab.plan.known("cp1"), 22)
 
 

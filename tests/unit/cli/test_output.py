@@ -110,14 +110,14 @@ def test_a_closed_stream_is_nobody_to_tell(gone: str, monkeypatch: pytest.Monkey
 def test_logs_on_a_terminal(terminals: Terminals) -> None:
     data = "boot\x1b[2J\r\nsnow\u2603\n".encode()
     out, _ = terminals()
-    show = logs._Shown()
+    show = logs.GuestOutput()
     show(data[:14])
     show(data[14:])
     assert out.getvalue() == "boot\\x1b[2J\nsnow\u2603\n"
 
 
 def test_logs_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    logs._Shown()(b"boot\x1b[2J\r\n")
+    logs.GuestOutput()(b"boot\x1b[2J\r\n")
     assert capsys.readouterr().out == "boot\x1b[2J\n"
 
 
