@@ -39,7 +39,8 @@ from lab.host.emulation.emulator import write_wrapper
 from lab.host.kvm_probe import probe_host
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.providers import enter_host_network
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
 from lab.render.kubeadm import render_init, render_join
 from lab.render.pod_network import render_manifest

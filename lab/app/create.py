@@ -18,8 +18,9 @@ from lab.host.kvm_probe import probe_host
 from lab.host.profile import HostProfile
 from lab.machines.providers import choose_provider, enter_host, stop_unused_private_libvirt
 from lab.plan.changes import as_scaled
+from lab.plan.decide import decide
 from lab.plan.file import from_json
-from lab.plan.model import Plan, create_command, decide, import_command
+from lab.plan.model import Plan, create_command, import_command
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import Loaded, load_scenario
 from lab.store import Home, LabFolder, Record

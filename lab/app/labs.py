@@ -153,7 +153,7 @@ def _plan(folder: LabFolder, record: Record) -> Plan:
 
 
 def _decided(folder: LabFolder, record: Record) -> Plan:
-    from lab.plan.model import decide
+    from lab.plan.decide import decide
     from lab.scenario.catalog import load_catalog
     from lab.scenario.parser import parse_scenario
 

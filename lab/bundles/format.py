@@ -20,7 +20,7 @@ from lab.plan.file import to_data as plan_to_data
 from lab.plan.foreign import plan_problems
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
-from lab.scenario.model import check_name
+from lab.scenario.kinds import check_name
 from lab.snapshots.names import NAME, NAME_HINT
 
 FORMAT = 1

@@ -38,7 +38,7 @@ from lab.machines.protocol import NodeState, needed_disk_transfer
 from lab.plan.file import from_json, to_json
 from lab.plan.model import Plan
 from lab.plan.names import management_network_name, network_name
-from lab.scenario.model import check_name
+from lab.scenario.kinds import check_name
 from lab.store import Home, LabFolder, Record, write_atomic
 
 GIB = 1 << 30

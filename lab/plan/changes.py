@@ -11,8 +11,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from lab.errors import Conflict, UsageError
-from lab.plan.model import NAME_PREFIX, Node, Plan, free_address, mac_address, node_uuid
-from lab.scenario.model import Role, check_node_name
+from lab.plan.decide import NAME_PREFIX, free_address, mac_address, node_uuid
+from lab.plan.model import Node, Plan
+from lab.scenario.kinds import check_node_name
+from lab.scenario.model import Role
 from lab.scenario.rules import MOST_CONTROL_PLANES, no_better, too_many
 
 

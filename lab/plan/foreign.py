@@ -11,9 +11,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 
-from lab.plan.model import LOAD_BALANCER_PORT, MAC_PREFIX, KubernetesPlan, LoadBalancer, Networks, Node, Plan
+from lab.plan.decide import MAC_PREFIX
+from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.scenario.catalog import Catalog
-from lab.scenario.model import CPUS, MOST_ADDONS, WORD, check_mirror, check_name, check_node_name, check_registry
+from lab.scenario.kinds import CPUS, WORD, check_mirror, check_name, check_node_name, check_registry
+from lab.scenario.model import MOST_ADDONS
 from lab.scenario.rules import (
     DISK_MAX_GIB,
     MANAGEMENT_RANGE,

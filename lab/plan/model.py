@@ -1,36 +1,16 @@
-"""The plan: the scenario with everything decided. Pure; the same input gives the same plan.
-
-    >>> plan = decide(scenario, catalog)  # seat 0
-    >>> [node.name for node in plan.nodes]
-    ['cp1', 'w1', 'w2']
-
-Whatever must be unique is derived, never drawn: UUIDs by RFC 4122 version 5 and MAC
-addresses by SHA-256, both from lab name, seat and node name. Two students with the same
-seat and scenario therefore hold the same lab.
-"""
+"""The plan: a scenario with everything decided. Pure; `lab.plan.decide` makes it of a scenario."""
 
 from __future__ import annotations
 
-import hashlib
 import shlex
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.kubernetes.versions import KubernetesVersion
-from lab.errors import NotFound, UsageError
-from lab.plan.names import management_network_name, network_name
-from lab.scenario.catalog import Catalog
-from lab.scenario.model import SEAT_RANGE, Bootstrap, NodeSpec, Role, Scenario, check_name
-from lab.scenario.rules import MANAGEMENT_RANGE
+from lab.errors import NotFound
+from lab.scenario.model import Bootstrap, Role
 
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "klab")
-MAC_PREFIX = "52:54:00"  # locally administered, by custom QEMU's and KVM's
-VIP_OFFSET = 10
-NAME_PREFIX: dict[Role, str] = {"control-plane": "cp", "worker": "w"}
-FIRST_OFFSET: dict[Role, int] = {"control-plane": 11, "worker": 21}
-SMALL_NETWORK = 64  # below this many addresses the friendly offsets above do not fit
 API_PORT = 6443
 LOAD_BALANCER_PORT = 8443  # HAProxy's own port: 6443 on the VIP would meet the local API server
 DNS_OFFSET = 10  # kubeadm's choice: the tenth address of the service range
@@ -171,63 +151,6 @@ class Plan:
         return tuple(node for node in self.nodes if names is None or node.name in names)
 
 
-def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, seat: int = 0) -> Plan:
-    """Turn a scenario into a plan.
-
-    Args:
-        scenario: what the person wrote.
-        catalog: where component versions come from.
-        name: the lab's name; the scenario's own when left out.
-        seat: the student's number, 0 and up.
-
-    Raises:
-        UsageError: the name is none, or the seat's network would leave the range that
-            VirtualBox allows or run into the pods' or services' range.
-    """
-    lab = scenario.name if name is None else _checked(name)
-    cidr = _seat_network(scenario, seat)
-    specs = _specs(scenario)
-    planes = [n.name for n in specs if n.role == "control-plane"]
-    shift = int(cidr.network_address) - int(scenario.network.cidr.network_address)
-    vip = _vip(scenario, cidr, shift, specs) if len(planes) > 1 else None
-    addresses = _addresses(specs, cidr, shift, vip)
-    return Plan(
-        name=lab,
-        scenario=scenario.name,
-        seat=seat,
-        box=scenario.box,
-        bootstrap=scenario.bootstrap,
-        nodes=_nodes(scenario, specs, lab, seat, addresses),
-        networks=Networks(
-            name=network_name(lab),
-            cidr=cidr,
-            gateway=cidr[1],
-            management_name=management_network_name(lab),
-            management_cidr=_management_network(scenario, cidr, lab, seat),
-        ),
-        kubernetes=KubernetesPlan(
-            versions=catalog.kubernetes[scenario.kubernetes.version],
-            runtime=scenario.kubernetes.runtime,
-            cni=scenario.kubernetes.cni,
-            pod_cidr=scenario.kubernetes.pod_cidr,
-            service_cidr=scenario.kubernetes.service_cidr,
-        ),
-        load_balancer=None
-        if vip is None
-        else LoadBalancer(
-            vip=vip,
-            port=LOAD_BALANCER_PORT,
-            vrid=_digest(lab, seat, "vrid")[0] % 255 + 1,
-            nodes=tuple(planes[:2] if scenario.topology.load_balancers == "first-two" else planes),
-        ),
-        mirrors=tuple(sorted(scenario.mirrors.items())),
-        addons=scenario.addons,
-        cpu_model=scenario.provider.libvirt.cpu_model,
-        pool=scenario.provider.libvirt.pool,
-        linked_clone=scenario.provider.virtualbox.linked_clone,
-    )
-
-
 def create_command(which: Sequence[str], name: str | None, seat: int = 0) -> str:
     """The command that makes a lab, for a hint; `which` are the words behind klab create that say which."""
     words = ["klab", "create", *which, *(["--name", name] if name else []), *(["--seat", str(seat)] if seat else [])]
@@ -237,146 +160,3 @@ def create_command(which: Sequence[str], name: str | None, seat: int = 0) -> str
 def import_command(file: str, name: str | None = None) -> str:
     """The command that makes a lab from a bundle, for a hint."""
     return shlex.join(["klab", "import", file, *(["--name", name] if name else [])])
-
-
-def _checked(name: str) -> str:
-    try:
-        return check_name(name)
-    except ValueError as error:
-        raise UsageError(f"the lab cannot have this name: {error}", hint="such as --name lesson-3") from None
-
-
-def _digest(*parts: object) -> bytes:
-    return hashlib.sha256("\0".join(str(p) for p in parts).encode()).digest()
-
-
-def _seat_network(scenario: Scenario, seat: int) -> IPv4Network:
-    first = scenario.network.cidr
-    if seat == 0:
-        return first
-    if seat < 0:
-        raise UsageError(f"seat {seat} is below zero", hint="seats count from 0")
-    start = int(first.network_address) + seat * first.num_addresses
-    network = IPv4Network((start, first.prefixlen)) if start < 2**32 else None
-    if network is None or (first.subnet_of(SEAT_RANGE) and not network.subnet_of(SEAT_RANGE)):
-        raise UsageError(
-            f"seat {seat} has no network: {first} moved {seat} times leaves {SEAT_RANGE}",
-            hint="a smaller network.cidr, such as 192.168.56.0/27, makes room for 64 seats",
-        )
-    for other in (scenario.kubernetes.pod_cidr, scenario.kubernetes.service_cidr):
-        if network.overlaps(other):
-            raise UsageError(
-                f"seat {seat} has no network: {first} moved {seat} times is {network} and overlaps {other}",
-                hint="choose network.cidr, pod_cidr and service_cidr further apart",
-            )
-    return network
-
-
-def _specs(scenario: Scenario) -> tuple[NodeSpec, ...]:
-    if scenario.topology.nodes is not None:
-        return scenario.topology.nodes
-    count: dict[Role, int] = {"control-plane": 0, "worker": 0}
-    specs = []
-    for role in scenario.topology.roles:
-        count[role] += 1
-        specs.append(NodeSpec(name=f"{NAME_PREFIX[role]}{count[role]}", role=role))
-    return tuple(specs)
-
-
-def _moved(address: IPv4Address, shift: int) -> IPv4Address:
-    """An address written for seat 0, in the network of this seat."""
-    return IPv4Address(int(address) + shift)
-
-
-def _vip(scenario: Scenario, cidr: IPv4Network, shift: int, specs: tuple[NodeSpec, ...]) -> IPv4Address:
-    if scenario.topology.vip is not None:
-        return _moved(scenario.topology.vip, shift)
-    taken = {_moved(s.address, shift) for s in specs if s.address is not None}
-    return _free(cidr, VIP_OFFSET if cidr.num_addresses >= SMALL_NETWORK else 2, taken)
-
-
-def _addresses(
-    specs: tuple[NodeSpec, ...], cidr: IPv4Network, shift: int, vip: IPv4Address | None
-) -> dict[str, IPv4Address]:
-    chosen = {s.name: _moved(s.address, shift) for s in specs if s.address is not None}
-    taken = {*chosen.values()} | ({vip} if vip else set())
-    for spec in specs:
-        if spec.name in chosen:
-            continue
-        chosen[spec.name] = free_address(cidr, spec.role, taken)
-        taken.add(chosen[spec.name])
-    return chosen
-
-
-def free_address(cidr: IPv4Network, role: Role, taken: set[IPv4Address]) -> IPv4Address:
-    """The next address for a node of that role.
-
-    Raises:
-        UsageError: the network is full.
-    """
-    return _free(cidr, FIRST_OFFSET[role] if cidr.num_addresses >= SMALL_NETWORK else 2, taken)
-
-
-def node_uuid(lab: str, seat: int, node: str) -> str:
-    """A node's UUID: RFC 4122 version 5, from lab name, seat and node name."""
-    return str(uuid.uuid5(NAMESPACE, f"{lab}/{seat}/{node}"))
-
-
-def mac_address(lab: str, seat: int, node: str, network: str, taken: set[str]) -> str:
-    """A node's MAC address in a network (`lab` or `management`), from the digest of its names.
-
-    Three bytes are free: in a large lab two may be equal, and then the second moves on.
-    """
-    for attempt in range(len(taken) + 1):
-        tail = _digest(lab, seat, node, network, *([attempt] if attempt else []))[:3]
-        found = ":".join((MAC_PREFIX, *(f"{byte:02x}" for byte in tail)))
-        if found not in taken:
-            break
-    return found
-
-
-def _free(cidr: IPv4Network, offset: int, taken: set[IPv4Address]) -> IPv4Address:
-    """The first free host address from `offset` on, going round to 2 at the end."""
-    last = cidr.num_addresses - 2
-    for i in (*range(offset, last + 1), *range(2, offset)):
-        if cidr[i] not in taken:
-            return cidr[i]
-    raise UsageError(f"{cidr} has no free address left", hint="choose a larger network.cidr")
-
-
-def _management_network(scenario: Scenario, cidr: IPv4Network, lab: str, seat: int) -> IPv4Network:
-    """A /24 of the management range, by lab and seat, that none of the lab's own ranges overlaps."""
-    count = 2 ** (24 - MANAGEMENT_RANGE.prefixlen)
-    first = int.from_bytes(_digest(lab, seat, "management")[:4]) % count
-    taken = (cidr, scenario.kubernetes.pod_cidr, scenario.kubernetes.service_cidr)
-    for i in range(count):
-        network = IPv4Network((int(MANAGEMENT_RANGE.network_address) + (first + i) % count * 256, 24))
-        if not any(network.overlaps(other) for other in taken):
-            return network
-    raise UsageError(f"no /24 is free in {MANAGEMENT_RANGE} for Vagrant's own network", hint="choose other ranges")
-
-
-def _nodes(
-    scenario: Scenario, specs: tuple[NodeSpec, ...], lab: str, seat: int, addresses: dict[str, IPv4Address]
-) -> tuple[Node, ...]:
-    macs: set[str] = set()
-
-    def mac(node: str, network: str) -> str:
-        found = mac_address(lab, seat, node, network, macs)
-        macs.add(found)
-        return found
-
-    return tuple(
-        Node(
-            name=spec.name,
-            role=spec.role,
-            cpus=spec.cpus or scenario.cpus,
-            memory=spec.memory or scenario.memory,
-            disk=spec.disk or scenario.disk,
-            address=addresses[spec.name],
-            uuid=node_uuid(lab, seat, spec.name),
-            mac=mac(spec.name, "lab"),
-            management_mac=mac(spec.name, "management"),
-        )
-        for spec in specs
-    )

@@ -14,7 +14,8 @@ from contract.outside import OUTSIDE, Outside
 from lab.disks.seed_iso import write_iso
 from lab.machines.protocol import Machines
 from lab.machines.providers import open_machines
-from lab.plan.model import Node, Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Node, Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.model import Scenario, Topology
 from lab.store import Home, LabFolder, Record

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
-from lab.plan.model import decide
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import load_scenario, shipped_names
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lab import resources
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
 from lab.render.pod_network import render_manifest
 from lab.render.secrets import KeyPair, Secrets

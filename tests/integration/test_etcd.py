@@ -21,7 +21,7 @@ from lab.cluster.diagnostics.repair import ENDPOINT
 from lab.cluster.observe.facts import ClusterFacts, EtcdFacts, MemberFacts, NodeFacts
 from lab.cluster.secrets import etcd_client_files, load_or_make
 from lab.errors import ClusterError
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import Home, LabFolder

@@ -29,9 +29,10 @@ from lab.errors import HostError, LabError, ScenarioError
 from lab.machines.libvirt.definitions import lab_network, management_network
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.ownership import Owner
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_data
 from lab.plan.foreign import plan_problems
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.render.balancer import render_haproxy, render_keepalived
 from lab.render.cloudinit import render_seed
 from lab.render.domain import domain_spec

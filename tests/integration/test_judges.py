@@ -14,7 +14,8 @@ from golden.test_kubeadm import SCENARIOS as KUBEADM_SCENARIOS
 
 from lab import process, resources
 from lab.cluster.secrets import load_or_make
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.balancer import CLOSE_SESSIONS, CLOSE_SESSIONS_FILE, render_haproxy, render_keepalived
 from lab.render.cloudinit import render_seed
 from lab.render.kubeadm import render_init, render_join

@@ -21,7 +21,8 @@ from lab.cluster.observe.collect import collect_facts
 from lab.cluster.observe.facts import ClusterFacts
 from lab.cluster.secrets import load_or_make
 from lab.machines.protocol import NodeState
-from lab.plan.model import API_PORT, decide
+from lab.plan.decide import decide
+from lab.plan.model import API_PORT
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import Home, LabFolder, Record

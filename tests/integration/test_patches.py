@@ -10,7 +10,8 @@ import yaml
 
 from lab import process
 from lab.cluster.secrets import load_or_make
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.kubeadm import PATCHES_FOLDER, render_init, render_patches
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.domain import LibvirtFacts
 from lab.render.vagrantfile import GUARD, render_libvirt
 from lab.scenario.catalog import load_catalog

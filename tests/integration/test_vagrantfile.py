@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from lab import resources
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.domain import LibvirtFacts
 from lab.render.emulation import SlowClock
 from lab.render.vagrantfile import VirtualBoxFacts, render_libvirt, render_virtualbox, ruby_literal

@@ -15,8 +15,9 @@ from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.fake.provider import FakeProvider
 from lab.machines.protocol import NodeState
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.model import Bootstrap, Scenario, Topology
 from lab.store import Home, LabFolder, Record

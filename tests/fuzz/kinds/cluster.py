@@ -24,7 +24,8 @@ from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.ready import Readiness
 from lab.errors import ClusterError, LabError
 from lab.machines.protocol import NodeState
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.process import Completed
 from lab.scenario.catalog import load_catalog
 from lab.scenario.model import Scenario, Topology

@@ -14,11 +14,11 @@ from lab.bundles.format import check_bundle_name
 from lab.cli.terminal.words import parse_duration
 from lab.errors import ScenarioError
 from lab.kubeconfig import merge_files
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
-from lab.plan.model import decide
 from lab.scenario.catalog import load_catalog
+from lab.scenario.kinds import check_name
 from lab.scenario.library import find_scenario, load_scenario, read_text, shipped_names
-from lab.scenario.model import check_name
 from lab.scenario.parser import parse_scenario
 from lab.scenario.sizes import parse_mib
 from lab.text import visible
@@ -226,7 +226,7 @@ TARGETS = (
     Target("kubeconfig file", ("lab.kubeconfig.merge:merge_files",), lambda _: [OWN.encode()], octets, kubeconfig_file),
     Target(
         "names",
-        ("lab.scenario.model:check_name",),
+        ("lab.scenario.kinds:check_name",),
         _lines("demo", "lesson-3"),
         texts,
         name,

@@ -15,8 +15,9 @@ from lab.errors import Conflict, HostError, Interrupted
 from lab.host.capacity import HostFacts
 from lab.host.profile import HostProfile
 from lab.plan.changes import with_node
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import Plan, create_command, decide
+from lab.plan.model import Plan, create_command
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import Home, LabFolder, Record, write_atomic

@@ -18,8 +18,9 @@ from lab.cluster.lab import Lab
 from lab.cluster.observe import validity
 from lab.cluster.observe.validity import Entry, Survey
 from lab.errors import ClusterError
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import Home, Record

@@ -20,8 +20,8 @@ from lab.cli import app
 from lab.cli.terminal.picture import picture
 from lab.errors import MachineError
 from lab.machines.fake.machines import FakeMachines
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
-from lab.plan.model import decide
 from lab.scenario.library import load_scenario, shipped_names
 from lab.store import Home, Record
 

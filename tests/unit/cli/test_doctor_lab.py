@@ -12,8 +12,8 @@ from lab.cli import app
 from lab.cluster import diagnostics
 from lab.cluster.diagnostics import Finding, Result
 from lab.machines import doctor
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.library import load_scenario
 from lab.store import Home, Record

@@ -14,8 +14,8 @@ import yaml
 from lab.app.connect import this_klab
 from lab.cli import app
 from lab.machines import providers
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import decide
 from lab.scenario.library import load_scenario
 from lab.store import Home, Record
 

@@ -84,7 +84,7 @@ def test_a_row_of_a_table_stays_one_row() -> None:
 def test_a_live_table_shows_what_others_wrote_as_text(terminals: Terminals, catalog) -> None:
     from rich.console import Console
 
-    from lab.plan.model import decide
+    from lab.plan.decide import decide
     from lab.scenario.model import Scenario, Topology
 
     plan = decide(Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=1)), catalog)

@@ -27,8 +27,9 @@ from lab.cluster.observe.facts import (
     PodFacts,
     Token,
 )
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog
 from lab.scenario.library import load_scenario
 from lab.store import Home, Record

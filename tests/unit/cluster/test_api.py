@@ -12,7 +12,7 @@ import urllib3
 
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.secrets import load_or_make
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 from lab.store import LabFolder

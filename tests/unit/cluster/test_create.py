@@ -25,8 +25,9 @@ from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError
 from lab.host.profile import HostProfile
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog
 from lab.scenario.library import load_scenario
 from lab.scenario.parser import parse_scenario

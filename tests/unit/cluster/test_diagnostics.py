@@ -29,7 +29,8 @@ from lab.cluster.observe.node_probe import STATIC_PODS, YOUNG_SECONDS, Clock, No
 from lab.components.cni.flannel import CNI_FILE
 from lab.errors import MachineError
 from lab.machines.protocol import NodeState
-from lab.plan.model import Node, Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Node, Plan
 from lab.process import Completed
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario

@@ -19,7 +19,8 @@ from lab.cluster.clients.etcd import CLIENT_PORT, Alarm, Etcd, Member
 from lab.cluster.clients.https import Https, NoAnswer
 from lab.cluster.secrets import etcd_client_files, load_or_make
 from lab.errors import ClusterError
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder

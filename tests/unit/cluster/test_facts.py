@@ -29,7 +29,8 @@ from lab.cluster.observe.facts import (
 from lab.cluster.secrets import load_or_make
 from lab.errors import HostError
 from lab.machines.protocol import NodeState
-from lab.plan.model import API_PORT, Node, Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import API_PORT, Node, Plan
 from lab.process import Completed
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import serialization
 
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.secrets import admin_files, ca_hash, load_or_make, make_token
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder

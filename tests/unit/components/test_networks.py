@@ -9,8 +9,9 @@ import pytest
 from lab.components.cni import networks
 from lab.components.cni.base import PodNetwork
 from lab.components.kubernetes.versions import KubernetesVersion
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_data, to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 

@@ -23,7 +23,8 @@ from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.provision import Provision
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant.command import Vagrant
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.domain import LibvirtFacts, domain_spec
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology

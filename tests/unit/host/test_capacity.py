@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.host.capacity import HostFacts, Route, check_fits, parse_gateways, parse_resolvers, parse_routes, warnings
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.model import Scenario, Topology
 

@@ -14,7 +14,7 @@ from lab.errors import HostError, LabError
 from lab.host import private_libvirt
 from lab.machines import providers
 from lab.machines.libvirt import connection
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario
 from lab.store import Home, Record

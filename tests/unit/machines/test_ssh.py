@@ -8,7 +8,7 @@ import pytest
 
 from lab import process
 from lab.machines.ssh import Ssh
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 from lab.store import Home

@@ -6,7 +6,8 @@ import pytest
 
 from lab.errors import Conflict, NotFound, UsageError
 from lab.plan.changes import refuse_even, surplus, with_node, without_nodes
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.model import Scenario, Topology
 from lab.scenario.rules import quorum

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import LabError
 from lab.plan.changes import with_node, without_nodes
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
 from lab.plan.foreign import plan_problems
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.render.inventory import GROUPS, group_name
 from lab.scenario.catalog import load_catalog
+from lab.scenario.kinds import RESERVED_GROUPS, RESERVED_HOSTNAMES, check_node_name
 from lab.scenario.library import load_scenario, shipped_names
-from lab.scenario.model import RESERVED_GROUPS, RESERVED_HOSTNAMES, check_node_name
 from lab.text import visible
 
 CATALOG = load_catalog()

@@ -7,8 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from lab.errors import LabError, NotFound, UsageError
+from lab.plan.decide import decide
 from lab.plan.file import FORMAT, from_json, to_data, to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.parser import parse_scenario
 
 HEAD = "version: 1\nname: test\n"
@@ -131,7 +132,7 @@ def test_in_the_largest_lab_nothing_is_there_twice(plan_of) -> None:
 
 
 def test_equal_macs_in_one_lab_move_on(plan_of, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.plan.model._digest", lambda *parts: bytes([len(parts)] * 32))
+    monkeypatch.setattr("lab.plan.decide._digest", lambda *parts: bytes([len(parts)] * 32))
     macs = [mac for n in plan_of("topology: {workers: 0}").nodes for mac in (n.mac, n.management_mac)]
     assert len(set(macs)) == 2
 

@@ -6,7 +6,7 @@ import pytest
 
 from lab.errors import NotFound
 from lab.plan import names
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 

@@ -10,7 +10,8 @@ import yaml
 
 from lab.errors import NotFound
 from lab.machines.ssh import Ssh
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.inventory import (
     Way,
     ansible_inventory,

@@ -15,7 +15,8 @@ import pytest
 from support.guests import NOW, Guest, inline, kubeconfig, signed
 
 from lab.cluster.secrets import load_or_make
-from lab.plan.model import Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Plan
 from lab.render.renewal import KUBELET_CLIENT, RESTART, STOP_SECONDS, TELL, Replacement, render_renewal
 from lab.render.secrets import KeyPair
 from lab.scenario.catalog import Catalog

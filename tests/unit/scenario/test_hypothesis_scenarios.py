@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from lab.errors import LabError, ScenarioError
+from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
-from lab.plan.model import Plan, decide
+from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog, load_catalog
 from lab.scenario.library import find_scenario, read_text, shipped_names
 from lab.scenario.model import json_schema

@@ -13,7 +13,7 @@ from lab.machines.fake.captures import FakeCaptures
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.fake.provider import FakeProvider
 from lab.machines.protocol import NodeState, needed_disk_transfer
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 from lab.store import Home, Record

@@ -11,7 +11,8 @@ import pytest
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.ownership import Owner, owner_in_description
-from lab.plan.model import Node, Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Node, Plan
 from lab.render.domain import DomainSpec, Hardware, LibvirtFacts, domain_spec
 from lab.render.emulation import EMULATED_CPU, SlowClock
 from lab.render.vagrantfile import render_domains

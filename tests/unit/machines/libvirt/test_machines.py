@@ -26,7 +26,8 @@ from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant import provider
-from lab.plan.model import Node, Plan, decide
+from lab.plan.decide import decide
+from lab.plan.model import Node, Plan
 from lab.plan.names import domain_name, seed_volume
 from lab.process import Completed
 from lab.scenario.catalog import Catalog

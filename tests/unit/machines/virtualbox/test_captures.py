@@ -16,7 +16,7 @@ from lab.errors import MachineError, NotFound
 from lab.machines.captures import PartKind
 from lab.machines.virtualbox import captures as module
 from lab.machines.virtualbox.captures import VirtualBoxCaptures, parse_names, parse_shots
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.process import Completed
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology

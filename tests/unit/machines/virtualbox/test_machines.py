@@ -17,7 +17,7 @@ from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant import provider
 from lab.machines.virtualbox import machines as virtualbox
 from lab.machines.virtualbox.provider import VirtualBoxProvider
-from lab.plan.model import decide
+from lab.plan.decide import decide
 from lab.process import Completed
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
