@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab.app.certificates import refuse_students
-from lab.cluster.clients import api
 from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token
@@ -37,6 +36,6 @@ def make_token(lab: Lab, hours: float = 24) -> Token:
     Raises:
         ClusterError: the API server does not answer.
     """
-    token = fresh_token(api.Api(lab.folder, lab.plan), hours=hours)
+    token = fresh_token(lab.api(), hours=hours)
     address, port = lab.plan.api_endpoint
     return Token(token, hours, f"{address}:{port}", load_or_make(lab.folder).ca_hash)

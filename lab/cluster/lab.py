@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lab.cluster.clients.api import Api
 from lab.cluster.clients.https import Reach, direct
 from lab.cluster.events import Journal, Listener
 from lab.errors import Conflict
@@ -73,6 +74,10 @@ class Lab:
     def machines(self, record: Record | None = None, box: Path | None = None) -> Machines:
         """Its machines; new ones are made from a box file, none without. The record is read where none is given."""
         return self.open_machines(self.home, self.folder, self.plan, record or self.record, box)
+
+    def api(self) -> Api:
+        """Its API server."""
+        return Api(self.folder, self.plan, self.reach)
 
     def journal(self) -> Journal:
         """Where its events go."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.cluster.clients.api import Api
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, UsageError
 from lab.snapshots import objects
@@ -30,7 +29,7 @@ def compare(lab: Lab, first: str, second: str | None = None) -> Difference:
         )
     snapshot_store = SnapshotStore(lab.folder)
     before = _objects(snapshot_store, first)
-    after = objects.collect(Api(lab.folder, lab.plan)) if second is None else _objects(snapshot_store, second)
+    after = objects.collect(lab.api()) if second is None else _objects(snapshot_store, second)
     return difference(before, after)
 
 

@@ -22,7 +22,6 @@ from lab.snapshots.digest import digests
 from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest, NodeRecord, PartRecord
 from lab.snapshots.session import Power, Session
-from lab.store import LabFolder
 from lab.waiting import Deadline, map_parallel, poll
 
 # What the guests write to their disks meanwhile, and klab to its own.
@@ -122,11 +121,11 @@ def set_clocks(
     return {name: why for name, why in map_parallel(one, nodes).items() if why}
 
 
-def not_ready(folder: LabFolder, plan: Plan, machines: Machines, running: Sequence[str]) -> tuple[str, ...]:
+def not_ready(api: Api, plan: Plan, machines: Machines, running: Sequence[str]) -> tuple[str, ...]:
     """What the lab lacks to be Ready, one line each, as far as the API server tells: a few looks, no wait."""
     if plan.bootstrap != "full" or not running:
         return ()
-    readiness = Readiness(plan, Api(folder, plan), machines, nodes=running)
+    readiness = Readiness(plan, api, machines, nodes=running)
     missing: list[str] = []
 
     def ready() -> bool:

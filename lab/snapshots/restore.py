@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from lab.cluster.clients.api import Api
 from lab.errors import Conflict, LabError, UsageError
 from lab.machines.protocol import NodeState
 from lab.snapshots.automatic import draft_auto, keep_auto, prune_autos
@@ -241,7 +240,7 @@ class _Restore:
     def _not_ready(self) -> tuple[str, ...]:
         session = self.session
         running = self.power.running if self.keep else ()
-        return not_ready(session.lab.folder, session.plan, session.machines, running)
+        return not_ready(session.lab.api(), session.plan, session.machines, running)
 
     def _announce(self) -> None:
         if self._has_cluster():
@@ -298,7 +297,7 @@ class _Restore:
 
     def _repair_token(self) -> None:
         if self._has_cluster() and not self.manifest.missing and TOKEN in self.expired:
-            self.warnings.append(repair_token(Api(self.session.lab.folder, self.session.plan)))
+            self.warnings.append(repair_token(self.session.lab.api()))
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

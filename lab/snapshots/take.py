@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from lab.cluster.clients.api import Api
 from lab.errors import LabError
 from lab.snapshots import objects
 from lab.snapshots.expiry import CERTIFICATE, TOKEN, first_certificate, last_token
@@ -85,13 +84,13 @@ def look(session: Session, power: Power) -> Seen:
     # The nodes tell of their certificates while the API server answers.
     with background(first_certificate, session.machines, power.running) as told:
         try:
-            api = Api(session.lab.folder, session.plan)
+            api = session.lab.api()
             found = objects.collect(api)
             token = last_token(api)
         except (LabError, LookupError, TypeError) as error:
             why = error.message if isinstance(error, LabError) else "the API server returned an unexpected response"
             unseen.append(f"the cluster's objects could not be listed, so klab diff will not know them: {why}")
-        missing = not_ready(session.lab.folder, session.plan, session.machines, power.running)
+        missing = not_ready(session.lab.api(), session.plan, session.machines, power.running)
         end = told.result()
     if end is None:
         unseen.insert(0, "no node said when its certificates expire")

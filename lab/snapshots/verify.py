@@ -55,7 +55,7 @@ class Verification:
 
     def _knock(self) -> None:
         with contextlib.suppress(LabError):
-            self._api = Api(self._session.lab.folder, self._session.plan)
+            self._api = self._session.lab.api()
             self._api.text("/readyz", seconds=KNOCK_SECONDS)
 
     @property
@@ -81,7 +81,7 @@ class Verification:
         began = time.monotonic()
         if self._knocking is not None:
             self._knocking.join()
-        api = self._api or Api(lab.folder, lab.plan)
+        api = self._api or lab.api()
         readiness = Readiness(lab.plan, api, self._session.machines, nodes=self._nodes)
         first, *others = readiness.requirements()
 

@@ -30,13 +30,19 @@ class Server:
     """One HTTPS server, on a free port of the loopback unless told where.
 
     `answers` is by path without its query; JSON or text, or what makes one anew for each question.
-    What is to be changed (PATCH, DELETE) is written down and granted. `clock` is what it says of
-    the time, in seconds since 1970: the host's when left out.
+    What is to be changed (PATCH, DELETE) is written down, and granted unless `on_change` (method, path,
+    body) answers otherwise. `clock` is what it says of the time, in seconds since 1970: the host's when left out.
     """
 
     clock: float | None = None
 
-    def __init__(self, context: ssl.SSLContext, answers: Answers, at: tuple[str, int] = (LOOPBACK, 0)) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        answers: Answers,
+        at: tuple[str, int] = (LOOPBACK, 0),
+        on_change: Callable[[str, str, str], tuple[int, Any]] = lambda *_: (200, {}),
+    ) -> None:
         self.answers = answers
         self.asked: list[str] = []
         self.changed: list[tuple[str, str, str]] = []
@@ -52,7 +58,7 @@ class Server:
                 server.asked.append(f"{path} {body}".strip())
                 if self.command in {"PATCH", "DELETE"}:
                     server.changed.append((self.command, path, body))
-                    status, answer = 200, {}
+                    status, answer = on_change(self.command, path, body)
                 else:
                     status, answer = server.answers.get(path, (404, {"message": "not found"}))
                 answer = answer() if callable(answer) else answer

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.clients import api
 from lab.cluster.clients.etcd import CLIENT_PORT
 from lab.cluster.events import Event
 from lab.cluster.kubeconfig import write_kubeconfig
@@ -49,7 +48,6 @@ class ReadyLab:
         self._looks = itertools.count()
         for path, (status, body) in self._answers().items():
             self.servers.answer(path, status, body)
-        patch.setattr(api, "server", lambda _plan: f"https://127.0.0.1:{self.endpoint.port}")
         ends = NOW + datetime.timedelta(days=days)
         places = ((n, root / "guests" / n.name) for n in self.plan.nodes)
         self.guests = {n.name: Guest(place, self.folder, self.plan, n, ends) for n, place in places}

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from lab.cluster.acts.power import await_ready
-from lab.cluster.clients.https import Https, NoAnswer
+from lab.cluster.clients.https import Https, UnreachableError
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
 from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line
@@ -87,6 +87,7 @@ class _Run:
                 hint="on the student's control plane: kubeadm certs renew all",
             )
         self.began = time.monotonic()
+        self.lab = lab
         self.folder, self.plan, self.reach = folder, plan, lab.reach
         self.machines = lab.machines(record)
         self.journal = lab.journal()
@@ -122,7 +123,7 @@ class _Run:
         lost = len(planes) < quorum(len(self.plan.control_planes))
         if not lost:
             watch.require(self._every_api_server(https, planes))
-            await_ready(watch, watch.nodes)
+            await_ready(watch, self.lab.api(), watch.nodes)
         nodes, off = watch.nodes, tuple(self.off)
         return Renewed(nodes, off, tuple(self.left), until, lost, time.monotonic() - self.began)
 
@@ -255,7 +256,7 @@ class _Run:
         def why(name: str) -> str:
             try:
                 answer = https.get(addresses[name], API_PORT, "/readyz")
-            except NoAnswer as error:
+            except UnreachableError as error:
                 return error.message
             return "" if answer.status == 200 else f"not ready ({answer.status})"
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.cluster.clients.api import Api
 from lab.cluster.events import Journal
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab, refuse_half_destroyed
@@ -138,6 +137,7 @@ class _Creation:
     """One run of create, over one lab."""
 
     def __init__(self, lab: Lab, request: Request, journal: Journal, record: Record) -> None:
+        self.lab = lab
         self.folder = lab.folder
         self.plan = lab.plan
         self.request = request
@@ -192,7 +192,7 @@ class _Creation:
     def _cluster(self) -> None:
         if self.plan.bootstrap != "full":
             return
-        api = Api(self.folder, self.plan)
+        api = self.lab.api()
         readiness = Readiness(self.plan, api, self.machines)
         first, *others = readiness.requirements()
         self.watch.require(first)

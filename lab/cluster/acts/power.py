@@ -129,7 +129,7 @@ class _Switch:
         _await_ssh(watch, self.machines, self.journal, off)
         if self.lab.plan.bootstrap == "full" and not _quorum_lost(self.lab.plan, running):
             refuse_expired(self.lab.folder, self.lab.plan, self.record, self.machines, running, limit)
-            await_ready(watch, running)
+            await_ready(watch, self.lab.api(), running)
 
     def power(self) -> Power:
         running = _running(self.machines)
@@ -160,13 +160,12 @@ def _await_ssh(watch: Watch, machines: Machines, journal: Journal, nodes: Sequen
     )
 
 
-def await_ready(watch: Watch, nodes: Sequence[str]) -> None:
+def await_ready(watch: Watch, api: Api, nodes: Sequence[str]) -> None:
     """Wait until the nodes of these names are Ready, for sure and not from memory.
 
     After a power failure the API server believes what it was told before. So the leases come
     first: they are judged by change, and only a kubelet that lives renews one.
     """
-    api = Api(watch.folder, watch.plan)
     readiness = Readiness(watch.plan, api, watch.machines, nodes=nodes)
     for requirement in readiness.requirements(remembered=True):
         watch.require(requirement, readiness)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import process
 from lab.cluster.acts.power import await_ready
-from lab.cluster.clients.api import Api, UnreachableError
+from lab.cluster.clients.api import UnreachableError
 from lab.cluster.clients.etcd import Etcd
 from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
@@ -145,7 +145,7 @@ class _Run:
         self.record = record
         self.journal = lab.journal()
         self.deadline = lab.deadline(record)
-        self.api = Api(lab.folder, lab.plan)
+        self.api = lab.api()
         self.began = time.monotonic()
         self._joined: list[str] = []
         self._left: list[str] = []
@@ -211,12 +211,12 @@ class _Run:
             raise
         machines.drop_seeds()
         revoke_token(self.api, token)
-        await_ready(watch, [name for name, state in machines.states().items() if state == NodeState.RUNNING])
+        await_ready(watch, self.api, [name for name, state in machines.states().items() if state == NodeState.RUNNING])
         self._joined += names
 
     def _take_back_member(self, node: Node) -> None:
         """A join that failed may have announced a member that never came: etcd must not wait for it."""
-        Etcd(self.folder, self.plan).remove_member(node.name)
+        self._etcd().remove_member(node.name)
 
     # --- leave ----------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class _Run:
         machines = self._machines()
         left = without_nodes(self.plan, [node.name])
         if node.is_control_plane:
-            Etcd(self.folder, self.plan).refuse_loss(node.name)
+            self._etcd().refuse_loss(node.name)
         runs = machines.states()[node.name] == NodeState.RUNNING
         if runs and node.name in there:
             self._drain(node)
@@ -299,6 +299,9 @@ class _Run:
                     details=[error.message, *error.details],
                     hint=f"klab ssh {node.name} shows whether it is well; the same command again goes on",
                 ) from error
+
+    def _etcd(self) -> Etcd:
+        return Etcd(self.folder, self.plan, reach=self.change.lab.reach)
 
     def _machines(self) -> Machines:
         return replace(self.change.lab, plan=self.plan).machines(self.record, self.change.box)

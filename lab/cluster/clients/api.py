@@ -1,8 +1,6 @@
-"""The lab's API server, asked from the host.
+"""The lab's API server, asked from the host: Kubernetes' own protocol over `lab.cluster.clients.https`.
 
-A thin use of the official client: paths and plain JSON, because klab reads a handful of
-fields and applies manifests of any kind. The client is imported here only, and late: it
-takes most of a second.
+Paths and plain JSON, because klab reads a handful of fields and applies manifests of any kind.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import datetime
 import json
 from typing import Any
 
-from lab.cluster.clients.https import clock
+from lab.cluster.clients.https import JSON, Answer, Https, Reach, UnreachableError, direct, refuse_failure
 from lab.cluster.kubeconfig import server
 from lab.cluster.secrets import admin_files
 from lab.errors import ClusterError
@@ -19,42 +17,33 @@ from lab.plan.model import Plan
 from lab.store import LabFolder
 from lab.text import shortened, visible
 
+__all__ = ["Api", "UnreachableError"]
+
 FIELD_MANAGER = "klab"
+APPLY = "application/apply-patch+yaml"
 CONNECT_SECONDS = 5.0
 
 
-class UnreachableError(ClusterError):
-    """The API server does not answer, or not with success. `status` is the HTTP status, 0 without one."""
-
-    def __init__(self, message: str, *, status: int = 0) -> None:
-        super().__init__(message, hint="klab status shows the lab's nodes")
-        self.status = status
-
-
 class Api:
-    """One lab's API server."""
+    """One lab's API server, at the lab's endpoint.
 
-    def __init__(self, folder: LabFolder, plan: Plan) -> None:
-        from kubernetes import client
+    Args:
+        folder: the lab's folder, which has the client certificate.
+        plan: the lab's plan.
+        reach: where a node's port is reached from here.
+    """
 
-        files = admin_files(folder)
-        config = client.Configuration()
-        config.host = server(plan)
-        config.ssl_ca_cert = str(files.ca)
-        config.cert_file = str(files.certificate)
-        config.key_file = str(files.key)
-        config.retries = False
-        # A proxy of the host's has no way into the lab.
-        config.proxy = None
-        config.no_proxy = "*"
-        self._client = client.ApiClient(config)
+    def __init__(self, folder: LabFolder, plan: Plan, reach: Reach = direct) -> None:
+        self._https = Https(admin_files(folder), reach, connect_seconds=CONNECT_SECONDS)
+        self._endpoint = plan.api_endpoint
+        self._server = server(plan)
         self._kinds: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def get(self, path: str, *, seconds: float = 15.0) -> Any:
         """GET a path and return its JSON.
 
         Raises:
-            UnreachableError: no answer within `seconds`, or one that is no success or no JSON.
+            UnreachableError: no answer within `seconds`, or one that is not a success or not JSON.
         """
         text = self.text(path, seconds=seconds)
         try:
@@ -64,15 +53,14 @@ class Api:
 
     def text(self, path: str, *, seconds: float = 15.0) -> str:
         """GET a path and return its body as text; errors as in `get`."""
-        return self._call("GET", path, seconds=seconds)[0]
+        return self._call("GET", path, seconds=seconds).text
 
     def clock(self, *, seconds: float = 15.0) -> datetime.datetime:
         """The API server's own time, from its answer's Date header (RFC 9110); errors as in `get`."""
-        _, headers = self._call("GET", "/version", seconds=seconds)
-        found = clock(headers.get("date"))
-        if found is None:
-            raise _malformed("/version", f"Date: {headers.get('date')}")
-        return found
+        answer = self._call("GET", "/version", seconds=seconds)
+        if answer.clock is None:
+            raise _malformed("/version", "its Date header")
+        return answer.clock
 
     def delete(self, path: str, *, seconds: float = 60.0) -> None:
         """DELETE a path; errors as in `get`."""
@@ -83,7 +71,7 @@ class Api:
 
         Raises:
             UnreachableError: as in `get`.
-            ClusterError: the API server knows no such kind.
+            ClusterError: the API server does not know the object's kind.
         """
         metadata = manifest["metadata"]
         plural, namespaced = self._kind(manifest["apiVersion"], manifest["kind"])
@@ -91,9 +79,10 @@ class Api:
         if namespaced:
             path += f"/namespaces/{metadata.get('namespace', 'default')}"
         path += f"/{plural}/{metadata['name']}?fieldManager={FIELD_MANAGER}&force=true"
-        self._call("PATCH", path, body=json.dumps(manifest), content="application/apply-patch+yaml", seconds=seconds)
+        self._call("PATCH", path, body=json.dumps(manifest), content=APPLY, seconds=seconds)
 
     def _kind(self, version: str, kind: str) -> tuple[str, bool]:
+        """The plural name of a kind, and whether its objects have a namespace; remembered for each version."""
         if version not in self._kinds:
             found = self.get(_root(version), seconds=30)
             try:
@@ -103,51 +92,25 @@ class Api:
                 raise _malformed(_root(version), str(found)) from error
         if kind not in self._kinds[version]:
             raise ClusterError(
-                f"the cluster knows no {kind} in {version}",
-                hint="its CustomResourceDefinition has to come before it, or the version is another",
+                f"the cluster does not know the kind {kind} in {version}",
+                hint="apply its CustomResourceDefinition before it, or correct the version",
             )
         return self._kinds[version][kind]
 
-    def _call(
-        self, method: str, path: str, *, seconds: float, body: str | None = None, content: str = "application/json"
-    ) -> tuple[str, dict[str, str]]:
-        """One call: the answer's body as text, and its headers by their names in lower case."""
-        import urllib3
-        from kubernetes.client.exceptions import ApiException
-
+    def _call(self, method: str, path: str, *, seconds: float, body: str | None = None, content: str = JSON) -> Answer:
+        """One request and its answer, which is a success; errors as in `get`."""
         try:
-            answer = self._client.call_api(
-                method,
-                self._client.configuration.host + path,
-                header_params={"Accept": "application/json, */*", "Content-Type": content},
-                body=body,
-                _request_timeout=(min(CONNECT_SECONDS, seconds), seconds),
-            )
-            text = (answer.read() or b"").decode("utf-8", "replace")
-        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            where = self._client.configuration.host
-            raise UnreachableError(f"the API server at {where} does not answer: {_cause(error)}") from error
-        if answer.status >= 300:
-            raise UnreachableError(f"{method} {path}: {answer.status} {_reason(text)}", status=answer.status)
-        return text, {name.lower(): value for name, value in answer.headers.items()}
+            answer = self._https.request(method, *self._endpoint, path, body=body, content=content, seconds=seconds)
+        except UnreachableError as error:
+            why = f"the API server at {self._server} does not answer: {error.message}"
+            raise UnreachableError(why, status=error.status) from error
+        refuse_failure(answer, f"{method} {path}: ")
+        return answer
 
 
 def _malformed(path: str, text: str) -> UnreachableError:
     return UnreachableError(f"GET {path}: the answer is malformed: {shortened(visible(text), 100)}", status=200)
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost reason: urllib3 wraps a refused connection three times."""
-    inner = getattr(error, "reason", None)
-    return _cause(inner) if isinstance(inner, BaseException) else str(inner or error).split("\n")[-1][:200]
-
-
 def _root(version: str) -> str:
     return f"/apis/{version}" if "/" in version else f"/api/{version}"
-
-
-def _reason(text: str) -> str:
-    try:
-        return str(json.loads(text).get("message", text))[:300]
-    except (ValueError, AttributeError, RecursionError):
-        return text[:300]

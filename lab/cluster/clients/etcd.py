@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.cluster.clients.https import ASK_SECONDS, Https, NoAnswer, Reach, direct
+from lab.cluster.clients.https import ASK_SECONDS, Https, Reach, UnreachableError, direct
 from lab.cluster.secrets import etcd_client_files
 from lab.errors import ClusterError
 from lab.plan.model import Node, Plan
@@ -223,7 +223,7 @@ class Etcd:
             for address, port in self._addresses(member):
                 try:
                     status = self._status(address, port)
-                except NoAnswer:
+                except UnreachableError:
                     continue
                 # An address says where to ask, not who answers there.
                 return status.id if status.votes else None
@@ -254,7 +254,7 @@ class Etcd:
         try:
             # A member that has just lost the others answers everything but this.
             health = self._https.get(address, port, "/health", seconds=max(1.0, deadline.left))
-        except NoAnswer as error:
+        except UnreachableError as error:
             well, why = False, f"health: {error.message}"
         else:
             well, why = health.status == 200 and '"true"' in health.text, health.text
@@ -279,7 +279,7 @@ class Etcd:
         for address, port in asked if asked is not None else [(n.address, CLIENT_PORT) for n in self._nodes]:
             try:
                 found: dict[str, Any] = self._https.post_json(address, port, path, body, seconds=seconds)
-            except NoAnswer as error:
+            except UnreachableError as error:
                 failures.append(f"{address}: {error.message}")
                 refused = refused or error.status != 0
                 continue
@@ -296,12 +296,12 @@ def _understood() -> Iterator[None]:
     """Word an answer whose JSON has not etcd's shape: who answers is a guest.
 
     Raises:
-        NoAnswer: it has not.
+        UnreachableError: it has not.
     """
     try:
         yield
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise NoAnswer("what answers there is not etcd", status=200) from error
+        raise UnreachableError("what answers there is not etcd", status=200) from error
 
 
 def _is_at(member: Member, node: Node) -> bool:

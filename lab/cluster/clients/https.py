@@ -1,7 +1,6 @@
-"""Single questions over HTTPS to any server of a lab: quick, bounded, with a client certificate of klab's.
+"""HTTPS to any server of a lab, bounded, with a client certificate of klab's: the one way to all of them.
 
-`lab.cluster.clients.api` is for whole conversations with the API server; the official client that it
-uses takes most of a second to import and knows one address. Here klab asks many servers once.
+`lab.cluster.clients.api` and `lab.cluster.clients.etcd` speak Kubernetes' and etcd's own protocols over it.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from lab.cluster.secrets import ClientFiles
 
 ASK_SECONDS = 5.0
+JSON = "application/json"
 MOST_IN_ANSWER = 64 << 20  # bytes; a list of some thousand pods has some MB
 
 # Where a port of a node is reached from here; a test has its servers elsewhere.
@@ -37,7 +37,7 @@ def direct(address: IPv4Address, port: int) -> tuple[str, int]:
     return str(address), port
 
 
-class NoAnswer(ClusterError):
+class UnreachableError(ClusterError):
     """A server does not answer, or not with success. `status` is the HTTP status, 0 without one."""
 
     def __init__(self, message: str, *, status: int = 0, hint: str = "klab status shows the lab's nodes") -> None:
@@ -64,39 +64,62 @@ class Https:
         files: the certificate, its key, the CA.
         reach: where a node's port is reached.
         seconds: how long an answer may take.
+        connect_seconds: how long connecting may take, apart from the answer; part of `seconds` when left out.
     """
 
-    def __init__(self, files: ClientFiles, reach: Reach = direct, seconds: float = ASK_SECONDS) -> None:
+    def __init__(
+        self,
+        files: ClientFiles,
+        reach: Reach = direct,
+        seconds: float = ASK_SECONDS,
+        connect_seconds: float | None = None,
+    ) -> None:
         self._files = files
         self._reach = reach
         self._seconds = seconds
+        self._connect_seconds = connect_seconds
         self._manager: urllib3.PoolManager | None = None
 
     def get(self, address: IPv4Address, port: int, path: str, *, seconds: float | None = None) -> Answer:
-        """GET a path, whatever the status of the answer.
+        """GET a path; an answer of any status is returned.
 
         Raises:
-            NoAnswer: there is none in time, or the server is not who it should be; the message says which.
+            UnreachableError: no answer in time, or from a server that does not prove its identity; the message says
+            which.
         """
-        return self._ask("GET", address, port, path, None, seconds or self._seconds)
+        return self.request("GET", address, port, path, seconds=seconds)
+
+    def request(
+        self,
+        method: str,
+        address: IPv4Address,
+        port: int,
+        path: str,
+        *,
+        body: str | None = None,
+        content: str = JSON,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Send one request whose body has the media type `content`; returns and raises as `get`."""
+        return self._ask(method, address, port, path, body, content, seconds or self._seconds)
 
     def get_json(self, address: IPv4Address, port: int, path: str) -> Any:
         """GET a path and return its JSON.
 
         Raises:
-            NoAnswer: as `get`, or the answer is no success.
+            UnreachableError: as `get`, or the answer is no success.
         """
         return _json(self.get(address, port, path))
 
     def post_json(self, address: IPv4Address, port: int, path: str, body: Any, *, seconds: float | None = None) -> Any:
         """POST JSON and return the answer's; errors as `get_json`."""
-        return _json(self._ask("POST", address, port, path, json.dumps(body), seconds or self._seconds))
+        return _json(self.request("POST", address, port, path, body=json.dumps(body), seconds=seconds))
 
     def peer_certificate(self, address: IPv4Address, port: int) -> bytes:
-        """The certificate that a server shows, as DER; it is not verified: an expired one is to be seen, too.
+        """The certificate that a server shows, as DER. It is not verified, so that an expired one is seen, too.
 
         Raises:
-            NoAnswer: as `get`.
+            UnreachableError: as `get`.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -110,12 +133,14 @@ class Https:
             ):
                 found = connection.getpeercert(binary_form=True)
         except OSError as error:  # ssl.SSLError and TimeoutError are of this kind
-            raise NoAnswer(_reason(error, self._seconds)) from error
+            raise UnreachableError(_reason(error, self._seconds)) from error
         if found is None:
-            raise NoAnswer("no certificate was shown")
+            raise UnreachableError("the server did not show a certificate")
         return found
 
-    def _ask(self, method: str, address: IPv4Address, port: int, path: str, body: str | None, seconds: float) -> Answer:
+    def _ask(
+        self, method: str, address: IPv4Address, port: int, path: str, body: str | None, content: str, seconds: float
+    ) -> Answer:
         import urllib3
 
         host, at = self._reach(address, port)
@@ -124,19 +149,26 @@ class Https:
                 method,
                 f"https://{host}:{at}{path}",
                 body=body,
-                headers={"Accept": "application/json, */*", "Content-Type": "application/json"},
-                timeout=urllib3.Timeout(total=seconds),
+                headers={"Accept": "application/json, */*", "Content-Type": content},
+                timeout=self._timeout(seconds),
                 retries=False,
                 preload_content=False,
             )
             data = answer.read(MOST_IN_ANSWER + 1)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise NoAnswer(_reason(error, seconds)) from error
+            raise UnreachableError(_reason(error, seconds)) from error
         if len(data) > MOST_IN_ANSWER:
             answer.close()
-            raise NoAnswer(f"the answer is longer than {MOST_IN_ANSWER >> 20} MiB")
+            raise UnreachableError(f"the answer is longer than {MOST_IN_ANSWER >> 20} MiB")
         answer.release_conn()
         return Answer(answer.status, data.decode("utf-8", "replace"), clock(answer.headers.get("Date")))
+
+    def _timeout(self, seconds: float) -> urllib3.Timeout:
+        import urllib3
+
+        if self._connect_seconds is None:
+            return urllib3.Timeout(total=seconds)
+        return urllib3.Timeout(connect=min(self._connect_seconds, seconds), read=seconds)
 
     def _connections(self) -> urllib3.PoolManager:
         """Made at the first question: loading the certificate may fail, and belongs to that question."""
@@ -160,16 +192,27 @@ def clock(date: str | None) -> datetime.datetime | None:
         return None
 
 
-def _json(answer: Answer) -> Any:
+def refuse_failure(answer: Answer, what: str = "") -> None:
+    """Make sure that an answer is a success; raises UnreachableError with the server's own reason behind `what`."""
+    if answer.status < 300:
+        return
     try:
         found = json.loads(answer.text)
     except (ValueError, RecursionError):
         found = None
-    if answer.status >= 300:
-        said = found.get("message") if isinstance(found, dict) else None
-        raise NoAnswer(f"{answer.status} {str(said or answer.text).strip()[:300]}", status=answer.status)
+    message = found.get("message") if isinstance(found, dict) else None
+    reason = str(message or answer.text).strip()[:300]
+    raise UnreachableError(f"{what}{answer.status} {reason}", status=answer.status)
+
+
+def _json(answer: Answer) -> Any:
+    refuse_failure(answer)
+    try:
+        found = json.loads(answer.text)
+    except (ValueError, RecursionError):
+        found = None
     if not isinstance(found, dict):
-        raise NoAnswer(f"the answer is no JSON object: {answer.text.strip()[:100]}", status=answer.status)
+        raise UnreachableError(f"the answer is not a JSON object: {answer.text.strip()[:100]}", status=answer.status)
     return found
 
 

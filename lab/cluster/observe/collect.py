@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from lab import process
 from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, Member, MemberStatus, name_of
-from lab.cluster.clients.https import ASK_SECONDS, Https, NoAnswer, Reach, direct
+from lab.cluster.clients.https import ASK_SECONDS, Https, Reach, UnreachableError, direct
 from lab.cluster.observe.facts import (
     Certificate,
     ClusterFacts,
@@ -303,7 +303,7 @@ class _Heard:
 def _api(https: Https, address: IPv4Address, port: int) -> _Heard:
     try:
         answer = https.get(address, port, "/readyz")
-    except NoAnswer as error:
+    except UnreachableError as error:
         return _Heard(error.message)
     clock = answer.clock.timestamp() if answer.clock else None
     if answer.status == 200:
@@ -320,7 +320,7 @@ _Shown = tuple[str, str, datetime.datetime | None, str]
 def _shown(node: Node, what: str, https: Https, port: int) -> _Shown:
     try:
         return node.name, what, _parse(https.peer_certificate(node.address, port)), ""
-    except (NoAnswer, ValueError) as error:
+    except (UnreachableError, ValueError) as error:
         return node.name, what, None, str(getattr(error, "message", error))
 
 
@@ -331,7 +331,7 @@ def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list
     try:
         found = https.get_json(*door, path)["items"] or []  # Go writes null for an empty list
         return [item for item in found if isinstance(item, dict)]
-    except NoAnswer as error:
+    except UnreachableError as error:
         return error.message
     except (LookupError, TypeError, AttributeError):
         return "the answer is no list"

@@ -18,7 +18,7 @@ from fuzz.mutations import json_texts, octets, texts
 
 from lab.cluster.clients.api import Api
 from lab.cluster.clients.etcd import Etcd
-from lab.cluster.clients.https import Answer, Https, NoAnswer, _json, clock
+from lab.cluster.clients.https import Answer, Https, UnreachableError, _json, clock
 from lab.cluster.observe import collect
 from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.ready import Readiness
@@ -207,19 +207,8 @@ def answer(text: str, _folder: Path) -> None:
     assert isinstance(_json(Answer(200, text)), dict)
     try:
         _json(Answer(500, text))
-    except NoAnswer as error:
+    except UnreachableError as error:
         assert error.status == 500
-
-
-class _Body:
-    status = 200
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.headers = {"Date": text}
-
-    def read(self) -> bytes:
-        return self.text.encode("utf-8", "surrogatepass")
 
 
 @cache
@@ -229,7 +218,7 @@ def _api(place: Path) -> Api:
 
 def _asked(text: str, folder: Path, act: Callable[[Api], object]) -> None:
     api = _api(folder)
-    with mock.patch.object(api._client, "call_api", return_value=_Body(text)):
+    with mock.patch.object(Https, "_ask", return_value=Answer(200, text, clock(text))):
         api._kinds.clear()
         act(api)
 
@@ -282,10 +271,8 @@ def readiness(text: str, _folder: Path) -> None:
 
 
 def refused(text: str, folder: Path) -> None:
-    body = _Body(text)
-    body.status = 500
     api = _api(folder)
-    with mock.patch.object(api._client, "call_api", return_value=body):
+    with mock.patch.object(Https, "_ask", return_value=Answer(500, text)):
         try:
             api.get("/version")
         except LabError as error:
@@ -353,7 +340,7 @@ TARGETS = (
         "JSON of an answer", ("lab.cluster.clients.https:_json",), _of(MEMBERS, {"message": "no"}), json_texts, answer
     ),
     Target("API answer", ("lab.cluster.clients.api:Api.get",), _of({"gitVersion": "v1.35.4"}), json_texts, got),
-    Target("API refusal", ("lab.cluster.clients.api:_reason",), _of({"message": "no"}), json_texts, refused),
+    Target("API refusal", ("lab.cluster.clients.https:refuse_failure",), _of({"message": "no"}), json_texts, refused),
     Target(
         "ip neigh of a VIP", ("lab.cluster.observe.collect:_Collector._holder",), _of(NEIGHBOURS), json_texts, holder
     ),

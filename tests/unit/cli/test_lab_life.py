@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import FakeCluster, lab_on_disk
+from support.cluster_server import ClusterServer
+from support.fake_lab import lab_on_disk
 
 from lab.cli import app
-from lab.cluster.acts import power, scale
-from lab.cluster.clients import api
+from lab.cluster.acts import scale
 from lab.store import Home
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    made = FakeCluster()
-    for module in (api, power, scale):
-        monkeypatch.setattr(module, "Api", lambda *_: made)
-    return made
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterServer]:
+    made = ClusterServer()
+    made.redirect(monkeypatch)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def ha(home: Path, cluster: FakeCluster) -> None:
-    _, plan = lab_on_disk(Home(home), control_planes=3, workers=1, bootstrap="full", name="ha")
-    cluster.nodes = [n.name for n in plan.nodes]
+def ha(home: Path, cluster: ClusterServer) -> None:
+    folder, plan = lab_on_disk(Home(home), control_planes=3, workers=1, bootstrap="full", name="ha")
+    cluster.serve(folder, plan)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_a_worker_leaves(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("ha")
-def test_a_token_is_a_command_that_joins(capsys: pytest.CaptureFixture[str], cluster: FakeCluster) -> None:
+def test_a_token_is_a_command_that_joins(capsys: pytest.CaptureFixture[str], cluster: ClusterServer) -> None:
     assert app.run(["token", "--hours", "2"]) == 0
     words = capsys.readouterr().out.split()
     assert words[:3] == ["kubeadm", "join", "192.168.56.10:8443"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +14,15 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from cryptography import x509
-from support.fake_lab import FakeCluster, lab_on_disk, opener
+from support.cluster_server import ClusterServer, refusing
+from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, PKI, Guest, GuestMachines, inline, kubeconfig, signed
 from support.lab_servers import LabServers, Server, tls
 
 from lab.cluster import secrets as lab_secrets
-from lab.cluster.acts import certificates, power
+from lab.cluster.acts import certificates
 from lab.cluster.acts.certificates import RENEW_SECONDS, Renewed, renew
-from lab.cluster.clients.https import Answer, Https, NoAnswer
+from lab.cluster.clients.https import Answer, Https, Reach, UnreachableError
 from lab.cluster.events import Event, Journal, read_events
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab as ClusterLab
@@ -56,7 +58,7 @@ class FakeHttps:
         name = self.names[address]
         self.asked.append(name)
         if name not in self.status:
-            raise NoAnswer("connection refused")
+            raise UnreachableError("connection refused")
         return Answer(self.status[name], "")
 
 
@@ -69,6 +71,7 @@ class Lab:
         load_or_make(self.folder)
         write_kubeconfig(self.folder, self.plan)
         self.told: list[tuple[str, str]] = []
+        self.reach: Reach = refusing
         ends = NOW + datetime.timedelta(days=365)
         places = ((n, tmp_path / "guests" / n.name) for n in self.plan.nodes)
         self.guests = {n.name: Guest(place, self.folder, self.plan, n, ends) for n, place in places}
@@ -80,8 +83,8 @@ class Lab:
             guest.clock = clock
 
     def renewal(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> ClusterLab:
-        machines = opener(base, guests=self.guests, told=self.told, **attributes)
-        return ClusterLab(self.home, self.folder, self.plan, machines, 600, self.events.append)
+        machines = opener(partial(base, guests=self.guests, told=self.told), **attributes)
+        return ClusterLab(self.home, self.folder, self.plan, machines, 600, self.events.append, reach=self.reach)
 
     def power_off(self, *names: str) -> None:
         machines = opener()(self.home, self.folder, self.plan, self.folder.record(), None)
@@ -105,10 +108,10 @@ class Lab:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    made = FakeCluster()
-    monkeypatch.setattr(power, "Api", lambda *_: made)
-    return made
+def cluster() -> Iterator[ClusterServer]:
+    made = ClusterServer()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -119,10 +122,11 @@ def https(monkeypatch: pytest.MonkeyPatch) -> type[FakeHttps]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, cluster: FakeCluster, https: type[FakeHttps]) -> Callable[..., Lab]:
+def make(tmp_path: Path, cluster: ClusterServer, https: type[FakeHttps]) -> Callable[..., Lab]:
     def make(planes: int, workers: int, *answering: str, bootstrap: Bootstrap = "full") -> Lab:
         lab = Lab(tmp_path, planes, workers, bootstrap)
-        cluster.nodes = [n.name for n in lab.plan.nodes]
+        cluster.serve(lab.folder, lab.plan)
+        lab.reach = cluster.reach
         https.names.update({n.address: n.name for n in lab.plan.control_planes})
         https.status.update(dict.fromkeys(answering, 200))
         return lab
@@ -200,7 +204,7 @@ def test_a_node_is_given_its_own_time(make: Callable[..., Lab], revived: type[Gu
 
 
 def test_one_command_repairs_a_lab_whose_certificates_have_expired(
-    make: Callable[..., Lab], revived: type[GuestMachines], cluster: FakeCluster, tmp_path: Path
+    make: Callable[..., Lab], revived: type[GuestMachines], cluster: ClusterServer, tmp_path: Path
 ) -> None:
     lab, then = make(1, 1), NOW + AHEAD
     place = tmp_path / "judged.pem"
@@ -345,10 +349,10 @@ def test_one_that_is_down_is_revived_before_those_that_work(
     assert lab.scripts[3:] == [("cp1", "restart"), ("cp3", "restart")]
 
 
-def test_which_ones_work_is_asked_with_the_new_certificate(tmp_path: Path, cluster: FakeCluster) -> None:
+def test_which_ones_work_is_asked_with_the_new_certificate(tmp_path: Path, cluster: ClusterServer) -> None:
     """Real servers on this machine: the one of cp2 is shut."""
     lab = Lab(tmp_path, 3, 0)
-    cluster.nodes = ["cp1", "cp2", "cp3"]
+    cluster.serve(lab.folder, lab.plan)
     servers = LabServers(lab.folder, lab.plan)
     address = lab.plan.control_planes[1].address
     door = servers.doors.pop((address, API_PORT))
@@ -359,10 +363,14 @@ def test_which_ones_work_is_asked_with_the_new_certificate(tmp_path: Path, clust
                 servers.doors[address, API_PORT] = door
             return super().ssh(node, *args, **more)
 
+    def reach(address: IPv4Address, port: int) -> tuple[str, int]:
+        through = cluster.reach if (address, port) == lab.plan.api_endpoint else servers.reach
+        return through(address, port)
+
     # Nobody could be asked with what was there before.
     admin_files(lab.folder).certificate.write_text("")
     try:
-        renew(replace(lab.renewal(Revived), reach=servers.reach))
+        renew(replace(lab.renewal(Revived), reach=reach))
     finally:
         servers.close()
     assert sorted(lab.scripts[:3]) == [("cp1", "files"), ("cp2", "files and restart"), ("cp3", "files")]
@@ -456,7 +464,7 @@ def test_an_api_server_that_never_comes_is_named(
 
 
 def test_a_node_that_is_off_is_left_out_and_named(
-    make: Callable[..., Lab], revived: type[GuestMachines], cluster: FakeCluster
+    make: Callable[..., Lab], revived: type[GuestMachines], cluster: ClusterServer
 ) -> None:
     lab = make(3, 1)
     lab.power_off("cp3", "w1")
@@ -470,7 +478,7 @@ def test_a_node_that_is_off_is_left_out_and_named(
 
 
 def test_without_a_quorum_nobody_waits_for_the_cluster(
-    make: Callable[..., Lab], revived: type[GuestMachines], cluster: FakeCluster
+    make: Callable[..., Lab], revived: type[GuestMachines], cluster: ClusterServer
 ) -> None:
     lab = make(3, 1)
     lab.power_off("cp2", "cp3")

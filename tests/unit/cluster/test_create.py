@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from support import fake_lab
+from support.cluster_server import refusing
 
 from lab.cluster import lab as lab_module
 from lab.cluster.acts import create as module
 from lab.cluster.acts.create import Created, Request
 from lab.cluster.acts.destroy import destroy
-from lab.cluster.clients.api import UnreachableError
 from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
 from lab.cluster.wait.watch import PowerOn
@@ -40,20 +40,6 @@ WELL = "klab: cloud-init begin\nklab: boot done\nklab: clean begin\nklab: clean 
 
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
-
-
-@pytest.fixture(autouse=True)
-def _no_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests send nothing anywhere: the API server of a fake lab is one that is not up yet."""
-    monkeypatch.setattr(module, "Api", NoApi)
-
-
-class NoApi:
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def text(self, path: str, **_: object) -> str:
-        raise UnreachableError(f"the API server does not answer: {path}")
 
 
 @pytest.fixture
@@ -123,7 +109,7 @@ def request_for(text: str, catalog: Catalog) -> Wanted:
 
 
 def create(home: Home, wanted: Wanted, machines: OpenMachines, listener: Listener | None = None) -> Created:
-    lab = Lab(home, home.lab(wanted.plan.name), wanted.plan, machines, 20, listener)
+    lab = Lab(home, home.lab(wanted.plan.name), wanted.plan, machines, 20, listener, reach=refusing)
     return module.create(lab, wanted.request)
 
 

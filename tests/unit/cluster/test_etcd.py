@@ -16,7 +16,7 @@ from support.lab_servers import LabServers, Server, etcd_answers, members_of, tl
 
 from lab.cluster.clients import etcd as module
 from lab.cluster.clients.etcd import CLIENT_PORT, Alarm, Etcd, Member
-from lab.cluster.clients.https import Https, NoAnswer
+from lab.cluster.clients.https import Https, UnreachableError
 from lab.cluster.secrets import etcd_client_files, load_or_make
 from lab.errors import ClusterError
 from lab.plan.decide import decide
@@ -154,7 +154,7 @@ def test_an_answer_that_is_none(etcd: Etcd, servers: LabServers) -> None:
     everywhere(servers, "/v3/cluster/member/list", 200, "<html>")
     with pytest.raises(ClusterError) as caught:
         etcd.members()
-    assert "no JSON object" in caught.value.details[0]
+    assert "not a JSON object" in caught.value.details[0]
 
 
 # --- removing ---------------------------------------------------------------------------------
@@ -342,9 +342,9 @@ def test_a_server_that_says_nothing(folder: LabFolder, plan: Plan) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         https = Https(etcd_client_files(folder), lambda *_: ("127.0.0.1", port), seconds=0.2)
-        with pytest.raises(NoAnswer, match=r"no answer within 0\.2 s"):
+        with pytest.raises(UnreachableError, match=r"no answer within 0\.2 s"):
             https.get(plan.nodes[0].address, CLIENT_PORT, "/health")
-        with pytest.raises(NoAnswer, match=r"no answer within 0\.2 s"):
+        with pytest.raises(UnreachableError, match=r"no answer within 0\.2 s"):
             https.peer_certificate(plan.nodes[0].address, CLIENT_PORT)
 
 
@@ -356,7 +356,7 @@ def test_a_server_that_speaks_no_tls(folder: LabFolder, plan: Plan) -> None:
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     Thread(target=server.handle_request, daemon=True).start()
     https = Https(etcd_client_files(folder), lambda *_: ("127.0.0.1", server.server_address[1]), seconds=5)
-    with pytest.raises(NoAnswer):
+    with pytest.raises(UnreachableError):
         https.get(plan.nodes[0].address, CLIENT_PORT, "/health")
     server.server_close()
 
@@ -364,5 +364,5 @@ def test_a_server_that_speaks_no_tls(folder: LabFolder, plan: Plan) -> None:
 def test_a_clients_missing_certificate_is_told(folder: LabFolder, plan: Plan, servers: LabServers) -> None:
     https = Https(etcd_client_files(folder), servers.reach)
     etcd_client_files(folder).certificate.unlink()
-    with pytest.raises(NoAnswer, match="no such file"):
+    with pytest.raises(UnreachableError, match="no such file"):
         https.get(plan.nodes[0].address, CLIENT_PORT, "/health")

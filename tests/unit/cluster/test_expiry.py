@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import FakeCluster, lab_on_disk, opener
+from support.cluster_server import ClusterServer
+from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines, signed
 
-from lab.cluster.acts import create as create_module
-from lab.cluster.acts import power
 from lab.cluster.acts.create import Created, Request, create
 from lab.cluster.acts.power import Power, reboot, start, stop
 from lab.cluster.lab import Lab as ClusterLab
-from lab.cluster.secrets import load_or_make
-from lab.errors import ClusterError, MachineError
+from lab.errors import ClusterError, MachineError, NotReadyInTime
 from lab.host.profile import HostProfile
 from lab.machines.protocol import NodeState
 from lab.process import Completed
@@ -34,14 +33,14 @@ CRT = "/etc/kubernetes/pki/apiserver.crt"
 class Lab:
     """A lab of one control plane and one worker. `age` is its own and its certificates', which hold for a year."""
 
-    def __init__(self, tmp_path: Path, cluster: FakeCluster, age: datetime.timedelta) -> None:
+    def __init__(self, tmp_path: Path, cluster: ClusterServer, age: datetime.timedelta) -> None:
         self.home = Home(tmp_path)
         self.folder, self.plan = lab_on_disk(self.home, control_planes=1, workers=1, bootstrap="full")
-        cluster.nodes = [n.name for n in self.plan.nodes]
-        load_or_make(self.folder)
+        self.reach = cluster.reach
+        self.timeout = 600.0
+        cluster.serve(self.folder, self.plan)
         self.ends = NOW - age + YEAR
-        admin = signed(self.folder, "ca", "klab-admin", "system:masters", ends=self.ends)
-        (self.folder.path / "pki" / "admin.crt").write_text(admin.public)
+        self.sign_admin(self.ends)
         self.folder.update_record(created=(NOW - age).timestamp())
         places = ((n, tmp_path / "guests" / n.name) for n in self.plan.nodes)
         self.guests = {n.name: Guest(place, self.folder, self.plan, n, self.ends) for n, place in places}
@@ -49,7 +48,7 @@ class Lab:
 
     def lab(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> ClusterLab:
         machines = opener(partial(base, guests=self.guests, told=self.told), **attributes)
-        return ClusterLab(self.home, self.folder, self.plan, machines, timeout=600)
+        return ClusterLab(self.home, self.folder, self.plan, machines, timeout=self.timeout, reach=self.reach)
 
     def off_and_on(self, base: type[GuestMachines] = GuestMachines) -> Power:
         stop(self.lab())
@@ -60,34 +59,38 @@ class Lab:
         profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
         return create(self.lab(), Request("", "fake", profile, "box", None))
 
+    def sign_admin(self, ends: datetime.datetime) -> None:
+        admin = signed(self.folder, "ca", "klab-admin", "system:masters", ends=ends)
+        (self.folder.path / "pki" / "admin.crt").write_text(admin.public)
+        (self.folder.path / "pki" / "admin.key").write_text(admin.private)
+
     def put(self, node: str, file: str, ends: datetime.datetime) -> None:
         pair = signed(self.folder, "ca", "made-by-the-test", ends=ends)
         self.guests[node].path(file).write_text(pair.public)
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    made = FakeCluster()
-    monkeypatch.setattr(power, "Api", lambda *_: made)
-    monkeypatch.setattr(create_module, "Api", lambda *_: made)
-    return made
+def cluster() -> Iterator[ClusterServer]:
+    made = ClusterServer()
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def old(tmp_path: Path, cluster: FakeCluster) -> Lab:
+def old(tmp_path: Path, cluster: ClusterServer) -> Lab:
     """A lab 400 days old: everything in it has expired."""
     return Lab(tmp_path, cluster, 400 * DAY)
 
 
 @pytest.fixture
-def renewed(tmp_path: Path, cluster: FakeCluster) -> Lab:
+def renewed(tmp_path: Path, cluster: ClusterServer) -> Lab:
     """A lab 400 days old whose certificates are new."""
     lab = Lab(tmp_path, cluster, 0 * DAY)
     lab.folder.update_record(created=(NOW - 400 * DAY).timestamp())
     return lab
 
 
-def test_an_expired_lab_says_so_at_once_and_names_what_helps(old: Lab, cluster: FakeCluster) -> None:
+def test_an_expired_lab_says_so_at_once_and_names_what_helps(old: Lab, cluster: ClusterServer) -> None:
     with pytest.raises(ClusterError, match="certificates of lab 'demo' have expired") as caught:
         old.off_and_on()
     assert "klab certs renew demo" in caught.value.hint
@@ -114,7 +117,7 @@ def test_a_reboot_says_so_too(old: Lab) -> None:
 
 
 @pytest.mark.parametrize("off", [False, True])
-def test_a_second_create_says_so_at_once(old: Lab, cluster: FakeCluster, off: bool) -> None:
+def test_a_second_create_says_so_at_once(old: Lab, cluster: ClusterServer, off: bool) -> None:
     if off:
         stop(old.lab())
     with pytest.raises(ClusterError, match="certificates of lab 'demo' have expired") as caught:
@@ -126,7 +129,7 @@ def test_a_second_create_says_so_at_once(old: Lab, cluster: FakeCluster, off: bo
 
 
 @pytest.mark.parametrize("off", [False, True])
-def test_a_second_create_goes_on_where_they_hold(renewed: Lab, cluster: FakeCluster, off: bool) -> None:
+def test_a_second_create_goes_on_where_they_hold(renewed: Lab, cluster: ClusterServer, off: bool) -> None:
     if off:
         stop(renewed.lab())
     assert renewed.create().already
@@ -134,9 +137,10 @@ def test_a_second_create_goes_on_where_they_hold(renewed: Lab, cluster: FakeClus
     assert cluster.asked
 
 
-def test_a_lab_that_is_still_being_made_is_not_asked(old: Lab, cluster: FakeCluster) -> None:
+def test_a_lab_that_is_still_being_made_is_not_asked(old: Lab, cluster: ClusterServer) -> None:
     """Its nodes have no certificates to renew yet, and `certs renew` would not touch it."""
     old.folder.update_record(phase="creating")
+    old.sign_admin(NOW + YEAR)
     old.create()
     assert old.told == []
     assert cluster.asked
@@ -155,7 +159,7 @@ def test_what_no_node_waits_for_keeps_no_lab_from_starting(renewed: Lab) -> None
     assert not renewed.off_and_on().lost_quorum
 
 
-def test_a_young_lab_is_not_asked(tmp_path: Path, cluster: FakeCluster) -> None:
+def test_a_young_lab_is_not_asked(tmp_path: Path, cluster: ClusterServer) -> None:
     lab = Lab(tmp_path, cluster, 300 * DAY)
     assert lab.off_and_on().running == ("cp1", "w1")
     assert lab.told == []
@@ -181,7 +185,7 @@ def test_in_a_lab_with_slower_clocks_klab_is_the_one_who_refuses_its_api_server(
     assert line.endswith(f"it is {NOW:%Y-%m-%d}")
 
 
-def test_nodes_that_do_not_tell_are_waited_for_as_ever(renewed: Lab, cluster: FakeCluster) -> None:
+def test_nodes_that_do_not_tell_are_waited_for_as_ever(renewed: Lab, cluster: ClusterServer) -> None:
     class Mute(GuestMachines):
         def ssh(self, node: str, *args: Any, **more: Any) -> Completed:
             if more.get("stdin") == TELL:
@@ -204,4 +208,6 @@ def test_klabs_own_certificate_is_judged_where_no_node_tells(old: Lab) -> None:
     (line,) = caught.value.details
     assert line.startswith("klab's own, ")
     (old.folder.path / "pki" / "admin.crt").write_text("damaged")
-    assert old.off_and_on(Mute).running == ("cp1", "w1")
+    old.timeout = 0.5
+    with pytest.raises(NotReadyInTime):  # and not because it has expired
+        old.off_and_on(Mute)

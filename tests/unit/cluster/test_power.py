@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import FakeCluster, lab_on_disk, opener
+from support.cluster_server import ClusterServer, refusing
+from support.fake_lab import lab_on_disk, opener
 
-from lab.cluster.acts import power
 from lab.cluster.acts.power import reboot, start, stop
+from lab.cluster.clients.https import Reach
 from lab.cluster.lab import Lab as ClusterLab
 from lab.errors import Conflict, MachineError, NotReadyInTime
 from lab.machines.fake.machines import FakeMachines
@@ -24,15 +25,15 @@ pytestmark = pytest.mark.usefixtures("quick_watch")
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    made = FakeCluster()
-    monkeypatch.setattr(power, "Api", lambda *_: made)
-    return made
+def cluster() -> Iterator[ClusterServer]:
+    made = ClusterServer()
+    yield made
+    made.close()
 
 
 class Lab:
-    def __init__(self, home: Home, folder: LabFolder, plan: Plan) -> None:
-        self.lab = ClusterLab(home, folder, plan, opener())
+    def __init__(self, home: Home, folder: LabFolder, plan: Plan, reach: Reach = refusing) -> None:
+        self.lab = ClusterLab(home, folder, plan, opener(), reach=reach)
         self.machines = FakeMachines(home, folder, plan, folder.record(), None)
 
     def names(self, state: NodeState) -> set[str]:
@@ -49,11 +50,11 @@ def plain(tmp_path: Path) -> Lab:
 
 
 @pytest.fixture
-def ha(tmp_path: Path, cluster: FakeCluster) -> Lab:
+def ha(tmp_path: Path, cluster: ClusterServer) -> Lab:
     home = Home(tmp_path)
     folder, plan = lab_on_disk(home, control_planes=3, workers=1, bootstrap="full")
-    cluster.nodes = [n.name for n in plan.nodes]
-    return Lab(home, folder, plan)
+    cluster.serve(folder, plan)
+    return Lab(home, folder, plan, cluster.reach)
 
 
 def test_a_lab_stops_and_starts(plain: Lab) -> None:
@@ -111,7 +112,7 @@ def test_a_lab_that_is_half_there_is_refused_with_what_to_do(plain: Lab, phase: 
     assert way in caught.value.hint
 
 
-def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: FakeCluster) -> None:
+def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: ClusterServer) -> None:
     stop(ha.lab)
     cluster.asked.clear()
     done = start(ha.lab)
@@ -121,11 +122,11 @@ def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: Fake
     assert leases < nodes
 
 
-def asked_what_runs(cluster: FakeCluster, node: str) -> int:
+def asked_what_runs(cluster: ClusterServer, node: str) -> int:
     return cluster.asked.count(f"/api/v1/nodes/{node}/proxy/runningpods/")
 
 
-def test_a_start_waits_until_the_kubelets_run_what_is_remembered_as_ready(ha: Lab, cluster: FakeCluster) -> None:
+def test_a_start_waits_until_the_kubelets_run_what_is_remembered_as_ready(ha: Lab, cluster: ClusterServer) -> None:
     stop(ha.lab, force=True)
     cluster.asleep = ["coredns-1", "etcd-cp1"]
     start(ha.lab)
@@ -133,7 +134,7 @@ def test_a_start_waits_until_the_kubelets_run_what_is_remembered_as_ready(ha: La
     assert asked_what_runs(cluster, "cp1") == 3
 
 
-def test_a_pod_that_never_runs_again_is_named(ha: Lab, cluster: FakeCluster) -> None:
+def test_a_pod_that_never_runs_again_is_named(ha: Lab, cluster: ClusterServer) -> None:
     stop(ha.lab, force=True)
     cluster.asleep = ["coredns-1"] * 1000
     with pytest.raises(NotReadyInTime) as caught:
@@ -141,14 +142,14 @@ def test_a_pod_that_never_runs_again_is_named(ha: Lab, cluster: FakeCluster) -> 
     assert "kube-system/coredns-1 on cp1: was ready before, does not run yet" in "\n".join(caught.value.details)
 
 
-def test_a_kubelet_that_does_not_tell_what_runs_is_not_waited_for(ha: Lab, cluster: FakeCluster) -> None:
+def test_a_kubelet_that_does_not_tell_what_runs_is_not_waited_for(ha: Lab, cluster: ClusterServer) -> None:
     stop(ha.lab, force=True)
     cluster.silent = {"cp1"}
     start(ha.lab)
     assert asked_what_runs(cluster, "cp1") == 1
 
 
-def test_without_a_quorum_nobody_waits_for_the_cluster(ha: Lab, cluster: FakeCluster) -> None:
+def test_without_a_quorum_nobody_waits_for_the_cluster(ha: Lab, cluster: ClusterServer) -> None:
     stop(ha.lab)
     cluster.asked.clear()
     done = start(ha.lab, ["cp1", "w1"])
@@ -158,7 +159,7 @@ def test_without_a_quorum_nobody_waits_for_the_cluster(ha: Lab, cluster: FakeClu
     assert cluster.asked
 
 
-def test_what_is_off_is_not_waited_for(ha: Lab, cluster: FakeCluster) -> None:
+def test_what_is_off_is_not_waited_for(ha: Lab, cluster: ClusterServer) -> None:
     stop(ha.lab, ["cp3"])
     cluster.not_ready = {"cp3"}
     stop(ha.lab, ["w1"])

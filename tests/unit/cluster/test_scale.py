@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import FakeCluster, lab_on_disk, opener
+from support.cluster_server import ClusterServer
+from support.fake_lab import lab_on_disk, opener
 
-from lab.cluster.acts import power, scale
+from lab.cluster.acts import scale
 from lab.cluster.acts.scale import Change, add_node, remove_node, replace_node
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab as ClusterLab
@@ -60,7 +61,7 @@ class FakeEtcd:
 class Joining(FakeMachines):
     """Fake machines that join the fake cluster as soon as they run, unless told not to."""
 
-    def __init__(self, *lab: Any, cluster: FakeCluster, says: str, joins: bool) -> None:
+    def __init__(self, *lab: Any, cluster: ClusterServer, says: str, joins: bool) -> None:
         super().__init__(*lab)
         self.cluster, self.says, self.joins = cluster, says, joins
 
@@ -76,9 +77,9 @@ class Joining(FakeMachines):
 class Lab:
     """A lab to change, and what can be seen of it afterwards."""
 
-    def __init__(self, home: Home, folder: LabFolder, plan: Plan, cluster: FakeCluster, etcd: FakeEtcd) -> None:
+    def __init__(self, home: Home, folder: LabFolder, plan: Plan, cluster: ClusterServer, etcd: FakeEtcd) -> None:
         self.home, self.folder, self.cluster, self.etcd = home, folder, cluster, etcd
-        cluster.nodes = [n.name for n in plan.nodes]
+        cluster.serve(folder, plan)
 
     def change(
         self,
@@ -90,7 +91,7 @@ class Lab:
         **how: Any,
     ) -> Change:
         machines = opener(partial(Joining, cluster=self.cluster, says=says, joins=joins), **how)
-        lab = ClusterLab(self.home, self.folder, self.plan, machines, 20, listener)
+        lab = ClusterLab(self.home, self.folder, self.plan, machines, 20, listener, reach=self.cluster.reach)
         return Change(lab, None, kubectl, lambda _plan, _nodes: None)
 
     @property
@@ -107,28 +108,27 @@ class Lab:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    made = FakeCluster()
-    for module in (power, scale):
-        monkeypatch.setattr(module, "Api", lambda *_: made)
-    return made
+def cluster() -> Iterator[ClusterServer]:
+    made = ClusterServer()
+    yield made
+    made.close()
 
 
-def lab_of(planes: int, workers: int, tmp_path: Path, cluster: FakeCluster, patch: pytest.MonkeyPatch) -> Lab:
+def lab_of(planes: int, workers: int, tmp_path: Path, cluster: ClusterServer, patch: pytest.MonkeyPatch) -> Lab:
     home = Home(tmp_path)
     folder, plan = lab_on_disk(home, control_planes=planes, workers=workers, bootstrap="full")
     etcd = FakeEtcd([n.name for n in plan.control_planes])
-    patch.setattr(scale, "Etcd", lambda *_: etcd)
+    patch.setattr(scale, "Etcd", lambda *_, **__: etcd)
     return Lab(home, folder, plan, cluster, etcd)
 
 
 @pytest.fixture
-def small(tmp_path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def small(tmp_path: Path, cluster: ClusterServer, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return lab_of(1, 1, tmp_path, cluster, monkeypatch)
 
 
 @pytest.fixture
-def ha(tmp_path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def ha(tmp_path: Path, cluster: ClusterServer, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return lab_of(3, 2, tmp_path, cluster, monkeypatch)
 
 

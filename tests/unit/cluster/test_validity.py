@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ class Lab:
         self.guests = {n.name: Guest(place / n.name, self.folder, self.plan, n, ends) for n in self.plan.nodes}
 
     def machines(self, base: type[GuestMachines] = GuestMachines, **attributes: Any) -> GuestMachines:
-        make = opener(base, guests=self.guests, told=[], **attributes)
+        make = opener(partial(base, guests=self.guests, told=[]), **attributes)
         machines: GuestMachines = make(self.home, self.folder, self.plan, self.folder.record(), None)
         return machines
 
