@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lab.cluster.clients.api import Api
 from lab.cluster.clients.https import Reach, direct
 from lab.cluster.events import Journal, Listener
 from lab.errors import Conflict
@@ -17,6 +17,9 @@ from lab.plan.model import Plan, create_command, import_command
 from lab.scenario.library import shipped_names
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
+
+if TYPE_CHECKING:
+    from lab.cluster.clients.api import Api
 
 # Seconds until Ready, by default, where hardware virtualization works and where it does not.
 TIMEOUT_ACCELERATED = 15 * 60.0
@@ -77,6 +80,8 @@ class Lab:
 
     def api(self) -> Api:
         """Its API server."""
+        from lab.cluster.clients.api import Api  # brings cryptography, which takes a while to import
+
         return Api(self.folder, self.plan, self.reach)
 
     def journal(self) -> Journal:
