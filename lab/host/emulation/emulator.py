@@ -21,10 +21,10 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import HostError
+from lab.host.probe_guest import QEMU
 from lab.render.emulation import RATE_VARIABLE
 from lab.store import Home, make_private, write_atomic
 
-QEMU = "qemu-system-x86_64"
 COMPILER = "gcc"
 LIBRARY = Path(__file__).with_name("slow_clock.c")
 COMPILE_SECONDS = 120.0

@@ -24,6 +24,7 @@ from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
 from lab.disks.layers import Merge
 from lab.errors import BoxError, LabError, NotFound
 from lab.host import kvm_probe
+from lab.host.emulation import pace
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
@@ -247,8 +248,8 @@ def host(text: str, folder: Path) -> None:
     with (
         mock.patch.object(kvm_probe.process, "run", return_value=answer),
         mock.patch.object(kvm_probe, "_kvm_fails", return_value=""),
-        mock.patch.object(kvm_probe, "_slowness", return_value=1.0),
-        mock.patch.object(kvm_probe, "find_compiler", return_value="cc"),
+        mock.patch.object(kvm_probe, "slowness", return_value=1.0),
+        mock.patch.object(pace, "find_compiler", return_value="cc"),
     ):
         found = kvm_probe.probe_host(Home(folder))
     assert isinstance(found, HostProfile)

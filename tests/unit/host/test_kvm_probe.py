@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lab.errors import HostError, ProgramTimeout
-from lab.host import kvm_probe
+from lab.host import kvm_probe, probe_guest
+from lab.host.emulation import pace
 from lab.process import Completed
 from lab.store import Home
 
@@ -32,9 +33,10 @@ def prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no
         if device:
             kvm.touch()
         monkeypatch.setattr(kvm_probe, "KVM", kvm)
-        monkeypatch.setattr(kvm_probe, "_run_guest", host.run_guest)
-        monkeypatch.setattr(kvm_probe, "_run_here", lambda _rounds: 0.1)
-        monkeypatch.setattr(kvm_probe, "find_compiler", lambda: "gcc")
+        for module in (kvm_probe, pace):
+            monkeypatch.setattr(module, "run_guest", host.run_guest)
+        monkeypatch.setattr(pace, "run_here", lambda _rounds: 0.1)
+        monkeypatch.setattr(pace, "find_compiler", lambda: "gcc")
         monkeypatch.delenv("KLAB_DILATION", raising=False)
         version = Completed(("qemu",), 0, "QEMU emulator version 10\n", "")
         monkeypatch.setattr(kvm_probe.process, "run", lambda *_words, **_options: version)
@@ -85,7 +87,7 @@ def test_emulation_without_a_compiler_is_refused_unless_real_time_is_asked_for(
     def missing() -> str:
         raise HostError("gcc is not installed")
 
-    monkeypatch.setattr(kvm_probe, "find_compiler", missing)
+    monkeypatch.setattr(pace, "find_compiler", missing)
     with pytest.raises(HostError, match="gcc"):
         kvm_probe.probe_host(home)
     monkeypatch.setenv("KLAB_DILATION", "1")
@@ -93,12 +95,12 @@ def test_emulation_without_a_compiler_is_refused_unless_real_time_is_asked_for(
 
 
 def test_the_work_runs_natively() -> None:
-    assert kvm_probe._run_here(1000) > 0
+    assert probe_guest.run_here(1000) > 0
 
 
 def test_many_guests_on_few_cores_get_slower_clocks() -> None:
-    assert kvm_probe.pace(6, 2) == 0.3
-    assert kvm_probe.pace(8, 2) == 0.17
-    assert kvm_probe.pace(10, 2) == 0.11
-    assert kvm_probe.pace(10, 16) == 0.3
-    assert kvm_probe.pace(0, 2) == 0.3
+    assert pace.pace(6, 2) == 0.3
+    assert pace.pace(8, 2) == 0.17
+    assert pace.pace(10, 2) == 0.11
+    assert pace.pace(10, 16) == 0.3
+    assert pace.pace(0, 2) == 0.3

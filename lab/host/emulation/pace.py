@@ -1,0 +1,61 @@
+"""How much slower guests are, and how slow their clocks shall run, where the host has no hardware virtualization."""
+
+from __future__ import annotations
+
+import os
+
+from lab.errors import HostError, MachineError, ProgramTimeout
+from lab.host.emulation.emulator import find_compiler, wanted_rate
+from lab.host.probe_guest import ROUNDS, run_guest, run_here
+from lab.host.profile import HostProfile
+
+# Time dilation 0.3 lets stock kubeadm time-outs hold on a host about 15 times slower; measured,
+# see docs/decisions/0202-time-dilation.md.
+DILATION = 0.3
+# ... for so many virtual CPUs on each core: three nodes of two CPUs on two cores.
+CPUS_PER_CORE = 3
+EMULATED_SECONDS = 60.0
+
+
+def emulated(factor: float, cpus: int) -> HostProfile:
+    """What this host is without hardware virtualization.
+
+    Args:
+        factor: how many times longer a guest takes for the same work.
+        cpus: virtual CPUs of the lab that is to run; many on few cores get slower clocks still.
+
+    Raises:
+        HostError: KLAB_DILATION is invalid, or the compiler, which klab then uses, is missing.
+    """
+    rate = wanted_rate(pace(cpus, len(os.sched_getaffinity(0))))
+    if rate != 1.0:
+        find_compiler()
+    return HostProfile(accelerated=False, factor=factor, dilation=rate)
+
+
+def pace(cpus: int, cores: int) -> float:
+    """The rate of guests' clocks without hardware virtualization, for so many virtual CPUs on so many cores.
+
+    The more virtual CPUs, the more work a cluster does in the same time of its guests, and the smaller the share
+    of the cores that each of them gets: so the rate falls with the square of the share.
+    """
+    share = min(1.0, CPUS_PER_CORE * cores / max(cpus, 1))
+    return round(DILATION * share**2, 2)
+
+
+def slowness() -> float:
+    """How many times longer the work takes under emulation than natively.
+
+    Raises:
+        HostError: QEMU does not run a guest.
+    """
+    try:
+        empty = run_guest("tcg", 1, EMULATED_SECONDS)
+        full = run_guest("tcg", ROUNDS, EMULATED_SECONDS)
+    except (ProgramTimeout, MachineError) as error:
+        raise HostError(
+            "QEMU does not run a guest here",
+            details=[error.message, *error.details],
+            hint="klab doctor tells what this machine lacks",
+        ) from error
+    return round(max(1.0, (full - empty) / run_here(ROUNDS)), 1)
