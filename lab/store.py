@@ -23,6 +23,7 @@ from typing import Any
 
 from lab import locks, log, records
 from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.guest_clock import GuestClock
 from lab.text import visible
 
 
@@ -160,6 +161,11 @@ class Record:
     dilation: float = 1.0
     epoch: float = 0.0
     checkpoint: str = ""
+
+    @property
+    def guest_clock(self) -> GuestClock:
+        """The clock of the lab's guests."""
+        return GuestClock(self.epoch, self.dilation)
 
 
 def _checked(record: Record) -> Record:

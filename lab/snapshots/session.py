@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from lab.cluster.events import Journal
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, Interrupted, LabError, refusal
-from lab.host.emulation.emulator import dilated_time
 from lab.machines.captures import Captures
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
@@ -58,7 +57,7 @@ class Session:
 
     def guest_time(self, moment: float) -> float:
         """What the guests' clocks should show at a moment of the host's; both in seconds since 1970."""
-        return dilated_time(moment, self.record.epoch, self.record.dilation)
+        return self.record.guest_clock.guest(moment)
 
     def guest_now(self) -> float:
         """What the guests' clocks should show now, in seconds since 1970."""

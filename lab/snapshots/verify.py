@@ -122,7 +122,7 @@ class Verification:
             return missing
 
         try:
-            watch = self._watch(Deadline.after(LEASE_SECONDS / self._session.record.dilation))
+            watch = self._watch(Deadline.after(self._session.record.guest_clock.host_seconds(LEASE_SECONDS)))
             watch.require(Requirement("every node's lease is renewed", probe, ""))
         except NotReadyInTime:
             return missing

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.host.emulation.emulator import dilated_time
+from lab.guest_clock import GuestClock
 from support.counting import Tally, astray, bounds, gone, problems, standing
 from support.real_lab import say
 from support.witness import NAME as WITNESS
@@ -293,7 +293,7 @@ class Soak:
         answers = self.lab.look(*((node, "date +%s.%N") for node in self.lab.nodes))
         for node, answer in zip(self.lab.nodes, answers, strict=True):
             earliest, latest = (
-                dilated_time(moment + ahead, record["epoch"], record["dilation"])
+                GuestClock(record["epoch"], record["dilation"]).guest(moment + ahead)
                 for moment in (answer.asked, answer.answered)
             )
             shown = float(answer.text)

@@ -92,7 +92,7 @@ class _Run:
         self.machines = lab.machines(record)
         self.journal = lab.journal()
         self.deadline = lab.deadline(record)
-        self.node_seconds = RENEW_SECONDS / record.dilation
+        self.node_seconds = record.guest_clock.host_seconds(RENEW_SECONDS)
         states = self.machines.states()
         self.nodes = [n for n in plan.nodes if states[n.name] == NodeState.RUNNING]
         self.off = {n.name: states[n.name].value for n in plan.nodes if n not in self.nodes}

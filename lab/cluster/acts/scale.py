@@ -269,7 +269,7 @@ class _Run:
     def _drain(self, node: Node) -> None:
         self.journal.add(node.name, "drain", "begin")
         command = [self.change.kubectl, "drain", node.name, "--ignore-daemonsets", "--delete-emptydir-data", "--force"]
-        limit = self.deadline.at_most(DRAIN_SECONDS / self.record.dilation)
+        limit = self.deadline.at_most(self.record.guest_clock.host_seconds(DRAIN_SECONDS))
         try:
             process.run(
                 [*command, f"--timeout={limit:.0f}s"],

@@ -34,7 +34,6 @@ from lab.cluster.observe.facts import (
 )
 from lab.cluster.secrets import admin_files, etcd_client_files
 from lab.errors import LabError
-from lab.host.emulation.emulator import dilated_time
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import API_PORT, Node, Plan
 from lab.store import LabFolder, Record
@@ -85,7 +84,7 @@ class _Collector:
         self.seconds = seconds
         self.reach = reach
         # What it should be, until an API server has told what it is.
-        self.guest_time = dilated_time(time.time(), record.epoch, record.dilation)
+        self.guest_time = record.guest_clock.guest(time.time())
         self.unseen: list[str] = []
         self.states = self._states(machines)
         self.running = [n for n in plan.nodes if self.states.get(n.name, NodeState.RUNNING) == NodeState.RUNNING]

@@ -11,7 +11,6 @@ from cryptography import x509
 from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask
 from lab.cluster.secrets import CLIENT_VALIDITY, admin_files
 from lab.errors import ClusterError
-from lab.host.emulation.emulator import dilated_time
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.render.renewal import CONTROL_PLANE, KUBELET, KUBERNETES, PKI
@@ -49,7 +48,7 @@ def refuse_expired(
         ClusterError: something has expired; `details` has a line for each place.
     """
     now = datetime.datetime.now(datetime.UTC)
-    expected = _moment(dilated_time(time.time(), record.epoch, record.dilation))
+    expected = _moment(record.guest_clock.guest(time.time()))
     if max(now, expected) < _moment(record.created) + CLIENT_VALIDITY - _DOUBT:
         return
     limit = deadline.at_most(TELL_SECONDS)

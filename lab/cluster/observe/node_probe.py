@@ -16,7 +16,6 @@ from lab.components.cluster import LAB_INTERFACE
 from lab.components.cni import networks
 from lab.components.runtime import runtimes
 from lab.errors import LabError
-from lab.host.emulation.emulator import dilated_time
 from lab.machines.protocol import Machines
 from lab.render.renewal import TELL_CERTIFICATES
 from lab.store import Record
@@ -207,7 +206,7 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
     try:
         now = _float(said["now"][0])
     except (KeyError, ValueError):
-        now = dilated_time(ended, record.epoch, record.dilation)
+        now = record.guest_clock.guest(ended)
 
     def all_of(key: str) -> tuple[str, ...]:
         return tuple(value for value in said.get(key, ()) if value)
@@ -298,8 +297,8 @@ def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ende
         now, length = _float(said["now"][0]), _float(said["end"][0]) - _float(said["begin"][0])
     except (KeyError, ValueError):
         return None
-    earliest = dilated_time(began, record.epoch, record.dilation) + length
-    latest = dilated_time(ended, record.epoch, record.dilation)
+    earliest = record.guest_clock.guest(began) + length
+    latest = record.guest_clock.guest(ended)
     return Clock(now - (earliest + latest) / 2, max(0.0, (latest - earliest) / 2) + UPTIME_STEP)
 
 

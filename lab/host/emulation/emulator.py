@@ -39,11 +39,6 @@ exec {qemu} "$@"
 """
 
 
-def dilated_time(now: float, epoch: float, rate: float) -> float:
-    """What the guests' clocks show when the host's show `now`; all in seconds since 1970."""
-    return epoch + (now - epoch) * rate
-
-
 def find_compiler() -> str:
     """The C compiler that makes the slow clock.
 
