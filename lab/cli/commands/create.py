@@ -12,7 +12,13 @@ from lab.errors import UsageError
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--name", help="Name of the lab; the scenario's own when left out.")
-@click.option("--provider", type=click.Choice(["auto", "libvirt", "virtualbox"]), default="auto", show_default=True)
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "libvirt", "virtualbox"]),
+    default="auto",
+    show_default=True,
+    help="What runs the machines. virtualbox is experimental: no machine has been started with it yet.",
+)
 @click.option("--seat", type=click.IntRange(min=0), default=0, help="The student's number: addresses derive from it.")
 @click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m or 1h30m.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")

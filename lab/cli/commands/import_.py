@@ -17,7 +17,13 @@ import click
     help="Take the bundle only if one of these has signed it (ssh-keygen(1), ALLOWED SIGNERS).",
 )
 @click.option("--name", help="Name of the lab; the bundle's own when left out.")
-@click.option("--provider", type=click.Choice(["auto", "libvirt", "virtualbox"]), default="auto", show_default=True)
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "libvirt", "virtualbox"]),
+    default="auto",
+    show_default=True,
+    help="What runs the machines. virtualbox, which is experimental, cannot import yet.",
+)
 @click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m or 1h30m.")
 @click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
 def command(

@@ -1,29 +1,25 @@
 """Captures on VirtualBox: its own snapshots, which keep RAM and disks of a paused machine and make a tree.
 
-Source: VirtualBox 7.0 user manual, chapter 8, "VBoxManage snapshot" and "VBoxManage controlvm";
-src/VBox/Frontends/VBoxManage/VBoxManageSnapshot.cpp for the output of `snapshot list`,
-src/VBox/Main/xml/Settings.cpp for the machine's settings file. None of it could be run where
-klab is made: see docs/how-to/providers.md.
+Source: VirtualBox 7.0 user manual, chapter 8, "VBoxManage snapshot" and "VBoxManage controlvm". None of it could be
+run where klab is made: see docs/how-to/providers.md.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from lab.disks import images
 from lab.errors import MachineError, NotFound, ProgramError
 from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.virtualbox.output import Shot, parse_names, parse_shots
 from lab.plan.model import Plan
 from lab.process import Completed
 from lab.waiting import Deadline, map_parallel, poll
 
-NAMESPACE = "{http://www.virtualbox.org/}"
 # RAM goes to a disk of any speed.
 SAVE_SECONDS = 1800.0
 # A machine that was switched off stays locked for a moment: its process is still on its way out. Vagrant tries
@@ -31,76 +27,7 @@ SAVE_SECONDS = 1800.0
 RESTORE_TRIES = 20
 TRY_SECONDS = 0.5
 STAT_BLOCK = 512  # bytes; see stat(2), st_blocks
-_NAME = re.compile(r'^SnapshotName(?:-[\d-]+)?="(?P<name>.*)"$')
 _PROCESSOR = "Processor#0 description:"
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A snapshot in a machine's settings file: its name, when it was taken, and the files it is made of."""
-
-    name: str
-    stamp: str
-    state: Path | None
-    disks: tuple[Path, ...]
-
-
-def parse_names(text: str) -> set[str]:
-    """The names in `VBoxManage snapshot NAME list --machinereadable`."""
-    return {match["name"] for line in text.splitlines() if (match := _NAME.match(line))}
-
-
-def parse_shots(text: str, folder: Path) -> dict[str, Shot]:
-    """By name the snapshots in a machine's settings file.
-
-    Args:
-        text: the file.
-        folder: where it lies; relative paths are counted from there, and disks elsewhere (the box's) are left out.
-
-    Raises:
-        ValueError: it is no settings file.
-    """
-    try:
-        machine = ElementTree.fromstring(text).find(f"{NAMESPACE}Machine")  # noqa: S314 - VirtualBox's own file
-    except ElementTree.ParseError as error:
-        raise ValueError(str(error)) from error
-    if machine is None:
-        raise ValueError("it has no machine in it")
-    disks = machine.findall(f"{NAMESPACE}MediaRegistry/{NAMESPACE}HardDisks/{NAMESPACE}HardDisk")
-    try:
-        chains, tops = dict(_chains(disks, ())), machine.findall(f"{NAMESPACE}Snapshot")
-        return {shot.name: shot for top in tops for shot in _shots(top, folder, chains)}
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _chains(disks: Sequence[ElementTree.Element], below: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """By a disk image's UUID its file and those below it, from the top down."""
-    for disk in disks:
-        chain = (disk.get("location", ""), *below)
-        yield disk.get("uuid", ""), chain
-        yield from _chains(disk.findall(f"{NAMESPACE}HardDisk"), chain)
-
-
-def _shots(found: ElementTree.Element, folder: Path, chains: Mapping[str, tuple[str, ...]]) -> Iterator[Shot]:
-    own = [part for part in found if part.tag != f"{NAMESPACE}Snapshots"]
-    uuids = [
-        image.get("uuid", "")
-        for part in own
-        for device in part.iter(f"{NAMESPACE}AttachedDevice")
-        if device.get("type") == "HardDisk"
-        for image in device.findall(f"{NAMESPACE}Image")
-    ]
-    files = [folder / location for uuid in uuids for location in chains.get(uuid, ())]
-    state = found.get("stateFile")
-    yield Shot(
-        found.get("name", ""),
-        found.get("timeStamp", ""),
-        folder / state if state else None,
-        tuple(file for file in files if file.is_relative_to(folder)),
-    )
-    for child in found.findall(f"{NAMESPACE}Snapshots/{NAMESPACE}Snapshot"):
-        yield from _shots(child, folder, chains)
 
 
 class VirtualBoxCaptures:

@@ -7,7 +7,6 @@ makers could start VirtualBox: see docs/how-to/providers.md for what has been pr
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from lab.machines.vagrant.provider import (
 )
 from lab.machines.vagrant.vagrant_home import box_name
 from lab.machines.virtualbox.captures import VirtualBoxCaptures
+from lab.machines.virtualbox.output import dvd_slots, parse_info, parse_machines, state_of
 from lab.plan.model import Plan
 from lab.plan.names import domain_name
 from lab.process import Completed
@@ -37,56 +37,8 @@ from lab.store import Home, LabFolder, Record, write_atomic
 from lab.waiting import Deadline
 
 QUICK_SECONDS = 60.0
-_VM = re.compile(r'^"(?P<name>.*)" \{(?P<uuid>[0-9a-f-]{36})\}$')
-_PAIR = re.compile(r'^(?:"(?P<quoted>[^"]*)"|(?P<key>[^=]+))=(?:"(?P<text>.*)"|(?P<bare>.*))$')
-_STATES = {
-    "running": NodeState.RUNNING,
-    "starting": NodeState.RUNNING,
-    "stopping": NodeState.RUNNING,
-    "paused": NodeState.PAUSED,
-    "saved": NodeState.PAUSED,
-    "aborted": NodeState.CRASHED,
-    "aborted-saved": NodeState.CRASHED,
-    "gurumeditation": NodeState.CRASHED,
-}
 # Neither running nor off: there is a process, or a saved state, to get rid of.
 _HALFWAY = {"paused", "saved", "aborted-saved", "gurumeditation"}
-
-
-def parse_machines(text: str) -> dict[str, str]:
-    """UUID by name, from `VBoxManage list vms`."""
-    found = (_VM.match(line) for line in text.splitlines())
-    return {match["name"]: match["uuid"] for match in found if match}
-
-
-def parse_info(text: str) -> dict[str, str]:
-    """Keys and values of `VBoxManage showvminfo --machinereadable`; a value may span lines (the description)."""
-    info: dict[str, str] = {}
-    key = ""
-    for line in text.splitlines():
-        match = _PAIR.match(line)
-        if match:
-            key = match["quoted"] or match["key"]
-            info[key] = match["text"] if match["text"] is not None else match["bare"]
-        elif key:
-            info[key] += f"\n{line}"
-    # The quotes of a value over several lines stand on different lines.
-    return {key: value.strip('"') for key, value in info.items()}
-
-
-def state_of(info: dict[str, str]) -> NodeState:
-    """What `VMState` says."""
-    return _STATES.get(info.get("VMState", ""), NodeState.STOPPED)
-
-
-def dvd_slots(info: dict[str, str], image: str) -> list[tuple[str, str, str]]:
-    """Controller, port and device of each drive that holds an image of that file name."""
-    found = []
-    for key, value in info.items():
-        controller, *place = key.rsplit("-", 2)
-        if Path(value).name == image and controller and len(place) == 2 and all(part.isdecimal() for part in place):
-            found.append((controller, place[0], place[1]))
-    return found
 
 
 class VirtualBoxMachines(VagrantProvider):

@@ -26,8 +26,8 @@ from lab.machines.libvirt import definitions, guest_agent, guest_clock
 from lab.machines.libvirt.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant.failures import explain
-from lab.machines.virtualbox import machines as virtualbox
-from lab.machines.virtualbox.captures import parse_names, parse_shots
+from lab.machines.virtualbox import output as virtualbox
+from lab.machines.virtualbox.output import parse_names, parse_shots
 from lab.process import Completed
 from lab.render.node_script import LOG_MARK, MARK
 from lab.store import Record
@@ -396,12 +396,12 @@ TARGETS = (
         json_texts,
         whole_json(agent),
     ),
-    Target("VBoxManage list vms", ("lab.machines.virtualbox.machines:parse_machines",), _of(MACHINES), texts, machines),
-    Target("VBoxManage showvminfo", ("lab.machines.virtualbox.machines:parse_info",), _of(INFO), texts, info),
-    Target("VBoxManage snapshot list", ("lab.machines.virtualbox.captures:parse_names",), _of(SNAPSHOTS), texts, names),
+    Target("VBoxManage list vms", ("lab.machines.virtualbox.output:parse_machines",), _of(MACHINES), texts, machines),
+    Target("VBoxManage showvminfo", ("lab.machines.virtualbox.output:parse_info",), _of(INFO), texts, info),
+    Target("VBoxManage snapshot list", ("lab.machines.virtualbox.output:parse_names",), _of(SNAPSHOTS), texts, names),
     Target(
         "VirtualBox settings",
-        ("lab.machines.virtualbox.captures:parse_shots",),
+        ("lab.machines.virtualbox.output:parse_shots",),
         _of(SETTINGS),
         texts,
         shots,

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.disks import ram_delta
-from lab.disks.ram_delta import PAGE, DamagedDeltaError
+from lab.disks.ram_delta import DamagedDeltaError
+from lab.disks.ram_stream import PAGE
 
 HEADER = b"LibvirtQemudSave" + b"<domain/>" * 50
 DEVICES = b"\x04" + bytes(range(256)) * 8

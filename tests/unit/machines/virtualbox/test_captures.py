@@ -15,7 +15,8 @@ from lab import process
 from lab.errors import MachineError, NotFound
 from lab.machines.captures import PartKind
 from lab.machines.virtualbox import captures as module
-from lab.machines.virtualbox.captures import VirtualBoxCaptures, parse_names, parse_shots
+from lab.machines.virtualbox.captures import VirtualBoxCaptures
+from lab.machines.virtualbox.output import parse_names, parse_shots
 from lab.plan.decide import decide
 from lab.process import Completed
 from lab.scenario.catalog import Catalog

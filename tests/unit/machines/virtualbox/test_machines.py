@@ -24,10 +24,6 @@ from lab.scenario.model import Scenario, Topology
 from lab.store import Home, Record
 from lab.waiting import Deadline
 
-LIST = """"klab-demo_cp1" {cd0e7372-2c36-5e67-aba5-542d191bfb1c}
-"a {strange} name" {bab2f4c0-2c36-5e67-aba5-542d191bfb1c}
-"<inaccessible>" {11111111-2c36-5e67-aba5-542d191bfb1c}
-"""
 INFO = """name="klab-demo_cp1"
 groups="/"
 ostype="Debian (64-bit)"
@@ -50,7 +46,6 @@ description="first line
 klab lab cb7b241c-70ce-456d-a4d8-2e6b37ed0cff seat 0 epoch 1.5"
 GuestMemoryBalloon=0
 """
-STATES = ("running", "paused", "saved", "poweroff", "aborted", "aborted-saved", "gurumeditation")
 RECORD = Record(
     id="cb7b241c-70ce-456d-a4d8-2e6b37ed0cff",
     name="demo",
@@ -60,41 +55,6 @@ RECORD = Record(
     phase="ready",
     created=1.0,
 )
-
-
-def test_machines_are_listed_by_name() -> None:
-    found = virtualbox.parse_machines(LIST)
-    assert found["klab-demo_cp1"] == "cd0e7372-2c36-5e67-aba5-542d191bfb1c"
-    assert found["a {strange} name"] == "bab2f4c0-2c36-5e67-aba5-542d191bfb1c"
-
-
-def test_info_is_read_with_quoted_keys_and_values_over_several_lines() -> None:
-    info = virtualbox.parse_info(INFO)
-    assert info["memory"] == "2048"
-    assert info["SATA-IsEjected-1-0"] == "off"
-    assert info["description"].startswith("first line\nklab lab cb7b241c")
-    assert info["GuestMemoryBalloon"] == "0"
-
-
-@pytest.mark.parametrize(
-    ("word", "state"),
-    [
-        ("running", NodeState.RUNNING),
-        ("paused", NodeState.PAUSED),
-        ("saved", NodeState.PAUSED),
-        ("poweroff", NodeState.STOPPED),
-        ("aborted", NodeState.CRASHED),
-        ("gurumeditation", NodeState.CRASHED),
-        ("a state of next year", NodeState.STOPPED),
-    ],
-)
-def test_states(word: str, state: NodeState) -> None:
-    assert virtualbox.state_of(virtualbox.parse_info(INFO.replace("{state}", word))) == state
-
-
-def test_the_seeds_drive_is_found_and_no_other() -> None:
-    assert virtualbox.dvd_slots(virtualbox.parse_info(INFO), "cp1.iso") == [("SATA", "1", "0")]
-    assert virtualbox.dvd_slots(virtualbox.parse_info(INFO), "w1.iso") == []
 
 
 class VBoxManage:
