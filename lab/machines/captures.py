@@ -1,4 +1,4 @@
-"""What klab asks of whoever can keep machines as they are at one moment, and bring them back."""
+"""Interface for saving and restoring the RAM and disks of a lab's VMs."""
 
 from __future__ import annotations
 

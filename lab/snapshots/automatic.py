@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from lab.errors import LabError
 from lab.snapshots.freeze import build_manifest, save, with_digests
@@ -32,7 +33,7 @@ def draft_auto(session: Session, attempt: Attempt, power: Power, target: Manifes
         The attempt with the draft of the manifest, which `keep_auto` finishes.
     """
     names = {m.name for m in session.snapshot_store.manifests()}
-    moment = save(session, attempt, attempt.id, power)
+    moment = save(session.captures, session.events, partial(session.attempts.step, attempt), attempt.id, power)
     name = made_name(session.lab.clock(), names, auto=True)
     note = f"before the restore of {target.name}"
     draft = build_manifest(session, attempt.id, power, moment, name, note=note, auto=True, missing=missing)

@@ -20,6 +20,11 @@ def lab_problems(manifest: Manifest, lab_id: str, plan: Plan, platform: Mapping[
     """
     if manifest.lab_id != lab_id:
         return [f"it is of another lab: {manifest.lab} ({manifest.lab_id})"]
+    return node_problems(manifest, plan, platform)
+
+
+def node_problems(manifest: Manifest, plan: Plan, platform: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Why the nodes of a snapshot, of whichever lab, are not those of a plan; arguments as `lab_problems`."""
     there = {node.name: node for node in plan.nodes}
     problems = [f"{name} is in the lab, but not in the snapshot" for name in there if manifest.node(name) is None]
     for node in manifest.nodes:

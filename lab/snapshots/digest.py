@@ -84,7 +84,7 @@ def digests(machines: Machines, parts: Sequence[Part]) -> dict[str, str]:
 
 
 def file_problems(machines: Machines, manifest: Manifest, kinds: Collection[PartKind] = tuple(PartKind)) -> list[str]:
-    """Why a snapshot's files are not what its manifest says, one line each; [] when they are.
+    """How a snapshot's files differ from its manifest, one line each; [] when they do not.
 
     All must be there; those of these kinds are read.
     """

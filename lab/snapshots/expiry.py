@@ -49,7 +49,7 @@ def last_token(api: Asked) -> float | None:
 
 
 def _end(item: Mapping[str, Any]) -> float | None:
-    """When a token ends; 0 for what is no usable token, None for one that never does."""
+    """When a token ends; 0 for an unusable one, None for one that never does."""
     try:
         data = {key: base64.b64decode(value).decode() for key, value in (item.get("data") or {}).items()}
         if data.get("usage-bootstrap-authentication") != "true":

@@ -6,6 +6,7 @@ Most of it works on machines and their captures alone, and knows no lab and no j
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 
@@ -19,7 +20,6 @@ from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.snapshots.check import matched
 from lab.snapshots.digest import digests
-from lab.snapshots.journal import Attempt
 from lab.snapshots.manifest import Manifest, NodeRecord, PartRecord
 from lab.snapshots.session import Power, Session
 from lab.waiting import Deadline, map_parallel, poll
@@ -30,6 +30,8 @@ CLOCK_SECONDS = 120.0
 # A slow guest that does not answer at once does not make its lab a broken one.
 LOOK_SECONDS = 6.0
 LOOK_AGAIN_SECONDS = 2.0
+
+Step = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(slots=True)
@@ -69,21 +71,29 @@ def megabytes(size: float) -> str:
     return f"{size / (1 << 20):,.0f} MiB".replace(",", " ")
 
 
-def save(session: Session, attempt: Attempt, identity: str, power: Power) -> Moment:
-    """Suspend what runs and save the state of all nodes. What ran is paused afterwards."""
+def save(captures: Captures, events: Journal, step: Step, identity: str, power: Power) -> Moment:
+    """Suspend the running nodes and save the state of all; those that ran are paused afterwards.
+
+    Args:
+        captures: the lab's.
+        events: where each step of each node is noted.
+        step: entered with the name of each step, "suspend" and "save", before it begins.
+        identity: the capture's key.
+        power: which nodes run.
+    """
     moment = Moment()
-    session.events.add("", "save", "begin")
+    events.add("", "save", "begin")
     for name in power.running:
-        session.events.add(name, "freeze", "begin")
-    with session.attempts.step(attempt, "suspend"):
-        moment.suspended = session.captures.suspend(power.running)
-    with session.attempts.step(attempt, "save"):
-        session.captures.capture(identity, power.nodes, lambda node: _say(session, node, "save"))
+        events.add(name, "freeze", "begin")
+
+    def saved(node: str) -> None:
+        events.add(node, "save", "done")
+
+    with step("suspend"):
+        moment.suspended = captures.suspend(power.running)
+    with step("save"):
+        captures.capture(identity, power.nodes, saved)
     return moment
-
-
-def _say(session: Session, node: str, phase: str) -> None:
-    session.events.add(node, phase, "done")
 
 
 def resume(captures: Captures, events: Journal, nodes: Sequence[str]) -> dict[str, float]:

@@ -38,7 +38,7 @@ class Restored:
 
     `nodes` were restored, `running` run now. `seconds` says how long each part took, by name;
     `asked` after how many seconds of verifying each requirement held, `ready` after how many of
-    the restore all did. `warnings` are about what was not as it should be. `verification` can
+    the restore all did. `warnings` say what failed without harm to the restore. `verification` can
     watch the leases, which needs no lock.
     """
 

@@ -144,7 +144,7 @@ class SnapshotStore:
         return LabError(
             f"the manifest of snapshot {damaged.id} cannot be used",
             details=[f"{self._file(damaged.id)}: {damaged.why}"],
-            hint=f"klab snapshot rm {damaged.id} removes what is left of it; the other snapshots are whole",
+            hint=f"klab snapshot rm {damaged.id} removes the rest of it; the other snapshots are whole",
         )
 
     def _file(self, identity: str) -> Path:

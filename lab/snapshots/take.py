@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from lab.errors import LabError
 from lab.snapshots import objects
@@ -42,7 +43,7 @@ def take_locked(session: Session, name: str | None, note: str) -> Taken:
     with undoing(lambda: undone(lambda: take_back(session, attempt), otherwise=tries_again)):
         with session.attempts.step(attempt, "look"):
             seen = look(session, power)
-        moment = save(session, attempt, identity, power)
+        moment = save(session.captures, session.events, partial(session.attempts.step, attempt), identity, power)
         with session.attempts.step(attempt, "resume"):
             moment.resumed = resume(session.captures, session.events, power.running)
         with session.attempts.step(attempt, "clocks"):

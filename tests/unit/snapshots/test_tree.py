@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.machines.captures import PartKind
 from lab.snapshots.manifest import Manifest, NodeRecord, PartRecord, from_json, to_json
 from lab.snapshots.names import check_name, made_id, made_name, surplus, surplus_autos
@@ -35,6 +38,48 @@ def test_a_manifest_is_read_back() -> None:
     assert whole.size == 110, "layers below are those of the snapshots below"
     assert whole.node("cp1") == whole.nodes[0]
     assert whole.node("w1") is None
+
+
+def at(*path: str | int, value: object) -> Callable[[Any], None]:
+    def change(data: Any) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (at("name", value=5), "name is 5, which is not text"),
+        (at("parent", value=None), "parent is null, which is not text"),
+        (at("auto", value=0), "auto is 0, which is not true or false"),
+        (at("created", value="today"), 'created is "today", which is not a number'),
+        (at("guest_time", value=1e300), "guest_time is out of bounds"),
+        (at("missing", value=[1]), "missing[0] is 1, which is not text"),
+        (at("versions", value={"klab": 1}), "versions.klab is 1, which is not text"),
+        (at("expires", value={"token": True}), "expires.token is true, which is not a number"),
+        (at("seconds", value={"save": "1"}), 'seconds.save is "1", which is not a number'),
+        (at("nodes", 0, "role", value=[]), "nodes[0].role is [], which is not text"),
+        (at("nodes", 0, "running", value="yes"), 'nodes[0].running is "yes", which is not true or false'),
+        (at("nodes", 0, "resumed", value=None), "nodes[0].resumed is null, which is not a number"),
+        (at("nodes", 0, "platform", value={"QEMU": 10}), "nodes[0].platform.QEMU is 10, which is not text"),
+        (at("nodes", 0, "parts", 0, "digest", value=1), "nodes[0].parts[0].digest is 1, which is not text"),
+        (
+            at("nodes", 0, "parts", 0, "size", value=False),
+            "nodes[0].parts[0].size is false, which is not a whole number",
+        ),
+        (at("nodes", value=[]), "it has no nodes"),
+        (at("format", value=2), "its format is 2, this klab knows 1"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_with_the_name_of_the_field(change: Callable[[Any], None], said: str) -> None:
+    data = json.loads(to_json(manifest("a")))
+    change(data)
+    with pytest.raises(LabError) as caught:
+        from_json(json.dumps(data))
+    assert caught.value.message.endswith(said)
 
 
 def test_the_tree_has_each_above_its_parent_oldest_first() -> None:
