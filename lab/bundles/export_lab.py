@@ -103,7 +103,7 @@ def keep_snapshots(lab: Lab) -> list[BundleFile]:
             raise Conflict(
                 f"not every snapshot of lab {session.lab.folder.name!r} can be kept",
                 details=[f"{each.id}: {each.why}" for each in damaged],
-                hint=f"klab snapshot rm {session.lab.folder.name} {damaged[0].id} removes what is left of it",
+                hint=f"klab snapshot rm {session.lab.folder.name} {damaged[0].id} removes the rest of it",
             )
         if not chosen:
             raise Conflict(

@@ -59,7 +59,7 @@ class Writer:
         self._file.seek(len(beginning(bytes(self._room))))
 
     def add(self, member: str, source: BinaryIO, on_bytes: OnBytes) -> Member:
-        """Write what is read as a member, packed where its name says so.
+        """Write the content of `source` as a member, packed if its name says so.
 
         `on_bytes` is told how many bytes of the source have been read since it was last called.
         """

@@ -23,7 +23,7 @@ def test_a_lab_goes_to_another_home(lab: Lab, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("KLAB_LIBVIRT", "private")
     student = Lab(tmp_path / "student", lab.scenario, "mine", lab.before)
     try:
-        made = student.result("create", "--from", str(file), "--name", "mine")
+        made = student.result("import", str(file), "--name", "mine")
         assert made["already"] is False
         assert sorted(made["running"]) == sorted(lab.nodes)
         assert student.get("configmap", "travelled")["data"] == {"a": "b"}

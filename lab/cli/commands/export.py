@@ -58,7 +58,7 @@ def command(
     lab, names = lab_then(lab_and_name)
     if len(names) != 1:
         raise UsageError(
-            "a bundle needs one name" if names else "what is the bundle to be called?",
+            "a bundle needs one name" if names else "the bundle needs a name",
             hint=f"klab export {lab.name} lesson-3",
         )
     wanted = Export(names[0], output, with_box=not without_box, key=sign, replaces=force)

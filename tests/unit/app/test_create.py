@@ -28,7 +28,6 @@ PLAIN = "version: 1\nname: plain\nbootstrap: none\ntopology: {control_planes: 1,
 def test_the_command_line_once_more_is_about_the_same_lab() -> None:
     assert create_command(["1m2w"], None) == "klab create 1m2w"
     assert create_command(["./my lesson.yaml"], "l3", 4) == "klab create './my lesson.yaml' --name l3 --seat 4"
-    assert create_command(["--from", "my file.klab"], None) == "klab create --from 'my file.klab'"
     assert create.Request("./my lesson.yaml", "l3", seat=4).command == create_command(["./my lesson.yaml"], "l3", 4)
 
 

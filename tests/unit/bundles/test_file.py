@@ -19,6 +19,8 @@ from lab.bundles.export_lab import write_bundle
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import FORMAT, from_json, to_json
 from lab.bundles.pack import BLOCK, pack, unpack
+from lab.bundles.signature import NAMESPACE
+from lab.bundles.writer import DRAFT
 from lab.errors import LabError, UsageError
 
 
@@ -187,10 +189,47 @@ def test_what_a_manifest_may_not_say(made: BundleFile, change: Callable[[dict[st
     assert caught.value.details
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (at("name", value="../x"), "invalid name"),
+        (at("lab_id", value=None), "lab_id is null, which is not text"),
+        (at("accelerated", value="yes"), 'accelerated is "yes", which is not true or false'),
+        (at("box", "files", "disk.qcow2", value=[-1, "0" * 64]), "box file disk.qcow2: invalid size or SHA-256"),
+        (at("host_keys", "cp1", value="no end"), "invalid host key"),
+        (at("members", 0, "name", value="/etc/passwd"), "unexpected file '/etc/passwd'"),
+        (at("members", 0, "sha256", value="x"), "pki/admin.crt: invalid SHA-256"),
+    ],
+)
+def test_a_message_names_the_field(made: BundleFile, change: Callable[[dict[str, Any]], object], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_bundle(rewritten(made, change))
+    assert caught.value.details == (f"its manifest: {said}",)
+
+
 def test_sizes_and_digests_of_other_members_lead_nowhere(made: BundleFile) -> None:
     swapped = made.bundle.members[0].size + 512
     with pytest.raises(UsageError):
         looked_at(rewritten(made, lambda d: d["members"][0].update(size=swapped, content=swapped)))
+
+
+def test_one_of_version_0_1_is_read() -> None:
+    """As klab 0.1 wrote it, when bundles were called checkpoints."""
+    text = (Path(__file__).parent / "data" / "manifest-0.1.json").read_text(encoding="ascii")
+    found = from_json(text)
+    assert (found.name, found.lab, found.with_box, len(found.secrets)) == ("old", "demo", True, 15)
+    assert [node.name for node in found.plan.nodes] == ["cp1", "w1"]
+    assert from_json(to_json(found)) == found
+    assert list(json.loads(text)) == list(json.loads(to_json(found))), "0.1 reads those of now"
+
+
+def test_what_others_find_a_file_by_has_kept_its_name(made: BundleFile, desk: Desk) -> None:
+    with tarfile.open(made.path) as file:
+        names = file.getnames()
+    assert names[:2] == ["klab-checkpoint.json", "klab-checkpoint.json.sha256"]
+    assert (layout.SIGNATURE, NAMESPACE) == ("klab-checkpoint.json.sig", "klab-checkpoint")
+    assert desk.lab.home.checkpoints.name == "checkpoints"
+    assert (desk.lab.folder.record().checkpoint, DRAFT) == ("", "checkpoint.tar")
 
 
 def test_one_of_a_newer_klab(made: BundleFile) -> None:

@@ -16,12 +16,10 @@ from support.shelved import flipped, shelve
 from lab import process
 from lab.app import bundles as flow
 from lab.app import create
-from lab.app.labs import Labs
 from lab.boxes import store
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.writer import Writer
 from lab.cli.app import cli
-from lab.cluster.events import Event
 from lab.errors import Interrupted
 from lab.host.capacity import HostFacts, Route
 from lab.host.profile import HostProfile
@@ -111,8 +109,8 @@ def test_programs_get_events_and_a_result(klab: Klab, demo: LabFolder, tmp_path:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), 2, "what is the bundle to be called?"),
-        (("demo",), 2, "what is the bundle to be called?"),
+        ((), 2, "the bundle needs a name"),
+        (("demo",), 2, "the bundle needs a name"),
         (("a", "b"), 2, "a bundle needs one name"),
         (("a/b",), 2, "is not a valid bundle name"),
         (("there",), 4, "exists"),
@@ -499,25 +497,15 @@ def test_no_help_shows_the_old_names(klab: Klab) -> None:
         assert "--from" not in out
 
 
+def test_completion_says_nothing_about_an_old_name(capsys: pytest.CaptureFixture[str]) -> None:
+    completing = click.Context(cli, resilient_parsing=True)
+    name, _, rest = cli.resolve_command(completing, ["checkpoint", "less"])
+    assert (name, rest) == ("export", ["less"])
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"), [("che", []), ("exp", ["export"]), ("imp", ["import"]), ("bu", ["bundles"])]
 )
 def test_completion_offers_the_new_names_only(typed: str, offered: list[str]) -> None:
     assert [item.value for item in cli.shell_complete(click.Context(cli), typed)] == offered
-
-
-# --- the application, without a terminal --------------------------------------------------------------
-
-
-def test_a_program_exports_lists_and_imports(demo: LabFolder, tmp_path: Path, facts: HostFacts) -> None:
-    told: list[Event] = []
-    lab = Labs().open("demo")
-    made = flow.export_lab(lab, flow.Export("lesson-3", tmp_path / "x.klab"), listener=told.append)
-    assert ("w1", "pack", "done") in {(e.node, e.phase, e.state) for e in told}
-    assert flow.bundles([made.path]) == {made.path: made}
-    other = Home(tmp_path / "student")
-    assert flow.bundles(home=other) == {}
-    made_lab = flow.import_lab(flow.Request(made.path, "mine"), home=other, listener=told.append)
-    assert made_lab.folder.name == "mine"
-    assert ("", "disks", "done") in {(e.node, e.phase, e.state) for e in told}
-    assert there(other.root) == ["mine"]
