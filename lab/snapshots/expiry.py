@@ -3,13 +3,11 @@ one is restored."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.cluster.clients.api import UnreachableError
+from lab.cluster.clients.resources import bootstrap_token
 from lab.cluster.observe.collect import TOKENS
 from lab.cluster.observe.validity import Reply, ask
 from lab.machines.protocol import Machines
@@ -51,12 +49,10 @@ def last_token(api: Asked) -> float | None:
 def _end(item: Mapping[str, Any]) -> float | None:
     """When a token ends; 0 for an unusable one, None for one that never does."""
     try:
-        data = {key: base64.b64decode(value).decode() for key, value in (item.get("data") or {}).items()}
-        if data.get("usage-bootstrap-authentication") != "true":
-            return 0.0
-        return datetime.datetime.fromisoformat(data["expiration"]).timestamp() if "expiration" in data else None
-    except (binascii.Error, ValueError, OverflowError):
+        token = bootstrap_token(item)
+    except (ValueError, OverflowError):
         return 0.0
+    return token.expires if token else 0.0
 
 
 def expired(expires: Mapping[str, float], *, guests: float, host: float) -> dict[str, float]:

@@ -49,8 +49,8 @@ def revived(case: CheckContext, node: str, pod: str, before: Before) -> tuple[st
     if written is not None and written < SETTLING_SECONDS:
         why = f"; {pod} does not run there yet, its manifest was written {written:.0f} s ago"
         return why, cause(before, node, case.look_again)
-    unheard = f"{END_API_SERVER}; " if pod == "etcd" else ""
-    again = case.ssh(node, f"{unheard}{RESTART_KUBELET}; sudo sh -c 'tail -n 20 /var/log/containers/{pod}-*'")
+    end_api = f"{END_API_SERVER}; " if pod == "etcd" else ""
+    again = case.ssh(node, f"{end_api}{RESTART_KUBELET}; sudo sh -c 'tail -n 20 /var/log/containers/{pod}-*'")
     return f"; {pod} does not run there", cause(before, node, again)
 
 

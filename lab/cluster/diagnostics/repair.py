@@ -55,5 +55,5 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
     texts = (shlex.quote(json.dumps({"apiVersion": api, **document})) for document in documents)
     file = "/tmp/kubeadm.yaml"  # noqa: S108 - on the node, and no secret
     written = f"printf '%s\\n' {' --- '.join(texts)} > {file}"
-    unheard = f"; {END_API_SERVER} || true" if pod == "etcd" else ""
-    return f"{written}; sudo kubeadm init phase {PHASES[pod]} --config {file}{unheard}"
+    end_api = f"; {END_API_SERVER} || true" if pod == "etcd" else ""
+    return f"{written}; sudo kubeadm init phase {PHASES[pod]} --config {file}{end_api}"

@@ -7,21 +7,20 @@ something that does not work before them.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import Any, TypeVar
+from typing import Any
 
 from lab import process
 from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, Member, MemberStatus, name_of
 from lab.cluster.clients.https import ASK_SECONDS, Https, Reach, UnreachableError, direct
+from lab.cluster.clients.resources import bootstrap_token
+from lab.cluster.observe.api_objects import name_of_object, node_facts, pod_facts, read_all
 from lab.cluster.observe.facts import (
     Certificate,
     ClusterFacts,
@@ -29,7 +28,6 @@ from lab.cluster.observe.facts import (
     EtcdFacts,
     MemberFacts,
     NodeFacts,
-    PodFacts,
     Token,
 )
 from lab.cluster.secrets import admin_files, etcd_client_files
@@ -41,10 +39,7 @@ from lab.waiting import workers
 
 KUBELET_PORT = 10250
 TOKENS = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
-# Why a container waits when its image cannot be had (kubernetes, pkg/kubelet/images/types.go).
-IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 DAY = 24 * 3600.0
-F = TypeVar("F")
 WORKERS = 32
 # How long one probe may take where machines are emulated: on a busy host an API server there needs more than 5 seconds.
 ASK_SECONDS_EMULATED = 15.0
@@ -101,9 +96,9 @@ class _Collector:
             statuses = self._statuses(pool)
             certificates = self._certificates(pool)
             endpoint = waiting.result()
-            heard = {name: each.result() for name, each in apis.items()}
-            api = {name: each.error for name, each in heard.items()}
-            self.guest_time = next((h.clock for h in heard.values() if h.clock is not None), self.guest_time)
+            answers = {name: each.result() for name, each in apis.items()}
+            api = {name: each.error for name, each in answers.items()}
+            self.guest_time = next((h.clock for h in answers.values() if h.clock is not None), self.guest_time)
             door = self._door(endpoint, api)
             asked = [pool.submit(_items, https, door, path) for path in ("/api/v1/nodes", "/api/v1/pods", TOKENS)]
             etcd = self._etcd({name: each.result() for name, each in statuses.items()})
@@ -120,7 +115,7 @@ class _Collector:
             etcd=etcd,
             certificates=(*shown, self._own()),
             tokens=None if isinstance(tokens, str) else self._tokens(tokens),
-            pods=None if isinstance(pods, str) else _all_understood(_pod, pods),
+            pods=None if isinstance(pods, str) else read_all(pod_facts, pods),
             unseen=tuple(self.unseen),
         )
 
@@ -142,10 +137,10 @@ class _Collector:
             facts = replace(facts, api=api.get(node.name, f"the machine is {facts.machine}"))
         if isinstance(registered, str):
             return replace(facts, why=registered)
-        found = next((n for n in registered if _name(n) == node.name), None)
+        found = next((n for n in registered if name_of_object(n) == node.name), None)
         if found is None:
             return replace(facts, registered=False, ready=False, why="it has not registered")
-        read = _all_understood(lambda node: _registered(facts, node), [found])
+        read = read_all(lambda node: node_facts(facts, node), [found])
         return read[0] if read else replace(facts, why="what the API says of it is no node")
 
     def _state(self, name: str) -> str:
@@ -248,7 +243,7 @@ class _Collector:
 
     # --- certificates and tokens --------------------------------------------------------------
 
-    def _certificates(self, pool: Executor) -> list[Future[_Shown]]:
+    def _certificates(self, pool: Executor) -> list[Future[_ServerCertificate]]:
         admin = Https(admin_files(self.folder), self.reach, self.seconds)
         try:
             etcd = Https(etcd_client_files(self.folder), self.reach, self.seconds)
@@ -261,7 +256,7 @@ class _Collector:
                 if etcd is not None:
                     asked.append((node, "etcd", etcd, CLIENT_PORT))
             asked.append((node, "kubelet", admin, KUBELET_PORT))
-        return [pool.submit(_shown, *each) for each in asked]
+        return [pool.submit(_server_certificate, *each) for each in asked]
 
     def _certificate(self, node: str, what: str, expires: datetime.datetime | None, error: str) -> Certificate:
         days = None if expires is None else (expires.timestamp() - self.guest_time) / DAY
@@ -279,44 +274,41 @@ class _Collector:
 
     def _tokens(self, items: Sequence[dict[str, Any]]) -> tuple[Token, ...]:
         """The tokens that a node could join with; a Secret that is none of those counts for nothing."""
-        return _all_understood(self._token, items)
+        return read_all(self._token, items)
 
     def _token(self, item: Mapping[str, Any]) -> Token | None:
-        data = {key: _decoded(value) for key, value in (item.get("data") or {}).items()}
-        if data.get("usage-bootstrap-authentication") != "true":
+        found = bootstrap_token(item)
+        if found is None:
             return None
-        hours = None
-        if "expiration" in data:
-            hours = (datetime.datetime.fromisoformat(data["expiration"]).timestamp() - self.guest_time) / 3600
-        return Token(data.get("token-id", ""), hours)
+        return Token(found.id, None if found.expires is None else (found.expires - self.guest_time) / 3600)
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """An API server: why it is not ready, empty when it is; and its clock, in seconds since 1970, None when unheard."""
+class _ApiAnswer:
+    """What an API server answers: why it is not ready, empty when it is; its clock in seconds since 1970, or None."""
 
     error: str
     clock: float | None = None
 
 
-def _api(https: Https, address: IPv4Address, port: int) -> _Heard:
+def _api(https: Https, address: IPv4Address, port: int) -> _ApiAnswer:
     try:
         answer = https.get(address, port, "/readyz")
     except UnreachableError as error:
-        return _Heard(error.message)
+        return _ApiAnswer(error.message)
     clock = answer.clock.timestamp() if answer.clock else None
     if answer.status == 200:
-        return _Heard("", clock)
+        return _ApiAnswer("", clock)
     # /readyz lists its checks, one a line: "[-]etcd failed: reason withheld".
     failed = [line[3:] for line in answer.text.splitlines() if line.startswith("[-]")]
-    return _Heard(f"not ready: {'; '.join(failed) or answer.status}"[:300], clock)
+    return _ApiAnswer(f"not ready: {'; '.join(failed) or answer.status}"[:300], clock)
 
 
-# What a server shows: its node, what it is, when its certificate expires, else why that is not seen.
-_Shown = tuple[str, str, datetime.datetime | None, str]
+# The certificate of a server: its node, what the server is, when it expires, else why that cannot be seen.
+_ServerCertificate = tuple[str, str, datetime.datetime | None, str]
 
 
-def _shown(node: Node, what: str, https: Https, port: int) -> _Shown:
+def _server_certificate(node: Node, what: str, https: Https, port: int) -> _ServerCertificate:
     try:
         return node.name, what, _parse(https.peer_certificate(node.address, port)), ""
     except (UnreachableError, ValueError) as error:
@@ -333,7 +325,7 @@ def _items(https: Https, door: tuple[IPv4Address, int] | str, path: str) -> list
     except UnreachableError as error:
         return error.message
     except (LookupError, TypeError, AttributeError):
-        return "the answer is no list"
+        return "the answer is not a list"
 
 
 def _status(etcd: Etcd, name: str) -> MemberStatus | str:
@@ -347,70 +339,3 @@ def _parse(der: bytes) -> datetime.datetime:
     from cryptography import x509
 
     return x509.load_der_x509_certificate(der).not_valid_after_utc
-
-
-def _decoded(value: str) -> str:
-    try:
-        return base64.b64decode(value).decode()
-    except (binascii.Error, ValueError):
-        return ""
-
-
-def _name(item: Mapping[str, Any]) -> object:
-    metadata = item.get("metadata")
-    return metadata.get("name") if isinstance(metadata, dict) else None
-
-
-def _registered(facts: NodeFacts, found: Mapping[str, Any]) -> NodeFacts:
-    condition = _condition(found, "Ready")
-    ready = condition.get("status") == "True"
-    conditions = found.get("status", {}).get("conditions") or []
-    return replace(
-        facts,
-        registered=True,
-        ready=ready,
-        why="" if ready else _line(str(condition.get("message") or "not Ready")),
-        unheard=condition.get("status") == "Unknown",
-        cordoned=bool(found.get("spec", {}).get("unschedulable")),
-        kubelet=str(found.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")),
-        pressures=tuple(c["type"] for c in conditions if "Pressure" in c["type"] and c.get("status") == "True"),
-    )
-
-
-def _all_understood(read: Callable[[Mapping[str, Any]], F | None], items: Sequence[Mapping[str, Any]]) -> tuple[F, ...]:
-    """What is read of each item; those of another shape are left out, since who answers is a guest."""
-    found = []
-    for item in items:
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            found.append(read(item))
-    return tuple(each for each in found if each is not None)
-
-
-def _condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    conditions = thing.get("status", {}).get("conditions") or []
-    return next((c for c in conditions if c["type"] == kind), {})
-
-
-def _pod(pod: Mapping[str, Any]) -> PodFacts:
-    metadata, status = pod["metadata"], pod.get("status", {})
-    ready = status.get("phase") == "Succeeded" or _condition(pod, "Ready").get("status") == "True"
-    reasons, images = [], []
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in IMAGE_REASONS:
-            images.append(str(container.get("image", "")))
-        if waiting:
-            reasons.append(f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip())
-    why = "; ".join(reasons) or str(_condition(pod, "PodScheduled").get("message") or status.get("phase", "unknown"))
-    return PodFacts(
-        metadata.get("namespace", ""),
-        metadata.get("name", ""),
-        str(pod.get("spec", {}).get("nodeName", "")),
-        ready,
-        "" if ready else _line(why),
-        tuple(images),
-    )
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]

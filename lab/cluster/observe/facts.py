@@ -36,7 +36,7 @@ class NodeFacts:
     `machine` is a NodeState's value, or "unknown". `api` is for control planes: empty when its
     own API server says that it is ready, else why not; None for workers. `ready` is the Ready
     condition, None where it cannot be seen; `why` says why it does not hold or is not seen.
-    `unheard` says that its kubelet has not told the API of itself lately, be it well or not.
+    `unheard` says that its Ready condition is Unknown: its kubelet has not reported to the API lately.
     `pressures` are the conditions that say that something runs short (DiskPressure).
     """
 

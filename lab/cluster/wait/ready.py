@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.cluster.clients.api import Api, UnreachableError
+from lab.cluster.clients.resources import condition, is_ready
 from lab.components.cni import network, networks
 from lab.errors import LabError
 from lab.machines.protocol import Machines
@@ -118,9 +119,9 @@ class Readiness:
         """By node: "" when Ready, else why not."""
         found = {}
         for node in self._api.get("/api/v1/nodes")["items"]:
-            condition = _condition(node, "Ready")
-            ready = condition.get("status") == "True"
-            found[node["metadata"]["name"]] = "" if ready else str(condition.get("message") or "not Ready")[:200]
+            ready = condition(node, "Ready")
+            why = "" if ready.get("status") == "True" else str(ready.get("message") or "not Ready")[:200]
+            found[node["metadata"]["name"]] = why
         self.conditions = found
         return found
 
@@ -133,7 +134,7 @@ class Readiness:
         pods = [p for p in self._api.get("/api/v1/pods")["items"] if p["metadata"]["namespace"] in SYSTEM_NAMESPACES]
         names = [p["metadata"]["name"] for p in pods]
         counting = [p for p in pods if p.get("spec", {}).get("nodeName") not in off]
-        missing = [_pod_state(p) for p in counting if _condition(p, "Ready").get("status") != "True"]
+        missing = [_pod_state(p) for p in counting if not is_ready(p)]
         missing += [f"{c} has no pod yet" for c in self._expected() if not any(n.startswith(c) for n in names)]
         return counting, missing
 
@@ -197,11 +198,7 @@ class Readiness:
         ]
 
     def etcd(self) -> list[str]:
-        ready = {
-            pod["metadata"]["name"]
-            for pod in self._api.get(ETCD_PODS)["items"]
-            if _condition(pod, "Ready").get("status") == "True"
-        }
+        ready = {pod["metadata"]["name"] for pod in self._api.get(ETCD_PODS)["items"] if is_ready(pod)}
         return [f"etcd on {n.name} is not ready" for n in self._control_planes if f"etcd-{n.name}" not in ready]
 
     def dns(self) -> list[str]:
@@ -244,11 +241,6 @@ def _understood(probe: Probe) -> Probe:
             return [f"an answer of the API server is malformed: {type(error).__name__}: {str(error)[:100]}"]
 
     return asked
-
-
-def _condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:
-    conditions = thing.get("status", {}).get("conditions") or []
-    return next((c for c in conditions if c["type"] == kind), {})
 
 
 def _pod_name(pod: dict[str, Any]) -> str:

@@ -296,7 +296,7 @@ def shown(data: bytes, _folder: Path) -> None:
         def peer_certificate(self, *_: object) -> bytes:
             return data
 
-    node, _what, expires, error = collect._shown(plan().nodes[0], "kubelet", Shows(), 1)  # type: ignore[arg-type]
+    node, _what, expires, error = collect._server_certificate(plan().nodes[0], "kubelet", Shows(), 1)  # type: ignore[arg-type]
     assert bool(error) == (expires is None)
     assert node
 
@@ -316,8 +316,8 @@ TARGETS = (
         (
             "lab.cluster.observe.collect:collect_facts",
             "lab.cluster.observe.collect:_Collector._tokens",
-            "lab.cluster.observe.collect:_Collector._token",
-            "lab.cluster.observe.collect:_decoded",
+            "lab.cluster.clients.resources:_decoded",
+            "lab.cluster.observe.api_objects:read_all",
             "lab.cluster.observe.collect:_Collector._own",
         ),
         _everything,
@@ -355,7 +355,7 @@ TARGETS = (
     Target("Kubernetes objects", ("lab.snapshots.objects:collect",), _of(GROUPS), json_texts, whole_json(collected)),
     Target(
         "bootstrap tokens",
-        ("lab.snapshots.expiry:_end",),
+        ("lab.cluster.clients.resources:bootstrap_token",),
         _of({collect.TOKENS: SECRETS}),
         json_texts,
         whole_json(token),

@@ -555,10 +555,10 @@ def test_what_answers_in_etcds_place_is_told(
     assert "what answers there is not etcd" in [seen.error, *(member.error for member in seen.members)]
 
 
-def test_an_answer_that_is_no_list(see: Callable[..., ClusterFacts], servers: LabServers) -> None:
+def test_an_answer_that_is_not_a_list(see: Callable[..., ClusterFacts], servers: LabServers) -> None:
     servers.answer("/api/v1/nodes", 200, {"kind": "Status"})
     servers.answer("/api/v1/pods", 403, {"message": "pods is forbidden"})
-    assert see().unseen == ("nodes: the answer is no list", "pods: 403 pods is forbidden")
+    assert see().unseen == ("nodes: the answer is not a list", "pods: 403 pods is forbidden")
 
 
 def test_nobody_speaks_for_the_guests_but_their_servers(folder: LabFolder, plan: Plan) -> None:
