@@ -4,7 +4,7 @@ KLAB_HOME (default: the platform's user data folder, ~/.local/share/klab)
 |-- labs/NAME/     one lab; an ordinary Vagrant project (see LabFolder)
 |-- boxes/         built boxes
 |-- cache/         what a second build need not make again
-|-- checkpoints/   what `klab destroy --keep-snapshots` has kept, by the box that it needs
+|-- checkpoints/   bundles that `klab destroy --keep-snapshots` has kept, by the box that they need
 `-- realm/         the private libvirt, where the machine has no libvirtd of its own
 """
 
@@ -146,7 +146,7 @@ class Record:
     `phase` is one of creating, ready, destroying. `dilation` is the rate at which the
     guests' clocks run (1.0 on hardware virtualization), `epoch` the host's time in
     seconds since 1970 from which dilated clocks are counted. `checkpoint` is the digest of the
-    checkpoint that the lab was made from, empty where it was made from its scenario.
+    bundle that the lab was made from, empty where it was made from its scenario.
     What lab.json holds beyond that, as another version of klab may have written it, is passed over.
     """
 

@@ -25,7 +25,7 @@ from support.fake_lab import lab_on_disk, opener
 
 @dataclass
 class Desk:
-    """A lab, its machines and its shelf."""
+    """A lab, its machines and its snapshots."""
 
     lab: Lab
     machines: FakeMachines
@@ -50,7 +50,7 @@ class Desk:
 
     @property
     def noted(self) -> str:
-        """What every guest has in its RAM and on its disk; they must agree."""
+        """The text that every guest has in its RAM and on its disk; all must agree."""
         texts = {self.machines.read(n.name, kind) for n in self.lab.plan.nodes for kind in PartKind}
         assert len(texts) == 1, texts
         return texts.pop()
@@ -68,7 +68,7 @@ class Desk:
         return self.lab.folder.attempt.exists()
 
     def assert_nothing_left(self) -> None:
-        """The snapshots there are have each their files, and there are no others."""
+        """Every snapshot has its files, and there are no other files."""
         assert not self.unfinished
         assert sorted(self.machines.captures().keys()) == sorted(m.id for m in self.snapshot_store.manifests())
         folder = self.lab.folder.path / "fake" / "captures"
@@ -90,7 +90,7 @@ def desk(tmp_path: Path, quick_watch: None) -> Desk:
 
 
 def killed_at(step: str, act: Callable[[], object]) -> None:
-    """Do something in a process of its own, which is killed as soon as it has written that it begins that step."""
+    """Run `act` in a child process that is killed as soon as it has written that step to the journal."""
     child = os.fork()
     if child == 0:
         write = AttemptJournal._write
