@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from lab.host.capacity import HostFacts, host_facts
 from lab.host.emulation.emulator import find_compiler
 from lab.host.kvm_probe import probe_host, why_not_accelerated
 from lab.host.private_libvirt import PrivateLibvirt
+from lab.host.profile import HostProfile
 from lab.machines import providers
 from lab.machines.libvirt.connection import GROUP_HINT, library
 from lab.machines.vagrant.command import Vagrant
@@ -46,9 +47,28 @@ class Check:
     fatal: bool = True
 
 
-def examine(home: Home) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the checks ask of this machine.
+
+    `find` gives a program's path; `plugins` are Vagrant's; `why_emulated` is empty where hardware virtualization
+    runs a guest. Each raises a LabError where it cannot tell.
+    """
+
+    home: Home
+    find: Callable[[str], str] = process.find
+    plugins: Callable[[], Collection[str]] = lambda: Vagrant(Path.cwd()).plugins()
+    libvirt_python: Callable[[], str] = lambda: str(library().getVersion())
+    system_libvirtd: Callable[[], bool] = providers.system_answers
+    user: Callable[[], int] = os.geteuid
+    why_emulated: Callable[[Home], str] = why_not_accelerated
+    profile: Callable[[Home], HostProfile] = probe_host
+    facts: Callable[[Home], HostFacts] = host_facts
+
+
+def examine(host: Host) -> Iterator[Finding]:
     """Make every check, one after another."""
-    for check in _checks(home):
+    for check in _checks(host):
         try:
             yield Finding(check.name, ok=True, seen=check.probe(), fatal=check.fatal)
         except LabError as error:
@@ -56,43 +76,48 @@ def examine(home: Home) -> Iterator[Finding]:
             yield Finding(check.name, ok=False, seen=seen, hint=error.hint, fatal=check.fatal)
 
 
-def _checks(home: Home) -> list[Check]:
+def _checks(host: Host) -> list[Check]:
     return [
-        *(Check(name, partial(process.find, name)) for name in PROGRAMS),
-        Check("plugin " + PLUGIN, _plugin),
-        Check("libvirt-python", lambda: str(library().getVersion())),
-        Check("libvirtd", lambda: _libvirtd(home)),
-        Check("hardware virtualization", lambda: _virtualization(home), fatal=False),
-        Check("slower clocks for emulation", lambda: _slow_clock(home)),
-        Check("memory", lambda: _memory(host_facts(home)), fatal=False),
-        Check("disk", lambda: _disk(host_facts(home)), fatal=False),
-        Check("boxes", lambda: _boxes(home), fatal=False),
+        *(Check(name, partial(host.find, name)) for name in PROGRAMS),
+        Check("plugin " + PLUGIN, lambda: _plugin(host)),
+        Check("libvirt-python", host.libvirt_python),
+        Check("libvirtd", lambda: libvirtd(host)),
+        Check("hardware virtualization", lambda: _virtualization(host), fatal=False),
+        Check("slower clocks for emulation", lambda: _slow_clock(host)),
+        Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
+        Check("disk", lambda: _disk(host.facts(host.home)), fatal=False),
+        Check("boxes", lambda: _boxes(host.home), fatal=False),
     ]
 
 
-def _plugin() -> str:
-    if PLUGIN not in Vagrant(Path.cwd()).plugins():
+def _plugin(host: Host) -> str:
+    if PLUGIN not in host.plugins():
         raise LabError(f"{PLUGIN} is not installed", hint=f"sudo apt-get install {PLUGIN}")
     return "installed"
 
 
-def _libvirtd(home: Home) -> str:
-    if PrivateLibvirt(home).holds_labs:
+def libvirtd(host: Host) -> str:
+    """Which libvirtd labs would use.
+
+    Raises:
+        LabError: there is none, and klab cannot start one.
+    """
+    if PrivateLibvirt(host.home).holds_labs:
         return "private libvirtd, which holds labs"
-    if providers.system_answers():
+    if host.system_libvirtd():
         return "system libvirtd answers"
-    process.find("libvirtd")
-    if os.geteuid() != 0:
+    host.find("libvirtd")
+    if host.user() != 0:
         raise LabError("no system libvirtd answers", hint=f"sudo systemctl enable --now libvirtd; {GROUP_HINT}")
     for program in ("unshare", "nsenter", "virtlogd", "dnsmasq"):
-        process.find(program)
+        host.find(program)
     return "no system libvirtd; klab starts a private one when it makes a lab"
 
 
-def _virtualization(home: Home) -> str:
-    why = why_not_accelerated(home)
+def _virtualization(host: Host) -> str:
+    why = host.why_emulated(host.home)
     if why:
-        factor = probe_host(home).factor
+        factor = host.profile(host.home).factor
         raise LabError(
             f"{why}; guests are emulated, plain arithmetic {factor:g} times slower",
             hint="switch on virtualization (VT-x, AMD-V) in the BIOS, or nested virtualization in the hypervisor above",
@@ -100,8 +125,8 @@ def _virtualization(home: Home) -> str:
     return "KVM runs a guest"
 
 
-def _slow_clock(home: Home) -> str:
-    if not why_not_accelerated(home):
+def _slow_clock(host: Host) -> str:
+    if not host.why_emulated(host.home):
         return "not needed"
     return find_compiler()
 

@@ -8,10 +8,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.fake.provider import FakeProvider
 from lab.machines.protocol import NodeState
+from lab.machines.providers import PROVIDERS
 from lab.plan.decide import decide
 from lab.plan.file import to_json
 from lab.plan.model import Plan
@@ -20,14 +23,24 @@ from lab.scenario.model import Bootstrap, Scenario, Topology
 from lab.store import Home, LabFolder, Record
 
 
-def opener(make: Callable[..., FakeMachines] = FakeMachines, **how: Any) -> Any:
-    """What opens fake machines that behave so; a name that is none of a behaviour's is a method's, to be replaced."""
+def fake(make: Callable[..., FakeMachines] = FakeMachines, **how: Any) -> FakeProvider:
+    """A provider of fake machines that behave so; a name that no behaviour has is that of a method to replace."""
     known = {field.name for field in dataclasses.fields(Behaviour)}
     return FakeProvider(
         make=make,
         instead={name: act for name, act in how.items() if name not in known},
         **{name: value for name, value in how.items() if name in known},
-    ).open
+    )
+
+
+def opener(make: Callable[..., FakeMachines] = FakeMachines, **how: Any) -> Any:
+    """What opens machines of `fake`."""
+    return fake(make, **how).open
+
+
+def register(patch: pytest.MonkeyPatch, **how: Any) -> None:
+    """Let klab's commands meet machines of `fake`."""
+    patch.setitem(PROVIDERS, "fake", fake(**how))
 
 
 def lab_on_disk(

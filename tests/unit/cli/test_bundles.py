@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import pytest
-from support.fake_lab import lab_on_disk
+from support.fake_lab import lab_on_disk, register
 from support.shelved import flipped, shelve
 
 from lab import process
@@ -24,7 +24,6 @@ from lab.errors import Interrupted
 from lab.host.capacity import HostFacts, Route
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
-from lab.machines.fake.disk_transfer import FakeDiskTransfer
 from lab.machines.fake.machines import FakeMachines
 from lab.store import Home, LabFolder
 
@@ -141,9 +140,13 @@ def interrupted(*_: object, **__: object) -> Any:
 
 
 def test_ctrl_c_leaves_nothing(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for owner, method in ((Writer, "add"), (FakeDiskTransfer, "size_estimate")):
+    steps: list[Callable[[pytest.MonkeyPatch], None]] = [
+        lambda patch: patch.setattr(Writer, "add", interrupted),
+        lambda patch: register(patch, size_estimate=interrupted),
+    ]
+    for step in steps:
         with monkeypatch.context() as patch:
-            patch.setattr(owner, method, interrupted)
+            step(patch)
             _, err = klab("export", "lesson-3", code=Interrupted.exit_code)
         assert "the lab has not been touched" in err
         assert list(Path().iterdir()) == []
@@ -250,7 +253,7 @@ def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.
         assert "stopped before anything of the lab was made" in err
         assert there() == []
     with monkeypatch.context() as patch:
-        patch.setattr(FakeDiskTransfer, "import_disks", interrupted)
+        register(patch, import_disks=interrupted)
         _, err = klab("import", str(student), "--name", "mine", code=Interrupted.exit_code)
     assert f"klab import {student} --name mine again continues from here" in err
     assert there() == ["mine"]
@@ -259,7 +262,7 @@ def test_ctrl_c_and_how_to_go_on(klab: Klab, student: Path, monkeypatch: pytest.
 
 def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeDiskTransfer, "import_disks", interrupted)
+        register(patch, import_disks=interrupted)
         klab("import", str(student), "--name", "1m2w", code=Interrupted.exit_code)
     _, err = klab("create", "1m2w", code=4)
     assert "lab '1m2w' is half made from a bundle" in err
@@ -360,7 +363,7 @@ def test_a_destroy_that_is_stopped_is_finished_by_what_it_says(
     klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeMachines, "destroy", interrupted)
+        register(patch, destroy=interrupted)
         _, err = klab("destroy", "-y", code=Interrupted.exit_code)
     assert "klab destroy -y demo continues" in err
     assert json.loads(klab("destroy", "-y", "demo", "--json")[0]) == {"lab": "demo", "kept": []}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import lab_on_disk
+from support.fake_lab import lab_on_disk, register
 from support.kills import killed_in
 
 from lab.app.labs import Labs
@@ -146,11 +146,11 @@ def interrupted(*_: object, **__: object) -> Any:
 
 def test_ctrl_c_takes_a_snapshot_back(klab: Klab, plain: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeCaptures, "capture", interrupted)
+        register(patch, capture=interrupted)
         _, err = klab("snapshot", "a", code=Interrupted.exit_code)
     assert "nothing of the snapshot is left, and the lab is as it was before" in err
     with monkeypatch.context() as patch:
-        patch.setattr(FakeCaptures, "room", interrupted)
+        register(patch, room=interrupted)
         assert "the lab runs as before" in klab("snapshot", "a", code=Interrupted.exit_code)[1]
     assert names(plain) == []
 
@@ -237,7 +237,7 @@ def test_ctrl_c_in_a_removal_is_finished_by_the_next_command(
     klab("snapshot", "a")
     klab("snapshot", "b")
     with monkeypatch.context() as patch:
-        patch.setattr(FakeCaptures, "forget", interrupted)
+        register(patch, forget=interrupted)
         _, err = klab("snapshot", "rm", "a", code=Interrupted.exit_code)
     assert "the next klab command finishes the removal" in err
     assert "plain: an unfinished removal of snapshots was finished" in klab("snapshots")[1]
@@ -303,7 +303,7 @@ def test_ctrl_c_in_a_restore(klab: Klab, home: Path, plain: LabFolder, monkeypat
     klab("snapshot", "a")
     machines(home, plain).write("w1", PartKind.DISK, "now")
     with monkeypatch.context() as patch:
-        patch.setattr(FakeCaptures, "platform", interrupted)
+        register(patch, platform=interrupted)
         assert "the lab has not been touched" in klab("restore", code=Interrupted.exit_code)[1]
     with monkeypatch.context() as patch:
         patch.setattr(Verification, "wait", interrupted)
@@ -426,7 +426,7 @@ def test_what_cannot_be_finished_is_told_to_who_looks_and_stops_who_changes(
     klab: Klab, home: Path, killed: LabFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeCaptures, "resume", broken)
+        register(patch, resume=broken)
         out, err = klab("snapshots")
         assert "a" in out
         assert "plain: the machine does not go on; a klab that was killed had left a snapshot unfinished" in err
@@ -439,7 +439,7 @@ def test_what_cannot_be_finished_is_told_to_who_looks_and_stops_who_changes(
 
 
 def test_destroy_asks_nothing_of_it(klab: Klab, killed: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeCaptures, "resume", broken)
+    register(monkeypatch, resume=broken)
     assert klab("destroy", "-y")[1] == "plain is gone\n"
     assert not killed.path.exists()
 

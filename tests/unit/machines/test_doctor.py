@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from lab.cli.commands.doctor import command
 from lab.errors import HostError
+from lab.host.capacity import HostFacts
+from lab.host.profile import HostProfile
 from lab.machines import doctor
 from lab.machines.doctor import Finding
 from lab.store import Home
@@ -43,24 +47,63 @@ def test_json_holds_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(f["name"], f["ok"]) for f in json.loads(output)] == [("disk", True), ("vagrant", False)]
 
 
-def test_every_missing_program_is_found_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def nothing(program: str) -> str:
-        raise HostError(f"{program} is not installed", hint=f"sudo apt-get install {program}")
+ROOM = HostFacts(memory=8192, cpus=4, disk=50.0, disk_path=Path("/"), routes=())
+NOTHING_MISSING: dict[str, Any] = {
+    "find": lambda program: f"/usr/bin/{program}",
+    "plugins": lambda: {"vagrant-libvirt"},
+    "libvirt_python": lambda: "11003000",
+    "system_libvirtd": lambda: False,
+    "user": lambda: 0,
+    "why_emulated": lambda _home: "",
+    "facts": lambda _home: ROOM,
+}
 
-    monkeypatch.setattr(doctor.process, "find", nothing)
-    monkeypatch.setattr(doctor, "Vagrant", nothing)
-    monkeypatch.setattr(doctor, "why_not_accelerated", lambda _home: "")
-    monkeypatch.setattr(doctor, "host_facts", nothing)
-    monkeypatch.setattr(doctor.providers, "system_answers", lambda: False)
-    findings = {finding.name: finding for finding in doctor.examine(Home(tmp_path))}
-    for name in (*doctor.PROGRAMS, "libvirtd", "plugin vagrant-libvirt"):
+
+def found(home: Path, **host: Any) -> dict[str, Finding]:
+    """What is found on a host where nothing is missing but what is said here."""
+    return {each.name: each for each in doctor.examine(doctor.Host(Home(home), **(NOTHING_MISSING | host)))}
+
+
+def test_a_host_where_nothing_is_missing(tmp_path: Path) -> None:
+    findings = found(tmp_path)
+    assert [name for name, finding in findings.items() if not finding.ok] == ["boxes"]
+    assert findings["vagrant"].seen == "/usr/bin/vagrant"
+    assert findings["memory"].seen == "8.0 GiB free"
+
+
+@pytest.mark.parametrize("missing", [*doctor.PROGRAMS, "libvirtd", "dnsmasq"])
+def test_a_missing_program_is_found_with_its_package(missing: str, tmp_path: Path) -> None:
+    def find(program: str) -> str:
+        if program == missing:
+            raise HostError(f"{program} is not installed", hint=f"sudo apt-get install {program}")
+        return program
+
+    findings = found(tmp_path, find=find)
+    name = missing if missing in findings else "libvirtd"
+    assert [each.name for each in findings.values() if not each.ok and each.fatal] == [name]
+    assert findings[name].hint == f"sudo apt-get install {missing}"
+
+
+def test_a_missing_plugin_and_what_a_person_without_rights_can_do(tmp_path: Path) -> None:
+    findings = found(tmp_path, plugins=set, user=lambda: 1000)
+    assert findings["plugin vagrant-libvirt"].hint == "sudo apt-get install vagrant-libvirt"
+    assert "usermod -aG libvirt" in findings["libvirtd"].hint
+
+
+def test_a_host_without_hardware_virtualization_or_room(tmp_path: Path) -> None:
+    small = replace(ROOM, memory=1024, disk=5.0)
+    profile = HostProfile(accelerated=False, factor=12.5, dilation=0.3)
+    findings = found(
+        tmp_path, why_emulated=lambda _home: "no KVM", profile=lambda _home: profile, facts=lambda _home: small
+    )
+    assert findings["hardware virtualization"].seen == "no KVM; guests are emulated, plain arithmetic 12.5 times slower"
+    for name in ("hardware virtualization", "memory", "disk"):
         assert not findings[name].ok
         assert findings[name].hint
+        assert not findings[name].fatal
 
 
-def test_looking_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor.providers, "system_answers", lambda: False)
-    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(doctor.process, "find", str)
-    assert "private one" in doctor._libvirtd(Home(tmp_path))
+def test_looking_starts_nothing(tmp_path: Path) -> None:
+    assert "private one" in found(tmp_path)["libvirtd"].seen
+    assert "system libvirtd answers" in found(tmp_path, system_libvirtd=lambda: True)["libvirtd"].seen
     assert not (tmp_path / "realm").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import lab
 from lab import process
 from lab.errors import HostError, LabError
 from lab.host import private_libvirt
@@ -135,3 +137,18 @@ def test_where_a_providers_machines_are(sockets: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(providers, "enter_host_network", lambda _home: "somewhere")
     assert providers.enter_host("libvirt", Home(tmp_path)) == "somewhere"
     assert providers.enter_host("virtualbox", Home(tmp_path)) == "VirtualBox"
+
+
+def test_nothing_above_asks_for_a_provider_by_name() -> None:
+    """What a provider can do is in its features."""
+    root = Path(lab.__file__).parent
+    asked = [
+        f"{file.relative_to(root)}:{value.lineno}"
+        for file in sorted(root.rglob("*.py"))
+        if file.relative_to(root).parts[0] != "machines"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Compare | ast.match_case)
+        for value in ast.walk(node.pattern if isinstance(node, ast.match_case) else node)
+        if isinstance(value, ast.Constant) and value.value in {"libvirt", "virtualbox", "fake"}
+    ]
+    assert asked == []

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.desk import Desk
+from support.fake_lab import opener
 
 from lab.disks.images import stretches
 from lab.errors import MachineError
@@ -55,19 +56,18 @@ def test_a_hole_counts_as_zeros(tmp_path: Path) -> None:
     assert digest(stretches(dense)) == digest(stretches(sparse))
 
 
-def test_several_files_at_once_each_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_files_at_once_each_once(desk: Desk) -> None:
     desk.machines.captures().suspend(["cp1", "w1"])
     desk.machines.captures().capture("one", ["cp1", "w1"], print)
     parts = desk.machines.captures().parts("one")
     read: list[str] = []
-    content = FakeCaptures.content
 
     def noted(self: FakeCaptures, part: Part) -> Iterator[tuple[int, bytes]]:
         read.append(part.name)
-        return content(self, part)
+        return FakeCaptures.content(self, part)
 
-    monkeypatch.setattr(FakeCaptures, "content", noted)
-    found = digests(desk.machines, [*parts, *parts])
+    lab = desk.of(open_machines=opener(content=noted))
+    found = digests(lab.machines(lab.folder.record()), [*parts, *parts])
     assert sorted(found) == sorted(read) == sorted(part.name for part in parts)
     (desk.lab.folder.path / "fake" / "captures" / parts[0].name).unlink()
     with pytest.raises((MachineError, OSError)):
