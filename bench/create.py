@@ -268,7 +268,7 @@ def main() -> None:
     path, cpu = critical_path(run.result), run.cpu / cores
     say(f"critical path {path:.0f} s, CPU seconds / {cores} cores {cpu:.0f} s")
     say("the classroom recipe")
-    # In a process of its own: whoever is inside the private libvirt keeps it from ending.
+    # In a process of its own: a process inside the private libvirt keeps it from ending.
     with concurrent.futures.ProcessPoolExecutor(1) as room:
         classroom = room.submit(run_classroom, home).result()
     PrivateLibvirt(home).stop()

@@ -312,7 +312,7 @@ def measure(home: Home, name: str, *, count: int, rounds: int, all_ways: bool) -
 def measure_own(scenario: str, results: Path, words: Sequence[str]) -> None:
     """Make a lab, let another process measure it, destroy it.
 
-    Another one, since whoever is inside the private libvirt keeps it from ending with its last lab.
+    Another one, since a process inside the private libvirt keeps it from ending with its last lab.
     """
     home = bench_home()
     try:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.cluster.clients.https import Reach, direct
+from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.events import Journal, Listener
 from lab.errors import Conflict
 from lab.machines import providers
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan, create_command, import_command
-from lab.scenario.library import shipped_names
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 
@@ -99,7 +98,9 @@ def deadline(record: Record, timeout: float | None) -> Deadline:
 
 
 def again(record: Record, plan: Plan) -> str:
-    """The command that goes on with a lab that is half made; FILE is for the person to know."""
+    """The command that continues a lab that is half made; FILE is for the person to know."""
+    from lab.scenario.library import shipped_names
+
     if record.checkpoint:
         return import_command("FILE", record.name)
     which = plan.scenario if plan.scenario in shipped_names() else "FILE"

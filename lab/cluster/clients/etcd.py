@@ -16,7 +16,8 @@ from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.cluster.clients.https import ASK_SECONDS, Https, Reach, UnreachableError, direct
+from lab.cluster.clients.https import ASK_SECONDS, Https, UnreachableError
+from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.secrets import etcd_client_files
 from lab.errors import ClusterError
 from lab.plan.model import Node, Plan

@@ -11,12 +11,13 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
+from lab.cluster.clients.reach import Reach, direct
 from lab.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 ASK_SECONDS = 5.0
 JSON = "application/json"
 MOST_IN_ANSWER = 64 << 20  # bytes; a list of some thousand pods has some MB
-
-# Where a port of a node is reached from here; a test has its servers elsewhere.
-Reach = Callable[[IPv4Address, int], tuple[str, int]]
-
-
-def direct(address: IPv4Address, port: int) -> tuple[str, int]:
-    """The port at the node's own address."""
-    return str(address), port
 
 
 class UnreachableError(ClusterError):

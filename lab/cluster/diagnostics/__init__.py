@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.cluster.clients.https import Reach, direct
+from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.diagnostics import control_plane, nodes, workload
 from lab.cluster.diagnostics.context import Check, CheckContext, Finding
 from lab.cluster.observe.collect import collect_facts

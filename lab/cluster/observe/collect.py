@@ -18,7 +18,8 @@ from typing import Any
 
 from lab import process
 from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, Member, MemberStatus, name_of
-from lab.cluster.clients.https import ASK_SECONDS, Https, Reach, UnreachableError, direct
+from lab.cluster.clients.https import ASK_SECONDS, Https, UnreachableError
+from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.clients.resources import bootstrap_token
 from lab.cluster.observe.api_objects import name_of_object, node_facts, pod_facts, read_all
 from lab.cluster.observe.facts import (

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography import x509
 
 from lab.cluster.clients.etcd import CLIENT_PORT
-from lab.cluster.clients.https import Reach, direct
+from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.observe.collect import KUBELET_PORT, collect_facts
 from lab.cluster.secrets import admin_files
 from lab.errors import LabError, MachineError

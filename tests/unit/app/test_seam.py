@@ -49,6 +49,8 @@ def test_a_plan_needs_neither_machines_nor_a_cluster() -> None:
     assert {name.split(".")[0] for name in found} == {"lab"}
 
 
-def test_finding_a_lab_loads_no_certificates() -> None:
+def test_finding_a_lab_loads_neither_certificates_nor_scenarios() -> None:
     """klab ssh and klab kubectl start at once."""
-    assert {name.split(".")[0] for name in imported("import lab.app.labs")} == {"lab"}
+    found = imported("import lab.app.labs")
+    assert {name.split(".")[0] for name in found} == {"lab"}
+    assert not found & {"lab.cluster.clients.https", "lab.cluster.secrets", "lab.scenario.library"}

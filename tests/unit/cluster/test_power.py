@@ -12,7 +12,7 @@ from support.cluster_server import ClusterServer, refusing
 from support.fake_lab import lab_on_disk, opener
 
 from lab.cluster.acts.power import reboot, start, stop
-from lab.cluster.clients.https import Reach
+from lab.cluster.clients.reach import Reach
 from lab.cluster.lab import Lab as ClusterLab
 from lab.errors import Conflict, MachineError, NotReadyInTime
 from lab.machines.fake.machines import FakeMachines
