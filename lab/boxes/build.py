@@ -104,7 +104,11 @@ def check_host(home: Home) -> None:
     for program in PROGRAMS:
         process.find(program)
     if platform.machine() != "x86_64":
-        raise HostError("boxes are built on x86-64 machines only", details=[f"this is {platform.machine()}"])
+        raise HostError(
+            "boxes are built on x86-64 machines only",
+            details=[f"this is {platform.machine()}"],
+            hint="build it on an x86-64 machine",
+        )
     make_private(home.root)
     free = shutil.disk_usage(home.root).free / (1 << 30)
     if free < SPACE_GIB:

@@ -123,7 +123,11 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
         recipe = _recipe(folder, data, versions[kubernetes])
         _check(recipe)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise BoxError(f"the recipe {name} cannot be used", details=[f"{file}: {error!r}"]) from error
+        raise BoxError(
+            f"the recipe {name} cannot be used",
+            details=[f"{file}: {error!r}"],
+            hint="correct the file, or install klab again",
+        ) from error
     return recipe
 
 

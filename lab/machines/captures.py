@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+READ_HINT = "journalctl -k tells whether the disk is well; klab snapshots lists the snapshots"
+
 
 class PartKind(StrEnum):
     """What a file of a capture holds."""

@@ -55,7 +55,11 @@ def load_catalog(root: Path | None = None) -> Catalog:
         try:
             recipes.append(parse_recipe(read_recipe(file)))
         except (OSError, yaml.YAMLError, ValueError) as error:
-            raise BoxError(f"the recipe {file.parent.name} cannot be read", details=[f"{file}: {error}"]) from error
+            raise BoxError(
+                f"the recipe {file.parent.name} cannot be read",
+                details=[f"{file}: {error}"],
+                hint="correct the file, or install klab again",
+            ) from error
     return merge(recipes)
 
 
@@ -108,7 +112,10 @@ def merge(recipes: Iterable[Catalog]) -> Catalog:
     for recipe in recipes:
         for version, parts in recipe.kubernetes.items():
             if known.setdefault(version, parts) != parts:
-                raise BoxError(f"two recipes pin different components for Kubernetes {version}")
+                raise BoxError(
+                    f"two recipes pin different components for Kubernetes {version}",
+                    hint="let the recipes under boxes/ agree",
+                )
         boxes.update(recipe.boxes)
         runtimes.update(recipe.runtimes)
         cnis.update(recipe.cnis)

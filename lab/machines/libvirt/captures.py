@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from lab.disks import images
 from lab.errors import LabError, MachineError
-from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
 from lab.machines.libvirt import definitions, ram_images
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
@@ -157,10 +157,12 @@ class LibvirtCaptures:
             definition = domain.XMLDesc(definition_flags)
             active = bool(domain.isActive())
             if active and state_of(domain) != NodeState.PAUSED:
-                raise MachineError(f"{name} is to be saved, but runs")
+                raise MachineError(f"{name} is to be saved, but runs", hint="the same command again pauses it first")
             disk = definitions.disk(domain.XMLDesc() if active else definition)
             if disk is None:
-                raise MachineError(f"{name} has no disk that could be saved")
+                raise MachineError(
+                    f"{name} has no disk that could be saved", hint=f"klab node replace {name} makes it again"
+                )
             overlay = new_layer(self._plan, name)
             if active:
                 flags = library_.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | library_.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
@@ -207,7 +209,10 @@ class LibvirtCaptures:
         entry, wanted = self._book.entry(key), {node.name: node for node in self._plan.select(nodes)}
         missing = [name for name in wanted if name not in entry.nodes]
         if missing:
-            raise MachineError(f"capture {key} does not hold {', '.join(missing)}")
+            raise MachineError(
+                f"capture {key} does not hold {', '.join(missing)}",
+                hint="klab snapshots lists the others",
+            )
         self._prepare(list(wanted.values()))
         resources = self._resources()
         store = LayerStore(resources)
@@ -272,7 +277,7 @@ class LibvirtCaptures:
             else:
                 yield from store.download(part.name)
         except OSError as error:
-            raise MachineError(f"{part.name} cannot be read", details=[str(error)]) from error
+            raise MachineError(f"{part.name} cannot be read", details=[str(error)], hint=READ_HINT) from error
 
     # --- tidying ----------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class LibvirtDiskTransfer:
         if key is not None:
             saved = self._book.entry(key).nodes.get(node)
             if saved is None:
-                raise MachineError(f"capture {key} does not hold {node}")
+                raise MachineError(f"capture {key} does not hold {node}", hint="klab snapshots lists the others")
             return saved.disk, saved.host_key
         domain = self._resources().domains.needed(self._plan.select([node]))[node]
         with translate_errors(f"the disk of {node} cannot be looked at"):
@@ -97,7 +97,7 @@ class LibvirtDiskTransfer:
                 raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
             disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
         if disk is None:
-            raise MachineError(f"{node} has no disk")
+            raise MachineError(f"{node} has no disk", hint=f"klab node replace {node} makes it again")
         return Path(disk.path).name, self._ssh.host_keys(node)
 
 

@@ -57,7 +57,10 @@ def run(domain: libvirt.virDomain, command: Sequence[str], timeout: float) -> Co
     except (library().libvirtError, ValueError, LookupError, TypeError, AttributeError):
         return None
     if done is None:
-        raise ProgramTimeout(f"{command[0]} in {domain.name()} did not end within {timeout:g} s")
+        raise ProgramTimeout(
+            f"{command[0]} in {domain.name()} did not end within {timeout:g} s",
+            hint="klab doctor looks at what the node does",
+        )
     return done
 
 

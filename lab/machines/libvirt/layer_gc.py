@@ -249,4 +249,8 @@ def _commit_live(user: _User, into: str, top: str) -> None:
 
         poll(done, Deadline.after(images.MERGE_SECONDS), every=JOB_POLL_SECONDS)
         if top in definitions.live_chain(domain.XMLDesc()):
-            raise MachineError(f"the disk layers of {name} could not be merged", details=[f"{top} into {into}"])
+            raise MachineError(
+                f"the disk layers of {name} could not be merged",
+                details=[f"{top} into {into}"],
+                hint="the next command on the lab tries it again",
+            )

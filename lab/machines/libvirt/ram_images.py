@@ -160,7 +160,10 @@ def stretches(store: LayerStore, memory: str, older: str) -> Iterator[tuple[int,
     try:
         yield from ram_delta.stretches(Path(store.path(memory)), Path(store.path(older)))
     except ram_delta.DamagedDeltaError as error:
-        raise MachineError(f"{memory} has changed, and cannot be read any more: {error}") from error
+        raise MachineError(
+            f"{memory} has changed, and cannot be read any more: {error}",
+            hint="klab snapshot rm removes the snapshot that needs it",
+        ) from error
 
 
 def _named(saved: Saved, suffix: str) -> str:

@@ -127,7 +127,11 @@ class LayerStore:
         with translate_errors(f"{layer} cannot be looked at"):
             below = definitions.backing_path(volume.XMLDesc())
         if below is None:
-            raise MachineError(f"the disk {layer} lies on no box", details=[self.path(layer)])
+            raise MachineError(
+                f"the disk {layer} lies on no box",
+                details=[self.path(layer)],
+                hint="klab doctor names the node; klab node replace makes it again",
+            )
         return Path(below)
 
     def add_layer(self, name: str, below: str) -> None:
@@ -196,4 +200,8 @@ class LayerStore:
         yield at, b""
 
     def _missing(self, name: str) -> MachineError:
-        return MachineError(f"the file {name} is missing", details=[self.path(name)])
+        return MachineError(
+            f"the file {name} is missing",
+            details=[self.path(name)],
+            hint="klab snapshots lists the others",
+        )

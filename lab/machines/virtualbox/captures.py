@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.disks import images
 from lab.errors import MachineError, NotFound, ProgramError
-from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
 from lab.machines.virtualbox.output import Shot, parse_names, parse_shots
 from lab.plan.model import Plan
 from lab.process import Completed
@@ -98,7 +98,7 @@ class VirtualBoxCaptures:
         machines = self._machines(nodes)
         for name, machine in machines.items():
             if machine.state == "running":
-                raise MachineError(f"{name} is to be saved, but runs")
+                raise MachineError(f"{name} is to be saved, but runs", hint="the same command again pauses it first")
 
         def save(name: str) -> None:
             why = f"{name} cannot be saved"
@@ -140,7 +140,11 @@ class VirtualBoxCaptures:
             files = [(shot.state, PartKind.MEMORY)] if shot.state else []
             for file, kind in [*files, *((disk, PartKind.DISK) for disk in shot.disks)]:
                 if not file.is_file():
-                    raise MachineError(f"the file {file.name} is missing", details=[str(file)])
+                    raise MachineError(
+                        f"the file {file.name} is missing",
+                        details=[str(file)],
+                        hint="klab snapshots lists the others",
+                    )
                 found.append(Part(name, kind, str(file), file.stat().st_blocks * STAT_BLOCK))
         return found
 
@@ -149,13 +153,15 @@ class VirtualBoxCaptures:
             for part in self.parts(key):
                 images.to_disk(Path(part.name))
         except OSError as error:
-            raise MachineError(f"capture {key} cannot be written to disk", details=[str(error)]) from error
+            raise MachineError(
+                f"capture {key} cannot be written to disk", details=[str(error)], hint=READ_HINT
+            ) from error
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         try:
             yield from images.stretches(Path(part.name))
         except OSError as error:
-            raise MachineError(f"{part.name} cannot be read", details=[str(error)]) from error
+            raise MachineError(f"{part.name} cannot be read", details=[str(error)], hint=READ_HINT) from error
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
         """VirtualBox merges disks as it sees fit: each of those that stay may be written anew."""
@@ -185,7 +191,7 @@ class VirtualBoxCaptures:
             return parse_shots(file.read_text(encoding="utf-8"), file.parent)
         except (OSError, ValueError) as error:
             raise MachineError(
-                f"the settings of {machine.node} cannot be read", details=[f"{file}: {error}"]
+                f"the settings of {machine.node} cannot be read", details=[f"{file}: {error}"], hint=READ_HINT
             ) from error
 
     def _machines(self, nodes: Sequence[str]) -> dict[str, _Machine]:
@@ -220,7 +226,9 @@ class VirtualBoxCaptures:
 
         poll(done, Deadline.after(SAVE_SECONDS), every=TRY_SECONDS)
         if failure is not None:
-            raise MachineError(why, details=failure.details) from failure
+            raise MachineError(
+                why, details=failure.details, hint="VBoxManage showvminfo says what the machine does"
+            ) from failure
 
 
 @dataclass(frozen=True, slots=True)
