@@ -33,7 +33,7 @@ class Lab:
 
     `lab.app.labs` finds one and gets to where its machines are. `timeout` is seconds until it must be
     Ready. `clock` is the host's, in seconds since 1970; what it says the guests' clocks are set by.
-    `reach` says where a node's port is reached.
+    `reach` says where a node's port is reached. `deadline_after` makes a deadline of seconds.
     """
 
     home: Home
@@ -44,6 +44,7 @@ class Lab:
     listener: Listener | None = None
     clock: Callable[[], float] = time.time
     reach: Reach = direct
+    deadline_after: Callable[[float], Deadline] = Deadline.after
 
     @property
     def name(self) -> str:
@@ -88,13 +89,9 @@ class Lab:
         return Journal(self.folder.events, self.listener)
 
     def deadline(self, record: Record) -> Deadline:
-        """Until when it may take to become Ready."""
-        return deadline(record, self.timeout)
-
-
-def deadline(record: Record, timeout: float | None) -> Deadline:
-    """Until when a lab may take to become Ready: `timeout` seconds, or what its host is given by default."""
-    return Deadline.after(timeout or (TIMEOUT_ACCELERATED if record.accelerated else TIMEOUT_EMULATED))
+        """Until when it may take to become Ready: `timeout` seconds, or what its host is given by default."""
+        usual = TIMEOUT_ACCELERATED if record.accelerated else TIMEOUT_EMULATED
+        return self.deadline_after(self.timeout or usual)
 
 
 def again(record: Record, plan: Plan) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -128,10 +129,20 @@ def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_build_is_free(tmp_path: Path) -> None:
     code = "import os, sys; from lab.boxes.cache import Cache; from pathlib import Path\n"
-    code += f"with Cache(Path({str(tmp_path)!r})).lock(): os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code], check=False, timeout=30, cwd=Path(build.__file__).parents[2])
+    code += f"with Cache(Path({str(tmp_path)!r})).lock(): print('held', flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", code]
+    root = Path(build.__file__).parents[2]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(Conflict, match="another box build"), Cache(tmp_path).lock():
+            pytest.fail("the second build went on")
+        child.kill()
+        assert child.wait(60) == -signal.SIGKILL
+    entered = []
     with Cache(tmp_path).lock():
-        pass
+        entered.append("the lock is free")
+    assert entered
 
 
 def test_imports_are_taken_out_and_missed_when_gone() -> None:

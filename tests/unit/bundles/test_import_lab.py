@@ -156,9 +156,12 @@ def test_a_box_that_is_there_is_not_fetched(student: Student) -> None:
 
 
 def test_a_box_that_is_there_but_damaged_is_put_anew(student: Student) -> None:
-    flipped(shelved_box(student.home).disk, 99)
+    disk = shelved_box(student.home).disk
+    whole = disk.read_bytes()
+    flipped(disk, 99)
     student.create()
     store.verify(student.home, store.list_boxes(student.home)[0])
+    assert disk.read_bytes() == whole
 
 
 def test_it_can_be_destroyed_and_made_again(student: Student) -> None:

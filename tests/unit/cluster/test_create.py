@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support import fake_lab
 from support.cluster_server import refusing
 
-from lab.cluster import lab as lab_module
 from lab.cluster.acts import create as module
 from lab.cluster.acts.create import Created, Request
 from lab.cluster.acts.destroy import destroy
@@ -53,9 +52,6 @@ class TimeIsUp:
     def __init__(self) -> None:
         self.event = threading.Event()
 
-    def after(self, _seconds: float) -> TimeIsUp:
-        return self
-
     @property
     def passed(self) -> bool:
         return self.event.is_set()
@@ -69,10 +65,8 @@ class TimeIsUp:
 
 
 @pytest.fixture
-def time_is_up(monkeypatch: pytest.MonkeyPatch) -> TimeIsUp:
-    deadline = TimeIsUp()
-    monkeypatch.setattr(lab_module, "Deadline", deadline)
-    return deadline
+def time_is_up() -> TimeIsUp:
+    return TimeIsUp()
 
 
 class Scripted(FakeMachines):
@@ -108,8 +102,16 @@ def request_for(text: str, catalog: Catalog) -> Wanted:
     return Wanted(decide(parse_scenario(text, catalog), catalog), Request(text, "fake", profile, "box", None))
 
 
-def create(home: Home, wanted: Wanted, machines: OpenMachines, listener: Listener | None = None) -> Created:
+def create(
+    home: Home,
+    wanted: Wanted,
+    machines: OpenMachines,
+    listener: Listener | None = None,
+    deadline: TimeIsUp | None = None,
+) -> Created:
     lab = Lab(home, home.lab(wanted.plan.name), wanted.plan, machines, 20, listener, reach=refusing)
+    if deadline is not None:
+        lab = replace(lab, deadline_after=lambda _seconds: cast("Deadline", deadline))
     return module.create(lab, wanted.request)
 
 
@@ -227,7 +229,8 @@ def test_a_failed_init_brings_phase_and_log(home: Home, catalog: Catalog) -> Non
 def test_running_out_of_time_names_node_phase_and_log(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
     says = "klab: cloud-init begin\nklab: boot done\nklab: init begin attempt 1\nthe last line\n"
     with pytest.raises(NotReadyInTime) as caught:
-        create(home, request_for(FULL, catalog), opener(says=says, act=lambda _m: time_is_up.event.set()))
+        machines = opener(says=says, act=lambda _m: time_is_up.event.set())
+        create(home, request_for(FULL, catalog), machines, deadline=time_is_up)
     assert "cp1 is in phase init" in caught.value.message
     assert any("the last line" in line for line in caught.value.details)
     assert "--timeout" in caught.value.hint
@@ -242,14 +245,15 @@ def test_a_machine_whose_console_is_silent_does_not_boot(home: Home, catalog: Ca
             time_is_up.event.set()
 
     with pytest.raises(MachineError, match="does not boot"):
-        create(home, request_for(FULL, catalog), lambda *args: Silent(*args))
+        create(home, request_for(FULL, catalog), lambda *args: Silent(*args), deadline=time_is_up)
 
 
 def test_cloud_init_trouble_is_shown(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
     trouble = "[  9.1] cloud-init[437]: schema.py[ERROR]: users: 1 is not of type 'array'"
     says = f"klab: cloud-init begin\n{trouble}\nlogin:\n"
     with pytest.raises(NotReadyInTime) as caught:
-        create(home, request_for(FULL, catalog), opener(says=says, act=lambda _m: time_is_up.event.set()))
+        machines = opener(says=says, act=lambda _m: time_is_up.event.set())
+        create(home, request_for(FULL, catalog), machines, deadline=time_is_up)
     assert "phase cloud-init" in caught.value.message
     assert any("is not of type" in line for line in caught.value.details)
 
@@ -351,7 +355,7 @@ def test_destroy_removes_everything_even_a_half_made_lab(home: Home, catalog: Ca
     request = request_for(PLAIN, catalog)
     machines = opener(says="klab: boot done\n", ssh=_no_ssh, act=lambda _m: time_is_up.event.set())
     with pytest.raises(NotReadyInTime):
-        create(home, request, machines)
+        create(home, request, machines, deadline=time_is_up)
     folder = home.lab("plain")
     destroy(Lab(home, folder, request.plan, opener()), lambda _line: None)
     assert not folder.path.exists()

@@ -102,8 +102,11 @@ def test_all_layers_become_one_over_the_box(disks: Disks, tmp_path: Path) -> Non
 def test_what_was_there_under_its_name_goes(disks: Disks, tmp_path: Path) -> None:
     target = tmp_path / "w1.qcow2"
     target.write_bytes(b"half of an older one")
+    with pytest.raises(MachineError, match="not one that klab has written"):
+        deltas.refuse_strange(target)
     deltas.write(disks.lower, disks.box, target)
     deltas.refuse_strange(target)
+    assert b"half of an older one" not in target.read_bytes()
 
 
 # --- what may come ------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def pages(count: int, seed: int = 0) -> list[bytes | None]:
 
 @pytest.fixture
 def delta(tmp_path: Path) -> Callable[[bytes, bytes], Path]:
-    """Writes the delta of an image against an older one, and makes sure that the image comes back from it."""
+    """Writes the delta of an image against an older one, and asserts that the image comes back from it."""
 
     def make(image: bytes, older: bytes) -> Path:
         new, old, file = tmp_path / "new", tmp_path / "old", tmp_path / "delta"

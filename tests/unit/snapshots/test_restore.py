@@ -183,8 +183,13 @@ def test_another_emulator(two: Desk) -> None:
 
 def test_another_emulator_is_no_matter_to_a_lab_that_was_off(desk: Desk) -> None:
     desk.machines.power_off(["cp1", "w1"])
+    desk.note("off")
     take(desk.lab, "off")
-    restore(desk.of(open_machines=opener(version="2")), "off")
+    desk.note("later")
+    done = restore(desk.of(open_machines=opener(version="2")), "off")
+    assert done.running == ()
+    assert {desk.machines.read(name, PartKind.DISK) for name in ("cp1", "w1")} == {"off"}
+    assert desk.states == {NodeState.STOPPED}
 
 
 def test_a_lab_that_has_changed(two: Desk) -> None:

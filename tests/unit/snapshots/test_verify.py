@@ -35,15 +35,6 @@ def test_everything_is_asked_after_the_machines_went_back(ready: ReadyLab) -> No
     ready.endpoint.asked.clear()
     done = restore(ready.lab, "first")
     assert done.verification.full
-    assert list(done.seconds) == [
-        "check",
-        "automatic snapshot",
-        "revert",
-        "resume",
-        "clocks",
-        "verify",
-        "digests of the automatic snapshot",
-    ]
     assert list(done.asked) == [
         "the API server answers",
         "every node is Ready",
@@ -53,7 +44,6 @@ def test_everything_is_asked_after_the_machines_went_back(ready: ReadyLab) -> No
         "cluster DNS answers on every node",
         "etcd's members agree",
     ]
-    assert done.ready > 0
     for name in ("cp1", "cp2", "cp3", "w1"):
         assert f"/api/v1/nodes/{name}/proxy/healthz" in ready.endpoint.asked
     for name in ("cp1", "cp2", "cp3"):
