@@ -64,7 +64,11 @@ def run_guest(accelerator: str, rounds: int, limit: float) -> float:
             check=False,
         )
     if done.code != GUEST_DONE:
-        raise MachineError(f"the probe guest ended with exit code {done.code}", details=done.tail)
+        raise MachineError(
+            f"the probe guest ended with exit code {done.code}",
+            details=done.tail,
+            hint="klab doctor shows what this machine lacks",
+        )
     return time.monotonic() - began
 
 

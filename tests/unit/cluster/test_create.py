@@ -228,8 +228,8 @@ def test_a_failed_init_brings_phase_and_log(home: Home, catalog: Catalog) -> Non
 
 def test_running_out_of_time_names_node_phase_and_log(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
     says = "klab: cloud-init begin\nklab: boot done\nklab: init begin attempt 1\nthe last line\n"
+    machines = opener(says=says, act=lambda _m: time_is_up.event.set())
     with pytest.raises(NotReadyInTime) as caught:
-        machines = opener(says=says, act=lambda _m: time_is_up.event.set())
         create(home, request_for(FULL, catalog), machines, deadline=time_is_up)
     assert "cp1 is in phase init" in caught.value.message
     assert any("the last line" in line for line in caught.value.details)
@@ -251,8 +251,8 @@ def test_a_machine_whose_console_is_silent_does_not_boot(home: Home, catalog: Ca
 def test_cloud_init_trouble_is_shown(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
     trouble = "[  9.1] cloud-init[437]: schema.py[ERROR]: users: 1 is not of type 'array'"
     says = f"klab: cloud-init begin\n{trouble}\nlogin:\n"
+    machines = opener(says=says, act=lambda _m: time_is_up.event.set())
     with pytest.raises(NotReadyInTime) as caught:
-        machines = opener(says=says, act=lambda _m: time_is_up.event.set())
         create(home, request_for(FULL, catalog), machines, deadline=time_is_up)
     assert "phase cloud-init" in caught.value.message
     assert any("is not of type" in line for line in caught.value.details)
