@@ -37,8 +37,8 @@ from lab.components.cni.flannel import cni_configuration
 from lab.disks.seed_iso import write_iso
 from lab.host.emulation.emulator import write_wrapper
 from lab.host.kvm_probe import probe_host
+from lab.host.network import enter_host_network
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.machines.providers import enter_host_network
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -267,6 +268,19 @@ def _ended(words: Sequence[str], began: float, code: int) -> None:
     """Log that a program has ended. What it read from its standard input, and its variables, are not logged."""
     how = f"exit code {code}" if code >= 0 else f"ended by signal {-code}"
     _LOG.info("%s: %.2f s, %s", command_line(words), time.monotonic() - began, how)
+
+
+def relay(argv: Sequence[str | os.PathLike[str]], channel: socket.socket) -> None:
+    """Start a program that reads from a socket and writes to it, and ends when the other end is closed.
+
+    Raises:
+        HostError: the program is not installed.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = find(words[0])
+    end = channel.fileno()
+    child = subprocess.Popen(words, stdin=end, stdout=end, stderr=subprocess.DEVNULL, start_new_session=True)
+    _SPAWNED.append(child)
 
 
 def kill_group(child: subprocess.Popen[str]) -> None:

@@ -26,6 +26,7 @@ from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, UsageError
 from lab.host.capacity import host_facts
 from lab.host.kvm_probe import probe_host
+from lab.host.local import LocalHost
 from lab.host.profile import HostProfile
 from lab.machines.providers import PROVIDERS, enter_host
 from lab.plan.model import Plan, import_command
@@ -220,7 +221,7 @@ def prepare_import(request: Request, *, home: Home | None = None, note: Note = s
     with making(home, lab.folder, request.command):
         profile = probe_host(home, plan.cpus)
         if record is None:
-            room = room_problems(found.bundle, box, host_facts(home).disk)
+            room = room_problems(found.bundle, box, host_facts(LocalHost(home)).disk)
             refuse_what_does_not_fit(home, plan, room, "klab bundles FILE shows what is in it", note)
     return Prepared(request, lab, found, by, is_kept, box is None, provider, profile, where)
 

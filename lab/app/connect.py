@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import socket
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
 
-from lab.app.labs import Note, enter, silent
+from lab.app.labs import Note, inside, silent
 from lab.cluster.lab import Lab
 from lab.errors import LabError, MachineError
-from lab.machines.ssh import CONNECT_SECONDS
+from lab.host.local import connect
 from lab.plan.model import Node
 
-SSH_PORT = 22
 BLOCK = 1 << 16  # bytes
 # What decides which labs klab sees, and where their networks are.
 VARIABLES = ("KLAB_HOME", "KLAB_LIBVIRT")
@@ -40,72 +37,15 @@ def this_klab() -> list[str]:
 def connected(lab: Lab, node: Node, port: int, *, note: Note = silent) -> socket.socket:
     """A connection to a node, from this machine's own network.
 
-    A child makes it and ends at once. A process inside the private libvirt keeps that from ending with its
-    last lab, and ssh may hold a connection for a long time (ControlPersist; Ansible does so).
+    The thread is in the lab's network only until the connection is there. A process inside the private libvirt keeps
+    that from ending with its last lab, and ssh may hold a connection for a long time (ControlPersist; Ansible does so).
 
     Raises:
         HostError: there is no way to the lab's network.
         MachineError: nothing listens there, or the node does not answer.
     """
-    ours, theirs = socket.socketpair()
-    with ours:
-        child = os.fork()
-        if child == 0:
-            _hand_over(theirs, lab, node, port, note)
-        theirs.close()
-        answer, handles, _, _ = socket.recv_fds(ours, BLOCK, 1)
-        os.waitpid(child, 0)
-    if not answer:
-        raise MachineError(
-            f"cannot connect to {node.name}: the helper process was killed",
-            hint="klab doctor shows what is free",
-        )
-    if not handles:
-        error = pickle.loads(answer)  # noqa: S301 - it comes from our own child
-        raise error
-    return socket.socket(fileno=handles[0])
-
-
-def _hand_over(theirs: socket.socket, lab: Lab, node: Node, port: int, note: Note) -> NoReturn:
-    """In the child: give the parent the connection, or the error that there was."""
-    try:
-        try:
-            enter(lab, note=note)
-            with _open(lab, node, port) as channel:
-                socket.send_fds(theirs, [b"connected"], [channel.fileno()])
-        except Exception as error:
-            theirs.sendall(pickle.dumps(error))
-    finally:
-        os._exit(0)  # the rest of the program is the parent's
-
-
-def _open(lab: Lab, node: Node, port: int) -> socket.socket:
-    """A connection to a node, from where this process is.
-
-    Raises:
-        MachineError: nothing listens there, or the node does not answer.
-    """
-    try:
-        channel = socket.create_connection((str(node.address), port), timeout=CONNECT_SECONDS)
-    except ConnectionRefusedError as error:
-        raise MachineError(
-            f"{node.name} refuses connections to port {port}",
-            details=[f"{node.address} port {port}: {error.strerror}"],
-            hint=f"klab logs {lab.name} {node.name} shows whether it is still starting"
-            if port == SSH_PORT
-            else f"klab ssh {lab.name} {node.name} -- sudo ss -tlnp shows what listens there",
-        ) from error
-    except OSError as error:
-        raise MachineError(
-            f"{node.name} does not answer on port {port}",
-            details=[f"{node.address} port {port}: {error.strerror or error}"],
-            hint=f"klab status {lab.name} shows whether it runs",
-        ) from error
-    channel.settimeout(None)
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # What is typed shall not wait for more of it.
-    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return channel
+    with inside(lab, note=note):
+        return connect(lab.name, node, port)
 
 
 def relay(channel: socket.socket, source: int, sink: int, name: str) -> None:

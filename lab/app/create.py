@@ -15,8 +15,10 @@ from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, Interrupted
 from lab.host.capacity import answering, check_fits, host_facts, warnings
 from lab.host.kvm_probe import probe_host
+from lab.host.local import LocalHost
+from lab.host.network import stop_unused_private_libvirt
 from lab.host.profile import HostProfile
-from lab.machines.providers import choose_provider, enter_host, stop_unused_private_libvirt
+from lab.machines.providers import choose_provider, enter_host
 from lab.plan.changes import as_scaled
 from lab.plan.decide import decide
 from lab.plan.file import from_json
@@ -240,7 +242,7 @@ def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint
     Raises:
         HostError: it does not fit.
     """
-    facts = host_facts(home)
+    facts = host_facts(LocalHost(home))
     problems = [*check_fits(plan, facts), *others]
     if plan.load_balancer is not None and (holder := answering(plan.load_balancer.vip)):
         problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")

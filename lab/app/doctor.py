@@ -14,7 +14,7 @@ from lab.store import Home
 
 def examine_host(home: Home | None = None) -> list[Finding]:
     """What this machine has and lacks. A small guest tries hardware virtualization: up to a minute the first time."""
-    return list(doctor.examine(doctor.Host(home or Home.default())))
+    return list(doctor.examine(doctor.Probes(home or Home.default())))
 
 
 def examine_lab(lab: Lab) -> Sequence[Result]:

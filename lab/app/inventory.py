@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lab.app.connect import this_klab
 from lab.cluster.lab import Lab
+from lab.host.network import wants_private
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.machines.providers import provider_named, wants_private
+from lab.machines.providers import provider_named
 from lab.machines.ssh import Ssh
 from lab.render.inventory import Way
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.cluster.lab import Lab
@@ -66,15 +66,21 @@ class Labs:
 
         One process can so work with labs of several homes, in a thread for each.
         """
-        from lab import log
-        from lab.machines.providers import host_network, provider_named
-
         lab = self.find(name)
-        log.about(lab.folder.log)
-        private = provider_named(lab.record.provider).features.private_host
-        with host_network(lab.home) if private else nullcontext():
-            _finish(lab, changes=changes, note=note)
+        with inside(lab, changes=changes, note=note):
             yield lab
+
+
+@contextmanager
+def inside(lab: Lab, *, changes: bool = False, note: Note = silent) -> Iterator[None]:
+    """As `enter`, but only for a `with` block: afterwards the calling thread is where it was before."""
+    from lab import log
+    from lab.machines.providers import entered
+
+    log.about(lab.folder.log)
+    with entered(lab.record.provider, lab.home):
+        _finish(lab, changes=changes, note=note)
+        yield
 
 
 def enter(lab: Lab, *, changes: bool = False, note: Note = silent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab.host.capacity import check_fits, host_facts, warnings
+from lab.host.local import LocalHost
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
@@ -29,7 +30,7 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     """
     catalog = load_catalog()
     decided = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
-    facts = host_facts(home or Home.default())
+    facts = host_facts(LocalHost(home or Home.default()))
     return Planned(decided, check_fits(decided, facts), warnings(decided, facts))
 
 

@@ -18,6 +18,7 @@ from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.errors import BoxError, HostError
 from lab.host.capacity import check_room, host_facts
+from lab.host.local import LocalHost
 from lab.plan.model import Node, Plan
 from lab.scenario.model import Role
 from lab.store import Record
@@ -102,7 +103,7 @@ def _box(lab: Lab, record: Record) -> Box | None:
 
 
 def _refuse_what_does_not_fit(lab: Lab, plan: Plan, nodes: Sequence[Node]) -> None:
-    problems = check_room(nodes, host_facts(lab.home))
+    problems = check_room(nodes, host_facts(LocalHost(lab.home)))
     if problems:
         names = ", ".join(n.name for n in nodes)
         raise HostError(

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
+from pathlib import PurePath
 
 from lab import process
 from lab.errors import HostError
+from lab.host.host import Host
 from lab.plan.model import Node, Plan
-from lab.store import Home
 
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 DISCARD_PORT = 9  # RFC 863
 ARP_SECONDS = 2.0
-MEMINFO = Path("/proc/meminfo")
-RESOLV_CONF = Path("/etc/resolv.conf")
+MEMINFO = "/proc/meminfo"
+RESOLV_CONF = "/etc/resolv.conf"
 # What a node's own QEMU process needs beside the guest's RAM, MiB.
 OVERHEAD = 64
 # Disks grow as they are written: a node begins with little, a cluster's first day needs about this, GiB.
@@ -45,27 +44,26 @@ class HostFacts:
     memory: int
     cpus: int
     disk: float
-    disk_path: Path
+    disk_path: PurePath
     routes: tuple[Route, ...]
     needed: tuple[IPv4Address, ...] = ()
 
 
-def host_facts(home: Home) -> HostFacts:
-    """Look at the host. Routes are those of the network the process is in.
+def host_facts(host: Host) -> HostFacts:
+    """Look at a host. Routes are those of the network that its programs are in.
 
     Raises:
-        HostError: the program `ip` is missing.
+        HostError: the program `ip` is missing, or the host does not answer.
     """
-    folder = _first_existing(home.root)
-    stat = os.statvfs(folder)
-    routes = process.run(["ip", "-json", "-4", "route"], timeout=30).stdout
+    folder, free = host.disk_free(host.home)
+    routes = host.run(["ip", "-json", "-4", "route"], timeout=30).stdout
     return HostFacts(
-        memory=_available_memory(MEMINFO.read_text()),
-        cpus=len(os.sched_getaffinity(0)),
-        disk=stat.f_bavail * stat.f_frsize / 1024**3,
+        memory=_available_memory(host.read(MEMINFO)),
+        cpus=host.cpus(),
+        disk=free / 1024**3,
         disk_path=folder,
         routes=parse_routes(routes),
-        needed=_needed(routes),
+        needed=_needed(host, routes),
     )
 
 
@@ -177,13 +175,13 @@ def _unreadable(error: Exception) -> HostError:
     )
 
 
-def _needed(routes: str) -> tuple[IPv4Address, ...]:
+def _needed(host: Host, routes: str) -> tuple[IPv4Address, ...]:
     """Gateways, and DNS servers where there is a way out: a private libvirt's network has none."""
     gateways = parse_gateways(routes)
     if not gateways:
         return ()
-    with contextlib.suppress(OSError):
-        return (*gateways, *parse_resolvers(RESOLV_CONF.read_text(errors="replace")))
+    with contextlib.suppress(HostError):
+        return (*gateways, *parse_resolvers(host.read(RESOLV_CONF)))
     return gateways
 
 
@@ -217,9 +215,3 @@ def _available_memory(text: str) -> int:
 
 def _gib(mebibytes: int) -> str:
     return f"{mebibytes / 1024:.1f}"
-
-
-def _first_existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

@@ -13,10 +13,11 @@ from lab.errors import LabError
 from lab.host.capacity import HostFacts, host_facts
 from lab.host.emulation.emulator import find_compiler
 from lab.host.kvm_probe import probe_host, why_not_accelerated
+from lab.host.local import LocalHost
+from lab.host.network import GROUP_HINT, system_answers
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
-from lab.machines import providers
-from lab.machines.libvirt.connection import GROUP_HINT, library
+from lab.machines.libvirt.connection import library
 from lab.machines.vagrant.command import Vagrant
 from lab.store import Home
 
@@ -48,7 +49,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class Probes:
     """What the checks ask of this machine.
 
     `find` gives a program's path; `plugins` are Vagrant's; `why_emulated` is empty where hardware virtualization
@@ -59,14 +60,14 @@ class Host:
     find: Callable[[str], str] = process.find
     plugins: Callable[[], Collection[str]] = lambda: Vagrant(Path.cwd()).plugins()
     libvirt_python: Callable[[], str] = lambda: str(library().getVersion())
-    system_libvirtd: Callable[[], bool] = providers.system_answers
+    system_libvirtd: Callable[[], bool] = system_answers
     user: Callable[[], int] = os.geteuid
     why_emulated: Callable[[Home], str] = why_not_accelerated
     profile: Callable[[Home], HostProfile] = probe_host
-    facts: Callable[[Home], HostFacts] = host_facts
+    facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home))
 
 
-def examine(host: Host) -> Iterator[Finding]:
+def examine(host: Probes) -> Iterator[Finding]:
     """Make every check, one after another."""
     for check in _checks(host):
         try:
@@ -76,7 +77,7 @@ def examine(host: Host) -> Iterator[Finding]:
             yield Finding(check.name, ok=False, seen=seen, hint=error.hint, fatal=check.fatal)
 
 
-def _checks(host: Host) -> list[Check]:
+def _checks(host: Probes) -> list[Check]:
     return [
         *(Check(name, partial(host.find, name)) for name in PROGRAMS),
         Check("plugin " + PLUGIN, lambda: _plugin(host)),
@@ -90,13 +91,13 @@ def _checks(host: Host) -> list[Check]:
     ]
 
 
-def _plugin(host: Host) -> str:
+def _plugin(host: Probes) -> str:
     if PLUGIN not in host.plugins():
         raise LabError(f"{PLUGIN} is not installed", hint=f"sudo apt-get install {PLUGIN}")
     return "installed"
 
 
-def libvirtd(host: Host) -> str:
+def libvirtd(host: Probes) -> str:
     """Which libvirtd labs would use.
 
     Raises:
@@ -114,7 +115,7 @@ def libvirtd(host: Host) -> str:
     return "no system libvirtd; klab starts a private one when it makes a lab"
 
 
-def _virtualization(host: Host) -> str:
+def _virtualization(host: Probes) -> str:
     why = host.why_emulated(host.home)
     if why:
         factor = host.profile(host.home).factor
@@ -125,7 +126,7 @@ def _virtualization(host: Host) -> str:
     return "KVM runs a guest"
 
 
-def _slow_clock(host: Host) -> str:
+def _slow_clock(host: Probes) -> str:
     if not host.why_emulated(host.home):
         return "not needed"
     return find_compiler()

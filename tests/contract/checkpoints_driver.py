@@ -34,12 +34,13 @@ from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.secrets import load_or_make
 from lab.disks import images
 from lab.errors import LabError
+from lab.host.network import enter_host_network
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
 from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.libvirt.volumes import LAYER, LayerStore
-from lab.machines.providers import enter_host_network, open_machines
+from lab.machines.providers import open_machines
 from lab.machines.vagrant.command import Vagrant
 from lab.plan.file import from_json, to_json
 from lab.plan.names import domain_name

@@ -12,9 +12,10 @@ from contract import tinybox
 from contract.labs import Lab, make_lab
 from contract.outside import TinyGuests
 
+from lab.host.network import host_network
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.fake.provider import FakeProvider
-from lab.machines.providers import PROVIDERS, host_network
+from lab.machines.providers import PROVIDERS
 from lab.store import Home
 
 NEEDED = ("libvirtd", "vagrant", "qemu-system-x86_64", "grub-mkrescue", "xorriso", "bsdtar", "apt-get")

@@ -12,8 +12,8 @@ from pathlib import Path
 from contract.labs import make_lab
 
 from lab.errors import MachineError, ProgramTimeout
+from lab.host.network import enter_host_network
 from lab.machines.protocol import Machines
-from lab.machines.providers import enter_host_network
 from lab.machines.vagrant.command import Vagrant
 from lab.store import Home
 from lab.waiting import Deadline, poll

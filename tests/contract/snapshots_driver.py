@@ -27,10 +27,11 @@ from contract.labs import make_lab
 
 from lab.cluster.lab import Lab
 from lab.errors import LabError
+from lab.host.network import enter_host_network
 from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library
 from lab.machines.protocol import Machines
-from lab.machines.providers import enter_host_network, open_machines
+from lab.machines.providers import open_machines
 from lab.snapshots.commands import remove, restore, take
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.recover import recover

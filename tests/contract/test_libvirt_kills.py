@@ -209,7 +209,7 @@ COPY = """
 import os, sys
 from pathlib import Path
 from lab.machines import definitions, transfer
-from lab.machines.providers import enter_host_network
+from lab.host.network import enter_host_network
 from lab.machines.libvirt.connection import connect
 from lab.store import Home
 home = Home(Path(sys.argv[1]))

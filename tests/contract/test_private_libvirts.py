@@ -11,10 +11,10 @@ import pytest
 from contract.conftest import why_no_libvirt
 from contract.labs import make_lab
 
+from lab.host.network import host_network
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.libvirt.connection import connect
 from lab.machines.protocol import NodeState
-from lab.machines.providers import host_network
 from lab.store import Home
 from lab.waiting import Deadline
 

@@ -23,8 +23,8 @@ import pytest
 from lab.app import inventory
 from lab.app.labs import Labs
 from lab.machines.libvirt.ownership import Owner
-from lab.plan.decide import decide
 from lab.plan.file import to_json
+from lab.plan.model import decide
 from lab.render.inventory import render_ansible, render_ssh
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import load_scenario
@@ -393,20 +393,30 @@ def test_nobody_reads_what_comes(loopback_lab: Path) -> None:
 
 
 INSIDE = """
-import os, sys
+import contextlib, os, sys
 from lab.app import connect
 from lab.cli.app import run
 from lab.errors import HostError
 
-def enter(lab, *, changes=False, note=None):
+@contextlib.contextmanager
+def inside(lab, *, changes=False, note=None):
     if sys.argv[1] == "closed":
         raise HostError("there is no way in", details=["a detail"], hint="open it")
+    here = os.getcwd()
     os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
-connect.enter = enter
-code = run(["connect", "here", "cp1", sys.argv[2]])
-print(os.getcwd(), file=sys.stderr)
-sys.exit(code)
+relay = connect.relay
+
+def relayed(*words):
+    print(os.getcwd(), file=sys.stderr)
+    relay(*words)
+
+connect.inside, connect.relay = inside, relayed
+sys.exit(run(["connect", "here", "cp1", sys.argv[2]]))
 """
 
 
@@ -486,7 +496,8 @@ def stub_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "bin" / "ssh"
     program.parent.mkdir()
     program.write_text(
-        '#!/bin/sh\necho "on $1"\nwhile read -r said; do [ "$said" != leave ] || exit 0; echo "heard $said"; done\n'
+        '#!/bin/sh\nfor target; do :; done\necho "on $target"\n'
+        'while read -r said; do [ "$said" != leave ] || exit 0; echo "heard $said"; done\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")

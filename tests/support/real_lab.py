@@ -201,8 +201,7 @@ for node, script in SCRIPTS:
 
 # What Python code begins with that is to run inside the lab's network.
 ENTER = (
-    "from lab.machines.providers import enter_host_network; from lab.store import Home\n"
-    "enter_host_network(Home.default())\n"
+    "from lab.host.network import enter_host_network; from lab.store import Home\nenter_host_network(Home.default())\n"
 )
 
 

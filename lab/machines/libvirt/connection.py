@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Conflict, HostError, LabError, MachineError
+from lab.host.local import LIBVIRT_URI
+from lab.host.network import GROUP_HINT
 
 if TYPE_CHECKING:
     import libvirt
 
-URI = "qemu:///system"
 # Each message of libvirt's beside what it means to a person. Source: libvirt 11.3,
 # src/util/virerror.c, src/network/bridge_driver.c, src/conf/virnetworkobj.c, virdomainobjlist.c.
 _CONFLICTS = (
@@ -27,7 +28,6 @@ _CONFLICTS = (
     "bridge name",
 )
 _RIGHTS = ("Permission denied", "authentication unavailable", "access denied", "authentication failed")
-GROUP_HINT = "sudo usermod -aG libvirt $USER, then log out and in again"
 
 
 def library() -> Any:
@@ -56,7 +56,7 @@ def connect() -> libvirt.virConnect:
     """
     library_ = library()
     try:
-        return library_.open(URI)
+        return library_.open(LIBVIRT_URI)
     except library_.libvirtError as error:
         raise _no_connection(str(error)) from error
 

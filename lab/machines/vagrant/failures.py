@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
-from lab.machines.libvirt.connection import GROUP_HINT
+from lab.host.network import GROUP_HINT
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.command import Vagrant
 from lab.packages import install_hint

@@ -14,11 +14,8 @@ import pytest
 import yaml
 from support.fake_lab import lab_on_disk
 
-from lab.app import connect
-from lab.app.labs import Labs
 from lab.cli import app
 from lab.cli.terminal.picture import picture
-from lab.errors import MachineError
 from lab.machines.fake.machines import FakeMachines
 from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
@@ -273,14 +270,6 @@ def test_logs_follows_a_node_that_is_started_again(
     monkeypatch.setattr("lab.app.consoles.time.sleep", later)
     assert app.run(["logs", "cp1", "-f"]) == 130
     assert capsys.readouterr().out == "the first boot, with much to say\nthe second boot\nand more\n"
-
-
-def test_a_connection_whose_child_was_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none")
-    lab = Labs().find("demo")
-    monkeypatch.setattr(connect, "_hand_over", lambda *_: os._exit(1))
-    with pytest.raises(MachineError, match="cannot connect to cp1: the helper process was killed"):
-        connect.connected(lab, lab.plan.known("cp1"), 22)
 
 
 @pytest.mark.parametrize("field", ["created", "epoch", "dilation", "id"])

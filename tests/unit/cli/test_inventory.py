@@ -13,7 +13,7 @@ import yaml
 
 from lab.app.connect import this_klab
 from lab.cli import app
-from lab.machines import providers
+from lab.host import network
 from lab.plan.decide import decide
 from lab.plan.file import to_json
 from lab.scenario.library import load_scenario
@@ -66,7 +66,7 @@ def system_libvirt(monkeypatch: pytest.MonkeyPatch):
     """Say whether a system libvirtd answers."""
 
     def answers(yes: bool) -> None:
-        monkeypatch.setattr(providers, "system_answers", lambda: yes)
+        monkeypatch.setattr(network, "system_answers", lambda: yes)
 
     monkeypatch.delenv("KLAB_LIBVIRT", raising=False)
     monkeypatch.delenv("TMUX", raising=False)

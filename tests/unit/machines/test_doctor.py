@@ -61,7 +61,7 @@ NOTHING_MISSING: dict[str, Any] = {
 
 def found(home: Path, **host: Any) -> dict[str, Finding]:
     """What is found on a host where nothing is missing but what is said here."""
-    return {each.name: each for each in doctor.examine(doctor.Host(Home(home), **(NOTHING_MISSING | host)))}
+    return {each.name: each for each in doctor.examine(doctor.Probes(Home(home), **(NOTHING_MISSING | host)))}
 
 
 def test_a_host_where_nothing_is_missing(tmp_path: Path) -> None:

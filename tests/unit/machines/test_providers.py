@@ -13,7 +13,7 @@ import pytest
 import lab
 from lab import process
 from lab.errors import HostError, LabError
-from lab.host import private_libvirt
+from lab.host import network, private_libvirt
 from lab.machines import providers
 from lab.machines.libvirt import connection
 from lab.plan.decide import decide
@@ -25,27 +25,27 @@ from lab.store import Home, Record
 @pytest.fixture
 def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)  # the path of a socket may not be long
-    monkeypatch.setattr(providers, "SOCKETS", ("absent", "sock"))
+    monkeypatch.setattr(network, "SOCKETS", ("absent", "sock"))
     monkeypatch.delenv("KLAB_LIBVIRT", raising=False)
     return Path("sock")
 
 
 def test_no_socket_means_no_system_libvirtd(sockets: Path) -> None:
-    assert not providers.system_answers()
+    assert not network.system_answers()
 
 
 def test_a_socket_left_by_a_dead_daemon_does_not_answer(sockets: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(sockets))
-    assert not providers.system_answers()
+    assert not network.system_answers()
 
 
 def test_a_listening_socket_is_the_systems(sockets: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(sockets))
         server.listen()
-        assert providers.system_answers()
-        assert providers.enter_host_network(Home(tmp_path)) == providers.SYSTEM
+        assert network.system_answers()
+        assert network.enter_host_network(Home(tmp_path)) == network.SYSTEM
 
 
 def test_a_socket_that_refuses_this_user_says_how_to_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,9 +59,9 @@ def test_a_socket_that_refuses_this_user_says_how_to_get_in(monkeypatch: pytest.
         def connect(self, _path: str) -> None:
             raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(providers.socket, "socket", Closed)
+    monkeypatch.setattr(network.socket, "socket", Closed)
     with pytest.raises(HostError) as caught:
-        providers.system_answers()
+        network.system_answers()
     assert "usermod -aG libvirt" in caught.value.hint
 
 
@@ -70,7 +70,7 @@ def test_without_root_and_without_a_libvirtd_the_ways_out_are_named(
 ) -> None:
     monkeypatch.setattr(private_libvirt.os, "geteuid", lambda: 1000)
     with pytest.raises(HostError) as caught:
-        providers.enter_host_network(Home(tmp_path))
+        network.enter_host_network(Home(tmp_path))
     for way in ("systemctl enable --now libvirtd", "as root", "virtualbox"):
         assert way in caught.value.hint
 
@@ -80,7 +80,7 @@ def test_asking_for_the_systems_libvirtd_never_starts_another(
 ) -> None:
     monkeypatch.setenv("KLAB_LIBVIRT", "system")
     with pytest.raises(HostError, match="no system libvirtd"):
-        providers.enter_host_network(Home(tmp_path))
+        network.enter_host_network(Home(tmp_path))
 
 
 def test_libvirt_python_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
