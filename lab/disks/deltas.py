@@ -42,5 +42,5 @@ def refuse_strange(file: Path) -> None:
         raise MachineError(
             "the disk image is not one that klab has written",
             details=[why],
-            hint="get the bundle again, from somebody you trust",
+            hint="get the bundle again, from a person you trust",
         )

@@ -41,7 +41,7 @@ def head(image: Iterable[bytes | memoryview]) -> bytes:
     """The beginning of a RAM image: what stands in it before QEMU's stream.
 
     Raises:
-        ValueError: it ends before that, or is none.
+        ValueError: it ends before that, or is not a RAM image.
     """
     found, wanted = b"", _HEADER_BYTES
     for block in image:
@@ -58,7 +58,7 @@ def head(image: Iterable[bytes | memoryview]) -> bytes:
 
 @contextlib.contextmanager
 def fed(pipe: Path, pieces: Iterable[Piece]) -> Iterator[str]:
-    """A path from which these bytes can be read, once, by whoever opens it meanwhile, in one go or in several.
+    """A path from which these bytes can be read, once, by a program that opens it meanwhile, in one go or in several.
 
     Args:
         pipe: where the path may lead; what is there is replaced, and nothing is there afterwards.
@@ -106,7 +106,7 @@ def _feed(pipe: Path, pieces: Iterable[Piece], over: threading.Event) -> None:
 
 
 def _opened(pipe: Path, over: threading.Event) -> int | None:
-    """The end that is written to, once somebody has opened the other; None when nobody has."""
+    """The end that is written to, once a reader has opened the other; None when none has."""
     while not over.is_set():
         with contextlib.suppress(OSError):  # ENXIO: nobody yet
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)

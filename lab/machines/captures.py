@@ -49,28 +49,28 @@ class Rewrite:
 class Captures(Protocol):
     """The RAM and disks of one lab's machines at one moment, kept under a key.
 
-    The machines run on, over disks that are frozen there; a capture can be brought back as often as one likes.
+    The machines run on, over disks that are frozen there; a capture can be restored as often as one likes.
     """
 
     def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
-        """Let running machines stand still, all within a moment; one that is paused stays so.
+        """Pause running machines, all within a moment; one that is paused stays so.
 
         Returns:
             By node when it was told to, in seconds since 1970.
 
         Raises:
-            MachineError: one does not run, or cannot be suspended; others may stand still by then.
+            MachineError: one does not run, or cannot be suspended; others may be paused by then.
         """
         ...
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
-        """Let machines that stand still go on, all within a moment; one that runs is left.
+        """Let paused machines continue, all within a moment; one that runs is left.
 
         Returns:
             By node when it ran again, in seconds since 1970.
 
         Raises:
-            MachineError: one cannot go on; those that can do.
+            MachineError: one cannot continue; those that can do.
         """
         ...
 
@@ -112,11 +112,11 @@ class Captures(Protocol):
         """Put machines back to a capture, side by side, whatever they do now; what they held is lost.
 
         Those whose RAM was kept are suspended afterwards, the others off. Their definitions are
-        those of the capture; a machine that is gone comes back.
+        those of the capture; a machine that is gone is made again.
 
         Raises:
             NotFound: there is no capture of that key.
-            MachineError: a machine cannot be brought back; the same call again goes on.
+            MachineError: a machine cannot be restored; the same call again continues.
         """
         ...
 
@@ -147,7 +147,7 @@ class Captures(Protocol):
         ...
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
-        """The files of other captures that `forget` of these would write anew if it may, to save space."""
+        """The files of other captures that `forget` of these would rewrite if it may, to save space."""
         ...
 
     def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:
@@ -155,7 +155,7 @@ class Captures(Protocol):
 
         Args:
             keys: which; none of them has to exist.
-            merge: also write the files anew that `rewrites` names; the digests that somebody keeps of them are
+            merge: also rewrite the files that `rewrites` names; the digests that the caller keeps of them are
                 old then.
 
         Raises:

@@ -29,7 +29,7 @@ class NodeState(StrEnum):
 
     @property
     def on(self) -> bool:
-        """Whether the machine has its RAM: it runs, or stands still."""
+        """Whether the machine has its RAM: it runs, or is paused."""
         return self in {NodeState.RUNNING, NodeState.PAUSED}
 
 
@@ -61,7 +61,7 @@ class Machines(Protocol):
     def start(self, nodes: Sequence[str]) -> None:
         """Power on machines that exist: a paused one is resumed, a running one left. Does not wait for the guests.
 
-        Works after the host was restarted, too: networks and storage that went with it come back first.
+        Works after the host was restarted, too: networks and storage that went with it are restored first.
 
         Raises:
             MachineError: one does not exist, or cannot be started.
@@ -125,7 +125,7 @@ class Machines(Protocol):
         ...
 
     def run(self, node: str, command: Sequence[str], timeout: float) -> Completed:
-        """Run a command on a node as whoever is quickest there, be it root or user `vagrant`.
+        """Run a command on a node by the quickest way, as root or as user `vagrant`.
 
         It may be run twice. A login takes a slow guest seconds; some providers know a way without.
 

@@ -61,7 +61,7 @@ class Ssh:
         return "".join(line.partition(" ")[2] for line in lines.splitlines(keepends=True))
 
     def know_by(self, node: str, bare: str) -> None:
-        """Let a node be known by host keys of which `bare_host_keys` has left out whose they are."""
+        """Let a node be known by host keys of which `bare_host_keys` has left out the names."""
         self.know(node, "".join(f"{self._alias(node)} {line}" for line in bare.splitlines(keepends=True)))
 
     def know(self, node: str, lines: str) -> None:
@@ -72,7 +72,7 @@ class Ssh:
             write_atomic(self._known_hosts, "".join(new), mode=0o600)
 
     def forget_host_key(self, node: str) -> None:
-        """Forget by which key a node is known: a machine that is made anew makes keys of its own."""
+        """Forget by which key a node is known: a machine that is made again makes keys of its own."""
         self.know(node, "")
 
     def _known(self) -> list[str]:

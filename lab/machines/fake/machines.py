@@ -59,7 +59,7 @@ class FakeMachines:
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         for node in self._named(nodes):
             if self._cancelled.is_set() or deadline.passed:
-                raise MachineError("starting the machines was stopped", hint="klab create again goes on")
+                raise MachineError("starting the machines was stopped", hint="klab create again continues")
             state = self._books.state(node)
             if state == NodeState.RUNNING:
                 continue
@@ -84,7 +84,7 @@ class FakeMachines:
         if not seed.is_file():
             raise MachineError(
                 f"the machine of {node} is gone, and so is the seed to make it from",
-                hint=f"klab destroy {self._plan.name}, then klab create it anew",
+                hint=f"klab destroy {self._plan.name}, then klab create makes it again",
             )
         self._books.folder.mkdir(parents=True, exist_ok=True)
         self._books.disk(node).touch()

@@ -52,7 +52,7 @@ class LibvirtCaptures:
         book: which files hold which capture.
         ssh: what knows the nodes' host keys.
         resources: the lab's things in libvirt.
-        prepare: brings about what these nodes' machines need of their host.
+        prepare: makes what these nodes' machines need of their host.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LibvirtCaptures:
         self._prepare = prepare
         self._keeper = LayerCollector(plan, book, resources)
 
-    # --- standing still ---------------------------------------------------------------------------
+    # --- suspend and resume -----------------------------------------------------------------------
 
     def suspend(self, nodes: Sequence[str]) -> dict[str, float]:
         domains = self._domains(self._plan.select(nodes))
@@ -121,7 +121,7 @@ class LibvirtCaptures:
             map_parallel(lambda name: end_job(domains[name]), list(domains))
 
         try:
-            # Whoever presses Ctrl-C does not wait until gigabytes are written.
+            # After Ctrl-C nobody waits until gigabytes are written.
             saved = map_parallel(save, list(domains), stop=stop)
         except BaseException as error:
             short = self._make_room(store, key, domains)
@@ -129,7 +129,7 @@ class LibvirtCaptures:
                 error.details = (*error.details, short)
                 error.hint = "klab snapshot prune --keep 3 removes old snapshots"
             raise
-        # Not durable yet: behind gigabytes on their way to the disk that would take long, and the machines stand still.
+        # Not durable yet: behind gigabytes on their way to the disk that would take long, and the machines are paused.
         self._book.write(Entry(key, time.time(), saved), durable=False)
 
     def _make_room(self, store: LayerStore, key: str, domains: Mapping[str, libvirt.virDomain]) -> str:
@@ -218,19 +218,19 @@ class LibvirtCaptures:
         store = LayerStore(resources)
 
         def ready(name: str) -> _Return:
-            with translate_errors(f"{name} cannot be brought back"):
+            with translate_errors(f"{name} cannot be restored"):
                 pipe = self._book.folder / f"{key}.{name}.pipe"
                 return self._ready(resources, store, wanted[name], entry.nodes[name], pipe)
 
-        def bring_back(name: str) -> None:
-            with translate_errors(f"{name} cannot be brought back"):
+        def restore(name: str) -> None:
+            with translate_errors(f"{name} cannot be restored"):
                 returns[name].go()
             on_back(name)
 
         try:
             # First what may fail without harm, for all of them: a full disk, a file that is gone.
             returns = map_parallel(ready, list(wanted))
-            map_parallel(bring_back, list(wanted))
+            map_parallel(restore, list(wanted))
         finally:
             for name in wanted:
                 ram_images.drop_made(store, entry.nodes[name])
@@ -293,7 +293,7 @@ class LibvirtCaptures:
 
 @dataclass(frozen=True, slots=True)
 class _Return:
-    """A machine on its way back: what there is of it now, how it will start, and its RAM image with what goes with it.
+    """A machine that is being restored: its domain now, how it will start, and its RAM image with its definition.
 
     `image` is None for one that was off, and `image_xml` empty.
     """
@@ -323,7 +323,7 @@ def _suspend(name: str, domain: libvirt.virDomain) -> float:
 
 
 def _resume(name: str, domain: libvirt.virDomain) -> float:
-    with translate_errors(f"{name} cannot go on"):
+    with translate_errors(f"{name} cannot be resumed"):
         end_job(domain)
         if state_of(domain) != NodeState.RUNNING:
             domain.resume()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # How long the agent itself may take to answer; what it has started takes as long as it takes.
 ANSWER_SECONDS = 10
 POLL_SECONDS = 0.1
-# So long after a machine has come back libvirt may not know yet that the agent in it is there.
+# So long after a machine was restored libvirt may not know yet that the agent in it is there.
 CONNECT_SECONDS = 3.0
 
 T = TypeVar("T")

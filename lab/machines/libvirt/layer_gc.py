@@ -128,7 +128,7 @@ class LayerCollector:
         return closure(store.backing, disks)
 
     def _merges(self, plan: Tidying) -> list[Merge]:
-        """What can be merged now. A machine that has just been brought back opens its disk when it goes on."""
+        """What can be merged now. A machine that has just been restored opens its disk when it is resumed."""
         closed = {name for user in self._users() if user.stands_still for name in user.live}
         return [merge for merge in plan.merge if not closed & {merge.into, *merge.gone}]
 
@@ -155,7 +155,7 @@ class LayerCollector:
         self._finish_merge(store)
 
     def _finish_merge(self, store: LayerStore) -> None:
-        """Bring the merge that was written down to its end, wherever a kill has left it."""
+        """Finish the merge that was written down, wherever a kill has left it."""
         merge = self._book.merging
         if merge is None:
             return

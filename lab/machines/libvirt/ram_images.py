@@ -2,9 +2,9 @@
 
     klab-demo_cp1.KEY.ram         whole
     klab-demo_cp1.KEY.delta.ram   what distinguishes it from a whole one of the same machine
-    klab-demo_cp1.KEY.back.ram    made whole again, while a machine is brought back that cannot read it through a pipe
+    klab-demo_cp1.KEY.back.ram    made whole again, while a machine is restored that cannot read it through a pipe
 
-Deltas are all of one whole image, not of one another: whichever is brought back, two files are read.
+Deltas are all of one whole image, not of one another: to restore any of them, two files are read.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def finalized(store: LayerStore, saved: Saved, older: str) -> Saved:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A RAM image for whoever reads it from front to end, by its path.
+    """A RAM image for a reader that reads it completely, by its path.
 
     A delta is put together while it is read. Where that cannot be, a file is made of it; `drop_made` deletes that.
 

@@ -19,7 +19,7 @@ TRANSFER_SECONDS = 1800.0  # a box of some GB goes through libvirtd, to a disk o
 
 
 def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path, *, folder: Path | None) -> None:
-    """Make a box's disk a volume, once for all labs; the volume of a killed transfer is made anew.
+    """Make a box's disk a volume, once for all labs; the volume of a killed transfer is made again.
 
     Args:
         home: klab's home; one klab at a time transfers.

@@ -83,7 +83,7 @@ class LayerStore:
         """
         pool = self.pool.find()
         if pool is None:
-            raise MachineError("the lab's storage pool is gone", hint="klab start brings it back")
+            raise MachineError("the lab's storage pool is gone", hint="klab start makes it again")
         with translate_errors("the lab's storage pool cannot be looked at"):
             pool.refresh()
             return int(pool.info()[3])
@@ -148,7 +148,7 @@ class LayerStore:
             pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below)))
 
     def _volume(self, pool: libvirt.virStoragePool | None, name: str) -> libvirt.virStorageVol | None:
-        """A volume by name. libvirt learns of one that it has not made when the pool is looked at anew."""
+        """A volume by name. libvirt learns of one that it has not made when the pool is looked at again."""
         if pool is None:
             return None
         try:

@@ -54,7 +54,7 @@ class Vagrant:
         """`vagrant up` of these machines, parallel where the provider can; the caller judges the exit code.
 
         A machine that fails is left as it is: what its console says is wanted, and the next
-        `up` goes on with it.
+        `up` continues with it.
         """
         words = ["up", *names, "--provider", provider, "--no-provision", "--no-destroy-on-error"]
         return self.run(words, timeout=timeout, on_line=on_line, check=False)

@@ -35,7 +35,7 @@ _CASES = (
         ("Timed out while waiting for the machine to boot", "The specified wait_for timeout", "wait_for timeout"),
         MachineError,
         "a machine does not boot, or has no network",
-        "klab logs NODE shows its console; klab create again goes on",
+        "klab logs NODE shows its console; klab create again continues",
     ),
     _Case(
         ("The provider 'libvirt' could not be found", "Vagrant could not find the provider", "Unknown provider"),
@@ -95,7 +95,7 @@ def vagrant_up(
 ) -> None:
     """`vagrant up`, and once more where its failure could be mended, or was a crash that is over.
 
-    Whoever watches the nodes starts a crashed machine again (`lab.cluster.wait.watch`), since that knows whether its
+    The watch of the nodes starts a crashed machine again (`lab.cluster.wait.watch`), since that knows whether its
     node can go on; Vagrant gives up at once.
 
     Args:
@@ -104,7 +104,7 @@ def vagrant_up(
         deadline: until when the machines must answer ssh.
         on_line: receives Vagrant's output line by line.
         names: the machines it is about.
-        cancelled: whether somebody has stopped it; then a failure is none of Vagrant's.
+        cancelled: whether klab was told to stop it; then a failure is not Vagrant's.
         states: what the machines are doing.
         mend: called after a failure; says whether it has put something right.
 
@@ -119,7 +119,7 @@ def vagrant_up(
             raise MachineError(
                 "the machines did not answer ssh in time",
                 details=error.details,
-                hint="klab create again goes on; klab logs NODE shows a machine's console",
+                hint="klab create again continues; klab logs NODE shows a machine's console",
             ) from error
 
     def run_again() -> bool:
@@ -141,7 +141,7 @@ def explain(done: Completed, cancelled: bool) -> LabError:
     lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
     details = lines[-DETAIL_LINES:]
     if cancelled:
-        return MachineError("starting the machines was stopped", hint="klab create again goes on")
+        return MachineError("starting the machines was stopped", hint="klab create again continues")
     # What went wrong stands on standard error; only there a phrase means what it says.
     text = done.stderr or done.stdout
     for case in _CASES:
@@ -150,5 +150,5 @@ def explain(done: Completed, cancelled: bool) -> LabError:
     return MachineError(
         f"vagrant up failed with exit code {done.code}",
         details=details,
-        hint="klab create again goes on; klab vagrant -- status shows what there is",
+        hint="klab create again continues; klab vagrant -- status shows what there is",
     )

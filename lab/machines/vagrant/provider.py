@@ -22,7 +22,7 @@ from lab.waiting import Deadline, poll
 DESTROY_SECONDS = 300.0
 PRESS_SECONDS = 30.0
 OFF_POLL_SECONDS = 1.0
-AGAIN = "the same command again goes on"
+AGAIN = "the same command again continues"
 
 
 class VagrantProvider:
@@ -63,7 +63,8 @@ def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:
     absent = [name for name in nodes if name not in there]
     if absent:
         raise MachineError(
-            f"there is no machine to start for {', '.join(absent)}", hint=f"klab node replace {absent[0]} makes it anew"
+            f"there is no machine to start for {', '.join(absent)}",
+            hint=f"klab node replace {absent[0]} makes the machine again",
         )
 
 

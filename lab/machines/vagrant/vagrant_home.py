@@ -27,7 +27,7 @@ def box_name(folder: str, provider: str) -> str:
 
 
 def holds(name: str, version: str, provider: str, files: Collection[str]) -> bool:
-    """Whether Vagrant has a box with these files, and what they link to is there: one built anew may lie elsewhere."""
+    """Whether Vagrant has a box with these files, and what they link to is there: one built again may lie elsewhere."""
     # Vagrant 2.4 puts a folder of the architecture in between.
     found = list((_box_folder(name) / version / provider).rglob("*"))
     return {*files} <= {file.name for file in found} and all(file.exists() for file in found)

@@ -33,7 +33,7 @@ _PROCESSOR = "Processor#0 description:"
 class VirtualBoxCaptures:
     """The captures of one lab on VirtualBox; see `lab.machines.captures.Captures`.
 
-    They belong to their machines: those of a machine that is removed go with it, and it cannot be brought back.
+    They belong to their machines: those of a machine that is removed go with it, and it cannot be restored.
 
     Args:
         plan: the lab's.
@@ -66,7 +66,7 @@ class VirtualBoxCaptures:
         machines = self._machines(nodes)
 
         def go_on(name: str) -> float:
-            uuid, why = machines[name].uuid, f"{name} cannot go on"
+            uuid, why = machines[name].uuid, f"{name} cannot be resumed"
             match machines[name].state:
                 case "running":
                     pass
@@ -113,15 +113,15 @@ class VirtualBoxCaptures:
             if key not in self._names(machine):
                 raise NotFound(f"{name} has no capture {key!r}", hint="klab snapshots lists what there is")
 
-        def bring_back(name: str) -> None:
-            uuid, why = machines[name].uuid, f"{name} cannot be brought back"
+        def restore(name: str) -> None:
+            uuid, why = machines[name].uuid, f"{name} cannot be restored"
             if machines[name].state in {"running", "paused", "gurumeditation"}:
                 self._do(why, "controlvm", uuid, "poweroff")
-            # One whose RAM was kept is "saved" afterwards: it stands still, without a process.
+            # One whose RAM was kept is "saved" afterwards: it is paused, without a process.
             self._do(why, "snapshot", uuid, "restore", key, timeout=SAVE_SECONDS, tries=RESTORE_TRIES)
             on_back(name)
 
-        map_parallel(bring_back, list(machines))
+        map_parallel(restore, list(machines))
 
     def keys(self) -> list[str]:
         """The snapshots that every machine of the lab has, oldest first."""
@@ -164,7 +164,7 @@ class VirtualBoxCaptures:
             raise MachineError(f"{part.name} cannot be read", details=[str(error)], hint=READ_HINT) from error
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
-        """VirtualBox merges disks as it sees fit: each of those that stay may be written anew."""
+        """VirtualBox merges disks as it sees fit: each of those that stay may be rewritten."""
         there = self.keys()
         stay = [key for key in there if key not in keys]
         if len(stay) == len(there):
@@ -204,7 +204,9 @@ class VirtualBoxCaptures:
         wanted, there = [node.name for node in self._plan.select(nodes)], self._all()
         for name in wanted:
             if name not in there:
-                raise MachineError(f"there is no machine of {name}", hint=f"klab node replace {name} makes it anew")
+                raise MachineError(
+                    f"there is no machine of {name}", hint=f"klab node replace {name} makes the machine again"
+                )
         return {name: there[name] for name in wanted}
 
     def _all(self) -> dict[str, _Machine]:

@@ -126,7 +126,7 @@ class VirtualBoxMachines(VagrantProvider):
             raise MachineError(
                 f"{node} cannot be started",
                 details=error.details,
-                hint="klab create again goes on through Vagrant, which makes the host-only network anew",
+                hint="klab create again continues through Vagrant, which makes the host-only network again",
             ) from error
 
     def _switch_off(self, node: str, info: dict[str, str]) -> None:

@@ -90,7 +90,7 @@ def parse_shots(text: str, folder: Path) -> dict[str, Shot]:
         folder: where it lies; relative paths are counted from there, and disks elsewhere (the box's) are left out.
 
     Raises:
-        ValueError: it is no settings file.
+        ValueError: it cannot be read as a settings file.
     """
     try:
         machine = ElementTree.fromstring(text).find(f"{NAMESPACE}Machine")  # noqa: S314 - VirtualBox's own file

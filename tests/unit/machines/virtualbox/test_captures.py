@@ -289,7 +289,7 @@ def test_one_that_is_off_neither_stands_still_nor_goes_on(captures: VirtualBoxCa
     assert caught.value.hint == "klab start demo w1"
     assert manage.machines["cp1"].state == "running", "nobody is suspended for nothing"
     captures.suspend(["cp1"])
-    with pytest.raises(MachineError, match="w1 cannot go on"):
+    with pytest.raises(MachineError, match="w1 cannot be resumed"):
         captures.resume(NODES)
     assert manage.machines["cp1"].state == "running", "those that can go on do"
 
@@ -391,7 +391,7 @@ def test_a_machine_that_stays_locked_is_named(captures: VirtualBoxCaptures, mana
         return (1, "", "already locked for a session") if words[0] == "restore" else refused(machine, words)
 
     manage._snapshot = locked  # type: ignore[method-assign]
-    with pytest.raises(MachineError, match="w1 cannot be brought back") as caught:
+    with pytest.raises(MachineError, match="w1 cannot be restored") as caught:
         captures.revert("one", ["w1"], print)
     assert "already locked for a session" in caught.value.details
     assert manage.words.count(("snapshot", "w1", "restore", "one")) == module.RESTORE_TRIES
