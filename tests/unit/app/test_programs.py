@@ -1,0 +1,73 @@
+"""Programs on a node or against a lab, and what a node has printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.fake_lab import lab_on_disk
+from support.shelved import shelved_box
+
+from lab.app import consoles, programs
+from lab.app.labs import Labs
+from lab.cluster.lab import Lab
+from lab.errors import MachineError, NotFound
+from lab.machines.fake.machines import FakeMachines
+from lab.machines.protocol import NodeState
+from lab.store import Home
+
+
+@pytest.fixture
+def lab(home: Path) -> Lab:
+    lab_on_disk(Home(home), control_planes=1, workers=1, bootstrap="none")
+    return Labs().open("demo")
+
+
+@pytest.mark.parametrize(
+    ("words", "ending"),
+    [
+        (["uptime"], ["uptime"]),
+        (["ls -l; id"], ["bash", "-c", "ls -l; id"]),
+        (["ls", "a file"], ["ls", "a file"]),
+    ],
+)
+def test_one_word_with_blanks_is_a_shells(lab: Lab, words: list[str], ending: list[str]) -> None:
+    assert programs.ssh(lab, "cp1", words) == programs.Program(lab.machines().ssh_argv("cp1", ending))
+
+
+def test_a_shell_needs_a_machine_that_runs(lab: Lab) -> None:
+    assert programs.ssh_if_running(lab, "w1") == programs.ssh(lab, "w1")
+    FakeMachines(lab.home, lab.folder, lab.plan, lab.record, None).set_state("w1", NodeState.STOPPED)
+    with pytest.raises(MachineError, match="w1 does not run: its machine is stopped") as caught:
+        programs.ssh_if_running(lab, "w1")
+    assert caught.value.hint == "klab start demo w1"
+
+
+def test_kubectl_is_of_the_labs_box_and_knows_the_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = shelved_box(lab.home)
+    lab.folder.update_record(box=box.folder.name)
+    found = programs.kubectl(lab, ["get", "nodes"])
+    assert found.argv == [str(box.kubectl), "get", "nodes"]
+    assert found.env == {"KUBECONFIG": str(lab.folder.kubeconfig)}
+    asked: list[str] = []
+    monkeypatch.setattr(programs, "have", lambda program: asked.append(program) or True)
+    assert programs.has_kubectl(lab)
+    assert asked == [str(box.kubectl)]
+
+
+def test_vagrant_runs_in_the_labs_folder(lab: Lab) -> None:
+    found = programs.vagrant(lab, ["status"])
+    assert found.argv == ["vagrant", "status"]
+    assert found.env["VAGRANT_CWD"] == str(lab.folder.path)
+
+
+@pytest.mark.parametrize(("text", "lines", "seen"), [("a\nb\nc\n", 2, b"b\nc\n"), ("a\nb", 1, b"b"), ("", 3, b"")])
+def test_the_end_of_a_console(lab: Lab, text: str, lines: int, seen: bytes) -> None:
+    lab.machines().consoles()["cp1"].write_text(text)
+    assert b"".join(consoles.console(lab, "cp1", lines)) == seen
+
+
+def test_a_console_that_is_not_there(lab: Lab) -> None:
+    lab.machines().consoles()["cp1"].unlink()
+    with pytest.raises(NotFound, match="cp1 has printed nothing yet"):
+        list(consoles.console(lab, "cp1", 10))
