@@ -22,7 +22,6 @@ NOT_FUZZED: dict[str, str] = {
     "lab.cli.terminal.groups:DefaultGroup.parse_args": "click's arguments, which no file holds",
     "lab.cluster.acts.certificates:_Run._ours": "a CA that authorities has read",
     "lab.cluster.acts.certificates:_Run._until": "a CA that authorities has read",
-    "lab.cluster.wait.watch:Watch._read_consoles": "calls Console.read, which is fuzzed",
     "lab.files:read_limited": "reads bytes and takes nothing apart; tests/unit/test_files.py",
     "lab.machines.fake.state:FakeState.state": "of the fake machines, for tests only",
     "lab.machines.libvirt.ram_images:Image.read_head": "passes bytes on to libvirt",

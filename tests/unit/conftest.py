@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import waiting
-from lab.cluster.wait import watch
+from lab.cluster.wait import supervisor, watch
 from lab.scenario.catalog import Catalog, load_catalog
 
 
@@ -42,8 +42,10 @@ def catalog() -> Catalog:
 @pytest.fixture
 def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait for a lab that asks again at once, and gives a lost machine no time to come back."""
-    for name in ("POLL_SECONDS", "API_POLL_SECONDS", "STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
+    for name in ("POLL_SECONDS", "API_POLL_SECONDS"):
         monkeypatch.setattr(watch, name, 0.01)
+    for name in ("STATE_POLL_SECONDS", "GONE_GRACE_SECONDS"):
+        monkeypatch.setattr(supervisor, name, 0.01)
 
 
 class PatientClock:
@@ -66,5 +68,5 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     For what is asked in klab's own time; what another thread has to do first gets no time to do it.
     """
     clock = PatientClock()
-    for module in (waiting, watch):
+    for module in (waiting, watch, supervisor):
         monkeypatch.setattr(module, "time", clock)

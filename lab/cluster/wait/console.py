@@ -68,8 +68,8 @@ class Console:
         self._rest = (self._rest + rest)[:MOST_IN_LINE]
 
     @property
-    def amidst(self) -> bool:
-        """Whether the node is amidst its first boot: cloud-init does not go on with what a crash has cut off."""
+    def in_first_boot(self) -> bool:
+        """Whether the node is in its first boot: cloud-init does not resume what a crash has interrupted."""
         return self._begun and "clean" not in self.finished
 
     def tail(self) -> list[str]:
@@ -127,6 +127,46 @@ def _in_order(line: str, words: Sequence[str]) -> bool:
     return True
 
 
-def open_consoles(files: Mapping[str, Path]) -> dict[str, Console]:
-    """A Console for each node."""
-    return {node: Console(node, file) for node, file in files.items()}
+class Consoles:
+    """The consoles of the nodes that are being made, followed from when `follow` is called."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._by_node: dict[str, Console] = {}
+
+    def follow(self, files: Mapping[str, Path]) -> None:
+        """Follow these files, by their nodes."""
+        self._by_node = {node: Console(node, file) for node, file in files.items()}
+
+    def read(self) -> None:
+        """Read what is new on each and note it in the journal."""
+        for console in self._by_node.values():
+            console.read(self._journal)
+
+    def of(self, node: str) -> Console | None:
+        """A node's console; None where it is not followed."""
+        return self._by_node.get(node)
+
+    def tail(self, node: str) -> list[str]:
+        """The last lines that a person should see; empty where the node's console is not followed."""
+        console = self.of(node)
+        return console.tail() if console else []
+
+    def in_first_boot(self, node: str) -> bool:
+        """Whether a node is in the middle of its first boot; False where its console is not followed."""
+        console = self.of(node)
+        return console is not None and console.in_first_boot
+
+    @property
+    def failed(self) -> Console | None:
+        """The first whose node reported a failure."""
+        return next((console for console in self._by_node.values() if console.failed), None)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The nodes that have not reported the end of their first boot."""
+        return [name for name, console in self._by_node.items() if "clean" not in console.finished]
+
+    def finish(self, node: str) -> None:
+        """Take a node's first boot for finished, as learned in another way."""
+        self._by_node[node].finished.add("clean")

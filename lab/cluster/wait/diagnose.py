@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lab.cluster.events import phase_of, read_events
-from lab.cluster.wait.console import Console
+from lab.cluster.wait.console import Console, Consoles
 from lab.components.cni import network
 from lab.errors import ClusterError, LabError, MachineError, NotReadyInTime
 from lab.plan.model import Plan
@@ -33,7 +31,7 @@ def explain_failure(plan: Plan, console: Console) -> LabError:
 
 
 def explain_timeout(
-    plan: Plan, what: str, missing: list[str], folder: LabFolder, consoles: Mapping[str, Console], hint: str
+    plan: Plan, what: str, missing: list[str], folder: LabFolder, consoles: Consoles, hint: str
 ) -> LabError:
     """The error for a wait that ran out: the node that is furthest behind, its phase and its last lines."""
     events = read_events(folder.events)
@@ -49,7 +47,7 @@ def explain_timeout(
     if behind is None:
         return NotReadyInTime("the lab is not Ready in time", details=details, hint=hint or "klab status")
     name, phase = behind
-    console = consoles.get(name)
+    console = consoles.of(name)
     if console is not None:
         details += [f"{name}| {line}" for line in console.tail()[-SHOWN:]]
         if not console.alive:

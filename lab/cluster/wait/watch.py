@@ -1,26 +1,26 @@
 """Wait for a lab: for one thing at a time, while looking for everything that makes waiting pointless.
 
-What create, start, scale and the rest share. A node that reports a failure on its console, a
-machine that goes away, the deadline: each ends the wait at once, with an error that says which.
-A machine that crashed before its node had done anything is started again.
+Create, start, scale and the rest share it. A node that reports a failure on its console (`console`), a
+machine that cannot be started (`power_on`) or is lost (`supervisor`), the deadline: each ends the wait at once,
+with an error that says which.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.events import Journal
-from lab.cluster.wait.console import Console, open_consoles
+from lab.cluster.wait.console import Consoles
 from lab.cluster.wait.diagnose import explain_failure, explain_timeout
+from lab.cluster.wait.power_on import PowerOn
 from lab.cluster.wait.ready import Readiness, Requirement
-from lab.errors import ClusterError, LabError, MachineError, refusal
-from lab.machines.protocol import Machines, NodeState
+from lab.cluster.wait.supervisor import Supervisor
+from lab.errors import LabError
+from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.store import LabFolder
 from lab.waiting import Deadline
@@ -28,11 +28,6 @@ from lab.waiting import Deadline
 POLL_SECONDS = 1.0
 # Each question costs the API server work that a slow guest needs for starting.
 API_POLL_SECONDS = 2.0
-STATE_POLL_SECONDS = 10.0
-GONE_GRACE_SECONDS = 30.0
-# How often one crashed machine is started again. QEMU without KVM now and then ends while firmware or kernel move a
-# device's memory: "iotlb_to_section: Assertion ... failed" (QEMU issue 1921).
-STARTS_AGAIN = 3
 
 
 class Watch:
@@ -53,12 +48,10 @@ class Watch:
         self.journal = journal
         self.deadline = deadline
         self.nodes = tuple(nodes if nodes is not None else (n.name for n in plan.nodes))
-        self.consoles: dict[str, Console] = {}
+        self.consoles = Consoles(journal)
+        self.supervisor = Supervisor(folder, plan, machines, journal, self.nodes, self.consoles)
         self._power: PowerOn | None = None
-        self._gone_since: dict[str, float] = {}
-        self._crashes: dict[str, int] = {}
         self._ready: set[str] = set()
-        self._states_at = 0.0
 
     # --- machines -----------------------------------------------------------------------------
 
@@ -66,21 +59,21 @@ class Watch:
         """Make and start the machines in a thread of their own, and follow the nodes' consoles meanwhile."""
         self._power = PowerOn(self.machines, self.nodes, self.deadline, self.folder.logs / "up.log")
         self._power.start()
-        self.consoles = open_consoles({n: f for n, f in self.machines.consoles().items() if n in self.nodes})
+        self.consoles.follow({n: f for n, f in self.machines.consoles().items() if n in self.nodes})
 
     def powered(self) -> bool:
         """Whether every machine that `power_on` was to start has answered."""
         return self._power is None or self._power.ended()
 
     def stop(self) -> None:
-        """Stop what `power_on` has begun; what is there stays for the next try."""
+        """Stop what `power_on` has begun; the machines made so far stay for the next try."""
         if self._power is not None:
             self._power.join()
 
     def cleaned(self) -> bool:
         """Whether every node has finished its first boot and deleted what its seed held."""
-        self._read_consoles()
-        unfinished = [name for name, console in self.consoles.items() if "clean" not in console.finished]
+        self.consoles.read()
+        unfinished = self.consoles.unfinished
         if not self.powered():
             return not unfinished
         # A console that cannot be read (another user's libvirtd) or was cut by a restart: ask the node itself.
@@ -90,7 +83,7 @@ class Watch:
         with contextlib.suppress(LabError):
             command = ["test", "-e", "/etc/cloud/cloud-init.disabled", "-a", "!", "-e", "/etc/klab"]
             if self.machines.ssh(name, command, timeout=60, check=False).code == 0:
-                self.consoles[name].finished.add("clean")
+                self.consoles.finish(name)
                 return True
         return False
 
@@ -125,7 +118,7 @@ class Watch:
             while True:
                 self._look_for_trouble()
                 if self.deadline.passed:
-                    self._read_consoles()
+                    self.consoles.read()
                     raise explain_timeout(self.plan, what, missing(), self.folder, self.consoles, hint)
                 if time.monotonic() >= pause:
                     break
@@ -179,101 +172,9 @@ class Watch:
                 self.journal.add(name, "ready", "done")
 
     def _look_for_trouble(self) -> None:
-        self._read_consoles()
-        for console in self.consoles.values():
-            if console.failed:
-                raise explain_failure(self.plan, console)
+        self.consoles.read()
+        if (failed := self.consoles.failed) is not None:
+            raise explain_failure(self.plan, failed)
         if self._power is not None and self._power.error is not None:
             raise self._power.error
-        if time.monotonic() - self._states_at > STATE_POLL_SECONDS:
-            self._states_at = time.monotonic()
-            self._look_at_machines()
-
-    def _read_consoles(self) -> None:
-        for console in self.consoles.values():
-            console.read(self.journal)
-
-    def _look_at_machines(self) -> None:
-        try:
-            states = {name: state for name, state in self.machines.states().items() if name in self.nodes}
-        except LabError:
-            if self.powered():
-                raise
-            return  # `power_on` is at work there, and has its own words for what fails
-        for name, state in states.items():
-            if state == NodeState.CRASHED:
-                self._start_again(name)
-        if self.powered():
-            self._refuse_lost(states)
-
-    def _start_again(self, name: str) -> None:
-        """Start a machine whose hypervisor crashed, where its node can go on from there."""
-        console = self.consoles.get(name)
-        amidst = console is not None and console.amidst
-        self._crashes[name] = self._crashes.get(name, 0) + 1
-        if self._crashes[name] <= STARTS_AGAIN and not amidst:
-            self.journal.add(name, "boot", "retry", "its virtual machine crashed")
-            self.machines.start([name])
-            return
-        anew = f"klab destroy -y {self.plan.name}, and the same command again makes it anew"
-        if self.folder.record().phase == "ready":
-            anew = f"klab doctor {self.plan.name} names what makes the node anew"
-        raise MachineError(
-            f"the virtual machine of {name} crashed" + (" amidst its first boot" if amidst else ""),
-            details=console.tail() if console else (),
-            hint=f"{anew}; klab logs {name} shows its console",
-        )
-
-    def _refuse_lost(self, states: Mapping[str, NodeState]) -> None:
-        for name, state in states.items():
-            if state == NodeState.RUNNING:
-                self._gone_since.pop(name, None)
-                continue
-            since = self._gone_since.setdefault(name, time.monotonic())
-            if time.monotonic() - since > GONE_GRACE_SECONDS:
-                raise MachineError(
-                    f"the machine {name} is {state.value} although it was started",
-                    details=self.consoles[name].tail() if name in self.consoles else (),
-                    hint=f"klab start {name} starts it again; klab logs {name} shows its console",
-                )
-
-
-def _write(out: TextIO, line: str) -> None:
-    out.write(line + "\n")
-    out.flush()
-
-
-class PowerOn:
-    """The machines' `up` in a thread: nodes bootstrap while Vagrant still waits for the slowest."""
-
-    def __init__(self, machines: Machines, nodes: Sequence[str], deadline: Deadline, log: Path) -> None:
-        self.error: BaseException | None = None
-        self._machines = machines
-        self._nodes = nodes
-        self._deadline = deadline
-        self._log = log
-        self._thread = threading.Thread(target=self._up, name="power-on", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def join(self) -> None:
-        """Stop it: what it has begun is left for the next `create`."""
-        self._machines.cancel()
-        self._thread.join(timeout=30)
-
-    def ended(self) -> bool:
-        """Whether it has come to its end without an error."""
-        return not self._thread.is_alive() and self.error is None
-
-    def _up(self) -> None:
-        try:
-            with self._log.open("a", encoding="utf-8") as out:
-                self._machines.up(self._deadline, lambda line: _write(out, line), self._nodes)
-        except LabError as error:
-            self.error = error
-        except Exception as error:
-            self.error = refusal(error, hint="make room or give yourself the right there; the same again goes on")
-            self.error = self.error or ClusterError(
-                f"powering on failed unexpectedly: {error!r}", hint="run again with --debug"
-            )
+        self.supervisor.check(powered=self.powered())

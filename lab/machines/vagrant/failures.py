@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
 from lab.host.network import GROUP_HINT
 from lab.machines.protocol import NodeState
+from lab.machines.restarts import RUNS_AGAIN_SECONDS
 from lab.machines.vagrant.command import Vagrant
 from lab.packages import install_hint
 from lab.process import Completed
 from lab.waiting import Deadline, poll
 
 DETAIL_LINES = 15
-# What Vagrant says when a machine goes off while it waits for ssh, and for how long klab waits until it runs again.
+# What Vagrant says when a machine goes off while it waits for ssh.
 GONE = "entered an invalid state while waiting for it"
-GONE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ def vagrant_up(
 ) -> None:
     """`vagrant up`, and once more where its failure could be mended, or was a crash that is over.
 
-    The watch of the nodes starts a crashed machine again (`lab.cluster.wait.watch`), since that knows whether its
-    node can go on; Vagrant gives up at once.
+    A crashed machine is restarted by another thread, see `lab.machines.restarts`; Vagrant gives up at once.
 
     Args:
         vagrant: the lab's Vagrant.
@@ -125,7 +124,7 @@ def vagrant_up(
     def run_again() -> bool:
         found = poll(
             lambda: cancelled() or all(states()[name] == NodeState.RUNNING for name in names),
-            Deadline.after(deadline.at_most(GONE_SECONDS)),
+            Deadline.after(deadline.at_most(RUNS_AGAIN_SECONDS)),
         )
         return bool(found) and not cancelled()
 

@@ -19,7 +19,7 @@ from lab.cluster.acts.create import Created, Request
 from lab.cluster.acts.destroy import destroy
 from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
-from lab.cluster.wait.watch import PowerOn
+from lab.cluster.wait.power_on import PowerOn
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
 from lab.host.profile import HostProfile
 from lab.machines.fake.machines import FakeMachines
@@ -335,8 +335,8 @@ def test_a_machine_that_crashes_again_and_again_is_given_up(home: Home, catalog:
     assert "klab destroy -y plain" in caught.value.hint
 
 
-def test_a_node_that_crashed_amidst_its_first_boot_is_no_node(home: Home, catalog: Catalog) -> None:
-    with pytest.raises(MachineError, match="w1 crashed amidst its first boot"):
+def test_a_node_that_crashed_during_its_first_boot_is_given_up(home: Home, catalog: Catalog) -> None:
+    with pytest.raises(MachineError, match="w1 crashed during its first boot"):
         create(home, request_for(PLAIN, catalog), crashing(says="klab: cloud-init begin\n"))
 
 
