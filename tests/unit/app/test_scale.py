@@ -78,9 +78,9 @@ def test_a_node_without_room_is_refused(
 ) -> None:
     scale.scale(lab, workers=2)
     fits, node = changes[0][1].fits, lab.plan.known("w1")
-    monkeypatch.setattr(scale, "host_facts", lambda home: HostFacts(1 << 20, 64, 1e6, home.root, ()))
+    monkeypatch.setattr(scale, "host_facts", lambda _host: HostFacts(1 << 20, 64, 1e6, lab.home.root, ()))
     fits(lab.plan, [node])
-    monkeypatch.setattr(scale, "host_facts", lambda home: HostFacts(64, 64, 1e6, home.root, ()))
+    monkeypatch.setattr(scale, "host_facts", lambda _host: HostFacts(64, 64, 1e6, lab.home.root, ()))
     with pytest.raises(HostError, match="w1 would not fit on this machine") as caught:
         fits(lab.plan, [node])
     assert caught.value.details
