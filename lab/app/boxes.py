@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from lab.boxes import build as building
 from lab.boxes import incoming, removal
 from lab.boxes.contents import Difference, compare_contents
-from lab.boxes.store import Box, damaged_boxes, ensure_vmdk, list_boxes
+from lab.boxes.manifest import Box
+from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
 from lab.errors import BoxError, Conflict, NotFound
 from lab.scenario.catalog import load_catalog

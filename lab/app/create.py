@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.app.labs import Labs, Note, silent
-from lab.boxes.store import Box, box_of, find_box, vagrant_box
+from lab.boxes.manifest import Box
+from lab.boxes.store import box_of, find_box, vagrant_box
 from lab.cluster.acts import create as act
 from lab.cluster.acts.create import Created as Created
 from lab.cluster.events import Listener

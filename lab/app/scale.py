@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from lab.app.interruption import interruptible
 from lab.boxes.kubectl import kubectl_for
-from lab.boxes.store import Box, box_of, find_box, vagrant_box
+from lab.boxes.manifest import Box
+from lab.boxes.store import box_of, find_box, vagrant_box
 from lab.cluster.acts import scale as act
 from lab.cluster.acts.scale import Change, Changed
 from lab.cluster.events import Listener

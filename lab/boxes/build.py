@@ -25,8 +25,19 @@ from lab.boxes import debian, disk, gomodules, images, registry, root, store, va
 from lab.boxes.cache import PARTIAL, Cache, digest_file, digest_tree, key_of
 from lab.boxes.chroot import need_root, run_in
 from lab.boxes.contents import list_contents
+from lab.boxes.manifest import (
+    CONTENTS,
+    DISK,
+    KUBECTL,
+    LIBVIRT,
+    PACKAGES,
+    Box,
+    BoxFile,
+    describe_file,
+    read_box,
+    write_manifest,
+)
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
-from lab.boxes.store import Box
 from lab.errors import BoxError, HostError, NotFound
 from lab.scenario.catalog import Catalog
 from lab.store import Home, make_private
@@ -278,31 +289,31 @@ class _Build:
 
     def _package(self, work: Path, target: Path, programs: dict[str, Path]) -> Box:
         listed = run_in(work, "dpkg-query -W", timeout=60).stdout
-        (target / store.PACKAGES).write_text(listed.replace("\t", " "))
-        shutil.copyfile(programs[store.KUBECTL], target / store.KUBECTL)
-        (target / store.KUBECTL).chmod(0o755)
+        (target / PACKAGES).write_text(listed.replace("\t", " "))
+        shutil.copyfile(programs[KUBECTL], target / KUBECTL)
+        (target / KUBECTL).chmod(0o755)
         disk.clamp_dates(work, self.recipe.epoch)
-        (target / store.CONTENTS).write_text(list_contents(work))
+        (target / CONTENTS).write_text(list_contents(work))
         self.tell("disk: file system and boot loader")
         raw = target / "disk.raw"
         disk.write_raw(work, raw, self.recipe.epoch, log=self.log)
-        disk.write_qcow2(raw, target / store.DISK, log=self.log)
+        disk.write_qcow2(raw, target / DISK, log=self.log)
         raw.unlink()
         self.tell("box file for Vagrant")
-        vagrant.write_libvirt_box(target / store.DISK, target / store.LIBVIRT, disk.VIRTUAL_GIB * 1024)
+        vagrant.write_libvirt_box(target / DISK, target / LIBVIRT, disk.VIRTUAL_GIB * 1024)
         self.tell("digests")
-        files = {path.name: store.describe_file(path) for path in sorted(target.iterdir())}
+        files = {path.name: describe_file(path) for path in sorted(target.iterdir())}
         return self._place(target, files)
 
     def _is_whole(self, place: Path) -> bool:
         try:
-            store.verify(self.home, store.read_box(place))
+            store.verify(self.home, read_box(place))
         except BoxError:
             return False
         return True
 
-    def _place(self, target: Path, files: dict[str, store.BoxFile]) -> Box:
-        digest = files[store.DISK].sha256
+    def _place(self, target: Path, files: dict[str, BoxFile]) -> Box:
+        digest = files[DISK].sha256
         place = store.folder_of(self.home, self.recipe.box_name, digest)
         box = Box(
             name=self.recipe.box_name,
@@ -317,14 +328,14 @@ class _Build:
         )
         if self._is_whole(place):
             # The same bytes again: labs may be using the files that lie there. What came with a bundle lacks some.
-            there = store.read_box(place).files
+            there = read_box(place).files
             for name in files.keys() - there.keys():
                 (target / name).rename(place / name)
             box = replace(box, files={**files, **there})
         else:
             shutil.rmtree(place, ignore_errors=True)
             target.rename(place)
-        store.write_manifest(box)
+        write_manifest(box)
         return box
 
 

@@ -13,17 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.boxes.cache import PARTIAL, Cache
-from lab.boxes.store import (
-    DISK,
-    LIBVIRT,
-    Box,
-    BoxFile,
-    check_box,
-    describe_file,
-    folder_of,
-    read_box,
-    write_manifest,
-)
+from lab.boxes.manifest import DISK, LIBVIRT, Box, BoxFile, describe_file, read_box, write_manifest
+from lab.boxes.store import check_box, folder_of
 from lab.boxes.vagrant import write_libvirt_box
 from lab.disks.qcow2 import strangeness
 from lab.errors import BoxError

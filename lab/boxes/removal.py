@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from lab.boxes.cache import Cache
-from lab.boxes.store import MANIFEST, Box, is_partial, list_boxes
+from lab.boxes.manifest import MANIFEST, Box
+from lab.boxes.store import is_partial, list_boxes
 from lab.errors import Conflict
 from lab.machines.vagrant.vagrant_home import forget_box
 from lab.store import Home

@@ -1,15 +1,5 @@
 """Boxes on disk: finding and checking them.
 
-    boxes/NAME@DIGEST12/
-    |-- manifest.json   what the box is, and size and SHA-256 of each file beside it
-    |-- disk.qcow2      the disk every node starts from
-    |-- libvirt.box     the same disk as Vagrant's libvirt provider wants it
-    |-- disk.vmdk       the same disk for VirtualBox   } made when
-    |-- virtualbox.box  the VMDK as Vagrant wants it   } first asked for
-    |-- kubectl         the one in the box, for the host
-    |-- packages.txt    every Debian package in it, with its version
-    `-- contents.txt    every file in it: SHA-256, mode, owner, path
-
 A box is addressed by its disk: `digest` is the SHA-256 of disk.qcow2. A rebuild that
 changes nothing lands in the same folder; one that does stands beside the older, and labs
 made from the older keep it.
@@ -21,114 +11,18 @@ bundle only, until the same box is built here or a person trusts it; see `lab.bo
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
-from lab import records
 from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
+from lab.boxes.manifest import DISK, MANIFEST, SHORT, VIRTUALBOX, VMDK, Box, describe_file, read_box, write_manifest
 from lab.boxes.vagrant import write_virtualbox_box
 from lab.errors import BoxError
 from lab.machines.features import BoxFormat
 from lab.machines.providers import provider_named
-from lab.store import Home, write_atomic
-
-MANIFEST = "manifest.json"
-DISK = "disk.qcow2"
-LIBVIRT = "libvirt.box"
-VMDK = "disk.vmdk"
-VIRTUALBOX = "virtualbox.box"
-KUBECTL = "kubectl"
-PACKAGES = "packages.txt"
-CONTENTS = "contents.txt"
-# What a box is, wherever its files lie.
-FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
-_FORMAT = 1
-_SHORT = 12
-_MOST_SECONDS = 1 << 36  # of the year 4147
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")  # of a box, a recipe, a file
-
-
-@dataclass(frozen=True, slots=True)
-class BoxFile:
-    """One file of a box: bytes, time of last change in ns, SHA-256 in hex."""
-
-    size: int
-    mtime_ns: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A built box.
-
-    `digest` is the SHA-256 of the disk, `inputs` the key of what it was built from,
-    `created` the time of building in seconds since 1970, `virtual_mib` the size of the
-    disk that a guest sees. `files` maps file names to what they must be. `origin` names the
-    bundle that the box came with; it is empty for a box that was built or trusted here.
-    """
-
-    name: str
-    digest: str
-    inputs: str
-    kubernetes: str
-    recipe: str
-    created: float
-    virtual_mib: int
-    folder: Path
-    files: Mapping[str, BoxFile]
-    origin: str = ""
-
-    @property
-    def disk(self) -> Path:
-        return self.folder / DISK
-
-    @property
-    def vagrant_box(self) -> Path:
-        """For Vagrant's libvirt provider."""
-        return self.folder / LIBVIRT
-
-    @property
-    def vmdk(self) -> Path:
-        """For VirtualBox; `ensure_vmdk` makes it."""
-        return self.folder / VMDK
-
-    @property
-    def kubectl(self) -> Path:
-        """The kubectl of this Kubernetes version, runs on the host."""
-        return self.folder / KUBECTL
-
-    @property
-    def contents(self) -> Path:
-        """Every file in the box, see `lab.boxes.contents`."""
-        return self.folder / CONTENTS
-
-    @property
-    def packages(self) -> Path:
-        """Every Debian package in the box, one "name version" a line."""
-        return self.folder / PACKAGES
-
-    @property
-    def short(self) -> str:
-        """The digest's beginning, for people and names."""
-        return self.digest[:_SHORT]
-
-    @property
-    def size(self) -> int:
-        """Bytes on the host, all files together."""
-        return sum(file.size for file in self.files.values())
-
-
-def facts(box: object) -> dict[str, Any]:
-    """What a box is, by name; of anything that says so of one."""
-    return {name: getattr(box, name) for name in FACTS}
+from lab.store import Home
 
 
 def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
@@ -185,67 +79,6 @@ def _read_all(home: Home) -> Iterator[Box | BoxError]:
                 yield read_box(file.parent)
             except BoxError as error:
                 yield error
-
-
-def read_box(folder: Path) -> Box:
-    """One box by its folder.
-
-    Raises:
-        BoxError: its manifest is damaged or of another klab.
-    """
-    file = folder / MANIFEST
-    try:
-        data = records.parse(file.read_text())
-        found = records.pop_format(data)
-        if found != _FORMAT:
-            raise ValueError(f"format {found}, this klab reads {_FORMAT}")
-        return _checked(records.build(Box, data, others=True, folder=folder))
-    except (OSError, ValueError) as error:
-        raise BoxError(
-            f"the manifest of box {folder.name} is damaged",
-            details=[f"{file}: {error}"],
-            hint=f"rm -r {shlex.quote(str(folder))}",
-        ) from error
-
-
-def _checked(box: Box) -> Box:
-    """The same box.
-
-    Raises:
-        ValueError: a value is out of its bounds; says which.
-    """
-    for key, pattern in (("digest", _DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _NAME)):
-        if pattern.fullmatch(getattr(box, key)) is None:
-            raise ValueError(f"{key} is {getattr(box, key)!r}")
-    if not 0 <= box.created < _MOST_SECONDS:
-        raise ValueError(f"created is {box.created}")
-    if box.virtual_mib < 1:
-        raise ValueError(f"virtual_mib is {box.virtual_mib}")
-    for name, file in box.files.items():
-        if _NAME.fullmatch(name) is None:
-            raise ValueError(f"a file is called {name!r}")
-        if file.size < 0 or _DIGEST.fullmatch(file.sha256) is None:
-            raise ValueError(f"{name} has {file.size} bytes and the digest {file.sha256!r}")
-    return replace(box, files=MappingProxyType(dict(box.files)))
-
-
-def write_manifest(box: Box) -> None:
-    """Write a box's manifest; the box exists from then on."""
-    data: dict[str, Any] = {
-        "format": _FORMAT,
-        **facts(box),
-        **({"origin": box.origin} if box.origin else {}),
-        "files": {
-            name: {"size": f.size, "mtime_ns": f.mtime_ns, "sha256": f.sha256} for name, f in sorted(box.files.items())
-        },
-    }
-    write_atomic(box.folder / MANIFEST, json.dumps(data, indent=2) + "\n")
-
-
-def describe_file(path: Path) -> BoxFile:
-    """What the manifest says of a file as it is now."""
-    stat = path.stat()
-    return BoxFile(stat.st_size, stat.st_mtime_ns, digest_file(path))
 
 
 def check_box(box: Box) -> Box:
@@ -349,7 +182,7 @@ def folder_of(home: Home, name: str, digest: str) -> Path:
 
 
 def _places(home: Home, name: str, digest: str) -> tuple[Path, Path]:
-    return home.boxes / f"{name}@{digest[:_SHORT]}", home.boxes / f"{name}@{digest}"
+    return home.boxes / f"{name}@{digest[:SHORT]}", home.boxes / f"{name}@{digest}"
 
 
 def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:

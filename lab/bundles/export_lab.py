@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.boxes.incoming import PORTABLE
+from lab.boxes.manifest import Box, facts
 from lab.boxes.removal import kept_folder
-from lab.boxes.store import Box, box_of, check_box, facts
+from lab.boxes.store import box_of, check_box
 from lab.bundles import keys
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_bundle_name, disk_member

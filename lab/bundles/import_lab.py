@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.boxes.incoming import put
-from lab.boxes.store import DISK, Box, BoxFile, check_box, facts, folder_of, list_boxes
+from lab.boxes.manifest import DISK, Box, BoxFile, facts
+from lab.boxes.store import check_box, folder_of, list_boxes
 from lab.bundles.file import BundleFile
 from lab.bundles.format import Bundle, box_member, damaged, disk_member
 from lab.bundles.keys import check_keys

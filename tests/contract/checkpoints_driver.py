@@ -22,7 +22,7 @@ from contract.labs import DILATION, Lab, make_lab
 
 from lab import process
 from lab.boxes import incoming, store
-from lab.boxes.store import Box
+from lab.boxes.manifest import CONTENTS, DISK, MANIFEST, Box, describe_file, read_box, write_manifest
 from lab.bundles import import_lab
 from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
 from lab.bundles.file import BundleFile, open_bundle
@@ -94,15 +94,15 @@ def kill_at(words: str) -> None:
 
 def shelved(home: Home, box: Path) -> Box:
     """The tiny box as `klab box build` would have left it."""
-    name, digest = "tiny-k8s-1.35.4", store.digest_file(box.parent / store.DISK)
+    name, digest = "tiny-k8s-1.35.4", store.digest_file(box.parent / DISK)
     folder = store.folder_of(home, name, digest)
-    if not (folder / store.MANIFEST).exists():
+    if not (folder / MANIFEST).exists():
         folder.mkdir(parents=True)
-        shutil.copyfile(box.parent / store.DISK, folder / store.DISK)
-        (folder / store.CONTENTS).write_text("nothing\n")
-        files = {file.name: store.describe_file(file) for file in folder.iterdir()}
-        store.write_manifest(Box(name, digest, "i", "1.35.4", "tiny", 1.0, 1024, folder, files))
-    return store.read_box(folder)
+        shutil.copyfile(box.parent / DISK, folder / DISK)
+        (folder / CONTENTS).write_text("nothing\n")
+        files = {file.name: describe_file(file) for file in folder.iterdir()}
+        write_manifest(Box(name, digest, "i", "1.35.4", "tiny", 1.0, 1024, folder, files))
+    return read_box(folder)
 
 
 def made(home: Home, name: str, box: Path) -> Lab:

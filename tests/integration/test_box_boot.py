@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from lab import process
+from lab.boxes.manifest import Box
 from lab.boxes.registry import repository
-from lab.boxes.store import Box, ensure_vmdk, find_box, verify
+from lab.boxes.store import ensure_vmdk, find_box, verify
 from lab.disks.seed_iso import write_iso
 from lab.errors import BoxError
 from lab.scenario.catalog import load_catalog

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab import process
 from lab.boxes import store
-from lab.boxes.store import Box
+from lab.boxes.manifest import CONTENTS, DISK, KUBECTL, LIBVIRT, PACKAGES, Box, describe_file, write_manifest
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.secrets import load_or_make
 from lab.machines.captures import PartKind
@@ -29,17 +29,17 @@ def shelved_box(home: Home, content: bytes = b"box") -> Box:
     """A box as a build leaves it, with a disk of that content, a hundred thousand times."""
     work = home.boxes / "making"
     work.mkdir(parents=True)
-    write_disk(work / store.DISK, content)
-    (work / store.LIBVIRT).write_bytes(b"the same, wrapped")
-    (work / store.KUBECTL).write_bytes(b"a program")
-    (work / store.PACKAGES).write_text("")
-    (work / store.CONTENTS).write_text("a file\n")
-    digest = store.digest_file(work / store.DISK)
-    files = {file.name: store.describe_file(file) for file in sorted(work.iterdir())}
+    write_disk(work / DISK, content)
+    (work / LIBVIRT).write_bytes(b"the same, wrapped")
+    (work / KUBECTL).write_bytes(b"a program")
+    (work / PACKAGES).write_text("")
+    (work / CONTENTS).write_text("a file\n")
+    digest = store.digest_file(work / DISK)
+    files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
     folder = store.folder_of(home, BOX_NAME, digest)
     work.rename(folder)
     box = Box(BOX_NAME, digest, "inputs", "1.35.4", "debian-13", 1.0, 8192, folder, files)
-    store.write_manifest(box)
+    write_manifest(box)
     return box
 
 

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from lab.app.boxes import Rebuilt, Verified
-    from lab.boxes.store import Box
+    from lab.boxes.manifest import Box
 
 DEFAULT = "debian-13"
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

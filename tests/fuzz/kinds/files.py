@@ -16,6 +16,7 @@ from support.fake_lab import lab_on_disk
 from support.shelved import shelved_box
 
 from lab.boxes import store
+from lab.boxes.manifest import MANIFEST, read_box
 from lab.cli.terminal import completion
 from lab.cluster.events import phase_of, read_events
 from lab.cluster.observe import expiry, validity
@@ -214,15 +215,15 @@ def journal(text: str, folder: Path) -> None:
 
 def boxes(folder: Path) -> list[str]:
     box = shelved_box(Home(folder))
-    return [(box.folder / store.MANIFEST).read_text()]
+    return [(box.folder / MANIFEST).read_text()]
 
 
 def box(text: str, folder: Path) -> None:
     home = Home(folder)
     place = home.boxes / "debian-13-k8s-1.35.4@0123456789ab"
     place.mkdir(parents=True)
-    (place / store.MANIFEST).write_bytes(text.encode("utf-8", "surrogatepass"))
-    found = store.read_box(place)
+    (place / MANIFEST).write_bytes(text.encode("utf-8", "surrogatepass"))
+    found = read_box(place)
     for name in ("name", "digest", "inputs", "kubernetes", "recipe"):
         assert isinstance(getattr(found, name), str), f"{name} is no text"
     assert found.size >= 0
@@ -376,7 +377,7 @@ TARGETS = (
         merging,
     ),
     Target("events.jsonl", ("lab.cluster.events:read_events", "lab.cluster.events:_parse"), journals, texts, journal),
-    Target("box manifest", ("lab.boxes.store:read_box",), boxes, json_texts, box),
+    Target("box manifest", ("lab.boxes.manifest:read_box",), boxes, json_texts, box),
     Target("host.json", ("lab.host.kvm_probe:_kept",), hosts, json_texts, host),
     Target(
         "CA certificate",

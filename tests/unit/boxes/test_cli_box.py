@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from lab.boxes import build, store
-from lab.boxes.store import Box
+from lab.boxes.manifest import CONTENTS, DISK, MANIFEST, Box, describe_file, write_manifest
 from lab.cli.commands.box import box as command
 from lab.errors import BoxError, Conflict, NotFound
 from lab.store import Home
@@ -26,16 +26,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 def make_box(home: Home, content: str, created: float) -> Box:
     work = home.boxes / "making"
     work.mkdir(parents=True)
-    (work / store.DISK).write_text(content)
-    (work / store.CONTENTS).write_text(f"{content} 0644 0:0 /etc/file\n")
-    files = {p.name: store.describe_file(p) for p in work.iterdir()}
-    digest = files[store.DISK].sha256
+    (work / DISK).write_text(content)
+    (work / CONTENTS).write_text(f"{content} 0644 0:0 /etc/file\n")
+    files = {p.name: describe_file(p) for p in work.iterdir()}
+    digest = files[DISK].sha256
     made = Box(
         "debian-13-k8s-1.35.4", digest, "i", "1.35.4", "debian-13", created, 8192,
         store.folder_of(home, "debian-13-k8s-1.35.4", digest), files,
     )  # fmt: skip
     work.rename(made.folder)
-    store.write_manifest(made)
+    write_manifest(made)
     return made
 
 
@@ -64,7 +64,7 @@ def test_verify_fails_on_a_changed_byte_and_still_prints_its_report(home: Home) 
     assert isinstance(done.exception, BoxError)
     (report,) = json.loads(done.stdout)
     assert (report["whole"], report["digest"]) == (False, made.digest)
-    assert store.DISK in report["problems"][0]
+    assert DISK in report["problems"][0]
 
 
 def test_verify_names_all_damaged_boxes(home: Home) -> None:
@@ -124,7 +124,7 @@ def test_build_takes_a_version_with_or_without_v(home: Home, monkeypatch: pytest
 def test_where_a_box_comes_from_and_how_it_is_trusted(home: Home) -> None:
     made = make_box(home, "a", 1.0)
     assert "this machine" in run("list").stdout
-    store.write_manifest(replace(made, origin="lesson-3"))
+    write_manifest(replace(made, origin="lesson-3"))
     assert "bundle lesson-3" in run("list").stdout
     assert json.loads(run("list", "--json").stdout)[0]["origin"] == "lesson-3"
     assert made.digest in run("trust", made.short).stderr
@@ -134,7 +134,7 @@ def test_where_a_box_comes_from_and_how_it_is_trusted(home: Home) -> None:
 
 def test_a_damaged_box_is_listed_and_hides_no_other(home: Home) -> None:
     damaged, whole = make_box(home, "a", 1.0), make_box(home, "b", 2.0)
-    (damaged.folder / store.MANIFEST).write_text("{}")
+    (damaged.folder / MANIFEST).write_text("{}")
     done = run("list")
     assert whole.short in done.stdout
     assert "is damaged" in done.stderr

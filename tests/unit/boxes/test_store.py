@@ -13,7 +13,19 @@ from support.shelved import flipped
 
 from lab.boxes import removal, store
 from lab.boxes.cache import digest_file
-from lab.boxes.store import Box
+from lab.boxes.manifest import (
+    CONTENTS,
+    DISK,
+    FACTS,
+    LIBVIRT,
+    MANIFEST,
+    VIRTUALBOX,
+    VMDK,
+    Box,
+    describe_file,
+    read_box,
+    write_manifest,
+)
 from lab.errors import BoxError, Conflict, HostError
 from lab.machines.vagrant.vagrant_home import vagrant_home
 from lab.store import Home, Record
@@ -27,10 +39,10 @@ def home(tmp_path: Path) -> Home:
 def make_box(home: Home, *, content: bytes = b"disk", created: float = 1.0) -> Box:
     work = home.boxes / "making"
     work.mkdir(parents=True)
-    (work / store.DISK).write_bytes(content * 1000)
-    (work / store.LIBVIRT).write_bytes(b"box")
-    (work / store.CONTENTS).write_text("")
-    digest = digest_file(work / store.DISK)
+    (work / DISK).write_bytes(content * 1000)
+    (work / LIBVIRT).write_bytes(b"box")
+    (work / CONTENTS).write_text("")
+    digest = digest_file(work / DISK)
     box = Box(
         name="debian-13-k8s-1.35.4",
         digest=digest,
@@ -40,10 +52,10 @@ def make_box(home: Home, *, content: bytes = b"disk", created: float = 1.0) -> B
         created=created,
         virtual_mib=8192,
         folder=store.folder_of(home, "debian-13-k8s-1.35.4", digest),
-        files={p.name: store.describe_file(p) for p in sorted(work.iterdir())},
+        files={p.name: describe_file(p) for p in sorted(work.iterdir())},
     )
     work.rename(box.folder)
-    store.write_manifest(box)
+    write_manifest(box)
     return box
 
 
@@ -77,7 +89,7 @@ def test_one_changed_byte_is_found_though_size_and_date_are_the_same(home: Home)
     store.check_box(box)  # the quick check cannot see it ...
     with pytest.raises(BoxError) as caught:
         store.verify(home, box)
-    assert [line.partition(":")[0] for line in caught.value.details] == [store.DISK]
+    assert [line.partition(":")[0] for line in caught.value.details] == [DISK]
 
 
 def test_the_quick_check_sees_a_write_a_cut_and_a_loss(home: Home) -> None:
@@ -89,7 +101,7 @@ def test_the_quick_check_sees_a_write_a_cut_and_a_loss(home: Home) -> None:
     box.contents.unlink()
     with pytest.raises(BoxError) as caught:
         store.check_box(box)
-    assert [line.partition(":")[0] for line in caught.value.details] == [store.CONTENTS, store.DISK, store.LIBVIRT]
+    assert [line.partition(":")[0] for line in caught.value.details] == [CONTENTS, DISK, LIBVIRT]
 
 
 def test_a_box_that_was_copied_is_judged_by_its_bytes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +110,7 @@ def test_a_box_that_was_copied_is_judged_by_its_bytes(home: Home, monkeypatch: p
         os.utime(file, (5, 5))  # as cp without dates, or a file system that keeps seconds only, leaves it
     moved = store.check_box(box)
     assert {file.mtime_ns for file in moved.files.values()} == {5 * 10**9}
-    assert store.read_box(box.folder) == moved
+    assert read_box(box.folder) == moved
     # The new dates are remembered: nothing is read a second time.
     monkeypatch.setattr(store, "digest_file", None)
     assert store.check_box(moved) == moved
@@ -111,32 +123,32 @@ def test_a_manifest_changed_together_with_the_disk_is_found(home: Home) -> None:
     forged = replace(
         box,
         digest=digest_file(box.disk),
-        files={**box.files, store.DISK: store.describe_file(box.disk)},
+        files={**box.files, DISK: describe_file(box.disk)},
     )
-    store.write_manifest(forged)
+    write_manifest(forged)
     with pytest.raises(BoxError, match="damaged"):
-        store.verify(home, store.read_box(box.folder))
+        store.verify(home, read_box(box.folder))
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[1]", '{"format": 1, "files": ' + "[" * 5000])
 def test_a_damaged_manifest_names_the_file_and_stops_no_other_box(home: Home, text: str) -> None:
     box, whole = make_box(home), make_box(home, content=b"whole")
-    (box.folder / store.MANIFEST).write_text(text)
+    (box.folder / MANIFEST).write_text(text)
     assert store.find_box(home, "debian-13", "1.35.4") == whole
     assert store.list_boxes(home) == [whole]
     (error,) = store.damaged_boxes(home)
-    assert store.MANIFEST in str(error.details)
+    assert MANIFEST in str(error.details)
     assert error.hint == f"rm -r {shlex.quote(str(box.folder))}"
 
 
-@pytest.mark.parametrize("leaf", [*store.FACTS, "files", "size", "mtime_ns", "sha256"])
+@pytest.mark.parametrize("leaf", [*FACTS, "files", "size", "mtime_ns", "sha256"])
 @pytest.mark.parametrize("value", [None, [], True])
 def test_a_value_of_another_type_is_a_damaged_manifest(home: Home, leaf: str, value: object) -> None:
     box = make_box(home)
-    manifest = json.loads((box.folder / store.MANIFEST).read_text())
-    place = manifest if leaf in manifest else manifest["files"][store.DISK]
+    manifest = json.loads((box.folder / MANIFEST).read_text())
+    place = manifest if leaf in manifest else manifest["files"][DISK]
     place[leaf] = value
-    (box.folder / store.MANIFEST).write_text(json.dumps(manifest))
+    (box.folder / MANIFEST).write_text(json.dumps(manifest))
     assert store.list_boxes(home) == []
     assert len(store.damaged_boxes(home)) == 1
 
@@ -236,9 +248,9 @@ def test_a_vmdk_is_made_once_and_belongs_to_the_manifest(home: Home, monkeypatch
 
     monkeypatch.setattr(store, "write_vmdk", convert)
     file = store.vagrant_box(home, box, "virtualbox")
-    again = store.read_box(box.folder)
+    again = read_box(box.folder)
     assert store.vagrant_box(home, again, "virtualbox") == file
     assert len(made) == 1
     store.verify(home, again)
-    manifest = json.loads((box.folder / store.MANIFEST).read_text())
-    assert {store.VMDK, store.VIRTUALBOX} <= set(manifest["files"])
+    manifest = json.loads((box.folder / MANIFEST).read_text())
+    assert {VMDK, VIRTUALBOX} <= set(manifest["files"])

@@ -15,7 +15,7 @@ from lab import process
 from lab.boxes import incoming, removal, store
 from lab.boxes.cache import Cache
 from lab.boxes.kubectl import kubectl_for
-from lab.boxes.store import Box
+from lab.boxes.manifest import DISK, LIBVIRT, MANIFEST, Box
 from lab.errors import BoxError, Conflict
 from lab.store import Home
 
@@ -53,10 +53,10 @@ def test_it_is_a_disk_and_no_program(home: Home, box: Box) -> None:
     made = incoming.put(home, foreign(box), source)
     assert store.list_boxes(home) == [made]
     assert made.folder == home.boxes / box.folder.name
-    assert source.fetched == [store.DISK]
+    assert source.fetched == [DISK]
     store.verify(home, made)
     assert made.disk.read_bytes() == box.disk.read_bytes()
-    assert sorted(file.name for file in made.folder.iterdir()) == sorted([store.DISK, store.LIBVIRT, store.MANIFEST])
+    assert sorted(file.name for file in made.folder.iterdir()) == sorted([DISK, LIBVIRT, MANIFEST])
     assert not [file for file in made.folder.iterdir() if file.stat().st_mode & 0o111]
     assert store.vagrant_box(home, made, "libvirt") == made.vagrant_box
 
@@ -91,8 +91,8 @@ def test_once_is_enough(home: Home, box: Box) -> None:
     again = Source(box)
     incoming.put(home, box, again)
     assert again.fetched == []
-    flipped(home.boxes / box.folder.name / store.DISK, 70_000)
-    os.utime(home.boxes / box.folder.name / store.DISK)
+    flipped(home.boxes / box.folder.name / DISK, 70_000)
+    os.utime(home.boxes / box.folder.name / DISK)
     incoming.put(home, box, again)
     assert again.fetched
     store.verify(home, store.list_boxes(home)[0])
@@ -102,7 +102,7 @@ def test_a_disk_that_is_another_leaves_nothing(home: Home, box: Box) -> None:
     box.disk.write_bytes(b"something else")
     with pytest.raises(BoxError, match="is damaged, or not one that klab has built") as caught:
         incoming.put(home, box, Source(box))
-    assert caught.value.details[0].startswith(f"{store.DISK}: SHA-256 is ")
+    assert caught.value.details[0].startswith(f"{DISK}: SHA-256 is ")
     assert list(home.boxes.iterdir()) == []
 
 
@@ -166,7 +166,7 @@ def test_one_that_begins_with_the_same_digest_stays(home: Home, box: Box) -> Non
 def test_what_a_kill_left_is_in_nobodys_way(home: Home, box: Box) -> None:
     partial = home.boxes / f"{box.folder.name}.partial"
     partial.mkdir(parents=True)
-    (partial / store.DISK).write_bytes(b"half")
+    (partial / DISK).write_bytes(b"half")
     assert store.list_boxes(home) == []
     incoming.put(home, box, Source(box))
     assert [folder.name for folder in home.boxes.iterdir()] == [box.folder.name]

@@ -17,8 +17,8 @@ from support.desk import Desk
 from support.kills import killed_in
 from support.shelved import flipped, shelve
 
-from lab.boxes import removal, store
-from lab.boxes.store import Box
+from lab.boxes import removal
+from lab.boxes.manifest import DISK, LIBVIRT, Box, write_manifest
 from lab.bundles import export_lab as module
 from lab.bundles.export_lab import keep_snapshots, kept, write_bundle
 from lab.bundles.file import open_bundle
@@ -79,7 +79,7 @@ def test_tar_unpacks_it_and_sha256sum_knows_its_manifest(desk: Desk, box: Box, t
     assert (folder / "box/disk.qcow2").read_bytes() == box.disk.read_bytes()
     assert (folder / "pki/ca.key").read_bytes() == (desk.lab.folder.path / "pki/ca.key").read_bytes()
     with tarfile.open(target) as tar:
-        assert not {f"box/{store.LIBVIRT}.gz", "ssh/known_hosts"} & set(tar.getnames())
+        assert not {f"box/{LIBVIRT}.gz", "ssh/known_hosts"} & set(tar.getnames())
 
 
 def test_what_lies_beside_the_keys_is_left_out(desk: Desk, box: Box, target: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_lab_whose_box_is_gone_or_damaged(desk: Desk, box: Box, target: Path) 
     # What size and date do not tell is seen while it is read.
     error = refused(desk.lab, target)
     assert isinstance(error, BoxError)
-    assert store.DISK in error.details[0]
+    assert DISK in error.details[0]
     shutil.rmtree(box.folder)
     assert "is not in the store" in refused(desk.lab, target).message
 
@@ -271,7 +271,7 @@ def test_their_box_stays_for_them(desk: Desk, box: Box) -> None:
     assert caught.value.details == (str(file.path),)
     newer = replace(box, created=2.0, folder=box.folder.with_name(f"{box.name}@{'0' * 12}"))
     shutil.copytree(box.folder, newer.folder)
-    store.write_manifest(newer)
+    write_manifest(newer)
     assert removal.prune(home) == []
     file.path.unlink()
     assert removal.prune(home) == [box.folder.name]

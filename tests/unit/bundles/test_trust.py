@@ -19,6 +19,7 @@ from support.shelved import shelve
 from lab import process
 from lab.boxes import store
 from lab.boxes.kubectl import kubectl_for
+from lab.boxes.manifest import DISK, KUBECTL, describe_file, write_manifest
 from lab.bundles import signature
 from lab.bundles.export_lab import write_bundle
 from lab.bundles.file import BundleFile, open_bundle
@@ -64,7 +65,7 @@ def test_no_program_travels(made: BundleFile, tmp_path: Path) -> None:
 def test_a_program_that_travels_all_the_same_stays_in_the_file(
     off: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.bundles.export_lab.PORTABLE", (store.DISK, store.KUBECTL))
+    monkeypatch.setattr("lab.bundles.export_lab.PORTABLE", (DISK, KUBECTL))
     made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     assert "box/kubectl.gz" in [m.name for m in made.bundle.members]
     student = Student(Home(tmp_path / "student"), open_bundle(made.path))
@@ -79,8 +80,8 @@ def test_a_box_that_lies_on_a_file_of_the_host(off: Desk, tmp_path: Path) -> Non
     secret.write_bytes(b"root:x:" * 10_000)
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, box.disk], timeout=60)
     digest = store.digest_file(box.disk)
-    files = {**box.files, store.DISK: store.describe_file(box.disk)}
-    store.write_manifest(replace(box, digest=digest, files=files))
+    files = {**box.files, DISK: describe_file(box.disk)}
+    write_manifest(replace(box, digest=digest, files=files))
     made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     student = Student(Home(tmp_path / "student"), made)
     with pytest.raises(BoxError, match="not one that klab has built") as caught:
