@@ -261,7 +261,7 @@ class _Restore:
             if not self.alone:
                 session.snapshot_store.set_current(self.manifest.id)
             resume(session.captures, session.events, self._to_run())
-        self.verification.knock()
+        self.verification.warm_up()
         with self._timed("clocks"), session.attempts.step(attempt, "clocks"):
             unset = set_clocks(session.machines, session.events, session.guest_now, self._to_run())
         self.warnings += [f"the clock of {name} could not be set: {why}" for name, why in unset.items()]

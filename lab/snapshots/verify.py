@@ -24,7 +24,7 @@ from lab.snapshots.session import Session
 from lab.waiting import Deadline, map_parallel, workers
 
 SSH_SECONDS = 60.0
-KNOCK_SECONDS = 5.0
+WARM_UP_SECONDS = 5.0
 # A lease is renewed every 10 seconds of the guests' time; a kubelet that has just found its clock ahead may miss some.
 LEASE_SECONDS = 90.0
 POLL_SECONDS = 0.5
@@ -44,19 +44,19 @@ class Verification:
         full = session.plan.bootstrap == "full"
         self._full = full and ready and len(self._planes) >= quorum(len(session.plan.control_planes))
         self._api: Api | None = None
-        self._knocking: threading.Thread | None = None
+        self._warming_up: threading.Thread | None = None
         self._readiness: Readiness | None = None
 
-    def knock(self) -> None:
+    def warm_up(self) -> None:
         """Open a first connection to the API server in the background: a slow guest takes seconds to accept it."""
         if self._full:
-            self._knocking = threading.Thread(target=self._knock, name="knock")
-            self._knocking.start()
+            self._warming_up = threading.Thread(target=self._warm_up, name="warm-up")
+            self._warming_up.start()
 
-    def _knock(self) -> None:
+    def _warm_up(self) -> None:
         with contextlib.suppress(LabError):
             self._api = self._session.lab.api()
-            self._api.text("/readyz", seconds=KNOCK_SECONDS)
+            self._api.text("/readyz", seconds=WARM_UP_SECONDS)
 
     @property
     def full(self) -> bool:
@@ -79,8 +79,8 @@ class Verification:
         if not self._full:
             return together(watch, [Requirement("every machine answers ssh", self._silent, "klab logs NODE")])
         began = time.monotonic()
-        if self._knocking is not None:
-            self._knocking.join()
+        if self._warming_up is not None:
+            self._warming_up.join()
         api = self._api or lab.api()
         readiness = Readiness(lab.plan, api, self._session.machines, nodes=self._nodes)
         first, *others = readiness.requirements()
