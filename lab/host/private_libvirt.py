@@ -17,14 +17,12 @@ An anchor process holds the namespaces. When it has been killed, any process ins
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from lab import locks, process, records
 from lab.errors import HostError
 from lab.host import namespaces, subreaper
 from lab.host.namespaces import Namespaces
+from lab.host.visitors import WHAT, visitors
 from lab.store import Home, make_private, write_atomic
 from lab.waiting import Deadline, poll
 
@@ -47,7 +46,6 @@ COVERED = {
 # libvirt would ask the host's firewalld and machined over D-Bus to act on interfaces and
 # processes that exist in the realm only, so the bus is hidden.
 HIDDEN = ("/run/dbus", "/run/systemd")
-WHAT = "the private libvirt"  # that is waited for
 HERE = "thread-self"  # below /proc
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -158,7 +156,7 @@ class PrivateLibvirt:
         Raises:
             HostError: it does not run, or klab may not enter.
         """
-        _users.add(self._lock_file("users"))
+        visitors.add(self._lock_file("users"))
         if not self.inside:
             namespaces.enter_namespaces(self._entrance())
 
@@ -172,12 +170,12 @@ class PrivateLibvirt:
             HostError: as `enter`.
         """
         file = self._lock_file("users")
-        _users.add(file)
+        visitors.add(file)
         try:
             with contextlib.nullcontext() if self.inside else namespaces.entered(self._entrance()):
                 yield
         finally:
-            _users.drop(file)
+            visitors.drop(file)
 
     def _entrance(self) -> int:
         """A process that is in it; raises HostError where there is none."""
@@ -200,7 +198,7 @@ class PrivateLibvirt:
             Whether it is down: False when another klab is in it.
         """
         with locks.locked(self._lock_file("start"), WHAT):
-            if not _users.alone(self._lock_file("users")):
+            if not visitors.alone(self._lock_file("users")):
                 return False
             state = self._state()
             if state is not None:
@@ -361,61 +359,3 @@ def _belongs(pid: int) -> bool:
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-# --- who is in it: each process shares a lock while one of its threads is -------------------------------
-
-
-class _Users:
-    """The threads of this process that are in private libvirts, by the lock that stands for each of those."""
-
-    def __init__(self) -> None:
-        self._held: dict[Path, tuple[int, int]] = {}  # the open lock, and how many threads share it
-        self._lock = threading.Lock()
-
-    def add(self, file: Path) -> None:
-        """Share a lock; waits for a klab that is ending this private libvirt."""
-        with self._lock:
-            handle, count = self._held.get(file, (-1, 0))
-            if not count:
-                handle = locks.open_lock(file)
-                locks.wait_for(handle, WHAT, shared=True)
-            self._held[file] = (handle, count + 1)
-
-    def drop(self, file: Path) -> None:
-        """End one share."""
-        with self._lock:
-            handle, count = self._held.pop(file, (-1, 0))
-            if count > 1:
-                self._held[file] = (handle, count - 1)
-            elif count:
-                os.close(handle)
-
-    def drop_all(self) -> None:
-        """End every share of this process."""
-        with self._lock:
-            while self._held:
-                os.close(self._held.popitem()[1][0])
-
-    def alone(self, file: Path) -> bool:
-        """Whether nobody shares the lock but, at most, one thread of this process."""
-        with self._lock:
-            handle, count = self._held.get(file, (-1, 0))
-            if count > 1:
-                return False
-            try:
-                if count:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    fcntl.flock(handle, fcntl.LOCK_SH)
-                    return True
-                other = locks.open_lock(file)
-                try:
-                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                finally:
-                    os.close(other)
-            except BlockingIOError:
-                return False
-            return True
-
-
-_users = _Users()
