@@ -23,8 +23,8 @@ import pytest
 from lab.app import inventory
 from lab.app.labs import Labs
 from lab.machines.libvirt.ownership import Owner
+from lab.plan.decide import decide
 from lab.plan.file import to_json
-from lab.plan.model import decide
 from lab.render.inventory import render_ansible, render_ssh
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import load_scenario
