@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from lab.plan.model import Plan, create_command, import_command
 from lab.scenario.catalog import load_catalog
 from lab.scenario.library import Loaded, load_scenario
 from lab.store import Home, LabFolder, Record
+
+_LOG = logging.getLogger("klab.create")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
         plan = scaled_plan(folder, plan, loaded.text)
     provider = provider_for(request.provider, record)
     box = _box(home, plan, record)
+    _LOG.info("lab %s: provider %s, box %s", plan.name, provider, box.folder.name)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host(provider, home)
     if record is not None:

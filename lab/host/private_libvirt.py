@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ from lab.store import Home, make_private, write_atomic
 from lab.waiting import Deadline, poll
 
 # What each of the realm's folders covers. The order does not matter.
+_LOG = logging.getLogger("klab.host")
 COVERED = {
     "run": "/run/libvirt",
     "lib": "/var/lib/libvirt",
@@ -144,6 +146,7 @@ class PrivateLibvirt:
             process.find(program)
         with locks.locked(self._lock_file("start"), WHAT):
             if self._way_in() is None:
+                _LOG.info("private libvirt in %s: its namespaces are made", self.folder)
                 self._make_namespaces()
             self._start_daemons()
 
