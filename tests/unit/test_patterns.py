@@ -82,7 +82,7 @@ def test_the_patterns_are_found_and_used() -> None:
     assert {
         ("lab.cluster.wait.console", "_MARK"),
         ("lab.plan.foreign", "_MAC"),
-        ("lab.scenario.model", "NAME"),
+        ("lab.scenario.kinds", "NAME"),
     } <= found
     assert all(any(f"{name}.{way}(" in SOURCE for way in WAYS) for _, name in found)
 
