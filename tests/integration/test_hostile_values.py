@@ -28,7 +28,7 @@ from lab import process
 from lab.errors import HostError, LabError, ScenarioError
 from lab.machines.libvirt.definitions import lab_network, management_network
 from lab.machines.libvirt.domain_xml import new_domain
-from lab.machines.libvirt.ownership import Owner
+from lab.machines.ownership import Owner
 from lab.plan.decide import decide
 from lab.plan.file import from_json, to_data
 from lab.plan.foreign import plan_problems

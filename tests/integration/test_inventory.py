@@ -22,7 +22,7 @@ import pytest
 
 from lab.app import inventory
 from lab.app.labs import Labs
-from lab.machines.libvirt.ownership import Owner
+from lab.machines.ownership import Owner
 from lab.plan.decide import decide
 from lab.plan.file import to_json
 from lab.render.inventory import render_ansible, render_ssh

@@ -13,8 +13,8 @@ import pytest
 from lab.machines.libvirt import definitions, session
 from lab.machines.libvirt.connection import library
 from lab.machines.libvirt.machines import LibvirtMachines
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.pools import LabPool
+from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant import provider
 from lab.plan.decide import decide

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 from lab.errors import UsageError
-from lab.machines.libvirt.ownership import XML_NAMESPACE, XML_PREFIX, Owner
+from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner
 from lab.plan.model import Networks, Node
 
 FIRST_MANAGEMENT_HOST = 10

@@ -14,8 +14,8 @@ from lab.errors import MachineError
 from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import transfer
 from lab.machines.libvirt.domain_xml import new_domain
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.volumes import LAYER, LayerStore
+from lab.machines.ownership import Owner
 from lab.render.domain import DomainSpec
 
 DRAFT = ".draft"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape, quoteattr
 
-from lab.machines.libvirt.ownership import Owner
+from lab.machines.ownership import Owner
 from lab.render.domain import DomainSpec, Hardware
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.errors import Conflict, MachineError
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, ignore_missing, library, start_if_inactive, translate_errors
-from lab.machines.libvirt.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_description, owner_in_metadata
+from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_description, owner_in_metadata
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
 from lab.plan.names import domain_name

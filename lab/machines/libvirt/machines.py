@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import MachineError
+from lab.machines import ssh_clock
 from lab.machines.libvirt import guest_agent, guest_clock
 from lab.machines.libvirt.captures import LibvirtCaptures
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.domains import eject, state_of, switch_on
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
+from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant import failures
 from lab.machines.vagrant.command import Vagrant
@@ -282,4 +283,4 @@ class LibvirtMachines(VagrantProvider):
             moved = guest_clock.through_agent(domain, clock)
             if moved is not None:
                 return moved
-        return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
+        return ssh_clock.set_clock(lambda words: self._ssh.run(node, words, timeout), clock)

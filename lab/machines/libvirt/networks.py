@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.errors import Conflict
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import library, start_if_inactive, translate_errors
-from lab.machines.libvirt.ownership import Owner
+from lab.machines.ownership import Owner
 from lab.plan.model import Networks, Node, Plan
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.errors import HostError
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, start_if_inactive, translate_errors
-from lab.machines.libvirt.ownership import Owner
+from lab.machines.ownership import Owner
 
 if TYPE_CHECKING:
     import libvirt

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from lab.errors import Conflict, HostError, MachineError
 from lab.machines.libvirt.domains import Domains
 from lab.machines.libvirt.networks import LabNetworks
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.pools import LabPool
+from lab.machines.ownership import Owner
 from lab.plan.model import Plan
 
 if TYPE_CHECKING:

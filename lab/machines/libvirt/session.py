@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.libvirt.connection import connect, library, translate_errors
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.resources import Resources
+from lab.machines.ownership import Owner
 from lab.store import Home
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import Conflict, MachineError, ProgramError
-from lab.machines.libvirt import guest_clock
-from lab.machines.libvirt.ownership import Owner, owner_in_description
+from lab.machines import ssh_clock
+from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant import failures
 from lab.machines.vagrant.command import Vagrant
@@ -194,7 +194,7 @@ class VirtualBoxMachines(VagrantProvider):
         return [*machines, *(f"seed {file}" for file in sorted(self._folder.seeds.glob("*.iso")))]
 
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
-        return guest_clock.over_ssh(lambda words: self._ssh.run(node, words, timeout), clock)
+        return ssh_clock.set_clock(lambda words: self._ssh.run(node, words, timeout), clock)
 
     def captures(self) -> VirtualBoxCaptures:
         return VirtualBoxCaptures(self._plan, _manage, self._infos)

@@ -22,8 +22,9 @@ from lab.cluster.observe.validity import ask
 from lab.cluster.wait.console import Console
 from lab.errors import LabError
 from lab.host import capacity, namespaces
-from lab.machines.libvirt import definitions, guest_agent, guest_clock
-from lab.machines.libvirt.ownership import Owner, owner_in_description, owner_in_metadata
+from lab.machines import ssh_clock
+from lab.machines.libvirt import definitions, guest_agent
+from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant.failures import explain
 from lab.machines.virtualbox import output as virtualbox
@@ -220,7 +221,7 @@ def certificates(text: str, _folder: Path) -> None:
 
 
 def clock(text: str, _folder: Path) -> None:
-    behind = guest_clock.over_ssh(lambda _words: Completed(("date",), 0, text, ""), lambda: 1795229811.5)
+    behind = ssh_clock.set_clock(lambda _words: Completed(("date",), 0, text, ""), lambda: 1795229811.5)
     assert abs(behind) < float("inf")
 
 
@@ -388,7 +389,7 @@ TARGETS = (
         texts,
         certificates,
     ),
-    Target("date over ssh", ("lab.machines.libvirt.guest_clock:over_ssh",), _of("1795229810\n"), texts, clock),
+    Target("date over ssh", ("lab.machines.ssh_clock:set_clock",), _of("1795229810\n"), texts, clock),
     Target(
         "guest agent",
         ("lab.machines.libvirt.guest_agent:_told", "lab.machines.libvirt.guest_agent:_text"),

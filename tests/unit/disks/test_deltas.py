@@ -19,8 +19,8 @@ from lab.machines.libvirt import disk_transfer as module
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.provision import Provision
+from lab.machines.ownership import Owner
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant.command import Vagrant
 from lab.plan.decide import decide

@@ -8,7 +8,7 @@ import pytest
 
 from lab.errors import UsageError
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.ownership import Owner, owner_in_description, owner_in_metadata
+from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog

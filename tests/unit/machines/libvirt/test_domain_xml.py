@@ -10,7 +10,7 @@ import pytest
 
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.domain_xml import new_domain
-from lab.machines.libvirt.ownership import Owner, owner_in_description
+from lab.machines.ownership import Owner, owner_in_description
 from lab.plan.decide import decide
 from lab.plan.model import Node, Plan
 from lab.render.domain import DomainSpec, Hardware, LibvirtFacts, domain_spec

@@ -8,6 +8,7 @@ import libvirt
 import pytest
 
 from lab.errors import MachineError
+from lab.machines import ssh_clock
 from lab.machines.libvirt import guest_clock
 from lab.machines.libvirt.connection import library
 from lab.process import Completed
@@ -40,7 +41,7 @@ class Guest:
 
     def run(self, words: list[str]) -> Completed:
         self.ran.append(words)
-        if words != guest_clock.SHOW:
+        if words != ssh_clock.SHOW:
             self.shows = float(words[-1].removeprefix("@"))
         return Completed(tuple(words), 0, f"{int(self.shows)}\n", "")
 
@@ -61,7 +62,7 @@ def test_one_that_is_right_or_ahead_is_left(shows: float) -> None:
     guest = Guest(shows)
     assert guest_clock.through_agent(guest, lambda: NOW) == 0
     assert guest.shows == shows
-    assert guest_clock.over_ssh(guest.run, lambda: NOW) == 0
+    assert ssh_clock.set_clock(guest.run, lambda: NOW) == 0
     assert guest.shows == shows
 
 
@@ -77,18 +78,18 @@ def test_no_agent_or_one_that_does_not_do_it() -> None:
 
 def test_over_ssh_to_the_second() -> None:
     guest = Guest(NOW - 5000)
-    assert guest_clock.over_ssh(guest.run, lambda: NOW) == pytest.approx(5000, abs=1)
+    assert ssh_clock.set_clock(guest.run, lambda: NOW) == pytest.approx(5000, abs=1)
     assert guest.shows == int(NOW)
     assert guest.ran == [["date", "+%s"], ["sudo", "date", "-s", f"@{int(NOW)}"]]
 
 
 def test_a_node_that_talks_before_it_answers_is_named_as_such() -> None:
     with pytest.raises(MachineError, match="does not tell what its clock shows") as caught:
-        guest_clock.over_ssh(lambda words: Completed(tuple(words), 0, "Welcome!\n2000000000\n", ""), lambda: NOW)
+        ssh_clock.set_clock(lambda words: Completed(tuple(words), 0, "Welcome!\n2000000000\n", ""), lambda: NOW)
     assert "Welcome!" in caught.value.details[0]
 
 
 @pytest.mark.parametrize("text", ["", "\u00b2", "\u0663", "nan", "-1", "1e9"])
 def test_a_clock_that_no_date_prints(text: str) -> None:
     with pytest.raises(MachineError, match="does not tell what its clock shows"):
-        guest_clock.over_ssh(lambda words: Completed(tuple(words), 0, text, ""), lambda: NOW)
+        ssh_clock.set_clock(lambda words: Completed(tuple(words), 0, text, ""), lambda: NOW)

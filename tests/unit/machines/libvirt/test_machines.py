@@ -17,11 +17,11 @@ from lab.machines.libvirt.domains import Domains, state_of, switch_on
 from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.libvirt.networks import LabNetworks
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.pools import LabPool
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.volumes import LayerStore
+from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
 from lab.plan.names import seed_volume

@@ -13,10 +13,10 @@ from lab.errors import Conflict, MachineError
 from lab.machines.libvirt import session as module
 from lab.machines.libvirt.domains import Domains
 from lab.machines.libvirt.networks import LabNetworks
-from lab.machines.libvirt.ownership import Owner
 from lab.machines.libvirt.pools import LabPool
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
+from lab.machines.ownership import Owner
 from lab.store import Home
 
 OWNER = Owner("cb7b241c-70ce-456d-a4d8-2e6b37ed0cff", 0, 1.0)

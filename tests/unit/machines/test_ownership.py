@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import LabError
-from lab.machines.libvirt.ownership import Owner, owner_in_metadata
+from lab.machines.ownership import Owner, owner_in_metadata
 
 ID = "6f1d7a52-0000-4000-8000-000000000001"
 
