@@ -36,7 +36,7 @@ from lab.host.visitors import WHAT, visitors
 from lab.store import Home, make_private, write_atomic
 from lab.waiting import Deadline, poll
 
-# What each of the realm's folders covers. The order does not matter.
+# What each of its folders covers. The order does not matter.
 _LOG = logging.getLogger("klab.host")
 COVERED = {
     "run": "/run/libvirt",
@@ -46,7 +46,7 @@ COVERED = {
     "cache": "/var/cache/libvirt",
 }
 # libvirt would ask the host's firewalld and machined over D-Bus to act on interfaces and
-# processes that exist in the realm only, so the bus is hidden.
+# processes that exist in the private libvirt only, so the bus is hidden.
 HIDDEN = ("/run/dbus", "/run/systemd")
 HERE = "thread-self"  # below /proc
 START_SECONDS = 60.0
@@ -58,7 +58,7 @@ LINEAR_SYN_RETRIES = 60
 EMULATOR = "qemu-system"  # the kernel cuts names at 15 characters
 
 CONFIG = {
-    # QEMU runs as root: the realm exists for the root user of a machine, a container or a CI job,
+    # QEMU runs as root: it exists for the root user of a machine, a container or a CI job,
     # and its disks lie in a folder that is root's alone.
     "qemu.conf": (
         'user = "root"\ngroup = "root"\ndynamic_ownership = 0\nremember_owner = 0\n'
@@ -70,7 +70,7 @@ CONFIG = {
     "virtlogd.conf": "",
 }
 
-# Runs as the first process of the new namespaces, with the realm's folder as $1.
+# Runs as the first process of the new namespaces, with its folder as $1.
 ANCHOR = """
 set -e
 ip link set lo up
@@ -125,7 +125,7 @@ class PrivateLibvirt:
         return Namespaces.of(HERE) == Namespaces(state.net, state.mnt) and self._seen_by(HERE)
 
     def uncovered(self, folder: Path) -> Path | None:
-        """Where a folder that is seen inside lies on the host; None for one that is no part of the realm."""
+        """Where a folder that is seen inside lies on the host; None for one that is no part of it."""
         for name, target in COVERED.items():
             if folder.is_relative_to(target):
                 return self.folder / name / folder.relative_to(target)
@@ -254,7 +254,7 @@ class PrivateLibvirt:
         return state if state.boot == _boot_id() else None
 
     def _way_in(self) -> int | None:
-        """A process whose namespaces are the realm's: the anchor, else whichever lives inside."""
+        """A process in its namespaces: the anchor, else any that lives inside."""
         state = self._state()
         if state is None:
             return None
@@ -266,13 +266,13 @@ class PrivateLibvirt:
     def _members(self, spaces: Namespaces) -> Iterator[int]:
         """The daemons and machines in the namespaces.
 
-        The kernel gives the identity of a namespace away again once it is gone, to the next realm for one:
+        The kernel gives the identity of a namespace away again once it is gone, to the next private libvirt for one:
         hence the look at what a process sees.
         """
         return (pid for pid in spaces.members() if _belongs(pid) and self._seen_by(pid))
 
     def _seen_by(self, pid: int | str) -> bool:
-        """Whether a process sees this realm's folders in place of the host's."""
+        """Whether a process sees these folders in place of the host's."""
         for name, target in COVERED.items():
             with contextlib.suppress(OSError):
                 return (self.folder / name).samefile(f"/proc/{pid}/root{target}")
@@ -355,7 +355,7 @@ class PrivateLibvirt:
 
 
 def _belongs(pid: int) -> bool:
-    """Whether a process in the namespaces is part of the realm, not a visitor such as ssh or klab."""
+    """Whether a process in the namespaces is part of the private libvirt, not a visitor such as ssh or klab."""
     name = namespaces.command(pid)
     return name in DAEMONS or name.startswith(EMULATOR)
 

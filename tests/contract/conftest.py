@@ -1,4 +1,4 @@
-"""Where contract tests run: the fake anywhere, libvirt as root on a host that has it, in a realm of its own."""
+"""Where contract tests run: the fake anywhere, libvirt as root on a host that has it, in a private libvirt of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tiny_box(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A KLAB_HOME, and a home for Vagrant, that no other run knows of; its realm ends with the tests."""
+    """A KLAB_HOME, and a home for Vagrant, that no other run knows of; its private libvirt ends with the tests."""
     root = tmp_path_factory.mktemp("klab")
     patch = pytest.MonkeyPatch()
     patch.setenv("KLAB_HOME", str(root))

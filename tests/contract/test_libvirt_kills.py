@@ -95,7 +95,7 @@ class TestALifeWithVagrant:
         assert "\ncp1\n" in output
 
     def test_start_after_the_host_was_restarted(self, driver: Driver) -> None:
-        """Stopping the realm leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
+        """Stopping the private libvirt leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
         assert PrivateLibvirt(driver.home).stop()
         output = driver.run("states", "start", "states", "hostname")
         assert output.index("cp1=stopped") < output.index("cp1=running")
@@ -158,7 +158,9 @@ def test_a_guest_that_boots_is_knocked_at_once_a_second(driver: Driver) -> None:
     assert (setting.read_text() if before else "") == before != f"{LINEAR_SYN_RETRIES}\n"
 
 
-def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home: Home, tiny_box: Path) -> None:
+def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_private_libvirt(
+    real_home: Home, tiny_box: Path
+) -> None:
     driver = Driver(real_home, tiny_box, "traces", 6)
     private_libvirt = PrivateLibvirt(real_home)
     assert private_libvirt.stop()
@@ -181,8 +183,8 @@ def test_nothing_shows_on_the_host_and_the_last_destroy_ends_the_realm(real_home
     assert {path.name for path in real_home.private_libvirt.iterdir()} == {"cache", "start.log"}
 
 
-def test_a_realm_is_never_taken_for_another(real_home: Home, tmp_path: Path) -> None:
-    """The kernel gives the identities of namespaces and processes away again: to a realm that was started later."""
+def test_a_private_libvirt_is_never_taken_for_another(real_home: Home, tmp_path: Path) -> None:
+    """The kernel gives the identities of namespaces and processes away again: to one that was started later."""
     other, gone = PrivateLibvirt(real_home), PrivateLibvirt(Home(tmp_path / "gone"))
     other.start()
     for name in ("realm.json", "run/libvirtd.pid", "run/virtlogd.pid"):
@@ -221,7 +223,7 @@ stream = pool.connect().newStream()
 pool.createXML(definitions.raw_volume("base")).upload(stream, 0, image.stat().st_size)
 stream.send(image.read_bytes()[:1 << 20])
 stream.abort()
-files, there = [], home.realm / "lib" / "images" / "base"
+files, there = [], home.private_libvirt / "lib" / "images" / "base"
 for folder in (None, None, there.parent):
     transfer.ensure_base(home, pool, "base", image, folder=folder)
     files.append(there.stat().st_ino)
