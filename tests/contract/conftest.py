@@ -1,4 +1,4 @@
-"""Where contract tests run: the fake anywhere, libvirt as root on a host that has it, in a private libvirt of its own."""
+"""Where contract tests run: the fake anywhere, libvirt as root on a host that has it, with a libvirtd of its own."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class TestALifeWithVagrant:
         assert "\ncp1\n" in output
 
     def test_start_after_the_host_was_restarted(self, driver: Driver) -> None:
-        """Stopping the private libvirt leaves what a restart leaves: libvirt's books and the disks, nothing that runs."""
+        """A stop of the private libvirt leaves what a restart leaves: definitions and disks, nothing that runs."""
         assert PrivateLibvirt(driver.home).stop()
         output = driver.run("states", "start", "states", "hostname")
         assert output.index("cp1=stopped") < output.index("cp1=running")
@@ -210,7 +210,7 @@ def test_a_private_libvirt_is_never_taken_for_another(real_home: Home, tmp_path:
 COPY = """
 import os, sys
 from pathlib import Path
-from lab.machines import definitions, transfer
+from lab.machines.libvirt import definitions, transfer
 from lab.host.network import enter_host_network
 from lab.machines.libvirt.connection import connect
 from lab.store import Home
