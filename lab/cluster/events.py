@@ -10,9 +10,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from lab.errors import LabError
 
 State = Literal["begin", "done", "retry", "failed", "note"]
 _LATEST = 1 << 36  # of the year 4147; what a clock shows
@@ -52,6 +55,18 @@ class Journal:
             if self._listener:
                 self._listener(event)
         return event
+
+    @contextmanager
+    def span(self, node: str, phase: str) -> Iterator[None]:
+        """Note that a phase begins, and when the block ends that it is done; a LabError is noted with its message."""
+        self.add(node, phase, "begin")
+        try:
+            yield
+        except LabError as error:
+            with suppress(OSError):  # a full disk is not to hide why
+                self.add(node, phase, "failed", error.message)
+            raise
+        self.add(node, phase, "done")
 
 
 def read_events(file: Path) -> list[Event]:

@@ -1,8 +1,6 @@
-"""Create a lab: a short list of steps, each of which may be done again.
+"""Create a lab: a list of steps (`steps_for`), each of which may be repeated.
 
-    prepare -> power on -> watch -> pod network -> Ready -> add-ons -> clean up
-
-Whatever ends klab half-way (Ctrl-C, kill -9, a power cut), the same `create` goes on from
+After Ctrl-C, kill -9 or a power cut the same `create` continues from
 what it finds: secrets are read back, machines converge, nodes bootstrap by themselves,
 manifests are applied server-side.
 """
@@ -16,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.cluster.events import Journal
+from lab.cluster.acts.steps import Context, Step, apply_step, ready_steps, run_steps
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab, refuse_half_destroyed
 from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.secrets import load_or_make
-from lab.cluster.wait.ready import Readiness
 from lab.cluster.wait.watch import Watch
 from lab.components.cni import network
 from lab.disks.seed_iso import write_iso
@@ -64,14 +61,16 @@ def create(lab: Lab, request: Request) -> Created:
         Conflict: a different lab has this name, or another klab works on it.
         MachineError, ClusterError, NotReadyInTime: with the node, the phase, its log, and what to try;
         at once where the certificates of a lab that was Ready have expired.
-        The lab is left as it is then: `create` again goes on, `destroy` removes it.
+        The lab is left as it is then: `create` again continues, `destroy` removes it.
     """
     began = time.monotonic()
     with lab.folder.lock():
         record, already = _prepare(lab, request)
         journal = lab.journal()
         journal.add("", "create", "begin", "again" if already else "")
-        _Creation(lab, request, journal, record).run()
+        machines = lab.machines(record, request.box_vagrant)
+        watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record))
+        run_steps(steps_for(record.phase, lab.plan), Context.of(lab, record, machines, watch, request.addons))
         lab.folder.update_record(phase="ready")
         journal.add("", "create", "done")
     return Created(lab.folder, lab.plan, time.monotonic() - began, already and record.phase == "ready")
@@ -133,72 +132,102 @@ def _differences(there: Plan, wanted: Plan) -> list[str]:
     return lines
 
 
-class _Creation:
-    """One run of create, over one lab."""
+# --- the steps ------------------------------------------------------------------------------------
 
-    def __init__(self, lab: Lab, request: Request, journal: Journal, record: Record) -> None:
-        self.lab = lab
-        self.folder = lab.folder
-        self.plan = lab.plan
-        self.request = request
-        self.machines = lab.machines(record, request.box_vagrant)
-        self.record = record
-        self.watch = Watch(lab.folder, lab.plan, self.machines, journal, lab.deadline(record))
 
-    def run(self) -> None:
-        secrets = load_or_make(self.folder)
-        write_kubeconfig(self.folder, self.plan)
-        if self.record.phase == "ready":
-            states = self.machines.states()
-            self._refuse_absent([name for name, state in states.items() if state == NodeState.ABSENT])
-            # Whether it only needs to be looked at: then Vagrant need not be asked.
-            if set(states.values()) == {NodeState.RUNNING}:
-                self._refuse_expired()
-                self._cluster()
-                return
-        if self.record.phase == "creating":
-            for node in self.plan.nodes:
-                seed = render_seed(self.plan, node, secrets, slow_host=not self.record.accelerated)
-                write_iso(seed, self.folder.seeds / f"{node.name}.iso")
-        try:
-            self.watch.power_on()
-            if self.record.phase == "ready":
-                self.watch.until(self.watch.powered, "every machine answers")
-                self._refuse_expired()
-            self._cluster()
-            if self.record.phase == "creating":
-                self.watch.until(self.watch.cleaned, "every node has finished its first boot")
-            self.watch.until(self.watch.powered, "every machine answers")
-        except BaseException:
-            self.watch.stop()
-            raise
-        self.machines.drop_seeds()
+def steps_for(phase: str, plan: Plan) -> list[Step]:
+    """The steps of `create`, for a lab that is being made ("creating") or was made completely ("ready")."""
+    return _first_steps(plan) if phase == "creating" else _again_steps(plan)
 
-    def _refuse_absent(self, nodes: Sequence[str]) -> None:
-        """A machine that is made now would have no seed: the cluster has used it up, and its token."""
-        if not nodes:
-            return
-        anew = f"klab destroy -y {self.folder.name} and the same command again make the lab anew"
-        if self.plan.bootstrap == "full":
-            anew = f"klab node replace {self.folder.name} {nodes[0]} makes it anew"
-        raise MachineError(f"{self.folder.name} was made to its end, but {', '.join(nodes)} has no machine", hint=anew)
 
-    def _refuse_expired(self) -> None:
-        """Ask a lab that is to be Ready again whether it can be: its nodes, so they have to run."""
-        if self.plan.bootstrap == "full":
-            names = [n.name for n in self.plan.nodes]
-            refuse_expired(self.folder, self.plan, self.record, self.machines, names, self.watch.deadline)
+def _first_steps(plan: Plan) -> list[Step]:
+    return [
+        Step("the lab's secrets are there", _make_secrets),
+        Step("every node has its seed", _write_seeds),
+        Step("the machines are started", _power_on),
+        *_cluster_steps(plan),
+        Step("every node has finished its first boot", _await_first_boot),
+        Step("every machine answers", _await_answers),
+        Step("the seeds are deleted", _drop_seeds),
+    ]
 
-    def _cluster(self) -> None:
-        if self.plan.bootstrap != "full":
-            return
-        api = self.lab.api()
-        readiness = Readiness(self.plan, api, self.machines)
-        first, *others = readiness.requirements()
-        self.watch.require(first)
-        if manifest := network(self.plan.kubernetes.cni).manifest(self.plan):
-            self.watch.apply("pod network", api, manifest)
-        for requirement in others:
-            self.watch.require(requirement, readiness)
-        if self.request.addons:
-            self.watch.apply("add-ons", api, self.request.addons)
+
+def _again_steps(plan: Plan) -> list[Step]:
+    """For a lab whose machines all run there is nothing to start, so Vagrant is not asked."""
+    return [
+        Step("the lab's secrets are there", _make_secrets),
+        Step("every node has a machine", _look_at_machines),
+        Step("the machines are started", _power_on, _starts),
+        Step("every machine answers", _await_answers, _starts),
+        Step("no certificate has expired", _refuse_expired, _has_cluster),
+        *_cluster_steps(plan),
+        Step("every machine answers", _await_answers, _starts),
+        Step("the seeds are deleted", _drop_seeds, _starts),
+    ]
+
+
+def _cluster_steps(plan: Plan) -> list[Step]:
+    if plan.bootstrap != "full":
+        return []
+    answers, *others = ready_steps(plan)
+    pod_network = apply_step("pod network", lambda context: network(plan.kubernetes.cni).manifest(context.plan))
+    return [answers, pod_network, *others, apply_step("add-ons", lambda context: context.addons)]
+
+
+def _starts(context: Context) -> bool:
+    return context.power_on
+
+
+def _has_cluster(context: Context) -> bool:
+    return context.plan.bootstrap == "full"
+
+
+def _make_secrets(context: Context) -> None:
+    load_or_make(context.lab.folder)
+    write_kubeconfig(context.lab.folder, context.plan)
+
+
+def _write_seeds(context: Context) -> None:
+    secrets = load_or_make(context.lab.folder)
+    for node in context.plan.nodes:
+        seed = render_seed(context.plan, node, secrets, slow_host=not context.record.accelerated)
+        write_iso(seed, context.lab.folder.seeds / f"{node.name}.iso")
+
+
+def _look_at_machines(context: Context) -> None:
+    """See which machines there are: none can be made now.
+
+    Raises:
+        MachineError: one is missing. A new one would have no seed: the cluster has used it up, and its token.
+    """
+    states = context.machines.states()
+    absent = [name for name, state in states.items() if state == NodeState.ABSENT]
+    if absent:
+        name = context.lab.folder.name
+        remake = f"klab destroy -y {name} and the same command again make the lab anew"
+        if _has_cluster(context):
+            remake = f"klab node replace {name} {absent[0]} recreates it"
+        raise MachineError(f"{name} was made completely, but {', '.join(absent)} has no machine", hint=remake)
+    context.power_on = set(states.values()) != {NodeState.RUNNING}
+
+
+def _power_on(context: Context) -> None:
+    context.watch.power_on()
+
+
+def _refuse_expired(context: Context) -> None:
+    """Ask the nodes of a lab that is to be Ready again whether it can be; they have to run."""
+    lab = context.lab
+    refuse_expired(lab.folder, lab.plan, context.record, context.machines, context.nodes, context.watch.deadline)
+
+
+def _await_first_boot(context: Context) -> None:
+    context.watch.until(context.watch.cleaned, "every node has finished its first boot")
+
+
+def _await_answers(context: Context) -> None:
+    context.watch.until(context.watch.powered, "every machine answers")
+
+
+def _drop_seeds(context: Context) -> None:
+    context.machines.drop_seeds()

@@ -1,4 +1,4 @@
-"""Stop, start and reboot the machines of a lab, and wait until the cluster is itself again."""
+"""Stop, start and reboot the machines of a lab, and wait until its cluster is Ready again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lab.cluster.acts.steps import Context, Step, ready_steps, run_steps
 from lab.cluster.clients.api import Api
 from lab.cluster.events import Journal
 from lab.cluster.lab import Lab
@@ -120,16 +121,8 @@ class _Switch:
 
     def bring_up(self) -> None:
         limit = self.lab.deadline(self.record)
-        off = [n for n, s in self.machines.states().items() if n in self.nodes and s != NodeState.RUNNING]
-        for name in off:
-            self.journal.add(name, "start", "begin")
-        self.machines.start(off)
-        running = _running(self.machines)
-        watch = Watch(self.lab.folder, self.lab.plan, self.machines, self.journal, limit, running)
-        _await_ssh(watch, self.machines, self.journal, off)
-        if self.lab.plan.bootstrap == "full" and not _quorum_lost(self.lab.plan, running):
-            refuse_expired(self.lab.folder, self.lab.plan, self.record, self.machines, running, limit)
-            await_ready(watch, self.lab.api(), running)
+        watch = Watch(self.lab.folder, self.lab.plan, self.machines, self.journal, limit, self.nodes)
+        run_steps(start_steps(self.lab.plan, self.nodes), Context.of(self.lab, self.record, self.machines, watch))
 
     def power(self) -> Power:
         running = _running(self.machines)
@@ -137,15 +130,36 @@ class _Switch:
         return Power(self.nodes, running, lost, time.monotonic() - self.began)
 
 
-def _await_ssh(watch: Watch, machines: Machines, journal: Journal, nodes: Sequence[str]) -> None:
+def start_steps(plan: Plan, nodes: Sequence[str]) -> list[Step]:
+    """The steps of `start` for the machines of these nodes; a cluster without a quorum is not waited for."""
+    steps = [Step("the machines are started", lambda context: _start(context, nodes))]
+    if plan.bootstrap == "full":
+        steps.append(Step("no certificate has expired", _refuse_expired, _has_quorum))
+        steps += ready_steps(plan, remembered=True, applies=_has_quorum)
+    return steps
+
+
+def _start(context: Context, nodes: Sequence[str]) -> None:
+    """Start what is off, and wait until it answers ssh; from then on every node that runs is waited for."""
+    watch, machines = context.watch, context.machines
+    off = [n for n, s in machines.states().items() if n in nodes and s != NodeState.RUNNING]
+    for name in off:
+        watch.journal.add(name, "start", "begin")
+    machines.start(off)
+    running = _running(machines)
+    context.wait_for(Watch(watch.folder, watch.plan, machines, watch.journal, watch.deadline, running))
+    _await_ssh(context.watch, off)
+
+
+def _await_ssh(watch: Watch, nodes: Sequence[str]) -> None:
     silent = list(nodes)
 
     def ask(name: str) -> bool:
         try:
-            machines.ssh(name, ["true"], timeout=watch.deadline.at_most(SSH_TRY_SECONDS))
+            watch.machines.ssh(name, ["true"], timeout=watch.deadline.at_most(SSH_TRY_SECONDS))
         except LabError:
             return False
-        journal.add(name, "start", "done")
+        watch.journal.add(name, "start", "done")
         silent.remove(name)
         return True
 
@@ -160,11 +174,20 @@ def _await_ssh(watch: Watch, machines: Machines, journal: Journal, nodes: Sequen
     )
 
 
+def _has_quorum(context: Context) -> bool:
+    return not _quorum_lost(context.plan, context.nodes)
+
+
+def _refuse_expired(context: Context) -> None:
+    lab, watch = context.lab, context.watch
+    refuse_expired(lab.folder, lab.plan, context.record, context.machines, context.nodes, watch.deadline)
+
+
 def await_ready(watch: Watch, api: Api, nodes: Sequence[str]) -> None:
-    """Wait until the nodes of these names are Ready, for sure and not from memory.
+    """Wait until the nodes of these names are Ready, by what they say now and not by what is remembered.
 
     After a power failure the API server believes what it was told before. So the leases come
-    first: they are judged by change, and only a kubelet that lives renews one.
+    first: they are judged by change, and only a kubelet that runs renews one.
     """
     readiness = Readiness(watch.plan, api, watch.machines, nodes=nodes)
     for requirement in readiness.requirements(remembered=True):

@@ -8,7 +8,7 @@ condition may be as old as its last lease; an answer through the API server is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lab.cluster.clients.api import Api, UnreachableError
@@ -62,44 +62,12 @@ class Readiness:
         return tuple(n for n in self._nodes if n.is_control_plane)
 
     def requirements(self, *, remembered: bool = False) -> list[Requirement]:
-        """All of them, in the order in which they come true.
+        """All of them, in the order in which they come true; `remembered` as in `goals`."""
+        return [self.requirement(goal) for goal in goals(self._plan, remembered=remembered)]
 
-        Args:
-            remembered: the API server may believe what it was told before the machines went off.
-                Then each node's lease must be renewed before whatever else is asked, and its kubelet
-                is asked which pods run. Otherwise the answer of its kubelet proves as much as a
-                lease, and at once: a lease is renewed every ten seconds.
-        """
-        ask_pods = "klab kubectl -- get pods -A -o wide"
-        cni = self._network.present
-        answers = Requirement(
-            "the API server answers", self.api_answers, "klab logs NODE shows the node's console; klab status"
-        )
-        nodes = Requirement(
-            "every node is Ready" if cni else "every node is registered", self.nodes, "klab kubectl -- describe nodes"
-        )
-        pods = Requirement("system pods are ready", self.running_pods if remembered else self.system_pods, ask_pods)
-        kubelets = Requirement(
-            "every kubelet answers", self.kubelets, "klab ssh NODE -- sudo journalctl -u kubelet -n 50"
-        )
-        renewed = Requirement(
-            "every node's lease is renewed", self.leases, "klab kubectl -- get leases -n kube-node-lease"
-        )
-        etcd = Requirement("every etcd member is healthy", self.etcd, ask_pods)
-        dns = Requirement("cluster DNS answers on every node", self.dns, f"klab doctor {self._plan.name} tells why")
-        found = [answers]
-        if remembered:
-            found.append(renewed)
-        found.append(nodes)
-        if cni:
-            # Without a pod network neither DNS nor any pod can run: that part is the student's.
-            found.append(pods)
-        found.append(kubelets)
-        if self._plan.load_balancer is not None:
-            found.append(etcd)
-        if cni:
-            found.append(dns)
-        return [replace(requirement, probe=_understood(requirement.probe)) for requirement in found]
+    def requirement(self, goal: Goal) -> Requirement:
+        """A goal as a requirement of this lab."""
+        return Requirement(goal.name, _understood(lambda: goal.probe(self)), goal.hint)
 
     def api_answers(self) -> list[str]:
         try:
@@ -222,6 +190,57 @@ class Readiness:
 
         silent = [n.name for n in self._nodes if n.name not in self._resolving]
         return [line for line in map_parallel(ask, silent, most=8).values() if line]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A part of what Ready means, for labs of one plan; `probe` as a Requirement's, of one lab."""
+
+    name: str
+    probe: Callable[[Readiness], list[str]]
+    hint: str
+
+
+def goals(plan: Plan, *, remembered: bool = False) -> list[Goal]:
+    """What Ready means for the labs of a plan, in the order in which it comes true.
+
+    Args:
+        plan: the plan; pods and DNS need a pod network, etcd members are asked where there are several.
+        remembered: the API server may believe what it was told before the machines went off.
+            Then each node's lease must be renewed before anything else is asked, and its kubelet
+            is asked which pods run. Otherwise the answer of its kubelet proves as much as a
+            lease, and at once: a lease is renewed every ten seconds.
+    """
+    ask_pods = "klab kubectl -- get pods -A -o wide"
+    # Without a pod network neither DNS nor any pod can run: that part is the student's.
+    cni = network(plan.kubernetes.cni).present
+    answers = Goal(
+        "the API server answers", lambda r: r.api_answers(), "klab logs NODE shows the node's console; klab status"
+    )
+    renewed = Goal(
+        "every node's lease is renewed", lambda r: r.leases(), "klab kubectl -- get leases -n kube-node-lease"
+    )
+    nodes = Goal(
+        "every node is Ready" if cni else "every node is registered",
+        lambda r: r.nodes(),
+        "klab kubectl -- describe nodes",
+    )
+    pods = Goal("system pods are ready", lambda r: r.running_pods() if remembered else r.system_pods(), ask_pods)
+    kubelets = Goal(
+        "every kubelet answers", lambda r: r.kubelets(), "klab ssh NODE -- sudo journalctl -u kubelet -n 50"
+    )
+    etcd = Goal("every etcd member is healthy", lambda r: r.etcd(), ask_pods)
+    dns = Goal("cluster DNS answers on every node", lambda r: r.dns(), f"klab doctor {plan.name} tells why")
+    table = (
+        (answers, True),
+        (renewed, remembered),
+        (nodes, True),
+        (pods, cni),
+        (kubelets, True),
+        (etcd, plan.load_balancer is not None),
+        (dns, cni),
+    )
+    return [goal for goal, applies in table if applies]
 
 
 def dns_question(server: str) -> list[str]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from lab.cluster.clients.api import Api, UnreachableError
+from lab.cluster.clients.api import UnreachableError
 from lab.cluster.events import Journal
 from lab.cluster.wait.console import Consoles
 from lab.cluster.wait.diagnose import explain_failure, explain_timeout
@@ -125,8 +124,12 @@ class Watch:
                 time.sleep(min(POLL_SECONDS, every))
 
     def require(self, requirement: Requirement, readiness: Readiness | None = None) -> None:
-        """Wait for a requirement; `readiness` is looked at for nodes that have become Ready meanwhile."""
-        self.journal.add("", requirement.name, "begin")
+        """Wait for a requirement, with a note in the journal; arguments and errors as in `hold` and `until`."""
+        with self.journal.span("", requirement.name):
+            self.hold(requirement, readiness)
+
+    def hold(self, requirement: Requirement, readiness: Readiness | None = None) -> None:
+        """Wait until a requirement holds; nodes that `readiness` sees become Ready are noted. Errors as in `until`."""
         missing: list[str] = ["not asked yet"]
 
         def holds() -> bool:
@@ -140,29 +143,6 @@ class Watch:
             return not missing
 
         self.until(holds, requirement.name, every=API_POLL_SECONDS, missing=lambda: missing, hint=requirement.hint)
-        self.journal.add("", requirement.name, "done")
-
-    def apply(self, what: str, api: Api, manifests: Sequence[Mapping[str, Any]]) -> None:
-        """Apply objects in order, each until the API server takes it."""
-        self.journal.add("", what, "begin")
-        pending = [dict(manifest) for manifest in manifests]
-        missing: list[str] = []
-
-        def apply_next() -> bool:
-            nonlocal missing
-            try:
-                while pending:
-                    api.apply(pending[0])
-                    pending.pop(0)
-            except UnreachableError as error:
-                # 4xx says that the manifest is wrong, except while the cluster is still being set up.
-                if 400 <= error.status < 500 and error.status not in {401, 403, 404, 409, 429}:
-                    raise
-                missing = [f"{pending[0]['kind']} {pending[0]['metadata']['name']}: {error.message}"]
-            return not pending
-
-        self.until(apply_next, f"{what} applied", every=API_POLL_SECONDS, missing=lambda: missing)
-        self.journal.add("", what, "done")
 
     def _note_ready(self, readiness: Readiness) -> None:
         """Note in the journal each node that has become Ready since the last look."""
