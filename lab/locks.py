@@ -1,6 +1,6 @@
 """Locks on files, which the kernel lets go of when the process ends, however it ends.
 
-A lock's file holds the id of the process that has it, so that others can be told what they wait for.
+A lock's file holds the id of the process that has it, so that a process that waits can say for which one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from lab.text import shortened
 
 POLL_SECONDS = 0.1
 QUIET_SECONDS = 2.0
-TELL_SECONDS = 10.0  # between two times that a wait is told of
+TELL_SECONDS = 10.0  # between two messages about a wait
 PATIENCE = 60.0
 PROC = Path("/proc")
 _STRANGE = {errno.ELOOP: "a symbolic link", errno.EISDIR: "a folder", errno.ENXIO: "a socket"}
 
 
 def _to_nobody(_text: str) -> None:
-    """Where nothing is set, nobody is told of waits."""
+    """Say nothing about waits; the default."""
 
 
 _tell: Callable[[str], None] = _to_nobody
@@ -63,7 +63,7 @@ class Holder:
 
 @contextlib.contextmanager
 def locked(file: Path, what: str, *, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold a lock; a wait for it that takes longer than a moment is told of.
+    """Hold a lock; a message says so if it has to be waited for longer than a moment.
 
     Args:
         file: the lock's file; it is made where there is none, and stays.
@@ -71,7 +71,7 @@ def locked(file: Path, what: str, *, patience: float = PATIENCE) -> Iterator[Non
         patience: seconds to wait.
 
     Raises:
-        HostError: another process has held it all the time; or something that is no lock lies there.
+        HostError: another process has held it all the time; or the file is not a regular file.
     """
     handle = open_lock(file)
     try:
@@ -88,7 +88,7 @@ def wait_for(handle: int, what: str, *, shared: bool = False, patience: float = 
     Args:
         handle: the file.
         what: what the lock is for.
-        shared: let others share it who ask for that, too.
+        shared: other processes may hold it at the same time if they ask for a shared lock, too.
         patience: seconds to wait.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
@@ -117,7 +117,7 @@ def open_lock(file: Path) -> int:
         HostError: what lies there is not a regular file.
         OSError: it cannot be opened.
     """
-    # Nothing that somebody has put there is followed, written to or waited for.
+    # A link, pipe or device in the lock's place is not followed, written to or waited for.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         handle = os.open(file, flags, 0o600)
@@ -136,13 +136,13 @@ def _no_lock(file: Path, kind: str) -> HostError:
 
 
 def sign(handle: int) -> None:
-    """Write into a lock that is held who holds it."""
+    """Write this process's id into a lock that it holds."""
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
 
 
 def holder_of(handle: int) -> Holder:
-    """Who holds a lock, as far as its file and the kernel tell."""
+    """The process that holds a lock, as far as its file and the kernel say."""
     text = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
     if not (text.isascii() and text.isdecimal()):
         return Holder()

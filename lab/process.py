@@ -1,8 +1,8 @@
-"""The one door to other programs.
+"""The only module that starts other programs.
 
 Every program klab starts is started here, so that each has a time limit, runs in a
 process group of its own (killed as a whole when the limit passes or the person presses
-Ctrl-C), and leaves its output where an error message can show the end of it.
+Ctrl-C), and its output is kept, so that an error message can show its last lines.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lab.text import shortened
 TAIL_LINES = 20
 MOST_IN_TAIL = 1000  # characters of a line
 TERMINATE_GRACE_SECONDS = 10.0
-# Of each stream of a program's; none that klab runs prints so much, and a guest or a mirror may be somebody else's.
+# Of each stream of a program's; none that klab runs prints so much, and a guest or a mirror may not be trusted.
 MOST_OUTPUT = 16 << 20  # characters
 MOST_IN_LINE = 1 << 16  # characters; a longer line comes in parts
 BLOCK = 1 << 16
@@ -320,7 +320,7 @@ class _Lines:
         with contextlib.suppress(ValueError):  # closed under us after a kill
             while line := stream.readline(MOST_IN_LINE):
                 with self._lock:
-                    # Read on, whatever becomes of a line (a full disk): a child whose pipe is full waits for ever.
+                    # Read on even if a line cannot be kept (a full disk): a child whose pipe is full waits for ever.
                     if self._failure is None:
                         try:
                             self._take(kept, line)
@@ -335,7 +335,7 @@ class _Lines:
             raise ProgramError(
                 f"{Path(self._argv[0]).name} printed more than {MOST_OUTPUT >> 20} MiB and was stopped",
                 details=[" ".join(self._argv), f"the last line: {shortened(line.rstrip())}"],
-                hint="klab runs nothing that should print so much; look at who answers there",
+                hint="klab runs no program that should print so much; check the server or guest it talks to",
             )
         if self._log:
             self._log.write(line)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from lab.text import shortened, visible
 
 T = TypeVar("T")
-MOST_PROBLEMS = 5  # told of one file
+MOST_PROBLEMS = 5  # reported for one file
 MOST_SHOWN = 60  # characters of a value
 _SCALARS: dict[type, tuple[str, frozenset[type]]] = {
     str: ("text", frozenset({str})),
@@ -53,7 +53,7 @@ def pop_format(data: dict[str, Any]) -> Any:
     """Take the number of the file's format out of its keys.
 
     Raises:
-        RecordError: there is none.
+        RecordError: the key is missing.
     """
     if "format" not in data:
         raise RecordError("format is missing")

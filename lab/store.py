@@ -38,7 +38,7 @@ class Home:
         """KLAB_HOME where it is set, else the platform's user data folder; whether it exists or not.
 
         Raises:
-            UsageError: its name has a character that a program of klab's would take for something else.
+            UsageError: a program that klab starts would misread a character of its name.
         """
         return cls(_usable(_chosen()))
 
@@ -108,7 +108,7 @@ def _chosen() -> Path:
         ) from None
 
 
-# What no quoting helps against, where klab hands paths to other programs.
+# What no quoting protects, where klab hands paths to other programs.
 _UNUSABLE = {
     ":": "KUBECONFIG and other lists of paths are divided by it",
     "${": "ssh puts a variable of the environment in its place",
@@ -177,13 +177,13 @@ def _checked(record: Record) -> Record:
     for name in ("epoch", "created"):
         moment = getattr(record, name)
         if not 0 <= moment <= _LAST_MOMENT:
-            raise ValueError(f"{name} is {moment}, which is no moment")
+            raise ValueError(f"{name} is {moment}, which is not a time between 1970 and 9999")
     if not 0 < record.dilation <= 1:
         raise ValueError(f"dilation is {record.dilation}; it must be above 0 and at most 1")
     return record
 
 
-# What a copy of a lab begins with: whatever else stands in its folder is made for each lab, or comes with its use.
+# What a copy of a lab begins with. All other files in a lab's folder are made for each lab, or come with its use.
 COPIED = frozenset({"scenario.yaml", "pki", "ssh"})
 
 
@@ -300,7 +300,7 @@ class LabFolder:
         """Read lab.json.
 
         Raises:
-            NotFound: there is none; somebody has just destroyed the lab.
+            NotFound: there is none; the lab has just been destroyed.
             LabError: it is damaged; the details say where.
         """
         file = self.record_file
@@ -320,7 +320,7 @@ class LabFolder:
         write_atomic(self.record_file, json.dumps(asdict(record), indent=2) + "\n")
 
     def update_record(self, **changes: Any) -> Record:
-        """Write lab.json anew with some fields changed and return it."""
+        """Change some fields of lab.json; returns the new record."""
         record = replace(self.record(), **changes)
         self.write_record(record)
         return record
@@ -333,7 +333,7 @@ class LabFolder:
 
         Raises:
             Conflict: another klab process holds it.
-            HostError: what is called like the lock is none.
+            HostError: the lock's file is not a regular file.
         """
         log.about(self.log)
         make_private(self.path.parent)
@@ -382,8 +382,8 @@ def hold(handle: int, path: Path) -> bool:
     """Lock an open file or folder until it is closed.
 
     Returns:
-        Whether it is still what is called `path`. Who held it may have removed it in between, and whoever comes
-        next would then lock another.
+        Whether `path` still names this file. The process that held the lock may have removed the file in between;
+        the next process would then lock another one.
 
     Raises:
         BlockingIOError: another process holds it.

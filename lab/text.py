@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, made fit for a terminal. Pure."""
+"""Foreign text, made safe for a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MOST_CHARACTERS = 300
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""The same text with every character written out that a terminal would act on, or that nobody would see.
+    r"""The same text with every character escaped that a terminal would act on, or that is invisible.
 
     Control characters drive a terminal; bidirectional and zero-width ones make a line read as another (Unicode
     Standard Annex 9; CVE-2021-42574); lone surrogates cannot be written at all. Spaces of any width stay.

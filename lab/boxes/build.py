@@ -70,7 +70,7 @@ def build_box(
         catalog: the boxes and versions there are.
         name: the recipe's name, for example debian-13.
         kubernetes: a full version, for example 1.35.4.
-        on_progress: told of each step as it begins, as a short sentence.
+        on_progress: called with a short sentence as each step begins.
         recipes: the folder of recipes; by default klab's own.
         rebuild: take every step again, without klab's cache (Go's own still helps): an
             equal digest then shows that the build repeats.
@@ -131,7 +131,7 @@ def check_host(home: Home) -> None:
 
 @contextlib.contextmanager
 def _given_back(home: Home) -> Iterator[None]:
-    """Afterwards everything belongs to the person who called sudo: labs are made without it."""
+    """Give every file to the user who called sudo: labs are made without it."""
     try:
         yield
     finally:
@@ -144,7 +144,7 @@ def _given_back(home: Home) -> Iterator[None]:
 
 
 class _Build:
-    """One build: the recipe, the caches, and whom to tell."""
+    """One build: the recipe, the caches, and the listener for progress."""
 
     def __init__(self, home: Home, recipe: Recipe, cache: Cache, on_progress: Progress) -> None:
         gomodules.need_go()
@@ -340,7 +340,7 @@ class _Build:
 
 
 def _code(*modules: ModuleType) -> list[str]:
-    """What stands in for a step's code in its key: another klab may do the step in another way."""
+    """Digests of the modules that do a step, for its key: another version of klab may do it in another way."""
     return [digest_file(Path(str(module.__file__))) for module in modules]
 
 

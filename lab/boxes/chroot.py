@@ -34,7 +34,7 @@ exec chroot "$root" "$@"
 
 
 def need_root() -> None:
-    """Refuse to go on as an ordinary user.
+    """Refuse to continue as an ordinary user.
 
     Raises:
         HostError: klab does not run as root.

@@ -1,7 +1,7 @@
 """Boxes that come from elsewhere, with a bundle.
 
 Such a box gives the store its disk and nothing else. A box's digest is its disk's, so nothing would vouch for a
-program that comes beside it, and no program from a file of somebody else's runs on this host.
+program that comes beside it, and no program from a foreign file runs on this host.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def trust(home: Home, box: Box) -> Box:
 
 
 def _whole(place: Path, digest: str) -> Box | None:
-    """The box in a folder, if it has that digest and nobody has changed its files."""
+    """The box in a folder, if it has that digest and its files are unchanged."""
     try:
         found = check_box(read_box(place))
     except BoxError:
@@ -96,5 +96,5 @@ def _refused(box: Box, why: str) -> BoxError:
     return BoxError(
         f"the box {box.name} in the bundle is damaged, or not one that klab has built",
         details=[why],
-        hint="get the bundle again, from somebody you trust",
+        hint="get the bundle again, from a person you trust",
     )

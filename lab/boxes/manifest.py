@@ -10,7 +10,7 @@
     |-- packages.txt    every Debian package in it, with its version
     `-- contents.txt    every file in it: SHA-256, mode, owner, path
 
-The manifest is written last: a folder without one is no box.
+The manifest is written last: a folder without one is not a box.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def remove(home: Home, box: Box) -> None:
             hint="klab bundles shows them; remove those that you no longer want",
         )
     forget_box(box.folder.name)
-    # The manifest first: what is left after a kill is no box any more, and prune takes it.
+    # The manifest first: what is left after a kill is not a box any more, and prune removes it.
     (box.folder / MANIFEST).unlink()
     shutil.rmtree(box.folder)
 
@@ -66,7 +66,7 @@ def prune(home: Home) -> list[str]:
 
 
 def _labs_of(home: Home, box: Box) -> list[str]:
-    """Labs whose record names this box by folder name, digest or, for the newest, by name."""
+    """The labs that use this box: their record names it by folder name, digest or, for the newest, by name."""
     names = {box.folder.name, box.digest, box.short}
     newest = next((b for b in list_boxes(home) if b.name == box.name and not b.origin), None)
     if newest == box:

@@ -36,8 +36,8 @@ from lab.host.visitors import WHAT, visitors
 from lab.store import Home, make_private, write_atomic
 from lab.waiting import Deadline, poll
 
-# What each of its folders covers. The order does not matter.
 _LOG = logging.getLogger("klab.host")
+# What each of its folders covers. The order does not matter.
 COVERED = {
     "run": "/run/libvirt",
     "lib": "/var/lib/libvirt",

@@ -28,7 +28,7 @@ def with_node(plan: Plan, role: Role, name: str | None = None) -> Plan:
 
     Raises:
         Conflict: the lab has a node of that name.
-        UsageError: the name is none, the network is full, or the lab has no virtual IP for
+        UsageError: the name is invalid, the network is full, or the lab has no virtual IP for
             a second control plane.
     """
     taken = {node.name for node in plan.nodes}

@@ -41,7 +41,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         seat: the student's number, 0 and up.
 
     Raises:
-        UsageError: the name is none, or the seat's network would leave the range that
+        UsageError: the name is invalid, or the seat's network would leave the range that
             VirtualBox allows or run into the pods' or services' range.
     """
     lab = scenario.name if name is None else _checked(name)

@@ -1,4 +1,4 @@
-"""What a plan may hold that comes from somebody else: what a scenario may, and what `lab.plan.model` makes of it. Pure.
+"""What a foreign plan may hold: what a scenario may, and what `lab.plan.decide` makes of it. Pure.
 
 A plan of klab's own follows from a scenario, which has passed its rules. One in a bundle is only said to: every
 value is looked at here before it becomes a name of a file, a network of this host or a line of a configuration.
@@ -42,7 +42,7 @@ def plan_problems(plan: Plan, catalog: Catalog) -> list[str]:
     """Why klab did not write a plan, one line each; [] where it may have.
 
     Args:
-        plan: whose values have the right types, as `lab.plan.file` reads them.
+        plan: a plan whose values have the right types, as `lab.plan.file` reads them.
         catalog: what this klab knows. Versions may be those of another klab; runtimes and network plug-ins may not.
     """
     problems = [*_words(plan), *_nodes(plan), *_networks(plan.networks), *_kubernetes(plan, catalog)]
@@ -102,7 +102,7 @@ def _node(node: Node) -> Iterator[str]:
     if not _is_uuid(node.uuid):
         yield f"the UUID of {who} is invalid"
     if not all(_MAC.fullmatch(mac) for mac in (node.mac, node.management_mac)):
-        yield f"a MAC address of {who} is not one of klab's"
+        yield f"a MAC address of {who} does not begin as klab's do"
 
 
 def _is_uuid(text: str) -> bool:

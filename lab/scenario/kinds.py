@@ -114,7 +114,7 @@ def _format_version(value: object) -> int:
     if type(value) is not int or value != 1:
         raise ValueError(
             f"file format version {named(value)} is unknown; this klab reads version: 1 "
-            "(the Kubernetes version stands under kubernetes)"
+            "(the version of Kubernetes belongs under kubernetes)"
         )
     return value
 

@@ -125,7 +125,7 @@ def _standard_input() -> str:
         ) from None
     if len(raw) > MAX_BYTES:
         raise UsageError(
-            f"standard input has more than {MAX_BYTES // 1024} KiB; that is no scenario",
+            f"standard input has more than {MAX_BYTES // 1024} KiB; too large for a scenario",
             hint="pipe one scenario file in",
         )
     return _decoded(raw, "standard input")

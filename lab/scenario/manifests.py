@@ -21,7 +21,7 @@ def read_manifests(text: str, source: str, budget: Budget) -> list[dict[str, Any
         budget: how much may be read; what was read is taken from it.
 
     Raises:
-        ScenarioError: it is not YAML, too much, or something in it is no Kubernetes object.
+        ScenarioError: it is not YAML, is too large, or has a document that is not a Kubernetes object.
     """
     found: list[dict[str, Any]] = []
     for number, tree in enumerate(read_documents(text.removeprefix("\ufeff"), budget), start=1):
@@ -36,7 +36,7 @@ def read_manifests(text: str, source: str, budget: Budget) -> list[dict[str, Any
         for each in _objects(tree.data):
             if not _is_object(each):
                 raise ScenarioError(
-                    f"the add-on {source} holds something that is no Kubernetes object (document {number})",
+                    f"document {number} of the add-on {source} is not a Kubernetes object",
                     hint=_OBJECT,
                 )
             found.append(each)

@@ -35,7 +35,7 @@ from lab.scenario.kinds import (
 )
 from lab.scenario.schema import ListOf, MapOf, Section, key
 
-# RFC 1918 and RFC 6598: nobody on the internet has these addresses.
+# RFC 1918 and RFC 6598: no host on the internet has these addresses.
 PRIVATE_RANGES = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 # The address range that VirtualBox allows for host-only networks without further set-up
 # (VirtualBox manual, section 6.7); klab keeps to it so that one scenario fits both providers.

@@ -1,4 +1,4 @@
-"""What only the whole scenario shows: names nobody knows, sizes too small, ranges that overlap.
+"""Rules about a scenario as a whole: unknown names, sizes that are too small, ranges that overlap.
 
 Each rule yields findings: the places it looked at, the place to report first, and what is
 wrong. A finding that rests on a value which could not be read is left out by the caller.
@@ -150,7 +150,7 @@ def is_usable(network: IPv4Network) -> bool:
 
 
 def is_private(network: IPv4Network) -> bool:
-    """Whether nobody on the internet has an address of a network."""
+    """Whether no host on the internet has an address of a network."""
     return any(network.subnet_of(each) for each in PRIVATE_RANGES)
 
 

@@ -24,7 +24,7 @@ class Kind(Protocol):
     """What may stand at one place: reads it, and describes itself as JSON Schema."""
 
     def read(self, value: object, at: Loc, report: Report) -> Any:
-        """The value as klab uses it; INVALID, with the reason reported, where it is none.
+        """The value as klab uses it; or INVALID, with the reason reported.
 
         A value that is INVALID already has been reported before.
         """

@@ -52,7 +52,7 @@ def _lone_surrogate(text: str) -> bool:
 
 def _text(node: yaml.ScalarNode) -> str:
     if _lone_surrogate(node.value):
-        raise ValueError("a lone half of a surrogate pair is no character")
+        raise ValueError("a lone half of a surrogate pair is not a character")
     return str(node.value)
 
 
@@ -111,7 +111,7 @@ def _core(text: str) -> Any:
 
 
 def _decimal(text: str) -> str:
-    """The number that was most likely meant, as part of a sentence; empty where that is anybody's guess."""
+    """The number that was most likely meant, as part of a sentence; empty if there is no likely one."""
     digits = text.replace("_", "")
     if re.fullmatch(r"[-+]?0[xXbBoO][0-9a-fA-F]+", digits):
         return f"{int(digits, 0)}, or "

@@ -55,7 +55,7 @@ def read_tree(text: str) -> Tree:
     """Read a scenario's YAML, which is one document; never raises."""
     tree = Tree(INVALID)
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        tree.problems.append((1, (), f"this file is larger than {MAX_BYTES // 1024} KiB; that is no scenario"))
+        tree.problems.append((1, (), f"this file is larger than {MAX_BYTES // 1024} KiB; too large for a scenario"))
         return tree
     budget = Budget(MAX_VALUES, 4 * MAX_BYTES, MAX_DEPTH)
     try:
@@ -142,7 +142,7 @@ class _Reader:
         self._merges = merges
 
     def value(self, node: yaml.Node, at: Loc, above: tuple[int, ...]) -> Any:
-        """The value of a node, INVALID (and a problem noted) where there is none."""
+        """The value of a node, or INVALID and a noted problem."""
         line = node.start_mark.line + 1
         self._tree.lines.setdefault(at, line)
         self._spend(node, line)

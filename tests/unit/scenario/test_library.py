@@ -93,9 +93,9 @@ def test_addons_beside_the_scenario_in_order(catalog, tmp_path: Path) -> None:
     [
         (None, "does not exist"),
         ("a: [", "not YAML"),
-        ("just text", "no Kubernetes object"),
+        ("just text", "not a Kubernetes object"),
         (f"{NGINX}---\nkind: Pod\n", "document 2"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: []\n", "no Kubernetes object"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: []\n", "not a Kubernetes object"),
     ],
 )
 def test_addons_that_cannot_be_used(catalog, tmp_path: Path, content: str | None, words: str) -> None:
@@ -192,9 +192,9 @@ ALIASES = config_map("&x0 [1,1,1,1,1,1,1,1,1,1]") + "".join(
         (config_map('"\\UFFFFFFFF"'), "not YAML"),
         (config_map("*x"), "not YAML"),
         (config_map("1") + "...\n%YAML 9.9\n---\n", "not YAML"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: ''}\n", "no Kubernetes object"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a}\n", "no Kubernetes object"),
-        ("apiVersion: v1\nkind: List\nitems: [1]\n", "no Kubernetes object"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: ''}\n", "not a Kubernetes object"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a}\n", "not a Kubernetes object"),
+        ("apiVersion: v1\nkind: List\nitems: [1]\n", "not a Kubernetes object"),
     ],
 )
 def test_addons_that_kubectl_would_not_take_or_that_have_no_end(catalog, tmp_path: Path, text: str, words: str) -> None:
