@@ -1,4 +1,4 @@
-"""What klab has written as JSON, read again as the dataclass that it was written from.
+"""JSON that klab has written, read as the dataclass that it was written from; and recipes, which come with klab.
 
 Nothing is coerced: a number in quotes is text. Each problem names its place, what is there and what belongs there.
 Bounds are for the reader of a file to check: a type says nothing of them.
@@ -138,6 +138,7 @@ class _Reader:
     def _mapping(self, arguments: tuple[Any, ...], value: Any, at: str) -> Any:
         if not isinstance(value, dict):
             return self._wrong(at, value, "an object")
+        self.problems += [f"{at} has the key {_shown(key)}, which is not text" for key in value if type(key) is not str]
         return {key: self.value(arguments[1], each, _place(at, key)) for key, each in value.items()}
 
     def _class(self, wanted: Any, value: Any, at: str) -> Any:
@@ -179,7 +180,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _place(at: str, key: str) -> str:
-    shown = visible(shortened(key, MOST_SHOWN))
+    shown = visible(shortened(str(key), MOST_SHOWN))  # YAML has other keys than text
     return f"{at}.{shown}" if at else shown
 
 

@@ -7,13 +7,13 @@ reads the rest: Debian packages, programs to compile, images to pack.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lab import resources
+from lab import records, resources
 from lab.boxes.cache import digest_tree
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import BoxError, NotFound
@@ -98,6 +98,59 @@ class Recipe:
         return digest_tree(self.folder, self.kubernetes.version)
 
 
+@dataclass(frozen=True, slots=True)
+class _DebianKeys:
+    suite: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _ProgramKeys:
+    """As `Program`, with {VERSIONS} to be filled in."""
+
+    name: str
+    build: Mapping[str, str]
+    module: str = ""
+    version: str = ""
+    staging: str = ""
+    main: str = ""
+    c: str = ""
+    without_imports: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageKeys:
+    """As `ImageSpec`; `component` stands for the ref of that component's image."""
+
+    component: str = ""
+    ref: str = ""
+    base: str = ""
+    overlay: str = ""
+    programs: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    user: str = ""
+    stop_signal: str = ""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _RecipeKeys:
+    """The keys of recipe.yaml, but for those that `lab.scenario.catalog` reads."""
+
+    name: str
+    epoch: int
+    debian: _DebianKeys
+    go: str
+    programs: tuple[_ProgramKeys, ...]
+    install: Mapping[str, Any]  # a program's name, or a list of them
+    bases: Mapping[str, tuple[str, ...]]
+    images: tuple[_ImageKeys, ...]
+
+
 def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Recipe:
     """Read a recipe for one Kubernetes version.
 
@@ -122,16 +175,17 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
             raise NotFound(f"the box {name} has no Kubernetes {kubernetes}", hint=f"known are: {', '.join(versions)}")
         recipe = _recipe(folder, data, versions[kubernetes])
         _check(recipe)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, LookupError, ValueError) as error:
         raise BoxError(
             f"the recipe {name} cannot be used",
-            details=[f"{file}: {error!r}"],
+            details=[f"{file}: {error}"],
             hint="correct the file, or install klab again",
         ) from error
     return recipe
 
 
-def _recipe(folder: Path, data: dict[str, Any], version: KubernetesVersion) -> Recipe:
+def _recipe(folder: Path, data: Mapping[str, Any], version: KubernetesVersion) -> Recipe:
+    keys = records.build(_RecipeKeys, data, others=True)
     values = version.as_data()
     major, minor, patch = version.version.split(".")
     values |= {
@@ -141,54 +195,69 @@ def _recipe(folder: Path, data: dict[str, Any], version: KubernetesVersion) -> R
         "kubernetes_staging": f"{minor}.{patch}",
     }
     return Recipe(
-        name=data["name"],
+        name=keys.name,
         folder=folder,
         kubernetes=version,
-        epoch=int(data["epoch"]),
-        suite=data["debian"]["suite"],
-        packages=tuple(data["debian"]["packages"]),
-        go=data["go"],
-        programs=tuple(_program(item, values) for item in data["programs"]),
-        install=tuple(_install(data["install"])),
-        bases={name: tuple(packages) for name, packages in data["bases"].items()},
-        images=tuple(_image(item, version) for item in data["images"]),
+        epoch=keys.epoch,
+        suite=keys.debian.suite,
+        packages=keys.debian.packages,
+        go=keys.go,
+        programs=tuple(_program(each, values) for each in keys.programs),
+        install=tuple(_install(keys.install)),
+        bases=keys.bases,
+        images=tuple(_image(each, version) for each in keys.images),
     )
 
 
-def _program(item: dict[str, Any], values: Mapping[str, str]) -> Program:
+def _program(keys: _ProgramKeys, values: Mapping[str, str]) -> Program:
     def fill(text: str) -> str:
-        return text.format_map(values)
+        try:
+            return text.format_map(values)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"{keys.name}: {text!r} names no version that is known: {error}") from error
 
-    item = dict(item)
     return Program(
-        version=fill(item.pop("version", "")),
-        staging=fill(item.pop("staging", "")),
-        variables=tuple((key, fill(text)) for key, text in sorted(item.pop("variables", {}).items())),
-        without_imports=tuple(item.pop("without_imports", ())),
-        **item,
+        name=keys.name,
+        build=keys.build,
+        module=keys.module,
+        version=fill(keys.version),
+        staging=fill(keys.staging),
+        main=keys.main,
+        c=keys.c,
+        without_imports=keys.without_imports,
+        variables=tuple((key, fill(text)) for key, text in sorted(keys.variables.items())),
     )
 
 
-def _install(data: dict[str, Any]) -> list[tuple[str, str]]:
+def _install(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     places: list[tuple[str, str]] = []
     for place, what in data.items():
         if isinstance(what, list):
             places += [(f"{place}/{program}", program) for program in what]
         else:
             places.append((place, what))
+    for place, program in places:
+        if not isinstance(program, str):
+            raise ValueError(f"install.{place} is {program!r}, which is not the name of a program")
     return places
 
 
-def _image(item: dict[str, Any], version: KubernetesVersion) -> ImageSpec:
-    item = dict(item)
-    component = item.pop("component", None)
-    if component is not None:
-        item["ref"] = version.image(component)
-    for key in ("programs", "links"):
-        item[key] = tuple(sorted(item.get(key, {}).items()))
-    for key in ("entrypoint", "command", "ports"):
-        item[key] = tuple(item.get(key, ()))
-    return ImageSpec(**item)
+def _image(keys: _ImageKeys, version: KubernetesVersion) -> ImageSpec:
+    if bool(keys.component) == bool(keys.ref):
+        raise ValueError(f"an image needs either a component or a ref: {keys.component or keys.ref!r}")
+    return ImageSpec(
+        ref=keys.ref or version.image(keys.component),
+        base=keys.base,
+        overlay=keys.overlay,
+        programs=tuple(sorted(keys.programs.items())),
+        links=tuple(sorted(keys.links.items())),
+        entrypoint=keys.entrypoint,
+        command=keys.command,
+        ports=keys.ports,
+        user=keys.user,
+        stop_signal=keys.stop_signal,
+        pinned=keys.pinned,
+    )
 
 
 def _check(recipe: Recipe) -> None:

@@ -103,3 +103,25 @@ def test_unknown_boxes_and_versions_name_the_known_ones() -> None:
     with pytest.raises(NotFound) as caught:
         load_recipe("debian-13", "1.0.0")
     assert "1.35.4" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epoch: 1767225600", "epoch: soon", 'epoch is "soon", which is not a whole number'),
+        ("epoch: 1767225600", "", "epoch is missing"),
+        ("  suite: trixie", "  suite: 13", "debian.suite is 13, which is not text"),
+        ("    module: go.etcd.io/bbolt", "    modul: go.etcd.io/bbolt", "programs[6].modul is not known here"),
+        ("    version: v1.3.11", "    version: v{bolt}", "bolt-settle: 'v{bolt}' names no version that is known"),
+        ("/opt/cni/bin/flannel: flannel-cni", "/opt/cni/bin/flannel: 1", "install./opt/cni/bin/flannel is 1"),
+        ("    pinned: true", "    pinned: 1", "images[7].pinned is 1, which is not true or false"),
+        ("    pinned: true", "    ref: x", "an image needs either a component or a ref"),
+        ("  shell: [busybox-static]", "  1: [busybox-static]", "bases has the key 1, which is not text"),
+        ("  - component: pause", "  - component: paws", "paws"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(copied: Path, old: str, new: str, said: str) -> None:
+    edit(copied, old, new)
+    with pytest.raises(BoxError, match="the recipe debian-13 cannot be used") as caught:
+        load_recipe("debian-13", "1.35.4", root=copied)
+    assert said in caught.value.details[0]
