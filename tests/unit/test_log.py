@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.fake_lab import lab_on_disk
 
 from lab import log, process
 from lab.cli import app
 from lab.errors import ProgramTimeout
-from lab.store import LabFolder
+from lab.store import Home, LabFolder
 from lab.waiting import map_parallel
 
 LOG = logging.getLogger("klab.test")
@@ -225,3 +226,20 @@ def test_minus_v_after_another_programs_name_is_its_own(name: str) -> None:
     command = app.cli.get_command(click.Context(app.cli), name)
     assert command is not None
     assert not any("-v" in param.opts for param in command.params)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["stop", "plain"], ["start", "plain"], ["status", "plain"], ["snapshot", "plain", "first"], ["doctor", "plain"]],
+)
+def test_a_command_about_a_lab_is_in_its_log(words: list[str], code: int, home: Path) -> None:
+    folder, _plan = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none", name="plain")
+    other, _plan = lab_on_disk(Home(home), control_planes=1, workers=0, bootstrap="none", name="other")
+    for each in (folder, other):
+        each.logs.mkdir(exist_ok=True)
+    assert app.run(["list"]) == 0
+    assert app.run(words) == code
+    assert [line.rpartition("klab: ")[2] for line in folder.log.read_text().splitlines() if "INFO klab: " in line] == [
+        f"klab {' '.join(words)}"
+    ]
+    assert not other.log.exists()
