@@ -24,7 +24,8 @@ from lab.cluster.clients.https import Https, UnreachableError
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
 from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line
-from lab.cluster.secrets import admin_files, authorities, kubelet_client, reissue, renew_clients
+from lab.cluster.pki import kubelet_client, reissue
+from lab.cluster.secrets import admin_files, authorities, renew_clients
 from lab.cluster.wait.ready import Requirement
 from lab.cluster.wait.watch import Watch
 from lab.errors import ClusterError, Conflict, LabError, MachineError

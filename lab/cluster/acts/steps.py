@@ -13,8 +13,9 @@ from typing import Any
 
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.lab import Lab
+from lab.cluster.wait import watch
 from lab.cluster.wait.ready import Goal, Readiness, goals
-from lab.cluster.wait.watch import API_POLL_SECONDS, Watch
+from lab.cluster.wait.watch import Watch
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.store import Record
@@ -138,4 +139,4 @@ def _apply(context: Context, name: str, objects: Objects) -> None:
             missing = [f"{pending[0]['kind']} {pending[0]['metadata']['name']}: {error.message}"]
         return not pending
 
-    context.watch.until(apply_next, f"{name} applied", every=API_POLL_SECONDS, missing=lambda: missing)
+    context.watch.until(apply_next, f"{name} applied", every=watch.API_POLL_SECONDS, missing=lambda: missing)

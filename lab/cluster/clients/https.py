@@ -23,7 +23,7 @@ from lab.errors import ClusterError
 if TYPE_CHECKING:
     import urllib3
 
-    from lab.cluster.secrets import ClientFiles
+    from lab.cluster.pki import ClientFiles
 
 ASK_SECONDS = 5.0
 JSON = "application/json"

@@ -381,7 +381,7 @@ TARGETS = (
     Target("host.json", ("lab.host.kvm_probe:_kept",), hosts, json_texts, host),
     Target(
         "CA certificate",
-        ("lab.cluster.secrets:authorities", "lab.cluster.secrets:_key"),
+        ("lab.cluster.secrets:authorities", "lab.cluster.pki:load_key"),
         certificate_files,
         octets,
         authority,
@@ -403,7 +403,7 @@ TARGETS = (
     Target("realm.json", ("lab.host.private_libvirt:PrivateLibvirt._state",), realms, json_texts, private_libvirt),
     Target(
         "CA key",
-        ("lab.cluster.secrets:etcd_client_files", "lab.cluster.secrets:_usable", "lab.cluster.secrets:_signed"),
+        ("lab.cluster.secrets:etcd_client_files", "lab.cluster.pki:usable", "lab.cluster.pki:signed"),
         key_files,
         octets,
         authority_key,
@@ -411,7 +411,7 @@ TARGETS = (
     ),
     Target(
         "SSH key",
-        ("lab.cluster.secrets:load_or_make", "lab.cluster.secrets:_ssh", "lab.cluster.secrets:ca_hash"),
+        ("lab.cluster.secrets:load_or_make", "lab.cluster.secrets:_ssh", "lab.cluster.pki:ca_hash"),
         ssh_keys,
         octets,
         secrets,

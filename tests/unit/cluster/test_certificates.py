@@ -27,7 +27,8 @@ from lab.cluster.clients.reach import Reach
 from lab.cluster.events import Event, Journal, read_events
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab as ClusterLab
-from lab.cluster.secrets import admin_files, ca_hash, etcd_client_files, load_or_make
+from lab.cluster.pki import ca_hash, kubelet_client
+from lab.cluster.secrets import admin_files, etcd_client_files, load_or_make
 from lab.errors import ClusterError, Conflict, MachineError, NotReadyInTime
 from lab.machines.protocol import NodeState
 from lab.plan.model import API_PORT
@@ -555,7 +556,7 @@ def test_nor_does_one_that_is_wanted_for_longer(tmp_path: Path) -> None:
     folder = LabFolder(tmp_path / "lab")
     load_or_make(folder)
     ca = lab_secrets.authorities(folder)["ca"]
-    made = lab_secrets.kubelet_client(ca, "w1", NOW + datetime.timedelta(days=9999))
+    made = kubelet_client(ca, "w1", NOW + datetime.timedelta(days=9999))
     ends = [x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc for text in (made.public, ca.public)]
     assert ends[0] == ends[1]
 

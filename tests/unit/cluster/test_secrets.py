@@ -12,7 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from lab.cluster.kubeconfig import write_kubeconfig
-from lab.cluster.secrets import admin_files, ca_hash, load_or_make, make_token
+from lab.cluster.pki import ca_hash
+from lab.cluster.secrets import admin_files, load_or_make, make_token
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
