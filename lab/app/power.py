@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 from lab.app.interruption import interruptible
 from lab.cluster.acts import power
-from lab.cluster.acts.power import Power
+from lab.cluster.acts.power import PowerResult
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 
@@ -23,7 +23,7 @@ def stop(
     force: bool = False,
     timeout: float | None = None,
     listener: Listener | None = None,
-) -> Power:
+) -> PowerResult:
     """Shut machines down; with `force` cut their power."""
     with _half_way():
         return power.stop(lab.watched_by(listener, timeout), nodes, force=force)
@@ -31,7 +31,7 @@ def stop(
 
 def start(
     lab: Lab, nodes: Sequence[str] = (), *, timeout: float | None = None, listener: Listener | None = None
-) -> Power:
+) -> PowerResult:
     """Start machines and wait until every node that runs is Ready."""
     with _half_way():
         return power.start(lab.watched_by(listener, timeout), nodes)
@@ -44,7 +44,7 @@ def reboot(
     force: bool = False,
     timeout: float | None = None,
     listener: Listener | None = None,
-) -> Power:
+) -> PowerResult:
     """Shut machines down, all at once, start them again and wait as `start` does."""
     with _half_way():
         return power.reboot(lab.watched_by(listener, timeout), nodes, force=force)

@@ -25,7 +25,7 @@ from lab.bundles.keys import check_keys
 from lab.bundles.layout import MODE
 from lab.bundles.progress import Progress
 from lab.cluster.acts.certificates import renew
-from lab.cluster.acts.power import Power, start
+from lab.cluster.acts.power import PowerResult, start
 from lab.cluster.events import Event, Journal, State
 from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
@@ -70,7 +70,7 @@ class Made:
     """
 
     folder: LabFolder
-    power: Power
+    power: PowerResult
     already: bool
     seconds: float
     warnings: tuple[str, ...]
@@ -335,7 +335,7 @@ def _disks(request: Request) -> dict[str, Incoming]:
 # --- starting it --------------------------------------------------------------------------------------
 
 
-def _start(lab: Lab) -> Power:
+def _start(lab: Lab) -> PowerResult:
     """As `klab start`; certificates that have expired since the bundle was written are renewed."""
     journal = lab.journal()
     try:

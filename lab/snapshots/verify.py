@@ -15,7 +15,8 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import replace
 
 from lab.cluster.clients.api import Api, UnreachableError
-from lab.cluster.clients.etcd import Etcd, MemberStatus
+from lab.cluster.clients.etcd import Etcd
+from lab.cluster.clients.etcd_answers import MemberStatus
 from lab.cluster.wait.ready import Readiness, Requirement
 from lab.cluster.wait.watch import Watch
 from lab.errors import LabError, NotReadyInTime

@@ -29,7 +29,7 @@ from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import disk_member
 from lab.bundles.import_lab import Request, create_from_bundle, plan_of
 from lab.bundles.writer import Writer
-from lab.cluster.acts.power import Power
+from lab.cluster.acts.power import PowerResult
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.secrets import load_or_make
 from lab.disks import images
@@ -174,7 +174,7 @@ def _do(home: Home, name: str, box: Path, word: str, about: str) -> None:
             say(word, [done.already, sorted(done.power.running)])
             return
         case "make":
-            import_lab._start = lambda _request: Power((), (), lost_quorum=False, seconds=0.0)
+            import_lab._start = lambda _request: PowerResult((), (), lost_quorum=False, seconds=0.0)
             say(word, from_checkpoint(home, name, Path(about)).already)
             return
         case "exists":

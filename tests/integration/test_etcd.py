@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from support.authority import LOOPBACK, server_files
 
-from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, MemberStatus
+from lab.cluster.clients.etcd import CLIENT_PORT, Etcd
+from lab.cluster.clients.etcd_answers import MemberStatus
 from lab.cluster.clients.https import Https
 from lab.cluster.diagnostics import CheckContext, diagnose
 from lab.cluster.diagnostics.repair import ENDPOINT

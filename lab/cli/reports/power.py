@@ -13,7 +13,7 @@ from lab.cli.terminal.words import lab_then, seconds_in
 from lab.scenario.rules import quorum
 
 if TYPE_CHECKING:
-    from lab.cluster.acts.power import Power
+    from lab.cluster.acts.power import PowerResult
     from lab.cluster.events import Listener
     from lab.cluster.lab import Lab
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Act(Protocol):
     """A function of lab.app.power, its other options given."""
 
-    def __call__(self, lab: Lab, nodes: list[str], *, timeout: float | None, listener: Listener) -> Power: ...
+    def __call__(self, lab: Lab, nodes: list[str], *, timeout: float | None, listener: Listener) -> PowerResult: ...
 
 
 def run_power(words: tuple[str, ...], act: Act, *, timeout: str | None, as_json: bool) -> None:
@@ -39,7 +39,7 @@ def run_power(words: tuple[str, ...], act: Act, *, timeout: str | None, as_json:
         _report(lab, power)
 
 
-def _report(lab: Lab, power: Power) -> None:
+def _report(lab: Lab, power: PowerResult) -> None:
     running, planes = set(power.running), [n.name for n in lab.plan.control_planes]
     if not running:
         note(f"{lab.name} is off after {elapsed(power.seconds)}; klab start {lab.name} starts it")

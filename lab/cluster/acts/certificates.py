@@ -74,10 +74,10 @@ def renew(lab: Lab) -> Renewed:
 
 def renew_locked(lab: Lab) -> Renewed:
     """As `renew`, for a caller that holds the lab's lock."""
-    return _Run(lab).renew()
+    return _Renewal(lab).renew()
 
 
-class _Run:
+class _Renewal:
     """One renewal of one lab."""
 
     def __init__(self, lab: Lab) -> None:

@@ -28,7 +28,7 @@ SSH_TRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Power:
+class PowerResult:
     """What a stop, start or reboot ended with.
 
     `nodes` are those it was about, `running` all that run now. `lost_quorum` says that too few
@@ -41,7 +41,7 @@ class Power:
     seconds: float
 
 
-def stop(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> Power:
+def stop(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> PowerResult:
     """Shut machines down; with `force` cut their power.
 
     Args:
@@ -58,7 +58,7 @@ def stop(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> Power:
         return switch.power()
 
 
-def start(lab: Lab, nodes: Sequence[str] = ()) -> Power:
+def start(lab: Lab, nodes: Sequence[str] = ()) -> PowerResult:
     """Start machines and wait until every node that runs is Ready; arguments as for `stop`.
 
     Returns at once after the machines answer ssh where too few control planes run for a quorum.
@@ -72,7 +72,7 @@ def start(lab: Lab, nodes: Sequence[str] = ()) -> Power:
         return switch.power()
 
 
-def reboot(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> Power:
+def reboot(lab: Lab, nodes: Sequence[str] = (), *, force: bool = False) -> PowerResult:
     """Stop machines, all at once, and start them again; arguments and errors as for `stop` and `start`."""
     with _switched(lab, nodes) as switch:
         switch.shut_down(force=force)
@@ -124,10 +124,10 @@ class _Switch:
         watch = Watch(self.lab.folder, self.lab.plan, self.machines, self.journal, limit, self.nodes)
         run_steps(start_steps(self.lab.plan, self.nodes), Context.of(self.lab, self.record, self.machines, watch))
 
-    def power(self) -> Power:
+    def power(self) -> PowerResult:
         running = _running(self.machines)
         lost = self.lab.plan.bootstrap == "full" and _quorum_lost(self.lab.plan, running)
-        return Power(self.nodes, running, lost, time.monotonic() - self.began)
+        return PowerResult(self.nodes, running, lost, time.monotonic() - self.began)
 
 
 def start_steps(plan: Plan, nodes: Sequence[str]) -> list[Step]:

@@ -8,19 +8,27 @@ Source: etcd.io, "gRPC gateway" and "API reference"; etcd/api/etcdserverpb/rpc.p
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import urlsplit
 
+from lab.cluster.clients.etcd_answers import (
+    Alarm,
+    EtcdMember,
+    MemberStatus,
+    is_at,
+    name_of,
+    read_member,
+    read_status,
+    understood,
+)
 from lab.cluster.clients.https import ASK_SECONDS, Https, UnreachableError
 from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.secrets import etcd_client_files
 from lab.errors import ClusterError
-from lab.plan.model import Node, Plan
+from lab.plan.model import Plan
 from lab.scenario.rules import quorum
 from lab.store import LabFolder
 from lab.waiting import Deadline, map_parallel
@@ -30,58 +38,6 @@ CLIENT_PORT = 2379
 AGREE_SECONDS = 30.0
 # etcd's refusal while its members have not been connected for five seconds (server.go, HealthInterval).
 SETTLING = "unhealthy cluster"
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One member as the membership has it. A member that never started has no name yet and no client URLs."""
-
-    id: int
-    name: str
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...]
-    learner: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
-    """What one member says of itself.
-
-    `healthy` is its own judgement: it has a leader, can read, and no alarm is raised; `errors`
-    says why not. `leader` is the id of the member it follows, 0 for none. Sizes in bytes;
-    `quota` is the size at which etcd refuses to write, 0 where it is unknown.
-    """
-
-    id: int
-    healthy: bool
-    leader: int
-    version: str
-    revision: int
-    raft_index: int
-    raft_term: int
-    db_size: int
-    db_in_use: int
-    quota: int
-    learner: bool
-    errors: tuple[str, ...]
-
-    @property
-    def votes(self) -> bool:
-        """Whether it takes part in a working cluster."""
-        return self.leader != 0 and not self.learner
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """An alarm that a member has raised: NOSPACE (its database is full) or CORRUPT."""
-
-    member: int
-    kind: str
-
-
-def name_of(member: Member, plan: Plan) -> str:
-    """A member's name; for one that never started, that of the node at its address, else its id."""
-    return member.name or next((n.name for n in plan.control_planes if _is_at(member, n)), f"{member.id:x}")
 
 
 class Etcd:
@@ -112,7 +68,7 @@ class Etcd:
         self._https = Https(etcd_client_files(folder), reach, seconds)
         self._seconds = seconds
 
-    def members(self, *, agreed: bool = False) -> tuple[Member, ...]:
+    def members(self, *, agreed: bool = False) -> tuple[EtcdMember, ...]:
         """The membership, in order of names, as the first member that answers knows it.
 
         Args:
@@ -123,8 +79,8 @@ class Etcd:
         """
         seconds = max(self._seconds, AGREE_SECONDS) if agreed else self._seconds
         answer = self._first("list its members", "/v3/cluster/member/list", {"linearizable": agreed}, seconds)
-        with _understood():
-            return tuple(sorted((_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
+        with understood():
+            return tuple(sorted((read_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
 
     def status(self, node: str) -> MemberStatus:
         """What the member on one control plane says of itself.
@@ -145,7 +101,7 @@ class Etcd:
             ClusterError: no member answers, or they have lost their quorum.
         """
         answer = self._first("list its alarms", "/v3/maintenance/alarm", {"action": "GET"}, self._seconds)
-        with _understood():
+        with understood():
             return tuple(Alarm(int(a.get("memberID", 0)), str(a.get("alarm", ""))) for a in answer.get("alarms", []))
 
     def remove_member(self, name: str) -> bool:
@@ -170,7 +126,7 @@ class Etcd:
         """
         self._removable(name)
 
-    def _removable(self, name: str) -> tuple[Member | None, list[Member]]:
+    def _removable(self, name: str) -> tuple[EtcdMember | None, list[EtcdMember]]:
         """The member of a node, and those that stay and answer; errors as in `refuse_loss`."""
         known = self.members()
         answering = self._voting(known)
@@ -200,7 +156,7 @@ class Etcd:
             )
         return target, well
 
-    def _remove(self, target: Member, others: Sequence[Member]) -> None:
+    def _remove(self, target: EtcdMember, others: Sequence[EtcdMember]) -> None:
         """Ask a member that stays: the one that goes may end before it has answered."""
         asked = [address for m in others for address in self._addresses(m)]
         body = {"ID": str(target.id)}
@@ -217,10 +173,10 @@ class Etcd:
                 return
             time.sleep(1)
 
-    def _voting(self, members: Iterable[Member]) -> set[int]:
+    def _voting(self, members: Iterable[EtcdMember]) -> set[int]:
         """The ids of the members that answer and have a leader; asked side by side."""
 
-        def ask(member: Member) -> int | None:
+        def ask(member: EtcdMember) -> int | None:
             for address, port in self._addresses(member):
                 try:
                     status = self._status(address, port)
@@ -232,13 +188,13 @@ class Etcd:
 
         return {found for found in map_parallel(ask, list(members)).values() if found is not None}
 
-    def _silent(self, members: Iterable[Member], answering: set[int]) -> list[str]:
+    def _silent(self, members: Iterable[EtcdMember], answering: set[int]) -> list[str]:
         return [f"{name_of(m, self._plan)} does not answer" for m in members if m.id not in answering]
 
-    def _addresses(self, member: Member) -> list[tuple[IPv4Address, int]]:
+    def _addresses(self, member: EtcdMember) -> list[tuple[IPv4Address, int]]:
         """Where a member listens: its node's address, or for one that the plan does not know its own word."""
         for node in self._plan.control_planes:
-            if member.name == node.name or _is_at(member, node):
+            if member.name == node.name or is_at(member, node):
                 return [(node.address, CLIENT_PORT)]
         found = []
         for url in member.client_urls:
@@ -259,8 +215,8 @@ class Etcd:
             well, why = False, f"health: {error.message}"
         else:
             well, why = health.status == 200 and '"true"' in health.text, health.text
-        with _understood():
-            return _status(said, healthy=well, why=why)
+        with understood():
+            return read_status(said, healthy=well, why=why)
 
     def _first(
         self,
@@ -290,62 +246,3 @@ class Etcd:
             details=failures,
             hint=f"klab status {self._plan.name} shows which control planes run; klab start brings them back",
         )
-
-
-@contextlib.contextmanager
-def _understood() -> Iterator[None]:
-    """Word an answer whose JSON has not etcd's shape: who answers is a guest.
-
-    Raises:
-        UnreachableError: it has not.
-    """
-    try:
-        yield
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise UnreachableError("what answers there is not etcd", status=200) from error
-
-
-def _is_at(member: Member, node: Node) -> bool:
-    return any(_host(url) == str(node.address) for url in member.peer_urls)
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:  # of IPv6, without its bracket
-        return None
-
-
-def _member(found: dict[str, Any]) -> Member:
-    return Member(
-        id=int(found.get("ID", 0)),
-        name=str(found.get("name", "")),
-        peer_urls=tuple(map(str, found.get("peerURLs", ()))),
-        client_urls=tuple(map(str, found.get("clientURLs", ()))),
-        learner=bool(found.get("isLearner", False)),
-    )
-
-
-def _status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
-    """What a member says of itself; its JSON leaves out what is 0, false or empty."""
-    with _understood():
-        return _read_status(found, healthy=healthy, why=why)
-
-
-def _read_status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
-    header = found.get("header", {})
-    errors = tuple(str(error).strip() for error in found.get("errors", []))
-    return MemberStatus(
-        id=int(header.get("member_id", 0)),
-        healthy=healthy,
-        leader=int(found.get("leader", 0)),
-        version=str(found.get("version", "")),
-        revision=int(header.get("revision", 0)),
-        raft_index=int(found.get("raftIndex", 0)),
-        raft_term=int(found.get("raftTerm", 0)),
-        db_size=int(found.get("dbSize", 0)),
-        db_in_use=int(found.get("dbSizeInUse", 0)),
-        quota=int(found.get("dbSizeQuota", 0)),
-        learner=bool(found.get("isLearner", False)),
-        errors=errors if healthy or errors else (why.strip()[:200],),
-    )

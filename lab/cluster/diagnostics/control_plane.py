@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lab.cluster.clients.etcd import Alarm
+from lab.cluster.clients.etcd_answers import Alarm
 from lab.cluster.diagnostics.context import (
     Before,
     Check,

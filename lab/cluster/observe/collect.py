@@ -17,7 +17,8 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from lab import process
-from lab.cluster.clients.etcd import CLIENT_PORT, Etcd, Member, MemberStatus, name_of
+from lab.cluster.clients.etcd import CLIENT_PORT, Etcd
+from lab.cluster.clients.etcd_answers import EtcdMember, MemberStatus, name_of
 from lab.cluster.clients.https import ASK_SECONDS, Https, UnreachableError
 from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.clients.resources import bootstrap_token
@@ -218,7 +219,7 @@ class _Collector:
             return found
 
     def _members(
-        self, statuses: Mapping[str, MemberStatus | str], members: Sequence[Member] | None
+        self, statuses: Mapping[str, MemberStatus | str], members: Sequence[EtcdMember] | None
     ) -> tuple[MemberFacts, ...]:
         known = {name_of(m, self.plan): m for m in members or ()}
         found = []

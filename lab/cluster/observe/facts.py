@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from textwrap import shorten
 
-from lab.cluster.clients.etcd import Alarm, MemberStatus
+from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
 from lab.cluster.wait.ready import SYSTEM_NAMESPACES
 from lab.machines.protocol import NodeState
 from lab.scenario.rules import quorum

@@ -327,7 +327,7 @@ TARGETS = (
     ),
     Target(
         "etcd",
-        ("lab.cluster.clients.etcd:_member", "lab.cluster.clients.etcd:_read_status"),
+        ("lab.cluster.clients.etcd_answers:read_member", "lab.cluster.clients.etcd_answers:read_status"),
         _everything,
         json_texts,
         whole_json(members),

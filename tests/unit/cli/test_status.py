@@ -15,7 +15,7 @@ import pytest
 from lab.app import status
 from lab.cli import app
 from lab.cli.commands.status import INTERVAL
-from lab.cluster.clients.etcd import Alarm, MemberStatus
+from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
 from lab.cluster.observe import collect
 from lab.cluster.observe.facts import (
     Certificate,

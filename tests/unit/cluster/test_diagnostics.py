@@ -11,7 +11,7 @@ import pytest
 
 from lab.cli.overview import COMMANDS
 from lab.cluster import diagnostics
-from lab.cluster.clients.etcd import Alarm, MemberStatus
+from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
 from lab.cluster.diagnostics import CheckContext, Finding, diagnose
 from lab.cluster.diagnostics.control_plane import SETTLING_SECONDS
 from lab.cluster.diagnostics.nodes import SERVICES

@@ -15,7 +15,8 @@ from support.authority import LOOPBACK, server_files
 from support.lab_servers import LabServers, Server, etcd_answers, members_of, tls
 
 from lab.cluster.clients import etcd as module
-from lab.cluster.clients.etcd import CLIENT_PORT, Alarm, Etcd, Member
+from lab.cluster.clients.etcd import CLIENT_PORT, Etcd
+from lab.cluster.clients.etcd_answers import Alarm, EtcdMember
 from lab.cluster.clients.https import Https, UnreachableError
 from lab.cluster.secrets import etcd_client_files, load_or_make
 from lab.errors import ClusterError
@@ -77,7 +78,7 @@ def shut(servers: LabServers, name: str) -> None:
 
 def test_members(etcd: Etcd, plan: Plan) -> None:
     address = plan.control_planes[0].address
-    assert etcd.members()[0] == Member(1, "cp1", (f"https://{address}:2380",), (f"https://{address}:2379",), False)
+    assert etcd.members()[0] == EtcdMember(1, "cp1", (f"https://{address}:2380",), (f"https://{address}:2379",), False)
     assert [m.name for m in etcd.members()] == ["cp1", "cp2", "cp3"]
 
 

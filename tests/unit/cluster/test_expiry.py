@@ -14,7 +14,7 @@ from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines, signed
 
 from lab.cluster.acts.create import Created, Request, create
-from lab.cluster.acts.power import Power, reboot, start, stop
+from lab.cluster.acts.power import PowerResult, reboot, start, stop
 from lab.cluster.lab import Lab as ClusterLab
 from lab.errors import ClusterError, MachineError, NotReadyInTime
 from lab.host.profile import HostProfile
@@ -50,7 +50,7 @@ class Lab:
         machines = opener(partial(base, guests=self.guests, told=self.told), **attributes)
         return ClusterLab(self.home, self.folder, self.plan, machines, timeout=self.timeout, reach=self.reach)
 
-    def off_and_on(self, base: type[GuestMachines] = GuestMachines) -> Power:
+    def off_and_on(self, base: type[GuestMachines] = GuestMachines) -> PowerResult:
         stop(self.lab())
         return start(self.lab(base))
 
