@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 
+from lab.components.cni import networks as pod_networks
 from lab.plan.decide import MAC_PREFIX
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.scenario.catalog import Catalog
@@ -134,6 +135,9 @@ def _kubernetes(plan: Plan, catalog: Catalog) -> Iterator[str]:
         if word not in known:
             yield f"{_shown(word)} is not a {what} that this klab knows"
     yield from _ranges(kubernetes, plan.networks)
+    plug_in = pod_networks().get(kubernetes.cni)
+    if plug_in and (refusal := plug_in.refusal(kubernetes.pod_cidr, plan.networks.cidr)):
+        yield refusal
 
 
 def _ranges(kubernetes: KubernetesPlan, networks: Networks) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lab.components.cni import network
 from lab.components.kubernetes.versions import Features
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
@@ -130,11 +131,19 @@ def _cluster(plan: Plan, limits: Mapping[str, str]) -> dict[str, Any]:
         # RSA keys cost seconds each under emulation and buy nothing here.
         **features.ecdsa,
         "apiServer": server,
+        **controller_manager(plan),
     }
     if plan.load_balancer is not None:
         address, port = plan.api_endpoint
         cluster["controlPlaneEndpoint"] = f"{address}:{port}"
     return cluster
+
+
+def controller_manager(plan: Plan) -> dict[str, Any]:
+    """What a ClusterConfiguration says of kube-controller-manager; nothing where the pod network asks for nothing."""
+    flags = network(plan.kubernetes.cni).controller_manager_flags()
+    arguments = plan.kubernetes.versions.features.arguments(flags)
+    return {"controllerManager": {"extraArgs": arguments}} if flags else {}
 
 
 def render_patches(plan: Plan, *, slow_host: bool = False) -> dict[str, str]:

@@ -97,9 +97,11 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
     parts = [_HEAD.replace("{refclock}", PTP_REFCLOCK.rstrip("\n"))]
     if plan.bootstrap == "none":
         parts.append(_PLAIN.replace("{runtime}", runtime(plan.kubernetes.runtime).unit))
+    pods = network(plan.kubernetes.cni)
+    if plan.bootstrap == "prepared":
+        parts.append(pods.prepare(plan, node))
     if plan.bootstrap == "full":
         parts.append(_balancer(plan, node))
-        pods = network(plan.kubernetes.cni)
         parts.append(pods.before_kubeadm(plan, node))
         if slow_host:
             parts.append(f"export GOGC={PATIENT_GOGC}\n")

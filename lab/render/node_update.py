@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.components.cni import network
 from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
@@ -21,9 +22,13 @@ put() {
 
 
 def render_update(plan: Plan, node: Node) -> str:
-    """The script that brings one node's names, time sources and load balancer to the plan. Idempotent."""
+    """The script that brings a node's names, time sources, pod network and load balancer to the plan. Idempotent."""
     parts = [_HEAD, _put(HOSTS_FILE, render_hosts(plan), ":")]
     parts.append(_put(CHRONY_FILE, render_chrony(plan, node), "systemctl restart chrony"))
+    if plan.bootstrap != "none":
+        parts += [
+            _put(file.path, file.content, then) for file, then in network(plan.kubernetes.cni).updates(plan, node)
+        ]
     balancer = plan.load_balancer
     if balancer is not None and node.name in balancer.nodes:
         for service, files in render_load_balancer(plan, balancer, node).items():
@@ -36,4 +41,4 @@ def render_update(plan: Plan, node: Node) -> str:
 
 
 def _put(path: str, content: str, then: str) -> str:
-    return f"if put {path} <<'{_END}'\n{content}{_END}\nthen {then}; fi\n"
+    return f"if put {path} <<'{_END}'\n{content}{_END}\nthen {then}\nfi\n"

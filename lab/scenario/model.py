@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
 from lab.components.cni import DEFAULT as DEFAULT_NETWORK
+from lab.components.cni import networks
 from lab.components.runtime import DEFAULT as DEFAULT_RUNTIME
 from lab.scenario.kinds import (
     ADDRESS,
@@ -104,6 +105,9 @@ def _counts_or_nodes(given: Mapping[str, object]) -> str | None:
     return None
 
 
+_NETWORKS = f"Pod network: {', '.join(f'`{name}` ({each.summary})' for name, each in networks().items())}."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kubernetes:
     """Which Kubernetes, on which runtime and network plug-in."""
@@ -114,7 +118,7 @@ class Kubernetes:
         default="1.35.4",
     )
     runtime: str = key(TEXT, "Container runtime.", default=DEFAULT_RUNTIME)
-    cni: str = key(TEXT, "Pod network; `none` leaves it to the student.", default=DEFAULT_NETWORK)
+    cni: str = key(TEXT, _NETWORKS, default=DEFAULT_NETWORK)
     pod_cidr: IPv4Network = key(
         NETWORK, "Range of pod addresses, 10.244.0.0/16 when left out.", default=IPv4Network("10.244.0.0/16")
     )

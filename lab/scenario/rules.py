@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
+from lab.components.cni import networks
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import PRIVATE_RANGES, Scenario
 from lab.scenario.schema import Loc, did_you_mean
@@ -164,6 +165,9 @@ def _room(s: Scenario) -> Iterator[Finding]:
             f"{nodes} nodes take a /{POD_PREFIX_PER_NODE} each: a /{POD_PREFIX_WIDEST} to /{narrowest} is needed; "
             f"given: /{pods.prefixlen}",
         )
+    plug_in = networks().get(s.kubernetes.cni)
+    if plug_in and (refusal := plug_in.refusal(pods, network)):
+        yield (("kubernetes", "pod_cidr"), ("kubernetes", "cni"), ("network", "cidr")), refusal
     if services.prefixlen not in SERVICE_PREFIX:
         yield (("kubernetes", "service_cidr"),), _prefix_needed(SERVICE_PREFIX, services)
     if network.prefixlen not in NETWORK_PREFIX:

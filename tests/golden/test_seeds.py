@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import resources
+from lab.components.cni import network
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
@@ -21,6 +22,7 @@ from lab.scenario.parser import parse_scenario
 
 GOLDEN = Path(__file__).parent / "seeds"
 SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")
+BRIDGE = "bridge-"  # with the pod network of that name
 EMULATED = "-emulated"  # on a host without hardware virtualization
 SECRETS = Secrets(
     ssh_public_key="ssh-ed25519 AAAA klab-golden",
@@ -35,20 +37,23 @@ SECRETS = Secrets(
 
 def plan_of(name: str) -> Plan:
     catalog = load_catalog()
-    text = (resources.path("scenarios") / f"{name}.yaml").read_text()
+    text = (resources.path("scenarios") / f"{name.removeprefix(BRIDGE)}.yaml").read_text()
+    if name.startswith(BRIDGE):
+        text = text.replace("cni: flannel", "cni: bridge") if "cni:" in text else f"{text.rstrip()}\n  cni: bridge\n"
     return decide(parse_scenario(text, catalog), catalog)
 
 
 def rendered(name: str) -> dict[str, str]:
     plan = plan_of(name.removesuffix(EMULATED))
-    files = {"kube-flannel.yml": render_manifest(plan)}
+    name_of = network(plan.kubernetes.cni).manifest_file
+    files = {name_of: render_manifest(plan)} if name_of else {}
     for node in plan.nodes:
         for file, text in render_seed(plan, node, SECRETS, slow_host=name.endswith(EMULATED)).items():
             files[f"{node.name}/{file}"] = text
     return files
 
 
-@pytest.mark.parametrize("name", [*SCENARIOS, f"1m1w{EMULATED}"])
+@pytest.mark.parametrize("name", [*SCENARIOS, f"1m1w{EMULATED}", f"{BRIDGE}1m2w", f"{BRIDGE}ha-3m2w"])
 def test_seed_is_as_reviewed(name: str) -> None:
     files = rendered(name)
     folder = GOLDEN / name

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from golden import test_seeds as seeds
 from golden.test_kubeadm import PINS, rendered, version_of
 from golden.test_kubeadm import SCENARIOS as KUBEADM_SCENARIOS
 
 from lab import process, resources
 from lab.cluster.secrets import load_or_make
+from lab.components.cni import bridge
+from lab.plan.changes import without_nodes
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.render.balancer import CLOSE_SESSIONS, CLOSE_SESSIONS_FILE, render_haproxy, render_keepalived
@@ -112,6 +116,15 @@ def test_kubeadm_of_each_version_accepts_what_klab_would_give_it(
         assert "deprecated" not in done.stderr
 
 
+def test_kubeadm_of_each_version_accepts_flags_of_the_pod_network(pinned: tuple[str, Path], tmp_path: Path) -> None:
+    number, program = pinned
+    plan = seeds.plan_of(f"{seeds.BRIDGE}ha-3m2w")
+    plan = replace(plan, kubernetes=replace(plan.kubernetes, versions=version_of(number)))
+    (tmp_path / "kubeadm.yaml").write_text(render_init(plan, plan.nodes[0], seeds.SECRETS))
+    done = process.run([program, "config", "validate", "--config", tmp_path / "kubeadm.yaml"], timeout=60)
+    assert done.stdout.strip() == "ok"
+
+
 def test_kubeadm_of_each_version_asks_for_the_images_that_klab_names(pinned: tuple[str, Path]) -> None:
     number, program = pinned
     command = [program, "config", "images", "list", "--kubernetes-version", f"v{number}"]
@@ -180,6 +193,45 @@ def test_haproxy_leads_past_an_api_server_that_goes(way: str, secrets: Secrets, 
     assert "" not in seen["after"]
     assert set(seen["after"][-6:]) == set(addresses[1:])
     assert seen["cut"] is True
+
+
+def test_networkd_finds_the_routes_to_pods_beside_what_cloud_init_writes(secrets: Secrets, tmp_path: Path) -> None:
+    plan = seeds.plan_of(f"{seeds.BRIDGE}1m2w")
+    seed = render_seed(plan, plan.nodes[0], secrets)
+    (tmp_path / "user-data").write_text(seed["user-data"])
+    process.run(["cloud-init", "schema", "--config-file", tmp_path / "user-data"], timeout=60)
+    (tmp_path / "network-config").write_text(seed["network-config"])
+    process.run(
+        ["cloud-init", "devel", "net-convert", "--network-data", tmp_path / "network-config", "--kind", "yaml",
+         "--directory", tmp_path / "out", "--distro", "debian", "--output-kind", "networkd"],
+        timeout=60,
+    )  # fmt: skip
+    written = [f"/{path.relative_to(tmp_path / 'out')}.d" for path in (tmp_path / "out").rglob("*.network")]
+    assert str(Path(bridge.ROUTES_FILE).parent) in written
+
+
+def test_nft_and_ip_accept_what_leads_to_pods(tmp_path: Path) -> None:
+    plan = seeds.plan_of(f"{seeds.BRIDGE}1m2w")
+    first, other = plan.nodes[0], without_nodes(plan, ["w1"])
+    (tmp_path / "pods.nft").write_text(bridge.rules(plan))
+    script = f"""
+set -eu
+ip link add eth1 type bridge && ip addr add {first.address}/24 dev eth1 && ip link set eth1 up
+nft -f {tmp_path}/pods.nft && nft -f {tmp_path}/pods.nft
+nft list table ip klab-pods | grep -c masquerade
+{bridge.set_routes(plan, first)}
+ip route add 10.9.0.0/16 via {plan.networks.gateway} dev eth1 proto static
+ip route show proto static
+{bridge.set_routes(other, first)}
+echo then
+ip route show proto static
+"""
+    done = process.run(["unshare", "--net", "bash", "-c", script], timeout=60)
+    rules, *lines = done.stdout.split("\n")
+    before, after = "\n".join(lines).split("then\n")
+    assert rules == "1", "a second time it is the same table"
+    assert [line.split()[0] for line in before.splitlines()] == ["10.9.0.0/16", "10.244.21.0/24", "10.244.22.0/24"]
+    assert [line.split()[0] for line in after.splitlines()] == ["10.9.0.0/16", "10.244.22.0/24"]
 
 
 def test_one_control_plane_needs_no_balancer() -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 
 from lab.plan.model import Node, Plan
+from lab.render.kubeadm import controller_manager
 
 PHASES = {
     "etcd": "etcd local",
@@ -49,6 +50,7 @@ def manifest_again(plan: Plan, node: Node, pod: str) -> str:
             "controlPlaneEndpoint": f"{address}:{port}",
             "kubernetesVersion": f"v{kubernetes.version}",
             "networking": {"podSubnet": str(kubernetes.pod_cidr), "serviceSubnet": str(kubernetes.service_cidr)},
+            **controller_manager(plan),
         },
     )
     api = kubernetes.versions.features.kubeadm_api

@@ -56,10 +56,11 @@ class Pod(Protocol):
 
 
 class Commands(Protocol):
-    """The commands that a person is given: kubectl for the lab, a shell command on a node, `create` again."""
+    """The commands a person is given: kubectl for the lab, a shell command on a node, `create` again, a node anew."""
 
     def kubectl(self, *arguments: str) -> str: ...
     def ssh(self, node: str, command: str) -> str: ...
+    def anew(self, node: str) -> str: ...
     @property
     def converge(self) -> str: ...
 
@@ -77,6 +78,7 @@ class Observed:
 class PodNetwork:
     """One pod network. The answers here are those of one that needs nothing; a subclass gives those that differ.
 
+    summary: what it is, in a few words of the scenario's reference.
     present: pods can have a network, so that nodes become Ready and cluster DNS answers.
     version_keys: its entries beside each Kubernetes version in a recipe (and in a plan).
     packages: Debian packages that a box must hold. A box whose recipe has all of them has the network, too.
@@ -89,6 +91,7 @@ class PodNetwork:
     """
 
     name: ClassVar[str]
+    summary: ClassVar[str]
     present: ClassVar[bool] = True
     version_keys: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
@@ -121,7 +124,11 @@ class PodNetwork:
         return ()
 
     def before_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
-        """Part of the node's script, before kubeadm runs; also where the student runs it."""
+        """Part of the node's script, before kubeadm runs."""
+        return ""
+
+    def prepare(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
+        """Part of the node's script where the student runs kubeadm."""
         return ""
 
     def after_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002

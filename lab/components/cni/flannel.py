@@ -46,6 +46,7 @@ class Flannel(PodNetwork):
     """flannel with its VXLAN back end."""
 
     name = "flannel"
+    summary = "VXLAN between the nodes"
     version_keys = ("flannel", "flannel_cni")
     namespaces = (NAMESPACE,)
     pods = ("kube-flannel",)

@@ -9,6 +9,7 @@ class NoNetwork(PodNetwork):
     """Nodes stay NotReady and cluster DNS waits until the student has brought a network."""
 
     name = "none"
+    summary = "left to the student"
     present = False
 
 

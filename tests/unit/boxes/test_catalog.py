@@ -30,7 +30,7 @@ def test_the_shipped_recipes_make_a_catalog() -> None:
     assert catalog.boxes == ("debian-13",)
     assert list(catalog.kubernetes) == ["1.35.4"]
     assert catalog.runtimes == ("containerd",)
-    assert catalog.cnis == ("flannel", "none")
+    assert catalog.cnis == ("bridge", "flannel", "none")
 
 
 def test_image_references_are_the_ones_kubeadm_asks_for() -> None:
@@ -45,6 +45,20 @@ def test_image_references_are_the_ones_kubeadm_asks_for() -> None:
         "registry.k8s.io/kube-scheduler:v1.35.4",
         "registry.k8s.io/pause:3.10.1",
     ]
+
+
+def test_a_network_that_needs_packages_only_is_there_where_they_are() -> None:
+    packages = ["containernetworking-plugins", "nftables", "curl"]
+    assert parse_recipe(recipe(debian={"packages": packages})).cnis == ("none", "bridge")
+    assert parse_recipe(recipe(debian={"packages": packages[1:]})).cnis == ("none",)
+    assert parse_recipe(recipe(cnis=["bridge"], debian={"packages": packages})).cnis == ("bridge",)
+
+
+def test_a_recipe_names_the_versions_of_its_networks() -> None:
+    without = {key: value for key, value in COMPONENTS.items() if not key.startswith("flannel")}
+    assert parse_recipe(recipe(kubernetes={"1.35.4": without})).kubernetes["1.35.4"].components == ()
+    with pytest.raises(ValueError, match=r"name exactly these components: .*flannel_cni"):
+        parse_recipe(recipe(cnis=["flannel"], kubernetes={"1.35.4": without}))
 
 
 def test_versions_are_sorted_by_number() -> None:

@@ -94,7 +94,7 @@ def test_all_problems_of_a_file_at_once_by_line(problems) -> None:
         "needs a whole number",
         "did you mean 2Gi?",
         'for example "1.35.4", with quotes',
-        "known are: flannel, none",
+        "known are: bridge, flannel, none",
         "did you mean 10.96.0.0/16?",
         "did you mean full?",
         "stands here twice; first in line 2",
