@@ -13,8 +13,8 @@ from lab.components.cni import bridge, networks
 from lab.components.cni.base import Observed
 from lab.errors import ScenarioError
 from lab.plan.changes import with_node, without_nodes
-from lab.plan.foreign import plan_problems
 from lab.plan.decide import decide
+from lab.plan.foreign import plan_problems
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
 from lab.render.node_script import render_node_script
