@@ -96,8 +96,8 @@ def entered(pid: int) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         here, back = Path.cwd(), _opened("thread-self", stack)
-        enter_namespaces(pid)
         try:
+            enter_namespaces(pid)  # may fail in between
             yield
         finally:
             _move(back)

@@ -159,7 +159,7 @@ class PrivateLibvirt:
         Raises:
             HostError: it does not run, or klab may not enter.
         """
-        visitors.add(self._lock_file("users"))
+        visitors.stay(self._lock_file("users"))
         if not self.inside:
             namespaces.enter_namespaces(self._entrance())
 
@@ -201,7 +201,7 @@ class PrivateLibvirt:
             Whether it is down: False when another klab is in it.
         """
         with locks.locked(self._lock_file("start"), WHAT):
-            if not visitors.alone(self._lock_file("users")):
+            if not visitors.alone(self._lock_file("users"), inside=self.inside):
                 return False
             state = self._state()
             if state is not None:

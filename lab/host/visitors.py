@@ -16,26 +16,42 @@ class Visitors:
     """The threads of this process that are in private libvirts, by the lock that stands for each of those."""
 
     def __init__(self) -> None:
-        self._held: dict[Path, tuple[int, int]] = {}  # the open lock, and how many threads share it
+        self._held: dict[Path, tuple[int, list[int]]] = {}  # the open lock; the threads that share it, one many times
         self._lock = threading.Lock()
 
     def add(self, file: Path) -> None:
-        """Share a lock; waits for a klab that is ending this private libvirt."""
+        """Share a lock once more in this thread; waits for a klab that is ending this private libvirt."""
         with self._lock:
-            handle, count = self._held.get(file, (-1, 0))
-            if not count:
-                handle = locks.open_lock(file)
+            self._share(file)
+
+    def stay(self, file: Path) -> None:
+        """As `add`, for a thread that does not leave any more; idempotent."""
+        with self._lock:
+            if threading.get_ident() not in self._threads(file):
+                self._share(file)
+
+    def _share(self, file: Path) -> None:
+        if file not in self._held:
+            handle = locks.open_lock(file)
+            try:
                 locks.wait_for(handle, WHAT, shared=True)
-            self._held[file] = (handle, count + 1)
+            except BaseException:
+                os.close(handle)
+                raise
+            self._held[file] = (handle, [])
+        self._threads(file).append(threading.get_ident())
+
+    def _threads(self, file: Path) -> list[int]:
+        return self._held[file][1] if file in self._held else []
 
     def drop(self, file: Path) -> None:
-        """End one share."""
+        """End one share of this thread."""
         with self._lock:
-            handle, count = self._held.pop(file, (-1, 0))
-            if count > 1:
-                self._held[file] = (handle, count - 1)
-            elif count:
-                os.close(handle)
+            threads = self._threads(file)
+            if threading.get_ident() in threads:
+                threads.remove(threading.get_ident())
+            if file in self._held and not threads:
+                os.close(self._held.pop(file)[0])
 
     def drop_all(self) -> None:
         """End every share of this process."""
@@ -43,25 +59,34 @@ class Visitors:
             while self._held:
                 os.close(self._held.popitem()[1][0])
 
-    def alone(self, file: Path) -> bool:
-        """Whether nobody shares the lock but, at most, one thread of this process."""
+    def alone(self, file: Path, *, inside: bool) -> bool:
+        """Whether nobody else shares the lock: no other process, and no other thread of this one.
+
+        Where the calling thread is `inside` without a share, it is a child of a thread that has one: that one is
+        not counted either.
+        """
         with self._lock:
-            handle, count = self._held.get(file, (-1, 0))
-            if count > 1:
+            threads, here = self._threads(file), threading.get_ident()
+            if len({*threads} - {here}) > int(inside and here not in threads):
                 return False
+            handle = self._held[file][0] if threads else locks.open_lock(file)
             try:
-                if count:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    fcntl.flock(handle, fcntl.LOCK_SH)
-                    return True
-                other = locks.open_lock(file)
-                try:
-                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                finally:
-                    os.close(other)
-            except BlockingIOError:
-                return False
-            return True
+                return _only_share(handle)
+            finally:
+                if not threads:
+                    os.close(handle)
+
+
+def _only_share(handle: int) -> bool:
+    """Whether no other process shares a lock; it is shared afterwards."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        # Also where that was refused: the kernel has let go of the share by then (flock(2)).
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    return True
 
 
 visitors = Visitors()
