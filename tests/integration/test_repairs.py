@@ -12,7 +12,7 @@ import yaml
 
 from lab import process
 from lab.cluster.diagnostics.repair import manifest_again
-from lab.cluster.observe.node_probe import STATIC_PODS
+from lab.cluster.observe.node_report import STATIC_PODS
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog

@@ -1,69 +1,13 @@
-"""Let a lab grow and shrink: nodes join with a fresh token, and leave without taking the cluster along.
-
-    join:   plan -> the others learn of it -> token -> seed -> machine -> Ready
-    leave:  drain -> the others forget it -> etcd member -> node object -> machine -> plan
-
-Each step may be done again. A plan names a node from before its machine exists until after it
-is gone, so whatever ends klab half-way, the same command finds what is left to do.
-"""
+"""Let a lab grow and shrink: how many nodes there should be, and which join or leave for that (`node_changes`)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from lab import process
-from lab.cluster.acts.power import await_ready
-from lab.cluster.clients.api import UnreachableError
-from lab.cluster.clients.etcd import Etcd
-from lab.cluster.lab import Lab
-from lab.cluster.secrets import load_or_make
-from lab.cluster.tokens import fresh_token, revoke_token
-from lab.cluster.wait.watch import Watch
-from lab.disks.seed_iso import write_iso
-from lab.errors import ClusterError, Conflict, LabError, ProgramError, UsageError
-from lab.machines.protocol import Machines, NodeState
+from lab.cluster.acts.node_changes import Change, Changed, NodeChanges
+from lab.errors import UsageError
 from lab.plan.changes import refuse_even, surplus, with_node, without_nodes
-from lab.plan.file import to_json
-from lab.plan.model import Node, Plan
-from lab.render.cloudinit import render_seed
-from lab.render.node_update import render_update
 from lab.scenario.model import Role
-from lab.store import write_atomic
-from lab.waiting import poll
 
-UPDATE_SECONDS = 300.0
-# In the cluster's own time: long enough for a pod's default grace period of 30 s and its eviction.
-DRAIN_SECONDS = 300
-FORGET_POLL_SECONDS = 2.0
-NOT_FOUND = 404
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A lab whose nodes are to change.
-
-    `box` is the box file that a new machine is made from, `kubectl` the program that drains.
-    `fits` is asked before a machine is made and raises where the host has no room for it.
-    """
-
-    lab: Lab
-    box: Path | None
-    kubectl: str
-    fits: Callable[[Plan, Sequence[Node]], None]
-    allow_even: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What became of it: the plan now, who came and who went, and the seconds it took."""
-
-    plan: Plan
-    joined: tuple[str, ...]
-    left: tuple[str, ...]
-    seconds: float
+__all__ = ["Change", "Changed", "add_node", "remove_node", "replace_node", "scale"]
 
 
 def scale(change: Change, *, workers: int | None = None, control_planes: int | None = None) -> Changed:
@@ -76,7 +20,7 @@ def scale(change: Change, *, workers: int | None = None, control_planes: int | N
         ClusterError: the quorum would be lost; a node does not join.
     """
     with change.lab.folder.lock():
-        run = _Run(change)
+        run = NodeChanges(change)
         plan, leaving = change.lab.plan, []
         wanted: tuple[tuple[Role, int | None], ...] = (("control-plane", control_planes), ("worker", workers))
         for role, count in wanted:
@@ -97,7 +41,7 @@ def scale(change: Change, *, workers: int | None = None, control_planes: int | N
 def add_node(change: Change, role: Role, name: str | None = None) -> Changed:
     """Add one node; errors as in `scale`, and Conflict when it is there already."""
     with change.lab.folder.lock():
-        run = _Run(change)
+        run = NodeChanges(change)
         existing = change.lab.plan.node(name) if name else None
         # Named by the plan, but no part of the cluster: an earlier try that was cut off.
         plan = change.lab.plan if existing and name not in run.registered() else with_node(change.lab.plan, role, name)
@@ -110,7 +54,7 @@ def add_node(change: Change, role: Role, name: str | None = None) -> Changed:
 def remove_node(change: Change, name: str) -> Changed:
     """Take one node out; errors as in `scale`."""
     with change.lab.folder.lock():
-        run = _Run(change)
+        run = NodeChanges(change)
         plan = without_nodes(change.lab.plan, [name])
         if change.lab.plan.known(name).is_control_plane:
             refuse_even(len(plan.control_planes), allow=change.allow_even)
@@ -121,195 +65,8 @@ def remove_node(change: Change, name: str) -> Changed:
 def replace_node(change: Change, name: str) -> Changed:
     """Take one node out, dead or alive, and make it anew under its name and address; errors as in `scale`."""
     with change.lab.folder.lock():
-        run = _Run(change)
+        run = NodeChanges(change)
         without_nodes(change.lab.plan, [name])
         run.leave([name], for_good=False)
         run.join(change.lab.plan, [name])
         return run.changed()
-
-
-class _Run:
-    """One change of one lab."""
-
-    def __init__(self, change: Change) -> None:
-        lab = change.lab
-        record = lab.finished()
-        if lab.plan.bootstrap != "full":
-            raise Conflict(
-                f"lab {lab.folder.name!r} has no cluster of klab's making that a node could join or leave",
-                hint="its nodes are for the student: bootstrap is " + lab.plan.bootstrap,
-            )
-        self.change = change
-        self.folder = lab.folder
-        self.plan = lab.plan
-        self.record = record
-        self.journal = lab.journal()
-        self.deadline = lab.deadline(record)
-        self.api = lab.api()
-        self.began = time.monotonic()
-        self._joined: list[str] = []
-        self._left: list[str] = []
-
-    def changed(self) -> Changed:
-        return Changed(self.plan, tuple(self._joined), tuple(self._left), time.monotonic() - self.began)
-
-    def registered(self) -> set[str]:
-        """The names of the cluster's nodes.
-
-        Raises:
-            ClusterError: the API server does not answer.
-        """
-        try:
-            return {item["metadata"]["name"] for item in self.api.get("/api/v1/nodes")["items"]}
-        except UnreachableError as error:
-            raise ClusterError(
-                "the cluster must answer before its nodes can change", details=[error.message], hint="klab status"
-            ) from error
-
-    # --- join -----------------------------------------------------------------------------------
-
-    def join(self, plan: Plan, names: Sequence[str]) -> None:
-        """Make nodes of a plan and let them join: control planes one by one, workers together.
-
-        Whatever an earlier run has left undone joins as well.
-        """
-        there = self.registered()
-        missing = [n for n in plan.nodes if n.name in names or n.name not in there]
-        if not missing:
-            return
-        self.change.fits(plan, missing)
-        self._keep(plan)
-        for node in missing:
-            if node.is_control_plane:
-                self._join([node])
-        workers = [n for n in missing if not n.is_control_plane]
-        if workers:
-            self._join(workers)
-
-    def _join(self, nodes: Sequence[Node]) -> None:
-        names = [n.name for n in nodes]
-        machines = self._machines()
-        for node in nodes:
-            # What is half there has used up its seed, or lost its place in the cluster.
-            machines.remove(node.name, _quiet)
-            if node.is_control_plane:
-                self._take_back_member(node)
-        # Before it runs: a new load balancer that hears nothing of the others would take the virtual IP.
-        self._update_others(names)
-        token = fresh_token(self.api)
-        secrets = replace(load_or_make(self.folder), token=token)
-        for node in nodes:
-            seed = render_seed(self.plan, node, secrets, slow_host=not self.record.accelerated, joining=True)
-            write_iso(seed, self.folder.seeds / f"{node.name}.iso")
-        watch = Watch(self.folder, self.plan, machines, self.journal, self.deadline, names)
-        try:
-            watch.power_on()
-            watch.until(watch.cleaned, "every new node has joined")
-            watch.until(watch.powered, "every new machine answers")
-        except BaseException:
-            watch.stop()
-            raise
-        machines.drop_seeds()
-        revoke_token(self.api, token)
-        await_ready(watch, self.api, [name for name, state in machines.states().items() if state == NodeState.RUNNING])
-        self._joined += names
-
-    def _take_back_member(self, node: Node) -> None:
-        """A join that failed may have announced a member that never came: etcd must not wait for it."""
-        self._etcd().remove_member(node.name)
-
-    # --- leave ----------------------------------------------------------------------------------
-
-    def leave(self, names: Sequence[str], *, for_good: bool = True) -> None:
-        """Take nodes out one by one; the plan forgets those that leave for good."""
-        for name in names:
-            self._leave(self.plan.known(name), for_good=for_good)
-            self._left.append(name)
-
-    def _leave(self, node: Node, *, for_good: bool) -> None:
-        there = self.registered()
-        machines = self._machines()
-        left = without_nodes(self.plan, [node.name])
-        if node.is_control_plane:
-            self._etcd().refuse_loss(node.name)
-        runs = machines.states()[node.name] == NodeState.RUNNING
-        if runs and node.name in there:
-            self._drain(node)
-        self.journal.add(node.name, "remove", "begin")
-        if for_good:
-            self._update_others([node.name], left)
-        if node.is_control_plane:
-            self._take_back_member(node)
-        machines.power_off([node.name])
-        if node.name in there:
-            self._forget(node)
-        machines.remove(node.name, _quiet)
-        if for_good:
-            self._keep(left)
-        self.journal.add(node.name, "remove", "done")
-
-    def _forget(self, node: Node) -> None:
-        """Delete the node's object. The virtual IP may just be moving: patience."""
-        seen = ""
-
-        def gone() -> bool:
-            nonlocal seen
-            try:
-                self.api.delete(f"/api/v1/nodes/{node.name}")
-            except UnreachableError as error:
-                seen = error.message
-                return error.status == NOT_FOUND
-            return True
-
-        if not poll(gone, self.deadline, every=FORGET_POLL_SECONDS):
-            raise ClusterError(
-                f"the cluster does not let go of {node.name}", details=[seen], hint="the same command again goes on"
-            )
-
-    def _drain(self, node: Node) -> None:
-        self.journal.add(node.name, "drain", "begin")
-        command = [self.change.kubectl, "drain", node.name, "--ignore-daemonsets", "--delete-emptydir-data", "--force"]
-        limit = self.deadline.at_most(self.record.guest_clock.host_seconds(DRAIN_SECONDS))
-        try:
-            process.run(
-                [*command, f"--timeout={limit:.0f}s"],
-                timeout=limit + 30,
-                env={"KUBECONFIG": str(self.folder.kubeconfig)},
-            )
-        except ProgramError as error:
-            # A pod that will not go (a disruption budget) shall not keep the lab from shrinking.
-            self.journal.add(node.name, "drain", "note", (error.details or (error.message,))[-1])
-        self.journal.add(node.name, "drain", "done")
-
-    # --- the others -----------------------------------------------------------------------------
-
-    def _update_others(self, except_for: Sequence[str], plan: Plan | None = None) -> None:
-        """Tell each node that runs of the lab's new members: names, time sources, load balancers."""
-        plan = plan or self.plan
-        machines = self._machines()
-        states = machines.states()
-        for node in plan.nodes:
-            if node.name in except_for or states.get(node.name) != NodeState.RUNNING:
-                continue
-            try:
-                machines.ssh(node.name, ["sudo", "bash", "-s"], UPDATE_SECONDS, stdin=render_update(plan, node))
-            except LabError as error:
-                raise ClusterError(
-                    f"{node.name} cannot be told of the lab's new nodes",
-                    details=[error.message, *error.details],
-                    hint=f"klab ssh {node.name} shows whether it is well; the same command again goes on",
-                ) from error
-
-    def _etcd(self) -> Etcd:
-        return Etcd(self.folder, self.plan, reach=self.change.lab.reach)
-
-    def _machines(self) -> Machines:
-        return replace(self.change.lab, plan=self.plan).machines(self.record, self.change.box)
-
-    def _keep(self, plan: Plan) -> None:
-        write_atomic(self.folder.plan_file, to_json(plan))
-        self.plan = plan
-
-
-def _quiet(_line: str) -> None:
-    """Vagrant's output while a machine goes: its end is looked at, not its words."""

@@ -13,7 +13,8 @@ from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.diagnostics import control_plane, nodes, workload
 from lab.cluster.diagnostics.context import Check, CheckContext, Finding
 from lab.cluster.observe.collect import collect_facts
-from lab.cluster.observe.node_probe import NodeReport, ask_nodes
+from lab.cluster.observe.node_probe import ask_nodes
+from lab.cluster.observe.node_report import NodeReport
 from lab.components.runtime import runtimes
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.cluster.observe.facts import ClusterFacts, NodeFacts
-from lab.cluster.observe.node_probe import NodeReport, Process
+from lab.cluster.observe.node_report import NodeReport, Process
 from lab.plan.model import Node, Plan, create_command, import_command
 
 

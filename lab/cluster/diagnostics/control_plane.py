@@ -17,7 +17,7 @@ from lab.cluster.diagnostics.context import (
 )
 from lab.cluster.diagnostics.repair import END_API_SERVER, etcdctl, manifest_again
 from lab.cluster.observe.facts import MemberFacts, endpoint_line, etcd_line
-from lab.cluster.observe.node_probe import COMM_LENGTH, STATIC_PODS
+from lab.cluster.observe.node_report import COMM_LENGTH, STATIC_PODS
 from lab.machines.protocol import NodeState
 
 BALANCER = "sudo systemctl restart haproxy keepalived"

@@ -16,7 +16,7 @@ from lab.cluster.diagnostics.context import (
 )
 from lab.cluster.diagnostics.control_plane import RESTART_KUBELET, mirrored
 from lab.cluster.observe.facts import PodFacts, pod_line, token_line
-from lab.cluster.observe.node_probe import STATIC_PODS, NodeReport
+from lab.cluster.observe.node_report import STATIC_PODS, NodeReport
 from lab.components.cni import network
 from lab.components.cni.base import Observed
 from lab.components.runtime import runtime

@@ -17,7 +17,8 @@ from fuzz.mutations import json_texts, texts
 from lab.boxes.debian import choose_sources
 from lab.boxes.gomodules import checksum_database
 from lab.cluster.events import Journal
-from lab.cluster.observe.node_probe import LAST_KEY, parse
+from lab.cluster.observe.node_probe import LAST_KEY
+from lab.cluster.observe.node_report import parse
 from lab.cluster.observe.validity import ask
 from lab.cluster.wait.console import Console
 from lab.errors import LabError
@@ -377,7 +378,7 @@ TARGETS = (
     Target("console", ("lab.cluster.wait.console:Console.read",), _of(CONSOLE, "cloud-init " * 2000), texts, console),
     Target(
         "a node's words",
-        ("lab.cluster.observe.node_probe:parse", "lab.cluster.observe.validity:parsed"),
+        ("lab.cluster.observe.node_report:parse", "lab.cluster.observe.validity:parsed"),
         _with_certificate(NODE),
         texts,
         node,

@@ -25,7 +25,7 @@ from lab.cluster.observe.facts import (
     PodFacts,
     Token,
 )
-from lab.cluster.observe.node_probe import STATIC_PODS, YOUNG_SECONDS, Clock, NodeReport, Process, Unit
+from lab.cluster.observe.node_report import STATIC_PODS, YOUNG_SECONDS, Clock, NodeReport, Process, Unit
 from lab.components.cni.flannel import CNI_FILE
 from lab.errors import MachineError
 from lab.machines.protocol import NodeState

@@ -12,7 +12,7 @@ import pytest
 from support.cluster_server import ClusterServer
 from support.fake_lab import lab_on_disk, opener
 
-from lab.cluster.acts import scale
+from lab.cluster.acts import node_changes, scale
 from lab.cluster.acts.scale import Change, add_node, remove_node, replace_node
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab as ClusterLab
@@ -118,7 +118,7 @@ def lab_of(planes: int, workers: int, tmp_path: Path, cluster: ClusterServer, pa
     home = Home(tmp_path)
     folder, plan = lab_on_disk(home, control_planes=planes, workers=workers, bootstrap="full")
     etcd = FakeEtcd([n.name for n in plan.control_planes])
-    patch.setattr(scale, "Etcd", lambda *_, **__: etcd)
+    patch.setattr(node_changes, "Etcd", lambda *_, **__: etcd)
     return Lab(home, folder, plan, cluster, etcd)
 
 

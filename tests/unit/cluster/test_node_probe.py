@@ -19,17 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab.cluster.observe.node_probe import (
-    HEALTH,
-    MOST_LINES,
-    SCRIPT,
-    UPTIME_STEP,
-    NodeReport,
-    Process,
-    Unit,
-    ask_nodes,
-    parse,
-)
+from lab.cluster.observe.node_probe import SCRIPT, ask_nodes
+from lab.cluster.observe.node_report import HEALTH, MOST_LINES, UPTIME_STEP, NodeReport, Process, Unit, parse
 from lab.cluster.secrets import admin_files, load_or_make
 from lab.errors import MachineError
 from lab.process import Completed
