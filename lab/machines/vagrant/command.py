@@ -102,8 +102,15 @@ class Vagrant:
                 gigabytes is neither packed nor copied.
             scratch: where the box file is put together.
         """
-        if vagrant_home.holds(name, BOX_VERSION, provider, [file for file, _ in files]):
+        names = [file for file, _ in files]
+        if vagrant_home.holds(name, BOX_VERSION, provider, names):
             return
+        # Of two Vagrants that add the same box at the same time one fails.
+        with vagrant_home.locked():
+            if not vagrant_home.holds(name, BOX_VERSION, provider, names):
+                self._add_box(name, provider, files, scratch)
+
+    def _add_box(self, name: str, provider: str, files: Sequence[tuple[str, bytes | Path]], scratch: Path) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="vagrant-box-") as temporary:
             box, catalogue = Path(temporary) / "klab.box", Path(temporary) / "klab.json"

@@ -6,12 +6,15 @@ lib/vagrant/box_collection.rb.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from lab import locks
 from lab.errors import HostError
+from lab.store import make_private
 
 PROVIDERS = ("libvirt", "virtualbox")
 
@@ -19,6 +22,14 @@ PROVIDERS = ("libvirt", "virtualbox")
 def vagrant_home() -> Path:
     """Vagrant's folder: VAGRANT_HOME where it is set, else ~/.vagrant.d."""
     return Path(os.environ.get("VAGRANT_HOME") or "~/.vagrant.d").expanduser()
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Let no other klab of this person change Vagrant's boxes meanwhile; raises HostError as `lab.locks.locked`."""
+    make_private(vagrant_home())
+    with locks.locked(vagrant_home() / "klab.lock", "Vagrant's boxes"):
+        yield
 
 
 def box_name(folder: str, provider: str) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import tarfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +67,43 @@ def test_a_box_that_vagrant_has_is_not_added_again(
         (held / name).touch()
     project.add_box("klab/x", "libvirt", files, tmp_path / "scratch")
     assert seen == ["vagrant box add"], "nor is Vagrant asked for it, which takes seconds to begin"
+
+
+def test_two_klabs_at_the_same_time_add_a_box_once(
+    project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files: list[tuple[str, bytes | Path]] = [("metadata.json", b"{}")]
+    seen: list[str] = []
+    begun, both = threading.Event(), threading.Event()
+
+    def run(argv: list[str], **_options: object) -> Completed:
+        seen.append(" ".join(argv[:3]))
+        begun.set()
+        both.wait(30)  # until the other has seen that the box is not there
+        held = vagrant.vagrant_home.vagrant_home() / "boxes" / "klab-VAGRANTSLASH-x" / vagrant.BOX_VERSION / "libvirt"
+        held.mkdir(parents=True)
+        (held / "metadata.json").touch()
+        return Completed(tuple(argv), 0, "", "")
+
+    holds = vagrant.vagrant_home.holds
+
+    def look(*words: Any) -> bool:
+        found = holds(*words)
+        if begun.is_set():
+            both.set()
+        return found
+
+    def add() -> None:
+        project.add_box("klab/x", "libvirt", files, tmp_path / "scratch")
+
+    monkeypatch.setattr(vagrant.process, "run", run)
+    monkeypatch.setattr(vagrant.vagrant_home, "holds", look)
+    first = threading.Thread(target=add)
+    first.start()
+    assert begun.wait(30)
+    add()
+    first.join()
+    assert seen == ["vagrant box add"]
 
 
 def test_up_passes_the_names_to_vagrant(project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch) -> None:
