@@ -38,6 +38,7 @@ from lab.boxes.manifest import (
     write_manifest,
 )
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
+from lab.boxes.sources import GoModules, Source
 from lab.errors import BoxError, HostError, NotFound
 from lab.scenario.catalog import Catalog
 from lab.store import Home, make_private
@@ -153,8 +154,9 @@ class _Build:
         self.tell = on_progress
         self.cache = cache
         self.log = home.cache / "build.log"
-        self._choice = gomodules.toolchain(recipe.go)
-        self._compilers = [gomodules.compiler(self._choice), _first_line("gcc", "--version")]
+        choice = gomodules.toolchain(recipe.go)
+        self._compilers = [gomodules.compiler(choice), _first_line("gcc", "--version")]
+        self._programs_from: Source = GoModules(recipe.folder, choice, self._compilers)
         self._sources = debian.sources(recipe.suite)
 
     @property
@@ -202,16 +204,15 @@ class _Build:
                 self.tell(f"compiling {program.name} {program.version}".rstrip())
 
             def make(target: Path, program: Program = program) -> None:
-                gomodules.build(program, self.recipe.folder, target, choice=self._choice, log=self.log)
+                self._programs_from.make(program, target, self.log)
 
             folder = self.cache.step("programs", key, make)
             found |= {name: folder / "bin" / name for name in program.build}
         return found
 
     def _program_key(self, program: Program) -> str:
-        sources = [p for p in (program.main, str(Path(program.c).parent) if program.c else "") if p]
-        trees = [digest_tree(self.recipe.folder / place) for place in sources]
-        return key_of(asdict(program), self._compilers, trees, _code(gomodules))
+        source = self._programs_from
+        return key_of(asdict(program), *source.inputs(program), _code(*source.code))
 
     def _debian(self) -> Path:
         key = key_of(self.recipe.suite, self.recipe.packages, self.recipe.epoch, _code(debian))

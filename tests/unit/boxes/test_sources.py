@@ -1,0 +1,47 @@
+"""Where a box's programs come from, and what decides that one is made again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab import resources
+from lab.boxes import gomodules
+from lab.boxes.recipe import Program, load_recipe
+from lab.boxes.sources import GoModules, Source
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(resources.path("boxes") / "debian-13", tmp_path / "debian-13"))
+
+
+def named(name: str) -> Program:
+    return next(program for program in load_recipe("debian-13", "1.35.4").programs if program.name == name)
+
+
+def test_a_program_of_the_recipes_own_follows_its_sources(folder: Path) -> None:
+    source: Source = GoModules(folder, "local", ["go", "gcc"])
+    before = {name: source.inputs(named(name)) for name in ("pause", "coredns", "etcd")}
+    with (folder / "programs/pause/pause.c").open("a") as file:
+        file.write("/* changed */\n")
+    after = {name: source.inputs(named(name)) for name in before}
+    assert after["pause"] != before["pause"]
+    assert {**after, "pause": 0} == {**before, "pause": 0}
+
+
+def test_every_program_follows_the_compilers(folder: Path) -> None:
+    one = GoModules(folder, "local", ["go version go1.26.8"])
+    other = replace(one, compilers=["go version go1.26.9"])
+    assert one.inputs(named("etcd")) != other.inputs(named("etcd"))
+
+
+def test_it_is_the_go_builder_that_makes_it(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(gomodules, "build", lambda *given, **named: asked.append((given, named)))
+    GoModules(folder, "go1.26.8", []).make(named("etcd"), tmp_path, tmp_path / "log")
+    assert asked == [((named("etcd"), folder, tmp_path), {"choice": "go1.26.8", "log": tmp_path / "log"})]
+    assert GoModules.code == (gomodules,)
