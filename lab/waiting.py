@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
@@ -71,6 +72,11 @@ def workers(most: int) -> Executor:
     """At most so many threads, for tasks of several kinds; leaving its context waits for all of them."""
     context = contextvars.copy_context()
     return ThreadPoolExecutor(max(1, most), "klab", initializer=_enter, initargs=(context,))
+
+
+def thread(act: Callable[[], object], name: str, *, daemon: bool = False) -> threading.Thread:
+    """A thread, not yet started, with the context variables of the one that makes it, such as the lab it logs for."""
+    return threading.Thread(target=contextvars.copy_context().run, args=(act,), name=name, daemon=daemon)
 
 
 def _enter(context: contextvars.Context) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from lab import records
 from lab.errors import LabError
 
 State = Literal["begin", "done", "retry", "failed", "note"]
@@ -77,17 +78,11 @@ def read_events(file: Path) -> list[Event]:
 def _parse(lines: list[str]) -> Iterator[Event]:
     for line in lines:
         try:
-            event = Event(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
+            event = records.build(Event, records.parse(line))
+        except records.RecordError:
             continue
-        if _is_sound(event):
+        if 0 <= event.time < _LATEST:
             yield event
-
-
-def _is_sound(event: Event) -> bool:
-    texts = (event.node, event.phase, event.text)
-    is_time = type(event.time) in {int, float} and 0 <= event.time < _LATEST
-    return is_time and event.state in STATES and all(isinstance(text, str) for text in texts)
 
 
 def phase_of(events: list[Event], node: str) -> tuple[str, State]:

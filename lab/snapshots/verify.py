@@ -22,7 +22,7 @@ from lab.cluster.wait.watch import Watch
 from lab.errors import LabError, NotReadyInTime
 from lab.scenario.rules import quorum
 from lab.snapshots.session import Session
-from lab.waiting import Deadline, map_parallel, workers
+from lab.waiting import Deadline, map_parallel, thread, workers
 
 SSH_SECONDS = 60.0
 WARM_UP_SECONDS = 5.0
@@ -51,7 +51,7 @@ class Verification:
     def warm_up(self) -> None:
         """Open a first connection to the API server in the background: a slow guest takes seconds to accept it."""
         if self._full:
-            self._warming_up = threading.Thread(target=self._warm_up, name="warm-up")
+            self._warming_up = thread(self._warm_up, "warm-up")
             self._warming_up.start()
 
     def _warm_up(self) -> None:

@@ -17,7 +17,7 @@ from lab import log, process
 from lab.cli import app
 from lab.errors import ProgramTimeout
 from lab.store import Home, LabFolder
-from lab.waiting import map_parallel
+from lab.waiting import map_parallel, thread
 
 LOG = logging.getLogger("klab.test")
 KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIA\n-----END EC PRIVATE KEY-----"
@@ -133,15 +133,18 @@ def test_threads_log_into_the_lab_of_the_one_that_made_them(folder: LabFolder, t
         log.about(lab.log)
         meeting.wait(60)
         map_parallel(lambda number: LOG.info("%s %d", lab.name, number), [1, 2])
+        one = thread(lambda: LOG.info("%s 3", lab.name), "one")
+        one.start()
+        one.join()
 
     meeting = threading.Barrier(2)
     threads = [threading.Thread(target=work, args=(lab,)) for lab in (folder, other)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert folder.log.read_text().count("klab.test: demo") == 2
-    assert other.log.read_text().count("klab.test: other") == 2
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert folder.log.read_text().count("klab.test: demo") == 3
+    assert other.log.read_text().count("klab.test: other") == 3
     assert "other" not in folder.log.read_text()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from lab.errors import ClusterError, LabError, refusal
 from lab.machines.protocol import Machines
-from lab.waiting import Deadline
+from lab.waiting import Deadline, thread
 
 
 class PowerOn:
@@ -21,7 +20,7 @@ class PowerOn:
         self._nodes = nodes
         self._deadline = deadline
         self._log = log
-        self._thread = threading.Thread(target=self._up, name="power-on", daemon=True)
+        self._thread = thread(self._up, "power-on", daemon=True)
 
     def start(self) -> None:
         self._thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -341,6 +342,8 @@ def test_a_node_that_crashed_during_its_first_boot_is_given_up(home: Home, catal
 
 
 def test_ctrl_c_leaves_a_lab_that_create_continues(home: Home, catalog: Catalog) -> None:
+    importlib.import_module("lab.cluster.clients.api")  # or Ctrl-C may hit the import itself
+
     def interrupt(_machines: Scripted) -> None:
         signal.raise_signal(signal.SIGINT)
 
