@@ -21,7 +21,7 @@ from lab.errors import LabError
 State = Literal["begin", "done", "retry", "failed", "note"]
 _LATEST = 1 << 36  # of the year 4147; what a clock shows
 STATES: tuple[State, ...] = ("begin", "done", "retry", "failed", "note")
-# The phases of a node, in order; what a person sees is their titles.
+# The phases of a node, in order; a person sees their titles.
 NODE_PHASES = ("boot", "cloud-init", "init", "join", "network", "ready", "clean")
 
 
@@ -40,7 +40,7 @@ Listener = Callable[[Event], None]  # told each event as it happens
 
 
 class Journal:
-    """Writes events down and tells whoever listens; may be used from several threads."""
+    """Writes events down and tells its listener; may be used from several threads."""
 
     def __init__(self, file: Path, listener: Listener | None = None) -> None:
         self._file = file

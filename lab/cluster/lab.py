@@ -60,7 +60,7 @@ class Lab:
         return replace(self, listener=listener or self.listener, timeout=timeout or self.timeout)
 
     def finished(self) -> Record:
-        """The record of a lab that was made to its end: one whose machines may be switched, changed, renewed.
+        """The record of a lab that was made completely: its machines may be switched, changed, renewed.
 
         Raises:
             Conflict: it is half made or half destroyed.
@@ -70,7 +70,7 @@ class Lab:
         if record.phase != "ready":
             raise Conflict(
                 f"lab {self.folder.name!r} is half made",
-                hint=f"{again(record, self.plan)} goes on with it, klab destroy {self.folder.name} removes it",
+                hint=f"{again(record, self.plan)} continues it, klab destroy {self.folder.name} removes it",
             )
         return record
 

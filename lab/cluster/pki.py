@@ -90,13 +90,13 @@ def signed(
 
 
 def reissue(ca: KeyPair, old: x509.Certificate, until: datetime.datetime) -> KeyPair:
-    """A certificate for whom and for what an older one was, with a key of its own; validity as in `signed`."""
+    """A certificate with the subject and the uses of an older one, and a key of its own; validity as in `signed`."""
     kept = (x509.SubjectAlternativeName, x509.ExtendedKeyUsage)
     return signed(ca, old.subject, [e.value for e in old.extensions if isinstance(e.value, kept)], until)
 
 
 def kubelet_client(ca: KeyPair, node: str, until: datetime.datetime) -> KeyPair:
-    """What a node's kubelet shows the API server (kubernetes.io, "Using Node Authorization"); as in `signed`."""
+    """A client certificate for a node's kubelet (kubernetes.io, "Using Node Authorization"); as in `signed`."""
     return signed(
         ca,
         subject(f"system:node:{node}", "system:nodes"),

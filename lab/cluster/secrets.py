@@ -1,7 +1,7 @@
 """The cluster's CAs, service-account key, bootstrap token and klab's own certificates, made on the host.
 
-Made before the first VM boots, so that every node can be handed its part and nobody waits
-for anybody's files. Kept in the lab's folder, readable by the owner alone.
+Made before the first VM boots, so that every node can be handed its part and none waits
+for another's files. Kept in the lab's folder, readable by the owner alone.
 Source: kubernetes.io, "PKI certificates and requirements"; names as kubeadm gives them.
 """
 
@@ -68,13 +68,13 @@ def load_or_make(folder: LabFolder) -> Secrets:
 
 
 def admin_files(folder: LabFolder) -> ClientFiles:
-    """Where `load_or_make` has put what an API client needs: an admin who holds before RBAC's first binding exists."""
+    """The files of a client of the API, made by `load_or_make`: an admin even before RBAC's first binding exists."""
     pki = folder.pki
     return ClientFiles(pki / "ca.crt", pki / "admin.crt", pki / "admin.key")
 
 
 def etcd_client_files(folder: LabFolder) -> ClientFiles:
-    """What a client of the lab's etcd needs; made when it is missing, as in labs of an older klab, or of no more use.
+    """The files of a client of the lab's etcd; made where they are missing, as in labs of an older klab, or unusable.
 
     Raises:
         ClusterError: the lab's etcd CA is missing or damaged.

@@ -1,4 +1,4 @@
-"""Bootstrap tokens: what a machine joins a cluster with.
+"""Bootstrap tokens, with which machines join a cluster.
 
 Source: kubernetes.io, "Authenticating with Bootstrap Tokens".
 """

@@ -6,7 +6,7 @@ valid. It also asks the API server how, which is dead when it matters, and takes
 
     ask every node -> klab's own -> files and kubelets, side by side -> API servers, one by one -> Ready
 
-Each step may be done again: whatever ends klab half-way, the same command goes on.
+Each step may be repeated: after a kill the same command continues.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class _Renewal:
                 raise ClusterError(
                     f"a CA of lab {self.folder.name!r} {'has expired' if clock >= end else 'is not valid yet'}",
                     details=[f"{name} holds from {since:%Y-%m-%d} to {end:%Y-%m-%d}; {where} it is {clock:%Y-%m-%d}"],
-                    hint=f"where that clock is wrong, set it; else the lab has to be made anew: "
+                    hint=f"where that clock is wrong, set it; else recreate the lab: "
                     f"klab destroy {self.folder.name}, then klab create {self.plan.scenario}",
                 )
         return until
@@ -166,13 +166,13 @@ class _Renewal:
     def _new(
         self, node: Node, told: Reply, cas: Mapping[str, KeyPair], until: datetime.datetime
     ) -> tuple[list[Replacement], KeyPair | None]:
-        """What a node is to get, its kubelet's client certificate apart; notes what cannot be renewed."""
+        """The new certificates of a node, its kubelet's client certificate apart; notes which cannot be renewed."""
         replacements = []
         for held in (*(CONTROL_PLANE if node.is_control_plane else ()), *PERHAPS):
             found = told.of(held.file)
             if not found and held not in PERHAPS:
                 self._leave(node, f"{held.file} is missing")
-            # A .crt may go on with the CA's.
+            # In a .crt the CA's certificate may follow.
             for each in found if held.file.endswith(".conf") else found[:1]:
                 if each.certificate is None:
                     self._leave(node, f"{held.file} is damaged")
@@ -201,7 +201,7 @@ class _Renewal:
     # --- on the nodes ---------------------------------------------------------------------------
 
     def _put(self, new: Mapping[str, tuple[list[Replacement], KeyPair | None]], answering: Sequence[Node]) -> None:
-        """Put the files in place everywhere, before any API server that works starts anew.
+        """Put the files in place everywhere, before any API server that works is restarted.
 
         An etcd member whose certificate has expired is found by the others as soon as its file is
         new; so no API server has to wait for a quorum that comes only after its turn.
@@ -221,7 +221,7 @@ class _Renewal:
             raise ClusterError(errors[0].message, details=_details(errors), hint=errors[0].hint) from errors[0]
 
     def _restart(self, node: Node, https: Https, watch: Watch) -> None:
-        """Let a control plane's programs start anew, and wait for its API server: the others serve meanwhile."""
+        """Restart a control plane's programs, and wait for its API server: the others serve meanwhile."""
         self._run(node.name, RESTART)
         watch.require(self._every_api_server(https, [node]))
         self.journal.add(node.name, "renew", "done")
@@ -238,7 +238,7 @@ class _Renewal:
             raise ClusterError(
                 f"{name} cannot take its new certificates",
                 details=seen,
-                hint=f"klab ssh {name} shows whether it is well; the same command again goes on",
+                hint=f"klab ssh {name} shows whether it is well; the same command again continues",
             )
 
     def _every_api_server(self, https: Https, nodes: Sequence[Node]) -> Requirement:
@@ -265,5 +265,5 @@ class _Renewal:
 
 
 def _details(errors: Sequence[LabError]) -> list[str]:
-    """What the first error shows, and a line for each of the others."""
+    """The details of the first error, and a line for each of the others."""
     return [*errors[0].details, *(line("also:", other) for other in errors[1:])]

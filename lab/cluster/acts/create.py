@@ -204,7 +204,7 @@ def _look_at_machines(context: Context) -> None:
     absent = [name for name, state in states.items() if state == NodeState.ABSENT]
     if absent:
         name = context.lab.folder.name
-        remake = f"klab destroy -y {name} and the same command again make the lab anew"
+        remake = f"klab destroy -y {name} and the same command again recreate the lab"
         if _has_cluster(context):
             remake = f"klab node replace {name} {absent[0]} recreates it"
         raise MachineError(f"{name} was made completely, but {', '.join(absent)} has no machine", hint=remake)

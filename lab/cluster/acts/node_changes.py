@@ -108,7 +108,7 @@ class NodeChanges:
     def join(self, plan: Plan, names: Sequence[str]) -> None:
         """Make nodes of a plan and let them join: control planes one by one, workers together.
 
-        Whatever an earlier run has left undone joins as well.
+        Nodes that an earlier run has left out join as well.
         """
         there = self.registered()
         missing = [n for n in plan.nodes if n.name in names or n.name not in there]
@@ -127,7 +127,7 @@ class NodeChanges:
         names = [n.name for n in nodes]
         machines = self._machines()
         for node in nodes:
-            # What is half there has used up its seed, or lost its place in the cluster.
+            # A machine that is half there has used up its seed, or lost its place in the cluster.
             machines.remove(node.name, _quiet)
             if node.is_control_plane:
                 self._take_back_member(node)
@@ -200,7 +200,9 @@ class NodeChanges:
 
         if not poll(gone, self.deadline, every=FORGET_POLL_SECONDS):
             raise ClusterError(
-                f"the cluster does not let go of {node.name}", details=[seen], hint="the same command again goes on"
+                f"the cluster does not delete the node {node.name}",
+                details=[seen],
+                hint="the same command again continues",
             )
 
     def _drain(self, node: Node) -> None:
@@ -214,7 +216,7 @@ class NodeChanges:
                 env={"KUBECONFIG": str(self.folder.kubeconfig)},
             )
         except ProgramError as error:
-            # A pod that will not go (a disruption budget) shall not keep the lab from shrinking.
+            # A pod that cannot be evicted (a disruption budget) must not keep the lab from shrinking.
             self.journal.add(node.name, "drain", "note", (error.details or (error.message,))[-1])
         self.journal.add(node.name, "drain", "done")
 
@@ -232,9 +234,9 @@ class NodeChanges:
                 machines.ssh(node.name, ["sudo", "bash", "-s"], UPDATE_SECONDS, stdin=render_update(plan, node))
             except LabError as error:
                 raise ClusterError(
-                    f"{node.name} cannot be told of the lab's new nodes",
+                    f"{node.name} cannot be updated with the lab's new nodes",
                     details=[error.message, *error.details],
-                    hint=f"klab ssh {node.name} shows whether it is well; the same command again goes on",
+                    hint=f"klab ssh {node.name} shows whether it is well; the same command again continues",
                 ) from error
 
     def _etcd(self) -> Etcd:
@@ -249,4 +251,4 @@ class NodeChanges:
 
 
 def _quiet(_line: str) -> None:
-    """Vagrant's output while a machine goes: its end is looked at, not its words."""
+    """Vagrant's output while a machine goes: only its exit code counts."""

@@ -63,7 +63,7 @@ def remove_node(change: Change, name: str) -> Changed:
 
 
 def replace_node(change: Change, name: str) -> Changed:
-    """Take one node out, dead or alive, and make it anew under its name and address; errors as in `scale`."""
+    """Take one node out, dead or alive, and recreate it under its name and address; errors as in `scale`."""
     with change.lab.folder.lock():
         run = NodeChanges(change)
         without_nodes(change.lab.plan, [name])

@@ -1,4 +1,4 @@
-"""What the acts on a whole lab consist of: steps as values, in lists, run by one loop.
+"""The acts on a whole lab as lists of steps, which are values, run by one loop.
 
 `create` and `start` differ by their lists (`create.steps_for`, `power.start_steps`). A step that is
 told is in the journal with its beginning and its end, or its failure: progress, `--json`, the timeline and the answer

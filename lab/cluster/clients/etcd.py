@@ -83,7 +83,7 @@ class Etcd:
             return tuple(sorted((read_member(m) for m in answer.get("members", [])), key=lambda m: (m.name, m.id)))
 
     def status(self, node: str) -> MemberStatus:
-        """What the member on one control plane says of itself.
+        """The status of the member on one control plane.
 
         Raises:
             ClusterError: it does not answer, or the plan has no such control plane.
@@ -91,7 +91,7 @@ class Etcd:
         found = next((n for n in self._plan.control_planes if n.name == node), None)
         if found is None:
             names = ", ".join(n.name for n in self._plan.control_planes)
-            raise ClusterError(f"{node} is no control plane", hint=f"etcd runs on {names}")
+            raise ClusterError(f"{node} is not a control plane", hint=f"etcd runs on {names}")
         return self._status(found.address, CLIENT_PORT)
 
     def alarms(self) -> tuple[Alarm, ...]:
@@ -136,9 +136,9 @@ class Etcd:
                 f"etcd has lost its quorum and can remove no member: {len(answering)} of {len(voters)} answer, "
                 f"{quorum(len(voters))} are needed",
                 details=self._silent(voters, answering),
-                hint="klab start brings back the control planes that are off",
+                hint="klab start starts the control planes that are off",
             )
-        # What was known above may be old; what is decided on below is not.
+        # The membership above may be old; the decision needs a current one.
         current = self.members(agreed=True)
         target = next((m for m in current if name_of(m, self._plan) == name), None)
         if target is None:
@@ -152,7 +152,7 @@ class Etcd:
                 f"removing {name} would cost etcd its quorum: {len(well)} of the {len(rest)} members left answer, "
                 f"{quorum(len(rest))} are needed",
                 details=self._silent(rest, answering),
-                hint="bring back or remove the members that do not answer first: klab status shows them",
+                hint="start or remove the members that do not answer first: klab status shows them",
             )
         return target, well
 
@@ -244,5 +244,5 @@ class Etcd:
         raise ClusterError(
             f"etcd refuses to {what}" if refused else f"no etcd member answers (asked to {what})",
             details=failures,
-            hint=f"klab status {self._plan.name} shows which control planes run; klab start brings them back",
+            hint=f"klab status {self._plan.name} shows which control planes run; klab start starts the others",
         )

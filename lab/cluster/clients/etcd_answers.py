@@ -1,4 +1,4 @@
-"""What etcd's members answer, as klab reads it: the membership, a member's status, alarms."""
+"""The answers of etcd's members, as klab reads them: the membership, a member's status, alarms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EtcdMember:
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """What one member says of itself.
+    """The status that one member reports.
 
     `healthy` is its own judgement: it has a leader, can read, and no alarm is raised; `errors`
     says why not. `leader` is the id of the member it follows, 0 for none. Sizes in bytes;
@@ -66,7 +66,7 @@ def name_of(member: EtcdMember, plan: Plan) -> str:
 
 @contextlib.contextmanager
 def understood() -> Iterator[None]:
-    """Word an answer whose JSON has not etcd's shape: who answers is a guest.
+    """Turn a JSON answer of another shape than etcd's into an error: the answer is a guest's.
 
     Raises:
         UnreachableError: it has not.
@@ -74,7 +74,7 @@ def understood() -> Iterator[None]:
     try:
         yield
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise UnreachableError("what answers there is not etcd", status=200) from error
+        raise UnreachableError("the server there is not etcd", status=200) from error
 
 
 def is_at(member: EtcdMember, node: Node) -> bool:
@@ -101,7 +101,7 @@ def read_member(found: dict[str, Any]) -> EtcdMember:
 
 
 def read_status(found: dict[str, Any], *, healthy: bool, why: str) -> MemberStatus:
-    """What a member says of itself; its JSON leaves out what is 0, false or empty."""
+    """A member's status; its JSON leaves out values that are 0, false or empty."""
     with understood():
         return _status_of(found, healthy=healthy, why=why)
 

@@ -40,7 +40,7 @@ class UnreachableError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered: HTTP status, body, and what its clock shows (RFC 9110, Date), None where it does not say.
+    """A server's answer: HTTP status, body, and the time on its clock (RFC 9110, Date), None where it does not say.
 
     A server in a guest has the guest's clock.
     """
@@ -100,7 +100,7 @@ class Https:
         """GET a path and return its JSON.
 
         Raises:
-            UnreachableError: as `get`, or the answer is no success.
+            UnreachableError: as `get`, or the answer is not a success.
         """
         return _json(self.get(address, port, path))
 
@@ -217,11 +217,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(error: BaseException, seconds: float) -> str:
-    """In a few plain words why there is no answer."""
+    """Why there is no answer, in a few words."""
     import urllib3
 
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError)
-    # From the outside in: what a library makes of an error says more than the error.
+    # From the outside in: a library's own error says more than the one that it wraps.
     for each in _chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {each.verify_message}"

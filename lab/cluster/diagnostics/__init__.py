@@ -1,7 +1,7 @@
 """What can be wrong with a lab: a list of checks, each with evidence and the command that repairs it.
 
 The checks are pure: they judge what `lab.cluster.observe.collect` saw from outside and what
-`lab.cluster.observe.node_probe` heard from the nodes. Causes stand in the list before what follows from
+`lab.cluster.observe.node_probe` asked the nodes. Causes stand in the list before what follows from
 them, so that a finding can name the repair of its cause.
 """
 

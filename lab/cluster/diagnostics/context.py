@@ -1,4 +1,4 @@
-"""What a check is given and what it finds."""
+"""The context of a check, and its findings."""
 
 from __future__ import annotations
 
@@ -93,16 +93,16 @@ class CheckContext:
 
     @property
     def look_again(self) -> str:
-        """For what has to be waited for: whatever else is done makes the wait begin anew."""
+        """For a finding that only time repairs: any other command would restart the wait."""
         return f"klab doctor {self.lab}"
 
     @property
     def converge(self) -> str:
-        """Apply again what a create applies."""
+        """Apply again all that a create applies."""
         return create_command([str(self.scenario)], self.lab, self.plan.seat)
 
-    def anew(self, node: str) -> str:
-        """Make a node anew; the whole lab where nobody could let it join: no cluster, no control plane, no quorum."""
+    def recreate_node(self, node: str) -> str:
+        """Recreate a node; the whole lab where the node could not join: no cluster, no control plane, no quorum."""
         alone = [n.name for n in self.plan.control_planes] == [node]
         if alone or self.facts.quorum_lost or not kubernetes(self.plan):
             return self.recreate

@@ -27,8 +27,8 @@ RESTART_KUBELET = "sudo systemctl restart kubelet"
 SETTLING_SECONDS = 120.0
 
 
-def revived(case: CheckContext, node: str, pod: str, before: Before) -> tuple[str, str]:
-    """What there is to see of a static pod that does not answer, and what brings it back."""
+def static_pod_evidence(case: CheckContext, node: str, pod: str, before: Before) -> tuple[str, str]:
+    """The evidence for a static pod that does not answer, and the command that repairs it."""
     if node not in case.reports:
         return "", cause(before, node, f"klab reboot --force {case.lab} {node}")
     process = case.process(node, pod)
@@ -38,7 +38,7 @@ def revived(case: CheckContext, node: str, pod: str, before: Before) -> tuple[st
         # One that is ended now is back a minute of the guest's later.
         return f"; {pod} has just started there, {process.age:.0f} s ago", cause(before, node, case.look_again)
     if process is not None:
-        # The kubelet starts it anew.
+        # The kubelet restarts it.
         again = case.ssh(node, f"sudo pkill -x {pod[:COMM_LENGTH]}")
         return f"; {pod} runs there", cause(before, node, again)
     kubelet = case.process(node, "kubelet")
@@ -55,10 +55,10 @@ def revived(case: CheckContext, node: str, pod: str, before: Before) -> tuple[st
 
 
 def mirrored(case: CheckContext, node: str, pod: str, before: Before) -> tuple[str, str]:
-    """As `revived`, for a static pod that the API calls not ready: that is stale where its program answers itself."""
+    """As `static_pod_evidence`, for a pod that the API calls not ready, which is stale where its program answers."""
     process, kubelet = case.process(node, pod), case.process(node, "kubelet")
     if process is None or not process.works:
-        return revived(case, node, pod, before)
+        return static_pod_evidence(case, node, pod, before)
     # The kubelet tells the API, some time after either has started.
     soon = process.young or kubelet is None or kubelet.young
     repair = case.look_again if soon else case.ssh(node, RESTART_KUBELET)
@@ -81,7 +81,7 @@ def _etcd(case: CheckContext, before: Before) -> Iterator[Finding]:
     lost = case.facts.quorum_lost
     if lost:
         seen = "; ".join(f"{m.name}: {_word(m)}" for m in etcd.members)
-        yield Finding("etcd", "", lost.partition(";")[0], seen, _bring_back(case, before), causes=True)
+        yield Finding("etcd", "", lost.partition(";")[0], seen, _restore_member(case, before), causes=True)
     yield from _alarms(case, etcd.alarms)
     for member in etcd.members:
         yield from _member(case, member, before, well=not lost and not etcd.alarms)
@@ -91,8 +91,8 @@ def _word(member: MemberFacts) -> str:
     return member.error or (", ".join(member.status.errors) if member.status else "") or "ok"
 
 
-def _bring_back(case: CheckContext, before: Before) -> str:
-    """What brings a member back: starting its machine, or what is wrong on the first node whose member is silent."""
+def _restore_member(case: CheckContext, before: Before) -> str:
+    """The command that restores a member: start its machine, or repair the first node whose member is silent."""
     states = {n.name: case.seen(n.name).machine for n in case.plan.control_planes}
     off = [name for name, state in states.items() if state not in {NodeState.RUNNING, NodeState.ABSENT, "unknown"}]
     if off:
@@ -101,22 +101,22 @@ def _bring_back(case: CheckContext, before: Before) -> str:
     here = [name for name in silent if states[name] != NodeState.ABSENT]
     if silent and not here:
         return case.recreate
-    return revived(case, here[0] if here else case.planes[0].name, "etcd", before)[1]
+    return static_pod_evidence(case, here[0] if here else case.planes[0].name, "etcd", before)[1]
 
 
 def _member(case: CheckContext, member: MemberFacts, before: Before, *, well: bool) -> Iterator[Finding]:
     if not member.planned:
-        what = f"etcd has a member that is no node of this lab: {member.name}"
+        what = f"etcd has a member that is not a node of this lab: {member.name}"
         repair = case.ssh(case.planes[0].name, etcdctl(f"member remove {member.id:x}"))
         yield Finding("etcd", "", what, f"its id is {member.id:x}", repair)
     elif member.joined is False:
-        repair = case.anew(member.name)
-        yield Finding("etcd", member.name, "it is no member of etcd", "the membership lacks it", repair, causes=True)
+        repair = case.recreate_node(member.name)
+        yield Finding("etcd", member.name, "it is not a member of etcd", "the membership lacks it", repair, causes=True)
     elif member.status is None:
-        why, repair = revived(case, member.name, "etcd", before)
+        why, repair = static_pod_evidence(case, member.name, "etcd", before)
         yield Finding("etcd", member.name, "its etcd member is lost", member.error + why, repair, causes=True)
     elif not member.status.healthy and well:
-        why, repair = revived(case, member.name, "etcd", before)
+        why, repair = static_pod_evidence(case, member.name, "etcd", before)
         yield Finding("etcd", member.name, "its etcd member is not healthy", _word(member) + why, repair, causes=True)
 
 
@@ -139,9 +139,9 @@ def _alarms(case: CheckContext, alarms: Iterable[Alarm]) -> Iterator[Finding]:
             repair = case.ssh(case.planes[0].name, etcdctl(*orders))
             yield Finding("etcd", "", "etcd's database is full: nothing can be written", seen, repair, causes=True)
         else:
-            # One that is no node of the lab has a repair of its own, below.
+            # One that is not a node of the lab has a repair of its own, below.
             known = next((name for name in raised if case.plan.node(name)), "")
-            repair = case.anew(known) if known else case.look_again
+            repair = case.recreate_node(known) if known else case.look_again
             yield Finding("etcd", known, f"etcd has raised the alarm {kind}", seen, repair)
 
 
@@ -179,7 +179,7 @@ def _api(case: CheckContext, before: Before) -> Iterator[Finding]:
         return
     broken = [n.name for n in case.planes if case.seen(n.name).api]
     for name in broken:
-        why, repair = revived(case, name, "kube-apiserver", before)
+        why, repair = static_pod_evidence(case, name, "kube-apiserver", before)
         yield Finding("API", name, "its API server is not ready", f"{case.seen(name).api}{why}", repair)
     if endpoint.error and len(broken) < len(case.planes):
         ways = [f for f in before if f.check in {"virtual IP", "haproxy", "keepalived"}]

@@ -45,7 +45,7 @@ def _machines(case: CheckContext, _before: Before) -> Iterator[Finding]:
         state = case.seen(node.name).machine
         if state in {NodeState.RUNNING, "unknown"}:
             continue
-        repair = case.anew(node.name) if state == NodeState.ABSENT else f"klab start {case.lab} {node.name}"
+        repair = case.recreate_node(node.name) if state == NodeState.ABSENT else f"klab start {case.lab} {node.name}"
         yield Finding(
             "machines", node.name, f"its machine is {state}", f"the provider says {state}", repair, causes=True
         )

@@ -1,4 +1,4 @@
-"""Shell lines for a control plane's node that bring back what kubeadm and etcd own there."""
+"""Shell lines for a control plane's node that restore what kubeadm and etcd own there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def etcdctl(*commands: str) -> str:
 
 
 def manifest_again(plan: Plan, node: Node, pod: str) -> str:
-    """Write the manifest of a static pod anew, as kubeadm did at first.
+    """Write the manifest of a static pod again, as kubeadm did at first.
 
     What only mattered when etcd was formed (its initial cluster) is left out: a member that
     has its data does not look at it. With etcd's manifest back, the API server goes.

@@ -79,7 +79,7 @@ def _token(case: CheckContext, _before: Before) -> Iterator[Finding]:
     if case.facts.tokens is None or (token is not None and token.valid):
         return
     seen = f"of {len(case.facts.tokens)} bootstrap tokens in kube-system none is valid"
-    yield Finding("token", "", "no node could join: there is no valid bootstrap token", seen, f"klab token {case.lab}")
+    yield Finding("token", "", "no node can join: there is no valid bootstrap token", seen, f"klab token {case.lab}")
 
 
 def _nodes(case: CheckContext, before: Before) -> Iterator[Finding]:
@@ -125,7 +125,7 @@ def _names(case: CheckContext) -> Iterator[Finding]:
 
 def _explained(case: CheckContext, pod: PodFacts) -> bool:
     """Whether another check has said why: machine off, kubelet unheard, pod network, images; or nothing is wrong."""
-    # What the API knows of their pods is old.
+    # The API's knowledge of their pods is old.
     off = {node.name for node in case.facts.nodes if not node.runs or node.unheard}
     pods = network(case.plan.kubernetes.cni)
     waits = not pods.present and pod.name.startswith("coredns")

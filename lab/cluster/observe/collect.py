@@ -1,8 +1,8 @@
-"""Look at a lab's cluster from the host: one look of a few seconds.
+"""Observe a lab's cluster from the host, once, within a few seconds.
 
 Every probe is bounded and all run side by side; machines that do not run are not asked.
-Nothing here raises: what cannot be seen is said as text, because a person who looks has
-something that does not work before them.
+Nothing here raises: a fact that cannot be seen is a text that says why, because a person who asks may
+have a cluster that does not work.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def collect_facts(
     seconds: float | None = None,
     reach: Reach = direct,
 ) -> ClusterFacts:
-    """Take one look.
+    """Observe a lab once.
 
     Args:
         folder: the lab's folder.
@@ -71,7 +71,7 @@ def collect_facts(
 
 
 class _Collector:
-    """One look at one lab."""
+    """One observation of one lab."""
 
     def __init__(
         self, folder: LabFolder, plan: Plan, record: Record, machines: Machines, seconds: float, reach: Reach
@@ -143,7 +143,7 @@ class _Collector:
         if found is None:
             return replace(facts, registered=False, ready=False, why="it has not registered")
         read = read_all(lambda node: node_facts(facts, node), [found])
-        return read[0] if read else replace(facts, why="what the API says of it is no node")
+        return read[0] if read else replace(facts, why="the API's answer about it is not a node")
 
     def _state(self, name: str) -> str:
         state = self.states.get(name)
@@ -209,7 +209,7 @@ class _Collector:
         except LabError as error:
             return EtcdFacts(self._members(statuses, None), error=error.message)
         found = EtcdFacts(self._members(statuses, members))
-        # Alarms are agreed on: without a quorum nobody tells.
+        # Alarms are agreed on: without a quorum no member tells.
         if not found.has_quorum:
             return found
         try:
@@ -275,7 +275,7 @@ class _Collector:
         return self._certificate("", "klab's admin", expires, "")
 
     def _tokens(self, items: Sequence[dict[str, Any]]) -> tuple[Token, ...]:
-        """The tokens that a node could join with; a Secret that is none of those counts for nothing."""
+        """The tokens that a node could join with; other Secrets are left out."""
         return read_all(self._token, items)
 
     def _token(self, item: Mapping[str, Any]) -> Token | None:

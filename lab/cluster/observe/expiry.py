@@ -34,7 +34,7 @@ def refuse_expired(
     """Make sure that what these nodes need to become Ready has not expired, by the clocks of those who judge it.
 
     A lab younger than its certificates' first year is not asked. A node that does not tell is
-    passed over: whoever waits for it learns why.
+    passed over: the wait for it tells why.
 
     Args:
         folder: the lab's folder.
@@ -69,7 +69,7 @@ def _moment(seconds: float) -> datetime.datetime:
 
 
 def _own(folder: LabFolder, clock: datetime.datetime) -> Iterator[str]:
-    """klab's own, which the API servers judge; one that cannot be read is no expired one."""
+    """klab's own, which the API servers judge; one that cannot be read does not count as expired."""
     file = admin_files(folder).certificate
     try:
         end = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc

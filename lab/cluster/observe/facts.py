@@ -1,4 +1,4 @@
-"""What one look at a lab's cluster saw, as plain data; `lab.cluster.observe.collect` takes the look.
+"""A lab's cluster as it was observed once, as plain data; `lab.cluster.observe.collect` collects it.
 
 What it means that something is so, and what to do about it, is the business of
 `lab.cluster.diagnostics`; a few sentences that several commands say are here.
@@ -149,7 +149,7 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """One look at a lab.
+    """One observation of a lab.
 
     `unseen` says what could not be seen though something runs that should tell, one line each.
     `guest_time` is what the guests' clocks show, in seconds since 1970: as an API server tells,
@@ -181,7 +181,7 @@ class ClusterFacts:
 
     @property
     def quorum_lost(self) -> str:
-        """That etcd works no more, how many members are missing and what brings one back; empty when it works.
+        """That etcd does not work, how many members are missing and which command starts one; empty when it works.
 
         Also empty while no control plane runs: then nothing is broken, it is off.
         """
@@ -192,7 +192,7 @@ class ClusterFacts:
             return f"etcd has no leader: {here} of {all_} members answer; an election takes seconds"
         gone = {NodeState.RUNNING, NodeState.ABSENT, "unknown"}
         off = next((n.name for n in self.nodes if n.api is not None and n.machine not in gone), "")
-        way = f"klab start {self.lab} {off} brings one back" if off else f"klab doctor {self.lab} looks for the cause"
+        way = f"klab start {self.lab} {off} starts one" if off else f"klab doctor {self.lab} finds the cause"
         return f"etcd has lost its quorum: {here} of {all_} members answer, {needed} are needed; {way}"
 
     @property
@@ -230,8 +230,8 @@ def etcd_line(facts: ClusterFacts) -> str:
     parts = [f"{len(etcd.answering)} of {len(etcd.voters)} members answer, {etcd.needed} are needed"]
     parts.append(f"leader {etcd.leader}" if etcd.leader else "no leader")
     parts += [f"{m.name}: {'; '.join(m.status.errors)}" for m in etcd.members if m.status and not m.status.healthy]
-    parts += [f"{m.name} is no node of this lab" for m in etcd.members if not m.planned]
-    parts += [f"{m.name} is no member" for m in etcd.members if m.joined is False]
+    parts += [f"{m.name} is not a node of this lab" for m in etcd.members if not m.planned]
+    parts += [f"{m.name} is not a member" for m in etcd.members if m.joined is False]
     alarms = sorted({alarm.kind for alarm in etcd.alarms})
     parts.append(f"alarm {', '.join(alarms)}" if alarms else "no alarm")
     return "; ".join(parts)

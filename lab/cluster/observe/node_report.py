@@ -1,4 +1,4 @@
-"""What a node reports of itself, read from what `node_probe` prints there."""
+"""A node's report of itself, parsed from the output of the script in `node_probe`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.cluster.observe.validity import DAY, parsed
 from lab.store import Record
 
 STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-# What a node that has been taken over may print is no reason to keep all of it: characters, and lines of one key.
+# Bounds for the output of a node that has been taken over: characters of a line, and lines of one key.
 MOST_IN_LINE = 1 << 14
 MOST_LINES = 1000
 LARGEST = 2.0**53  # up to there every whole number is one of a float's
@@ -219,7 +219,7 @@ def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ende
     """The node's clock against the lab's timeline.
 
     The script ran somewhere between question and answer. Its own length, by the node's uptime,
-    is no part of the doubt: what is left is the way there and back.
+    is not part of the uncertainty: only the way there and back is.
     """
     try:
         now, length = _float(said["now"][0]), _float(said["end"][0]) - _float(said["begin"][0])
@@ -231,7 +231,7 @@ def _clock(said: Mapping[str, Sequence[str]], record: Record, began: float, ende
 
 
 def _certificates(lines: Sequence[str], now: float) -> Iterator[tuple[str, float]]:
-    """The files and the days left; what is damaged is left out."""
+    """The files and the days left; damaged certificates are left out."""
     for line in lines:
         file, _, text = line.partition(" ")
         certificate = parsed(text)

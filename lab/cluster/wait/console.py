@@ -18,7 +18,7 @@ from lab.render.node_script import LOG_MARK, MARK
 TAIL = 25
 MOST_IN_LINE = 2048  # bytes; the rest of a longer line is passed over
 BLOCK = 1 << 16
-MOST_AT_ONCE = 4 << 20  # bytes; what is left is read the next time, so that a guest that prints on keeps nobody here
+MOST_AT_ONCE = 4 << 20  # bytes; the rest is read the next time, so that a guest that keeps printing does not block klab
 MOST_MARKS = 2000  # a node with every attempt of every phase sets some hundred
 _MARK = re.compile(rf"{MARK} (?P<phase>[a-z-]+) (?P<state>[a-z]+) ?(?P<text>.*)")
 _CLOUD_INIT_TROUBLE = ("warn", "error", "critical", "fail", "traceback", "invalid")

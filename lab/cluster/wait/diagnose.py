@@ -10,11 +10,14 @@ from lab.plan.model import Plan
 from lab.store import LabFolder
 
 SHOWN = 8
+_KUBELET_ADVICE = (
+    "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again continues, with a longer --timeout"
+)
 ADVICE = {
     "boot": "klab logs {node} shows the whole console; klab box verify checks the disk it boots from",
     "cloud-init": "klab logs {node} shows cloud-init's messages",
-    "init": "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again goes on with longer --timeout",
-    "join": "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again goes on with longer --timeout",
+    "init": _KUBELET_ADVICE,
+    "join": _KUBELET_ADVICE,
     "clean": "klab ssh {node} -- cloud-init status --long",
     "ready": "klab kubectl -- describe node {node}",
 }

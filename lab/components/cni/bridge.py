@@ -109,7 +109,7 @@ class Bridge(PodNetwork):
         if CNI_FILE not in seen.state.cni:
             evidence = f"{CNI_FILE} is missing; there is {', '.join(seen.state.cni) or 'no other'}"
             what = "its CNI configuration is missing, so no pod gets a network"
-            yield Problem(what, evidence, commands.anew(seen.node), follows=False)
+            yield Problem(what, evidence, commands.recreate_node(seen.node), follows=False)
         unit = seen.state.unit(UNIT)
         if unit.active != "active":
             repair = commands.ssh(seen.node, f"sudo systemctl restart {UNIT}")

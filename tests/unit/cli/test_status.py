@@ -183,7 +183,7 @@ def test_the_quorum_lost_is_said_clearly(facts: ClusterFacts, seen: Any, capsys:
     for name in ("cp2", "cp3"):
         facts = members(changed(facts, name, machine="stopped"), name, status=None)
     seen(facts, facts)
-    words = "etcd has lost its quorum: 1 of 3 members answer, 2 are needed; klab start ha cp2 brings one back"
+    words = "etcd has lost its quorum: 1 of 3 members answer, 2 are needed; klab start ha cp2 starts one"
     assert lines(run(capsys, code=9))["etcd"] == words
     etcd = json.loads(run(capsys, "--json", code=9))["etcd"]
     assert (etcd["quorum"], etcd["answering"], etcd["voters"], etcd["needed"]) == (False, 1, 3, 2)

@@ -416,7 +416,7 @@ def test_a_node_that_fails_is_named_with_its_last_words_and_the_same_command_goe
     with pytest.raises(ClusterError, match="w1 cannot take its new certificates") as caught:
         renew(lab.renewal(revived))
     assert caught.value.details == ("exit code 4", "Failed to restart kubelet.service")
-    assert "the same command again goes on" in caught.value.hint
+    assert "the same command again continues" in caught.value.hint
     failed = [e for e in lab.events if e.state == "failed"]
     assert [(e.node, e.phase, e.text) for e in failed] == [("w1", "renew", "Failed to restart kubelet.service")]
     lab.guests["w1"].programs = {}

@@ -140,7 +140,7 @@ def test_only_the_nodes_named_are_asked(folder: LabFolder, plan: Plan, servers: 
 
 
 def test_a_worker_runs_no_etcd(etcd: Etcd) -> None:
-    with pytest.raises(ClusterError, match="w1 is no control plane"):
+    with pytest.raises(ClusterError, match="w1 is not a control plane"):
         etcd.status("w1")
 
 

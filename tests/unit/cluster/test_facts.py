@@ -183,7 +183,7 @@ def test_the_quorum_lost_is_said_clearly(see: Callable[..., ClusterFacts], serve
     door.answers["/health"] = (503, '{"health":"false","reason":"RAFT NO LEADER"}')
     servers.answer("/readyz", 500, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed")
     facts = see(cp2=NodeState.STOPPED, cp3=NodeState.STOPPED)
-    words = "etcd has lost its quorum: 1 of 3 members answer, 2 are needed; klab start ha cp2 brings one back"
+    words = "etcd has lost its quorum: 1 of 3 members answer, 2 are needed; klab start ha cp2 starts one"
     assert facts.quorum_lost == etcd_line(facts) == words
     assert facts.endpoint is not None
     assert facts.endpoint.error == "not ready: etcd failed: reason withheld"
@@ -196,7 +196,7 @@ def test_a_quorum_lost_though_all_machines_run(
     for name in ("cp2", "cp3"):
         servers.shut(plane(plan, name).address, CLIENT_PORT)
     facts = see()
-    assert "1 of 3 members answer, 2 are needed; klab doctor ha looks for the cause" in facts.quorum_lost
+    assert "1 of 3 members answer, 2 are needed; klab doctor ha finds the cause" in facts.quorum_lost
 
 
 def test_a_machine_that_is_gone_is_not_started(see: Callable[..., ClusterFacts]) -> None:
@@ -370,8 +370,8 @@ def test_membership_and_plan_are_compared(see: Callable[..., ClusterFacts], serv
     }
     # cp3 answers but has no vote; cp9 has one and is silent.
     assert (len(facts.etcd.answering), len(facts.etcd.voters)) == (2, 3)
-    assert "cp9 is no node of this lab" in etcd_line(facts)
-    assert "cp3 is no member" in etcd_line(facts)
+    assert "cp9 is not a node of this lab" in etcd_line(facts)
+    assert "cp3 is not a member" in etcd_line(facts)
 
 
 def test_alarms_and_unhealthy_members_are_named(
@@ -552,7 +552,7 @@ def test_what_answers_in_etcds_place_is_told(
             door.answers[path] = (200, answer)
     seen = see().etcd
     assert seen is not None
-    assert "what answers there is not etcd" in [seen.error, *(member.error for member in seen.members)]
+    assert "the server there is not etcd" in [seen.error, *(member.error for member in seen.members)]
 
 
 def test_an_answer_that_is_not_a_list(see: Callable[..., ClusterFacts], servers: LabServers) -> None:

@@ -101,7 +101,7 @@ def test_a_guest_that_does_not_shut_down_is_named_with_the_way_out(plain: Lab) -
 @pytest.mark.parametrize(
     ("phase", "said", "way"),
     [
-        ("creating", "half made", "klab create FILE goes on with it"),
+        ("creating", "half made", "klab create FILE continues it"),
         ("destroying", "half destroyed", "klab destroy -y demo finishes"),
     ],
 )

@@ -276,5 +276,5 @@ def test_errors_of_a_node_that_cannot_be_told_name_it(small: Lab) -> None:
         if more.get("stdin"):
             raise LabError("no route")
 
-    with pytest.raises(ClusterError, match="cp1 cannot be told"):
+    with pytest.raises(ClusterError, match="cp1 cannot be updated"):
         scale.scale(small.change(ssh=ssh), workers=2)

@@ -133,7 +133,7 @@ class Commands:
     def ssh(self, node: str, command: str) -> str:
         return f"{node}: {command}"
 
-    def anew(self, node: str) -> str:
+    def recreate_node(self, node: str) -> str:
         return f"replace {node}"
 
 
