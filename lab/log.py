@@ -12,7 +12,7 @@ import re
 import shlex
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -62,7 +62,8 @@ class LabLog(logging.Handler):
         )
         formatter.converter = time.gmtime
         self.setFormatter(formatter)
-        self._waiting: deque[str] = deque(maxlen=MOST_WAITING)
+        # By the file that they are for; None where the lab is not known yet.
+        self._waiting: defaultdict[Path | None, deque[str]] = defaultdict(lambda: deque(maxlen=MOST_WAITING))
         self._latest: Path | None = None
         self._guard = threading.RLock()
 
@@ -78,18 +79,20 @@ class LabLog(logging.Handler):
         with self._guard:
             _file.set(file)
             self._latest = file
+            self._waiting[file].extend(self._waiting.pop(None, ()))
             self._flush(file)
 
     def emit(self, record: logging.LogRecord) -> None:
         with self._guard:
-            self._waiting.append(self.format(record))
             file = _file.get() or self._latest
+            self._waiting[file].append(self.format(record))
             if file is not None:
                 self._flush(file)
 
     def _flush(self, file: Path) -> None:
-        if self._waiting and _append(file, "".join(f"{line}\n" for line in self._waiting)):
-            self._waiting.clear()
+        lines = self._waiting[file]
+        if not lines or _append(file, "".join(f"{line}\n" for line in lines)):
+            del self._waiting[file]
 
 
 def _append(file: Path, text: str) -> bool:

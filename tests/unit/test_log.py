@@ -246,3 +246,22 @@ def test_a_command_about_a_lab_is_in_its_log(words: list[str], code: int, home: 
         f"klab {' '.join(words)}"
     ]
     assert not other.log.exists()
+
+
+def test_what_cannot_be_written_of_one_lab_is_in_no_other_labs_log(folder: LabFolder, tmp_path: Path) -> None:
+    """As the last lines of a lab that was destroyed, while another one is worked on in another thread."""
+    log.about(tmp_path / "labs" / "gone" / "klab.log")
+    LOG.info("of the lab that is gone")
+    log.about(folder.log)
+    LOG.info("of this one")
+    assert "of the lab that is gone" not in folder.log.read_text()
+    assert "of this one" in folder.log.read_text()
+
+
+def test_a_log_begins_once_its_folder_is_there(tmp_path: Path, folder: LabFolder) -> None:
+    late = tmp_path / "labs" / "late" / "klab.log"
+    log.about(late)
+    LOG.info("before")
+    late.parent.mkdir()
+    LOG.info("after")
+    assert [line.rsplit(" ", 1)[1] for line in late.read_text().splitlines()][-2:] == ["before", "after"]
