@@ -24,16 +24,27 @@ MOST_WAITING = 200  # lines kept until the lab is known
 MOST_IN_LINE = 2000  # characters of a command line
 REMOVED = "REMOVED"
 _VALUE = r"(?:\"[^\"\0]*\"|'[^'\0]*'|[^\s'\";,\0]+)"  # a NUL ends a word of a command
-_NAMES = r"(?:certificate-?key|client-?key-?data|token|passw(?:or)?d|passphrase|secret)"
+_NAMES = (
+    r"(?:certificate-?key|client-?key-?data|token|passw(?:or)?d|passphrase|secret"
+    r"|creds|(?:access|api|secret)[_-]?(?:access[_-]?)?key)"
+)
 _SECRETS = (
-    re.compile(rf"(?P<before>--?[\w-]*{_NAMES}(?:[=\0]|\s+)){_VALUE}", re.IGNORECASE),  # --token VALUE
-    re.compile(rf"(?P<before>{_NAMES}[\"']?\s*[=:]\s*){_VALUE}", re.IGNORECASE),  # password: VALUE, "token": "VALUE"
+    re.compile(
+        rf"(?P<before>(?<![^\0])--?[\w=-]{{0,80}}?{_NAMES}[=\0])[^\0]+", re.IGNORECASE
+    ),  # a word, blanks included
+    re.compile(
+        rf"(?P<before>(?<![\w-])--?[\w-]{{0,80}}?{_NAMES}(?:[=\0]|\s+)){_VALUE}", re.IGNORECASE
+    ),  # --token VALUE
+    re.compile(rf"(?P<before>{_NAMES}[\"']?\s*[=:]\s*){_VALUE}", re.I),  # password: VALUE, "token": "VALUE"
     re.compile(r"(?P<before>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+    re.compile(r"(?P<before>\w://[^\s/@:\0]*:)[^\s/@\0]+(?=@)"),  # https://USER:PASSWORD@HOST
     # A bootstrap token of kubeadm; a JSON Web Token; the data of a header for HTTP authorization.
     re.compile(r"(?P<before>)(?<![\w.])[a-z0-9]{6}\.[a-z0-9]{16}(?![\w.])"),
-    re.compile(r"(?P<before>)eyJ[\w-]{10,}\.[\w-]+\.[\w-]*"),
-    re.compile(r"(?P<before>Authorization:\s*\w+\s+)[^\s'\"\0]+", re.IGNORECASE),
+    re.compile(r"(?P<before>)eyJ[\w-]{10,2000}\.[\w-]+\.[\w-]*"),
+    re.compile(r"(?P<before>Authorization:\s*\w+\s+)[^\s'\"\0]+", re.I),
 )
+# A pipe in the log's place has no reader: it is refused, not waited for.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _file: ContextVar[Path | None] = ContextVar("klab_log", default=None)
 
 
@@ -99,7 +110,7 @@ def _append(file: Path, text: str) -> bool:
     """Append to a file in a folder that is there; returns whether that was possible."""
     try:
         _rotate(file)
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = os.open(file, _FLAGS, 0o600)
         with os.fdopen(handle, "wb") as out:
             out.write(text.encode(errors="backslashreplace"))
     except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -48,6 +49,13 @@ def folder(tmp_path: Path) -> Iterator[LabFolder]:
         ["echo", "abcdef.0123456789abcdef"],
         ["echo", "client-key-data: 5f1e0c"],
         ["echo", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJl.5f1e0c"],
+        ["mmdebstrap", "trixie", "disk", "https://user:5f1e0c@mirror.example/debian"],
+        ["env", "http_proxy=http://user:5f1e0c@proxy:3128", "program"],
+        ["skopeo", "copy", "--src-creds", "user:5f1e0c"],
+        ["skopeo", "copy", "--src-creds=user:5f1e0c"],
+        ["program", "--password", "two 5f1e0c"],
+        ["kubectl", "create", "secret", "generic", "x", "--from-literal=password=two 5f1e0c"],
+        ["sh", "-c", "AWS_SECRET_ACCESS_KEY=5f1e0c API_KEY='5f1e0c' program"],
     ],
 )
 def test_no_secret_is_logged(secret: list[str]) -> None:
@@ -64,6 +72,7 @@ def test_no_secret_is_logged(secret: list[str]) -> None:
         ["ssh", "-o", "PasswordAuthentication=no", "-i", "labs/demo/ssh/id_ed25519", "klab@192.168.56.11", "true"],
         ["kubeadm", "join", "--discovery-token-ca-cert-hash", "sha256:0123"],
         ["qemu-img", "convert", "-O", "qcow2", "disk.raw", "disk.qcow2"],
+        ["curl", "http://192.168.56.11:6443/readyz", "klab@192.168.56.11"],
     ],
 )
 def test_what_is_no_secret_is_logged_as_it_is(words: list[str]) -> None:
@@ -169,6 +178,18 @@ def test_a_log_that_cannot_be_written_disturbs_nobody(folder: LabFolder, capfd: 
     folder.log.rmdir()
     LOG.info("now there is room")
     assert len(folder.log.read_text().splitlines()) == log.MOST_WAITING
+
+
+@pytest.mark.parametrize("part", ["-", "-a", "eyJ", "token ", "a://", "--token=", "abc123."])
+def test_a_long_word_is_redacted_at_once(part: str) -> None:
+    """Linux lets a word have 128 KiB; a pattern that began again at each place of it would take minutes."""
+    log.command_line(["echo", part * (131_000 // len(part))])
+
+
+def test_a_pipe_in_the_logs_place_is_not_waited_for(folder: LabFolder) -> None:
+    os.mkfifo(folder.log)
+    log.about(folder.log)
+    LOG.info("said to nobody")
 
 
 def test_no_link_is_followed(folder: LabFolder, tmp_path: Path) -> None:
