@@ -7,8 +7,10 @@ questions (ControlMaster), and klab never asks for a password.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -17,12 +19,17 @@ from lab import process
 from lab.errors import HostError, ProgramTimeout
 from lab.packages import PACKAGES
 from lab.process import Completed
+from lab.text import shortened, visible
 
 UNREACHABLE = 255  # ssh's own failures; see ssh(1), EXIT STATUS
-TIMED_OUT, KILLED = 124, 137  # timeout(1), EXIT STATUS
+TIMED_OUT, KILLED = 124, 137  # timeout(1), EXIT STATUS; a program may end with them by itself, too
 ASK_SECONDS = 30.0
 CONNECT_SECONDS = 20
 PERSIST_SECONDS = 60
+KILL_SECONDS = 10  # from SIGTERM to SIGKILL
+LEAST_SECONDS = 0.1  # timeout(1) takes 0 for no limit
+# %C is a digest of host, port and user; ssh adds 17 characters until the socket is ready (mux.c). unix(7) allows 107.
+MOST_IN_FOLDER = 107 - len("/") - 40 - 17
 _NOT_FOUND = 127  # a shell's exit code for a program that is not there
 # Half of what klab runs lives in sbin, which an ordinary user's shell leaves out.
 _WITH_SBIN = 'PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; exec "$@"'
@@ -38,7 +45,8 @@ class SshHost:
         target: as ssh takes it: a name of ssh_config(5), or user@address.
         klab: the program klab there.
         options: settings of ssh_config(5) beyond a person's own, by name.
-        sockets: the folder for the connection that all questions share; private to this user.
+        sockets: the folder for the connection that all questions share; private to this user. Where its path is too
+            long for a socket, each question makes a connection of its own.
     """
 
     def __init__(
@@ -54,10 +62,13 @@ class SshHost:
         self._target = target
         self._klab = klab
         self._options = dict(options)
-        if sockets is not None:
-            # %C is a digest of host, port and user: a path of a socket may not be longer than 107 bytes.
-            shared = {"ControlMaster": "auto", "ControlPath": f"{sockets}/%C", "ControlPersist": str(PERSIST_SECONDS)}
-            self._options |= shared
+        if sockets is not None and len(os.fsencode(sockets)) <= MOST_IN_FOLDER:
+            path = f"{sockets}".replace("%", "%%")
+            self._options |= {
+                "ControlMaster": "auto",
+                "ControlPath": f'"{path}/%C"',
+                "ControlPersist": str(PERSIST_SECONDS),
+            }
 
     @property
     def name(self) -> str:
@@ -65,7 +76,10 @@ class SshHost:
 
     @functools.cached_property
     def home(self) -> PurePosixPath:
-        return PurePosixPath(self.run(["sh", "-c", _HOME], timeout=ASK_SECONDS).stdout)
+        shown = self.run(["sh", "-c", _HOME], timeout=ASK_SECONDS).stdout
+        if not shown.startswith("/") or "\n" in shown:
+            raise self._strange(shown)
+        return PurePosixPath(shown)
 
     @property
     def libvirt_uri(self) -> str:
@@ -75,12 +89,15 @@ class SshHost:
         self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: str = ""
     ) -> Completed:
         # timeout(1) there ends the program; the ssh here is given somewhat longer, to tell of it.
-        words = ["timeout", "-k", "10", f"{timeout:g}", "sh", "-c", _WITH_SBIN, "sh", *argv]
-        there = process.run(self._ssh(words), timeout=timeout + 30, check=False, stdin=stdin)
+        limit = max(timeout, LEAST_SECONDS)
+        words = ["timeout", "-k", str(KILL_SECONDS), f"{limit:g}", "sh", "-c", _WITH_SBIN, "sh", *argv]
+        began = time.monotonic()
+        patience = limit + KILL_SECONDS + 2 * CONNECT_SECONDS
+        there = process.run(self._ssh(words), timeout=patience, check=False, stdin=stdin)
         done = Completed(tuple(argv), there.code, there.stdout, there.stderr)
         if done.code == UNREACHABLE:
             raise self._silent(done)
-        if done.code in {TIMED_OUT, KILLED}:
+        if done.code in {TIMED_OUT, KILLED} and time.monotonic() - began >= limit:
             raise ProgramTimeout(
                 f"{argv[0]} did not end within {timeout:g} s on {self.name} and was stopped",
                 details=done.tail,
@@ -105,13 +122,20 @@ class SshHost:
         return done.stdout
 
     def cpus(self) -> int:
-        return int(self.run(["nproc"], timeout=ASK_SECONDS).stdout)
+        shown = self.run(["nproc"], timeout=ASK_SECONDS).stdout
+        try:
+            return int(shown)
+        except ValueError as error:
+            raise self._strange(shown) from error
 
     def disk_free(self, folder: PurePosixPath) -> tuple[PurePosixPath, int]:
         shown = self.run(["sh", "-c", _FREE, "sh", str(folder)], timeout=ASK_SECONDS).stdout
         there, _, numbers = shown.rstrip("\n").rpartition("\n")
-        blocks, size = numbers.split()
-        return PurePosixPath(there), int(blocks) * int(size)
+        try:
+            blocks, size = numbers.split()
+            return PurePosixPath(there), int(blocks) * int(size)
+        except ValueError as error:
+            raise self._strange(shown) from error
 
     def connect(self, lab: str, node: str, port: int) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -130,4 +154,11 @@ class SshHost:
             f"{self.name} does not answer ssh",
             details=done.tail,
             hint=f"ssh {self.name} true has to work without a password: ssh-copy-id {self.name}",
+        )
+
+    def _strange(self, shown: str) -> HostError:
+        return HostError(
+            f"{self.name} answers with something that klab did not ask for",
+            details=[shortened(visible(shown))],
+            hint=f"ssh {self.name} true may print nothing: look for the lines in the shell's start-up files there",
         )
