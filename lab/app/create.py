@@ -142,7 +142,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
 def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener | None = None) -> Created:
     """Make the lab that was prepared; call it inside `making`. Arguments and errors as `create`."""
     home, box, loaded = prepared.lab.home, prepared.box, prepared.scenario
-    wanted = act.Request(
+    wanted = act.CreateRequest(
         scenario_text=loaded.text,
         provider=prepared.provider,
         profile=prepared.profile,

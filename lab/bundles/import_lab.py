@@ -26,8 +26,8 @@ from lab.bundles.layout import MODE
 from lab.bundles.progress import Progress
 from lab.cluster.acts.certificates import renew
 from lab.cluster.acts.power import PowerResult, start
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.events import Event, Journal, State
-from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
 from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.secrets import load_or_make

@@ -9,11 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.clients.etcd import CLIENT_PORT
 from lab.cluster.events import Event
-from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.ready import ETCD_PODS
@@ -36,9 +34,7 @@ class ReadyLab:
     `stale` are the nodes whose leases are never renewed.
     """
 
-    def __init__(
-        self, root: Path, patch: pytest.MonkeyPatch, *, planes: int = 3, workers: int = 1, days: float = 365
-    ) -> None:
+    def __init__(self, root: Path, *, planes: int = 3, workers: int = 1, days: float = 365) -> None:
         home = Home(root)
         self.folder, self.plan = lab_on_disk(home, control_planes=planes, workers=workers, bootstrap="full")
         load_or_make(self.folder)

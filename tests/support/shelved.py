@@ -7,7 +7,7 @@ from pathlib import Path
 from lab import process
 from lab.boxes import store
 from lab.boxes.manifest import CONTENTS, DISK, KUBECTL, LIBVIRT, PACKAGES, Box, describe_file, write_manifest
-from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.secrets import load_or_make
 from lab.machines.captures import PartKind
 from lab.machines.fake.machines import FakeMachines

@@ -20,8 +20,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from lab.cluster.acts.power import await_ready
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.clients.https import Https, UnreachableError
-from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab
 from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line
 from lab.cluster.pki import kubelet_client, reissue

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster.acts.steps import Context, Step, apply_step, ready_steps, run_steps
-from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab, refuse_half_destroyed
 from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.secrets import load_or_make
@@ -33,7 +33,7 @@ from lab.store import LabFolder, Record, write_atomic
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CreateRequest:
     """What `create` is asked for. `addons` are the manifests' objects in order."""
 
     scenario_text: str
@@ -54,7 +54,7 @@ class Created:
     already: bool
 
 
-def create(lab: Lab, request: Request) -> Created:
+def create(lab: Lab, request: CreateRequest) -> Created:
     """Bring the lab to where its scenario wants it; returns when every requirement holds.
 
     Raises:
@@ -76,7 +76,7 @@ def create(lab: Lab, request: Request) -> Created:
     return Created(lab.folder, lab.plan, time.monotonic() - began, already and record.phase == "ready")
 
 
-def _prepare(lab: Lab, request: Request) -> tuple[Record, bool]:
+def _prepare(lab: Lab, request: CreateRequest) -> tuple[Record, bool]:
     """Everything that stands on disk before the first VM: idempotent. Returns the record and whether it was there."""
     folder, plan = lab.folder, lab.plan
     if folder.exists:

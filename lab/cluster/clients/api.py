@@ -9,9 +9,9 @@ import datetime
 import json
 from typing import Any
 
+from lab.cluster.admin_kubeconfig import server
 from lab.cluster.clients.https import JSON, Answer, Https, UnreachableError, refuse_failure
 from lab.cluster.clients.reach import Reach, direct
-from lab.cluster.kubeconfig import server
 from lab.cluster.secrets import admin_files
 from lab.errors import ClusterError
 from lab.plan.model import Plan

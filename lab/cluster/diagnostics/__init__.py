@@ -52,7 +52,7 @@ CHECKS: tuple[Check, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one check: its findings; `unseen` and `says` as of the check."""
+    """What became of one check: its findings; `unseen` as of the check, `says` its summary."""
 
     check: str
     findings: tuple[Finding, ...]
@@ -83,9 +83,9 @@ def diagnose(case: CheckContext) -> tuple[Result, ...]:
     for check in CHECKS:
         if not check.applies(case.plan):
             continue
-        found = tuple(check.look(case, tuple(before)))
+        found = tuple(check.find(case, tuple(before)))
         unseen = check.unseen(case)
-        says = "" if found or unseen else check.says(case)
+        says = "" if found or unseen else check.summary(case)
         results.append(Result(check.name, found, unseen, says))
         before += found
     return tuple(results)

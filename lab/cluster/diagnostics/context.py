@@ -123,16 +123,16 @@ class CheckContext:
 class Check:
     """One check.
 
-    `look` yields what is wrong, given what was found before. `applies` says for which labs it
-    is; `unseen` why or where it cannot be judged, empty when it can; `says` what was seen when
+    `find` yields what is wrong, given the findings before it. `applies` says for which labs it
+    is; `unseen` why or where it cannot be judged, empty when it can; `summary` what was seen when
     nothing is wrong.
     """
 
     name: str
-    look: Callable[[CheckContext, Before], Iterable[Finding]]
+    find: Callable[[CheckContext, Before], Iterable[Finding]]
     applies: Callable[[Plan], bool] = lambda _plan: True
     unseen: Callable[[CheckContext], str] = lambda _case: ""
-    says: Callable[[CheckContext], str] = lambda _case: ""
+    summary: Callable[[CheckContext], str] = lambda _case: ""
 
 
 def kubernetes(plan: Plan) -> bool:

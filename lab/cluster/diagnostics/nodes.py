@@ -138,7 +138,7 @@ def _disk(case: CheckContext, _before: Before) -> Iterator[Finding]:
         yield Finding("disk", node.name, what, seen, repair, causes=True)
 
 
-def _disk_says(case: CheckContext) -> str:
+def _disk_summary(case: CheckContext) -> str:
     used = [report.disk for _, report in case.reported if report.disk is not None]
     return f"at most {max(used)} % used" if used else ""
 
@@ -171,7 +171,7 @@ def _clocks(case: CheckContext, _before: Before) -> Iterator[Finding]:
         yield Finding("clocks", node, what, seen, case.ssh(node, "sudo systemctl restart chrony"))
 
 
-def _clocks_says(case: CheckContext) -> str:
+def _clocks_summary(case: CheckContext) -> str:
     gaps = list(_gaps(case))
     if not gaps:
         return "nothing to compare"
@@ -200,11 +200,11 @@ def _certificates_unseen(case: CheckContext) -> str:
     return f"not shown: {', '.join(silent)}" if silent else ""
 
 
-MACHINES = Check("machines", _machines, says=lambda case: f"{len(case.running)} run")
-SSH = Check("ssh", _ssh, unseen=unreported, says=lambda case: f"{len(case.reports)} answer")
-DISK = Check("disk", _disk, unseen=unreported, says=_disk_says)
+MACHINES = Check("machines", _machines, summary=lambda case: f"{len(case.running)} run")
+SSH = Check("ssh", _ssh, unseen=unreported, summary=lambda case: f"{len(case.reports)} answer")
+DISK = Check("disk", _disk, unseen=unreported, summary=_disk_summary)
 SWAP = Check("swap", _swap, runtime, unreported)
-CLOCKS = Check("clocks", _clocks, unseen=unreported, says=_clocks_says)
+CLOCKS = Check("clocks", _clocks, unseen=unreported, summary=_clocks_summary)
 CERTIFICATES = Check(
     "certificates", _certificates, kubernetes, _certificates_unseen, lambda case: certificate_line(case.facts)
 )

@@ -22,10 +22,10 @@ from support.lab_servers import LabServers, Server, tls
 from lab.cluster import secrets as lab_secrets
 from lab.cluster.acts import certificates
 from lab.cluster.acts.certificates import RENEW_SECONDS, Renewed, renew
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.clients.https import Answer, Https, UnreachableError
 from lab.cluster.clients.reach import Reach
 from lab.cluster.events import Event, Journal, read_events
-from lab.cluster.kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.pki import ca_hash, kubelet_client
 from lab.cluster.secrets import admin_files, etcd_client_files, load_or_make

@@ -15,7 +15,7 @@ from support import fake_lab
 from support.cluster_server import refusing
 
 from lab.cluster.acts import create as module
-from lab.cluster.acts.create import Created, Request
+from lab.cluster.acts.create import Created, CreateRequest
 from lab.cluster.acts.destroy import destroy
 from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
@@ -94,12 +94,12 @@ class Wanted:
     """A scenario's plan, and what is asked for with it."""
 
     plan: Plan
-    request: Request
+    request: CreateRequest
 
 
 def request_for(text: str, catalog: Catalog) -> Wanted:
     profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
-    return Wanted(decide(parse_scenario(text, catalog), catalog), Request(text, "fake", profile, "box", None))
+    return Wanted(decide(parse_scenario(text, catalog), catalog), CreateRequest(text, "fake", profile, "box", None))
 
 
 def create(

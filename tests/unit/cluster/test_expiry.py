@@ -13,7 +13,7 @@ from support.cluster_server import ClusterServer
 from support.fake_lab import lab_on_disk, opener
 from support.guests import NOW, Guest, GuestMachines, signed
 
-from lab.cluster.acts.create import Created, Request, create
+from lab.cluster.acts.create import Created, CreateRequest, create
 from lab.cluster.acts.power import PowerResult, reboot, start, stop
 from lab.cluster.lab import Lab as ClusterLab
 from lab.errors import ClusterError, MachineError, NotReadyInTime
@@ -57,7 +57,7 @@ class Lab:
     def create(self) -> Created:
         """`klab create` once more."""
         profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
-        return create(self.lab(), Request("", "fake", profile, "box", None))
+        return create(self.lab(), CreateRequest("", "fake", profile, "box", None))
 
     def sign_admin(self, ends: datetime.datetime) -> None:
         admin = signed(self.folder, "ca", "klab-admin", "system:masters", ends=ends)

@@ -11,7 +11,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from lab.cluster.kubeconfig import write_kubeconfig
+from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.pki import ca_hash
 from lab.cluster.secrets import admin_files, load_or_make, make_token
 from lab.plan.decide import decide

@@ -20,8 +20,8 @@ OTHER = "aHVudGVyMg=="
 
 
 @pytest.fixture
-def ready(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
-    made = ReadyLab(tmp_path, monkeypatch, planes=1, workers=1)
+def ready(tmp_path: Path, no_pauses: None) -> Iterator[ReadyLab]:
+    made = ReadyLab(tmp_path, planes=1, workers=1)
     yield made
     made.close()
 

@@ -33,8 +33,8 @@ API_SERVER = "/etc/kubernetes/pki/apiserver.crt"
 
 
 @pytest.fixture
-def ready(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
-    made = ReadyLab(tmp_path, monkeypatch, planes=1, workers=1)
+def ready(tmp_path: Path, no_pauses: None) -> Iterator[ReadyLab]:
+    made = ReadyLab(tmp_path, planes=1, workers=1)
     yield made
     made.close()
 

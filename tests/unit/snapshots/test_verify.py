@@ -24,8 +24,8 @@ STATUS = "/v3/maintenance/status"
 
 
 @pytest.fixture
-def ready(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyLab]:
-    made = ReadyLab(tmp_path, monkeypatch)
+def ready(tmp_path: Path, no_pauses: None) -> Iterator[ReadyLab]:
+    made = ReadyLab(tmp_path)
     yield made
     made.close()
 
