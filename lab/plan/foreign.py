@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 
 from lab.components.cni import networks as pod_networks
+from lab.components.kubernetes.versions import FULL_VERSION
 from lab.plan.decide import MAC_PREFIX
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.scenario.catalog import Catalog
@@ -129,7 +130,7 @@ def _kubernetes(plan: Plan, catalog: Catalog) -> Iterator[str]:
     if _FULL_VERSION.fullmatch(kubernetes.version) is None:
         yield f"{_shown(kubernetes.version)} is not a version of Kubernetes, such as 1.35.4"
     for component, version in kubernetes.versions.as_data().items():
-        if _VERSION.fullmatch(version) is None:
+        if (FULL_VERSION if component == "version" else _VERSION).fullmatch(version) is None:
             yield f"{_shown(version)} is not a version of {component.replace('_', ' ')}"
     for what, word, known in (
         ("runtime", kubernetes.runtime, catalog.runtimes),

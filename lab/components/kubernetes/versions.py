@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import Any
 
 from lab.components.cni import networks
 
+FULL_VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){2}")
 CONTROL_PLANE_TAINT = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
 FORMER_TAINT = {"key": "node-role.kubernetes.io/master", "effect": "NoSchedule"}
 
@@ -145,6 +147,8 @@ class KubernetesVersion:
             raise ValueError(f"{cls.__name__} has other keys")
         if not all(type(value) is str for value in data.values()):
             raise ValueError(f"{cls.__name__} has a value that is not a text")
+        if FULL_VERSION.fullmatch(data["version"]) is None:
+            raise ValueError(f"{cls.__name__} is not of a full version")
         others = tuple((key, value) for key, value in data.items() if key not in own)
         return cls(**{key: data[key] for key in own}, components=others)
 

@@ -64,7 +64,16 @@ def test_a_plan_of_before_a_component_existed_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"etcd": None}, {"etcd": 3}, {"unknown": "1"}, {"flannel": ["0.28.4"]}, {"version": None}]
+    "change",
+    [
+        {"etcd": None},
+        {"etcd": 3},
+        {"unknown": "1"},
+        {"flannel": ["0.28.4"]},
+        {"version": None},
+        {"version": "1.35"},
+        {"version": "1.35.4-1"},
+    ],
 )
 def test_versions_of_another_shape_are_refused(change: dict[str, object]) -> None:
     data = {**plan_of("none").kubernetes.versions.as_data(), **change}

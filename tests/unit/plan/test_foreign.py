@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import LabError
 from lab.plan.changes import with_node, without_nodes
 from lab.plan.decide import decide
@@ -65,8 +64,12 @@ def kubernetes(**values: Any) -> Callable[[Plan], Plan]:
 
 def version(component: str, value: str) -> Callable[[Plan], Plan]:
     def changed(plan: Plan) -> Plan:
-        data = {**plan.kubernetes.versions.as_data(), component: value}
-        return kubernetes(versions=KubernetesVersion.from_data(data))(plan)
+        versions = plan.kubernetes.versions
+        others = dict(versions.components)
+        values = (
+            {"components": tuple({**others, component: value}.items())} if component in others else {component: value}
+        )
+        return kubernetes(versions=dataclasses.replace(versions, **values))(plan)
 
     return changed
 
@@ -147,6 +150,8 @@ def lab_network(text: str) -> Callable[[Plan], Plan]:
         kubernetes(pod_cidr=IPv4Network("10.244.0.0/30")),
         kubernetes(service_cidr=IPv4Network("0.0.0.0/12")),
         kubernetes(service_cidr=IPv4Network("10.0.0.0/8")),
+        version("version", "1.35"),
+        version("version", "1.35.4-1"),
         *(version(name, "1.35.4\x1b[2J") for name in ("version", "etcd", "coredns", "pause", "flannel")),
         version("version", "latest"),
         balancer(port=22),
