@@ -73,7 +73,7 @@ def test_help_is_the_same_by_every_way(capsys: pytest.CaptureFixture[str]) -> No
     assert subprocess.run([*KLAB, "-h"], capture_output=True, text=True, check=True).stdout == HELP + "\n"
 
 
-HEAVY = {"cryptography", "jinja2", "kubernetes", "libvirt", "rich", "vagrant"}
+HEAVY = {"cryptography", "jinja2", "libvirt", "rich", "urllib3", "vagrant"}
 
 
 def loaded_by(code: str) -> set[str]:
