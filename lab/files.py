@@ -30,7 +30,7 @@ def refuse_special(path: Path, *, hint: str = "name a regular file") -> None:
 
     Raises:
         UsageError: it is a folder, a FIFO, a socket or a device.
-        OSError: it cannot be looked at.
+        OSError: it cannot be inspected.
     """
     with contextlib.suppress(FileNotFoundError):
         _refuse(path, path.stat().st_mode, hint)

@@ -96,7 +96,7 @@ def pick(home: Home, name: str) -> Box:
         raise Conflict(
             f"there are {len(found)} boxes called {name}",
             details=[b.short for b in found],
-            hint="name one by its digest",
+            hint="give the digest of the one that you mean",
         )
     return found[0]
 

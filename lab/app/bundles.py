@@ -274,7 +274,7 @@ def _signer(home: Home, found: BundleFile, request: Request, *, is_kept: bool) -
     """
     if request.digest is not None and request.digest.removeprefix("sha256:").lower() != found.digest:
         raise UsageError(
-            "this is not the bundle of that digest",
+            "the bundle does not have that digest",
             details=[f"wanted: {request.digest[:80]}", f"found:  {found.digest}"],
             hint="get the file again from its author",
         )

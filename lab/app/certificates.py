@@ -34,5 +34,5 @@ def renew(lab: Lab, *, timeout: float | None = None, listener: Listener | None =
     Raises:
         LabError: as `lab.cluster.acts.certificates.renew`; `Interrupted` on Ctrl-C.
     """
-    with interruptible("stopped half-way", "the same command again continues"):
+    with interruptible("stopped half-way", "run the same command again to continue"):
         return certificates.renew(lab.watched_by(listener, timeout))

@@ -178,8 +178,8 @@ def _box(home: Home, plan: Plan, record: Record | None) -> Box:
 
 
 def refuse_half_made_from_a_file(record: Record) -> None:
-    """Make sure that a lab that is half made from a bundle is not continued from a scenario: the machines of both would
-    form no cluster.
+    """Make sure that a lab that is only partly imported from a bundle is not continued from a scenario: the
+    machines of both would form no cluster.
 
     Raises:
         Conflict: the lab was begun from a bundle.
@@ -187,8 +187,8 @@ def refuse_half_made_from_a_file(record: Record) -> None:
     if record.checkpoint and record.phase == "creating":
         command = import_command("FILE", record.name)
         raise Conflict(
-            f"lab {record.name!r} is half made from a bundle",
-            hint=f"{command} continues with it, klab destroy {record.name} removes it",
+            f"lab {record.name!r} is only partly imported from a bundle",
+            hint=f"{command} continues the import, klab destroy {record.name} removes it",
         )
 
 

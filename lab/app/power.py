@@ -51,4 +51,4 @@ def reboot(
 
 
 def _half_way() -> AbstractContextManager[None]:
-    return interruptible("stopped half-way", "klab status shows what runs; the same command again continues")
+    return interruptible("stopped half-way", "klab status shows what runs; run the same command again to continue")

@@ -72,7 +72,7 @@ def remove_node(
 
 
 def replace_node(lab: Lab, name: str, *, timeout: float | None = None, listener: Listener | None = None) -> Changed:
-    """Make a node again, dead or alive, under its own name and address."""
+    """Recreate a node, dead or alive, under the same name and address."""
     return _changed(lab.watched_by(listener, timeout), lambda change: act.replace_node(change, name))
 
 
@@ -80,7 +80,7 @@ def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool 
     record = lab.record
     box = _box(lab, record)
     with interruptible(
-        "stopped half-way; the lab still runs", "the same command again continues; klab status shows the lab"
+        "stopped half-way; the lab still runs", "run the same command again to continue; klab status shows the lab"
     ):
         return act_on(
             Change(

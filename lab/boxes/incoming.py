@@ -94,7 +94,7 @@ def _fetched(fetch: Callable[[str, Path], None], target: Path, box: Box) -> BoxF
 
 def _refused(box: Box, why: str) -> BoxError:
     return BoxError(
-        f"the box {box.name} in the bundle is damaged, or not one that klab has built",
+        f"the box {box.name} in the bundle is damaged, or klab did not build it",
         details=[why],
         hint="get the bundle again, from a person you trust",
     )

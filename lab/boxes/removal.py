@@ -30,7 +30,7 @@ def remove(home: Home, box: Box) -> None:
         raise Conflict(
             f"bundles need the box {box.name} ({box.short})",
             details=[str(file) for file in kept],
-            hint="klab bundles shows them; remove those that you no longer want",
+            hint="klab bundles shows them; remove those that are no longer needed",
         )
     forget_box(box.folder.name)
     # The manifest first: what is left after a kill is not a box any more, and prune removes it.

@@ -210,7 +210,7 @@ def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
             details=[f"{megabytes(needed)} may be needed, {megabytes(free)} are free"],
             hint="-o FILE puts it on another disk"
             if order.snapshot is None
-            else "make room there, or klab snapshot rm the snapshots that need not be kept",
+            else "free space there, or klab snapshot rm the snapshots that need not be kept",
         )
 
 

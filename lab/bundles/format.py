@@ -130,7 +130,7 @@ def check_bundle_name(name: str) -> str:
         UsageError: it is not.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a valid bundle name", hint=f"{NAME_HINT}. -o FILE says where the file goes")
+        raise UsageError(f"{name!r} is not a valid bundle name", hint=f"{NAME_HINT}. -o FILE sets where the file goes")
     return name
 
 

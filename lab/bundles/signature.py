@@ -95,7 +95,7 @@ def allowed_signer(manifest: bytes, signature: bytes, allowed: Path) -> Signer:
     if not signature:
         raise UsageError(
             "this bundle is not signed",
-            details=[f"{allowed} says that only signed ones are accepted"],
+            details=[f"{allowed} exists, so only signed bundles are accepted"],
             hint="ask for a signed file, or remove that list",
         )
     found = signer(manifest, signature)

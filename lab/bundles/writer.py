@@ -140,7 +140,7 @@ def writing(target: Path) -> Iterator[Writer]:
         raise HostError(
             f"nothing can be written to {target.parent}",
             details=[f"{error.strerror}: {error.filename}"],
-            hint="-o FILE says where the bundle goes",
+            hint="-o FILE sets where the bundle goes",
         ) from error
     try:
         try:

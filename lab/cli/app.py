@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-REFUSED_HINT = "free space or change the permissions there; KLAB_HOME says where klab keeps its files"
+REFUSED_HINT = "free space or change the permissions there; KLAB_HOME sets where klab keeps its files"
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ def refuse_strange(file: Path) -> None:
     """
     if why := qcow2.strangeness(file):
         raise MachineError(
-            "the disk image is not one that klab has written",
+            "klab did not write this disk image",
             details=[why],
             hint="get the bundle again, from a person you trust",
         )

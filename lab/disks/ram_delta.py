@@ -123,9 +123,7 @@ def _groups(source: BinaryIO, older: int) -> Iterator[tuple[list[tuple[int, int,
     magic, length = _unpack(_HEAD, source.read(_HEAD.size))
     if magic != MAGIC:
         other = magic.startswith(FAMILY)
-        raise DamagedDeltaError(
-            "another version of klab has written it" if other else "klab did not write it as a RAM image"
-        )
+        raise DamagedDeltaError("another version of klab wrote it" if other else "klab did not write it as a RAM image")
     at = 0
     while at < length:
         count, whole, stored = _unpack(_GROUP, source.read(_GROUP.size))
@@ -143,7 +141,7 @@ def _groups(source: BinaryIO, older: int) -> Iterator[tuple[list[tuple[int, int,
             at += size
         yield records, whole, stored
     if at != length or source.tell() != os.fstat(source.fileno()).st_size:
-        raise DamagedDeltaError("it is not as long as it says")
+        raise DamagedDeltaError("its length is not the one in its header")
 
 
 def restore(delta: Path, older: Path, image: Path) -> None:

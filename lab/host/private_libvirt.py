@@ -185,7 +185,7 @@ class PrivateLibvirt:
         pid = self._way_in()
         if pid is None:
             raise HostError(
-                "the private libvirt does not run",
+                "the private libvirt is not running",
                 details=[str(self.folder)],
                 hint="klab start starts it with the lab",
             )

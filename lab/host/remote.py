@@ -58,7 +58,7 @@ class SshHost:
         sockets: Path | None = None,
     ) -> None:
         if target.startswith("-") or not target:
-            raise HostError(f"{target!r} is not the name of a host", hint="write it as ssh takes it: user@address")
+            raise HostError(f"{target!r} is not the name of a host", hint="write it as for ssh: user@address")
         self._target = target
         self._klab = klab
         self._options = dict(options)

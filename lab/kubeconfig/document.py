@@ -16,7 +16,7 @@ from lab.text import shortened, visible
 
 # Marks an entry as klab's: kubeconfig entries may carry extensions (kubernetes.io, kubeconfig v1).
 _MARK = "klab"
-OTHER_FILE = "put that right, or merge into another file: klab kubeconfig --merge FILE"
+OTHER_FILE = "correct that, or merge into another file: klab kubeconfig --merge FILE"
 SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
 
 
@@ -137,7 +137,7 @@ class Document:
             if key.value == "<<" and key.tag == PLAIN:
                 raise self._refusal(f"line {line}: klab cannot merge keys (<<); write them out")
             if key.value in lines:
-                raise self._refusal(f"line {line}: {shown} stands here twice; first in line {lines[key.value]}")
+                raise self._refusal(f"line {line}: {shown} is here twice; first in line {lines[key.value]}")
             lines[key.value] = line
 
     def _entries(self, section: str) -> dict[str, yaml.Node]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-READ_HINT = "journalctl -k tells whether the disk is well; klab snapshots lists the snapshots"
+READ_HINT = "journalctl -k shows whether the disk has errors; klab snapshots lists the snapshots"
 
 
 class PartKind(StrEnum):

@@ -135,14 +135,14 @@ def _slow_clock(host: Probes) -> str:
 def _memory(facts: HostFacts) -> str:
     seen = f"{facts.memory / 1024:.1f} GiB free"
     if facts.memory < MEMORY:
-        raise LabError(seen, hint=f"the smallest lab wants {MEMORY / 1024:.0f} GiB")
+        raise LabError(seen, hint=f"the smallest lab needs {MEMORY / 1024:.0f} GiB")
     return seen
 
 
 def _disk(facts: HostFacts) -> str:
     seen = f"{facts.disk:.1f} GiB free in {facts.disk_path}"
     if facts.disk < DISK:
-        raise LabError(seen, hint=f"a box and a lab want {DISK:.0f} GiB; KLAB_HOME moves klab elsewhere")
+        raise LabError(seen, hint=f"a box and a lab need {DISK:.0f} GiB; KLAB_HOME moves klab elsewhere")
     return seen
 
 

@@ -25,9 +25,9 @@ def set_clock(run: Callable[[list[str]], Completed], clock: Callable[[], float])
     shown = run(SHOW).stdout.strip()
     if not (shown.isascii() and shown.isdigit() and len(shown) <= MOST_DIGITS):
         raise MachineError(
-            "the node does not tell what its clock shows",
+            "the node did not report its clock",
             details=[shown[:200]],
-            hint="nothing but its answer may be printed at login",
+            hint="a login shell there must print nothing of its own",
         )
     behind = clock() - float(shown)
     if behind <= 1:  # date shows no more than seconds

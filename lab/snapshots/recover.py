@@ -77,10 +77,10 @@ def _finish(session: Session, attempt: Attempt) -> str:
             session.attempts.end()
             return "a snapshot was complete, although klab was killed"
         take_back(session, attempt)
-        return "an unfinished snapshot was taken back"
+        return "an unfinished snapshot was undone"
     if attempt.step in {"back", "undone"} or not attempt.reached("revert"):
         go_back(session, attempt)
-        return "an unfinished restore was taken back"
+        return "an unfinished restore was undone"
     lost = _finish_restore(session, attempt)
     said = f"an unfinished restore was finished; klab status {session.lab.folder.name} shows how the cluster is"
     return f"{said}; {lost}" if lost else said

@@ -12,7 +12,7 @@ from lab.snapshots.session import Session
 from lab.waiting import Deadline, poll
 
 TOKEN_SECONDS = 120.0
-RENEWED = "certificates had ended and have been renewed"
+RENEWED = "certificates had expired and have been renewed"
 
 
 def announcements(days: Mapping[str, float]) -> Iterator[tuple[str, str]]:
@@ -22,8 +22,8 @@ def announcements(days: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         days: what will have expired, with the days since, as `expired` returns it.
     """
     for what, text in (
-        (CERTIFICATE, "they ended {days:.0f} days ago by the clocks that will judge them: they will be renewed"),
-        (TOKEN, "the last bootstrap token ended {days:.0f} days ago: there will be a new one"),
+        (CERTIFICATE, "they expired {days:.0f} days ago by the nodes' clocks: they will be renewed"),
+        (TOKEN, "the last bootstrap token expired {days:.0f} days ago: there will be a new one"),
     ):
         if what in days:
             yield f"{what}s", text.format(days=days[what])
@@ -71,5 +71,5 @@ def repair_token(api: Api) -> str:
         return True
 
     if poll(made, Deadline.after(TOKEN_SECONDS)):
-        return "the bootstrap token had ended; klab token prints the command that joins with a new one"
-    return f"the bootstrap token had ended, and no new one could be made ({why}); klab token makes one"
+        return "the bootstrap token had expired; klab token prints the command that joins with a new one"
+    return f"the bootstrap token had expired, and no new one could be made ({why}); klab token makes one"

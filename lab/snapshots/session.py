@@ -21,7 +21,7 @@ from lab.snapshots.names import made_id
 from lab.snapshots.store import SnapshotStore
 from lab.store import Record
 
-REFUSED_HINT = "make room or give yourself the right there; klab snapshot prune --keep 3 removes old snapshots"
+REFUSED_HINT = "free space there or change the permissions; klab snapshot prune --keep 3 removes old snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Session:
         if odd:
             name = next(iter(odd))
             absent = odd[name] == NodeState.ABSENT
-            way = f"klab node replace {name} creates it again" if absent else f"klab start {name} starts it"
+            way = f"klab node replace {name} recreates it" if absent else f"klab start {name} starts it"
             raise Conflict(
                 f"not every machine of lab {self.lab.folder.name!r} either runs or is off",
                 details=[f"{name} is {state.value}" for name, state in odd.items()],

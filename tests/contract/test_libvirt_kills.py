@@ -132,7 +132,7 @@ def test_a_strangers_machine_is_neither_used_nor_removed(driver: Driver, tmp_pat
         "<os><type arch='x86_64'>hvm</type></os></domain>"
     )
     driver.virsh("define", str(stranger))
-    with pytest.raises(AssertionError, match="which is not this lab's"):
+    with pytest.raises(AssertionError, match="does not belong to this lab"):
         driver.run("up")
     driver.run("destroy")
     assert "klab-kill_cp1" in driver.virsh("list", "--all", "--name")

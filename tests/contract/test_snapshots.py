@@ -83,7 +83,7 @@ def test_back_and_forth(driver: Driver) -> None:
 def test_a_kill_in_a_snapshot(driver: Driver, moment: str) -> None:
     driver.run("note=now", f"kill={moment}", "take=three", killed=True)
     said = driver.expect("now", "one", "two", after=["recover"])
-    assert said["recover"] == "an unfinished snapshot was taken back"
+    assert said["recover"] == "an unfinished snapshot was undone"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_kill_in_a_restore(driver: Driver, moment: str) -> None:
     driver.run("note=now", f"kill={moment}", "restore=one", killed=True)
     taken_back = moment.startswith(("suspend", "save", "snapshotCreateXML"))
     said = driver.expect("now" if taken_back else "first", "one", "two", after=["recover"])
-    assert ("taken back" if taken_back else "finished") in said["recover"]
+    assert ("undone" if taken_back else "finished") in said["recover"]
 
 
 def test_a_machine_that_does_not_come_back_leads_back(driver: Driver) -> None:
@@ -111,7 +111,7 @@ def test_a_machine_that_does_not_come_back_leads_back(driver: Driver) -> None:
 def test_a_kill_on_the_way_back(driver: Driver, moment: str) -> None:
     driver.run("note=now", "fail=restoreFlags", f"kill={moment}", "restore=one", killed=True)
     said = driver.expect("now", "one", "two", after=["recover"])
-    assert said["recover"] == "an unfinished restore was taken back"
+    assert said["recover"] == "an unfinished restore was undone"
 
 
 @pytest.mark.parametrize("moment", STEPS["remove"])

@@ -121,7 +121,7 @@ def test_a_killed_snapshot_is_taken_back_and_a_killed_restore_finished_by_the_ne
 ) -> None:
     killed_at(lab, "save", "snapshot", lab.name, "cut-off")
     done = lab.klab("snapshots", lab.name)
-    assert "an unfinished snapshot was taken back" in done.stderr
+    assert "an unfinished snapshot was undone" in done.stderr
     assert "cut-off" not in done.stdout
     for node in lab.nodes:
         lab.on(node, "ls /root/untouched")

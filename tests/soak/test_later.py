@@ -117,7 +117,7 @@ def test_more_than_a_year_later_everything_has_been_renewed(lab: Lab, soak: Soak
     year = restored_later(lab, "old", YEAR_AND_MORE)
     assert year["full"] is True
     assert year["leases"] == []
-    assert "certificates had ended and have been renewed" in year["warnings"]
+    assert "certificates had expired and have been renewed" in year["warnings"]
     assert year["said"] < year["before"], "it is said before anything is touched"
     soak.check_clocks(ahead=year["later"])
     for node in lab.nodes:

@@ -30,8 +30,8 @@ def box() -> None:
 @box.command()
 @click.argument("name", default=DEFAULT)
 @click.option("--kubernetes", metavar="VERSION", help="The Kubernetes version; the newest one known if left out.")
-@click.option("--rebuild", is_flag=True, help="Take every step again and say whether the result is the same.")
-@click.option("--vmdk", is_flag=True, help="Make VirtualBox's disk now instead of when first asked for.")
+@click.option("--rebuild", is_flag=True, help="Repeat every step and report whether the result is the same.")
+@click.option("--vmdk", is_flag=True, help="Create VirtualBox's disk now instead of on first use.")
 @_AS_JSON
 def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json: bool) -> None:
     """Build the box NAME, or find the one that the same inputs made before.

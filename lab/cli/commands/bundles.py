@@ -13,7 +13,7 @@ import click
 def command(files: tuple[Path, ...], as_json: bool) -> None:
     """List the bundles that klab destroy --keep-snapshots has kept, or show what is in some files.
 
-    Exit code 2 when one of the files is not a bundle or damaged, 3 when there is no such file.
+    Exit code 2 when one of the files is not a bundle or is damaged, 3 when there is no such file.
 
     \b
     Examples:

@@ -37,8 +37,8 @@ def command() -> None:
 def show(lab: str | None, as_json: bool) -> None:
     """Show each certificate, what it is for and how long it holds.
 
-    Read are the files of the nodes that run and of the lab, and what servers show on their
-    ports; the days are by the guests' clocks. Exit code 9 when a certificate has expired.
+    klab reads the files on the running nodes and in the lab's folder, and the certificates that
+    servers present on their ports; days are counted by the guests' clocks. Exit code 9 when a certificate has expired.
 
     \b
     Examples:
@@ -64,14 +64,14 @@ def show(lab: str | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("lab", required=False)
-@click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--timeout", metavar="DURATION", help="Time limit, such as 20m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def renew(lab: str | None, timeout: str | None, as_json: bool) -> None:
     """Renew every certificate and wait until the lab is Ready.
 
     The new ones hold for a year, by the guests' clocks and by this machine's. The kubelets and
-    the control planes' programs are restarted; of several API servers that work, one at a time.
-    Pods run on. CAs stay as they are. Nodes that are off are left out.
+    the control planes' programs are restarted; API servers that work restart one at a time.
+    Pods keep running. CAs stay as they are. Nodes that are off are left out.
 
     \b
     Examples:

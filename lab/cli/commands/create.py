@@ -17,11 +17,11 @@ from lab.errors import UsageError
     type=click.Choice(["auto", "libvirt", "virtualbox"]),
     default="auto",
     show_default=True,
-    help="What runs the machines. virtualbox is experimental: no machine has been started with it yet.",
+    help="The provider that runs the machines. virtualbox is experimental: no machine has been started with it yet.",
 )
 @click.option("--seat", type=click.IntRange(min=0), default=0, help="The student's number: addresses derive from it.")
-@click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m or 1h30m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--timeout", metavar="DURATION", help="Time limit, such as 20m or 1h30m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 # What klab import was called in version 0.1.
 @click.option("--from", "source", type=click.Path(path_type=Path), hidden=True)
 @click.option("--digest", hidden=True)

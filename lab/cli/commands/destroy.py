@@ -12,9 +12,9 @@ from lab.errors import UsageError
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--keep-snapshots", is_flag=True, help="Write the snapshots taken by hand into files first.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--keep-snapshots", is_flag=True, help="First export the snapshots taken by hand to bundles.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> None:
     """Remove a lab: its machines, disks, networks, snapshots and files.
 

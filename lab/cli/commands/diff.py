@@ -11,7 +11,7 @@ from lab.errors import UsageError
 @click.argument("snapshots", nargs=-1, metavar="[LAB] NAME [NAME]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(snapshots: tuple[str, ...], as_json: bool) -> None:
-    """Tell which Kubernetes objects differ between two snapshots, or a snapshot and now.
+    """Show which Kubernetes objects differ between two snapshots, or a snapshot and now.
 
     Namespaced objects, by kind and name: + is only in the second, - only in the first, ~ in
     both but not alike. Their status does not count, nor do events and leases. klab keeps no

@@ -23,9 +23,9 @@ def command(lab: str | None, as_json: bool) -> None:
     """Check whether this machine can run labs; with LAB what is broken in that lab.
 
     Exit code 5 when this machine lacks something, 9 when something is wrong with the lab.
-    Nothing is changed. Hardware virtualization is tried with a small guest, which takes
-    up to a minute the first time where there is none. A lab's nodes are asked over ssh;
-    with each finding comes the command that repairs it.
+    Nothing is changed. A small guest shows whether hardware virtualization works; without it
+    the first run takes up to a minute longer. klab asks a lab's nodes over ssh, and prints with
+    each finding the command that repairs it.
 
     \b
     Examples:

@@ -16,17 +16,17 @@ from lab.errors import UsageError
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where it goes; NAME.klab in this folder when left out.",
+    help="The file to write; NAME.klab in this folder when left out.",
 )
-@click.option("--without-box", is_flag=True, help="Leave the box out, for those who have it already.")
+@click.option("--without-box", is_flag=True, help="Leave the box out, for people who have it already.")
 @click.option(
     "--sign",
     metavar="KEY",
     type=click.Path(path_type=Path),
     help="Sign it with this OpenSSH key, so that others can see who it is from.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(
     lab_and_name: tuple[str, ...],
     output: Path | None,
@@ -35,7 +35,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a stopped lab into a bundle: one file from which anybody can make the same lab.
+    """Export a stopped lab to a bundle: one file from which anyone can create the same lab.
 
     The file holds the nodes' disks, the box that they lie on, and the lab's private keys and
     certificates: anyone who has the file is an administrator of every lab that is made from it.

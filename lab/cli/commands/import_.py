@@ -9,12 +9,12 @@ import click
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--digest", metavar="SHA256", help="Take the bundle only if this is its digest.")
+@click.option("--digest", metavar="SHA256", help="Import the bundle only if this is its digest.")
 @click.option(
     "--allowed-signers",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Take the bundle only if one of these has signed it (ssh-keygen(1), ALLOWED SIGNERS).",
+    help="Import the bundle only if one of these signers signed it (ssh-keygen(1), ALLOWED SIGNERS).",
 )
 @click.option("--name", help="Name of the lab; the bundle's own when left out.")
 @click.option(
@@ -22,10 +22,10 @@ import click
     type=click.Choice(["auto", "libvirt", "virtualbox"]),
     default="auto",
     show_default=True,
-    help="What runs the machines. virtualbox, which is experimental, cannot import yet.",
+    help="The provider that runs the machines. virtualbox, which is experimental, cannot import yet.",
 )
-@click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m or 1h30m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--timeout", metavar="DURATION", help="Time limit, such as 20m or 1h30m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(
     file: Path,
     digest: str | None,
@@ -35,14 +35,14 @@ def command(
     timeout: str | None,
     as_json: bool,
 ) -> None:
-    """Make the lab of a bundle (klab export) and wait until it is Ready.
+    """Create a lab from a bundle (see klab export) and wait until it is Ready.
 
     The lab has the disks, keys and addresses of the original; every byte of the file is verified
     first. FILE may also be the name of a bundle that klab bundles lists. Running it again
     continues where an earlier run stopped.
 
-    The author of the file holds the lab's keys. klab says who has signed it; where
-    KLAB_HOME/allowed_signers exists, only files that one of those has signed are taken.
+    The author of the file holds the lab's keys. klab shows who signed it; if
+    KLAB_HOME/allowed_signers exists, klab accepts only files that a signer in it signed.
 
     \b
     Examples:

@@ -13,8 +13,8 @@ from lab.errors import UsageError
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[LAB] NODE")
-@click.option("-f", "--follow", is_flag=True, help="Continue as the node prints more.")
-@click.option("--kubelet", is_flag=True, help="The kubelet's journal instead of the serial console.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing what the node prints.")
+@click.option("--kubelet", is_flag=True, help="Show the kubelet's journal instead of the serial console.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=200, show_default=True)
 def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> None:
     """Show what a node printed on its serial console, from power-on.

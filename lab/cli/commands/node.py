@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from lab.cluster.lab import Lab
     from lab.scenario.model import Role
 
-_TIMEOUT = click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
-_EVEN = click.option("--allow-even", is_flag=True, help="Take an even number of control planes all the same.")
+_TIMEOUT = click.option("--timeout", metavar="DURATION", help="Time limit, such as 20m.")
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line."
+)
+_EVEN = click.option("--allow-even", is_flag=True, help="Allow an even number of control planes.")
 
 
 @click.group()
@@ -63,7 +65,7 @@ def add(words: tuple[str, ...], role: str, allow_even: bool, timeout: str | None
 @_TIMEOUT
 @_JSON
 def rm(words: tuple[str, ...], allow_even: bool, timeout: str | None, as_json: bool) -> None:
-    """Take a node out: drained, out of etcd and the cluster, its machine removed.
+    """Remove a node: drain it, take it out of etcd and the cluster, remove its machine.
 
     \b
     Examples:
@@ -82,7 +84,7 @@ def rm(words: tuple[str, ...], allow_even: bool, timeout: str | None, as_json: b
 @_TIMEOUT
 @_JSON
 def replace(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
-    """Make a node again, dead or alive, under its own name and address.
+    """Recreate a node, dead or alive, under the same name and address.
 
     \b
     Examples:

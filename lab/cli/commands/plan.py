@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 @click.argument("scenario")
 @click.option("--name", help="Name of the lab; the scenario's own when left out.")
 @click.option("--seat", type=click.IntRange(min=0), default=0, help="The student's number: addresses derive from it.")
-@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
-    """Show what create would make and whether it fits on this machine. Touches nothing.
+    """Show what create would make and whether it fits on this machine. Nothing is changed.
 
     \b
     Examples:

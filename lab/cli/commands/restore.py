@@ -11,15 +11,15 @@ from lab.errors import UsageError
 @click.argument("snapshots", nargs=-1, metavar="[LAB] [NAME]")
 @click.option("--node", metavar="NODE", help="Restore this worker only.")
 @click.option("--no-save", is_flag=True, help="Take no automatic snapshot before: the present state is lost.")
-@click.option("--timeout", metavar="DURATION", help="How long it may take until it is Ready, such as 10m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--timeout", metavar="DURATION", help="Time limit until the lab is Ready, such as 10m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(snapshots: tuple[str, ...], node: str | None, no_save: bool, timeout: str | None, as_json: bool) -> None:
     """Restore a lab from a snapshot; without NAME from the last that was taken by hand.
 
-    The lab as it is now is kept first, as an automatic snapshot; the last few of those stay.
-    Then all nodes go back at once, their clocks are set, and klab waits until it has seen that
-    the lab is there: every node Ready and its kubelet answering, etcd's members agreed, DNS
-    answering on every node. Certificates that have ended since are renewed.
+    klab first saves the present state as an automatic snapshot; the last few of those are kept.
+    Then it reverts all nodes at once, sets their clocks, and waits until the lab works: every
+    node is Ready and its kubelet answers, etcd's members agree, and DNS answers on every
+    node. Certificates that have expired since are renewed.
 
     The snapshot is checked before anything is touched. After a later failure, or Ctrl-C, the lab
     is as it was before. Exit code 9 when a node does not renew its lease afterwards.

@@ -11,13 +11,13 @@ from lab.errors import UsageError
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("--workers", type=click.IntRange(min=0), metavar="N", help="How many workers the lab shall have.")
+@click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Number of workers the lab is to have.")
 @click.option(
-    "--control-planes", type=click.IntRange(min=1), metavar="N", help="How many control planes; 1, 3, 5 or 7."
+    "--control-planes", type=click.IntRange(min=1), metavar="N", help="Number of control planes: 1, 3, 5 or 7."
 )
-@click.option("--allow-even", is_flag=True, help="Take an even number of control planes all the same.")
-@click.option("--timeout", metavar="DURATION", help="How long it may take, such as 20m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--allow-even", is_flag=True, help="Allow an even number of control planes.")
+@click.option("--timeout", metavar="DURATION", help="Time limit, such as 20m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(
     lab: str | None,
     workers: int | None,
@@ -26,7 +26,7 @@ def command(
     timeout: str | None,
     as_json: bool,
 ) -> None:
-    """Add or remove nodes until a lab has so many.
+    """Add or remove nodes until a lab has the given number.
 
     New nodes join with a fresh token. Nodes that go are drained, leave etcd and the cluster,
     and are removed with their machine; the last ones go first.

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("--synchronize", is_flag=True, help="What you type goes to all nodes at once.")
+@click.option("--synchronize", is_flag=True, help="Send what you type to all nodes at once.")
 @click.option("--node", hidden=True, help="Open a shell on one node: what runs in each pane.")
 def command(lab: str | None, synchronize: bool, node: str | None) -> None:
-    """Open tmux with a shell on each node, side by side; called again, go back to it.
+    """Open tmux with a shell on each node, side by side. Run again, it returns to them.
 
     The session is called klab-LAB. A pane stays when its shell ends: Enter opens another,
     which helps after a reboot, and Ctrl-D closes the pane. In tmux, Ctrl-b and an arrow key

@@ -17,7 +17,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 @click.group(cls=DefaultGroup, default="take", subcommand_metavar="[LAB] [NAME] | COMMAND [ARGUMENTS]...")
 def command() -> None:
-    """Keep a whole lab as it is at one moment: every node's RAM and disk, all or nothing.
+    """Take a snapshot of a whole lab: every node's RAM and disk, all or nothing.
 
     Without a subcommand a snapshot is taken; klab restore restores the lab from it, klab snapshots
     lists them. klab snapshot take --help shows the options.
@@ -33,14 +33,14 @@ def command() -> None:
 
 @command.command()
 @click.argument("lab_and_name", nargs=-1, metavar="[LAB] [NAME]")
-@click.option("--note", default="", metavar="TEXT", help="A line for the list.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--note", default="", metavar="TEXT", help="A line of text that klab snapshots shows.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def take(lab_and_name: tuple[str, ...], note: str, as_json: bool) -> None:
-    """Take a snapshot; without NAME it is called by the time.
+    """Take a snapshot; without NAME its name is the time.
 
     All nodes are paused within a moment of each other, saved side by side and resumed; what
-    runs in the cluster does not notice. A lab that is off is kept, too: its disks. When
-    anything fails, or on Ctrl-C, nothing of it is left and the lab runs as before.
+    runs in the cluster does not notice. Of a lab that is off, the disks are saved. After
+    a failure, or Ctrl-C, nothing of the snapshot is left and the lab runs as before.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def take(lab_and_name: tuple[str, ...], note: str, as_json: bool) -> None:
 @click.argument("snapshots", nargs=-1, metavar="[LAB] NAME...")
 @_JSON
 def rm(snapshots: tuple[str, ...], as_json: bool) -> None:
-    """Remove snapshots; those that lie on them stay whole.
+    """Remove snapshots; those based on them stay intact.
 
     A name is one that klab snapshots shows. One whose manifest is damaged has an id only.
 
@@ -85,7 +85,7 @@ def rm(snapshots: tuple[str, ...], as_json: bool) -> None:
 @click.argument("snapshots", nargs=-1, metavar="[LAB] NAME NEW")
 @_JSON
 def rename(snapshots: tuple[str, ...], as_json: bool) -> None:
-    """Give a snapshot another name. An automatic one is kept for good then.
+    """Rename a snapshot. An automatic one is then kept for good.
 
     \b
     Examples:
@@ -106,7 +106,11 @@ def rename(snapshots: tuple[str, ...], as_json: bool) -> None:
 @command.command()
 @click.argument("lab", required=False)
 @click.option(
-    "--keep", type=click.IntRange(min=0), metavar="N", required=True, help="How many of those taken by hand stay."
+    "--keep",
+    type=click.IntRange(min=0),
+    metavar="N",
+    required=True,
+    help="Number of snapshots taken by hand that are kept.",
 )
 @_JSON
 def prune(lab: str | None, keep: int, as_json: bool) -> None:

@@ -7,9 +7,9 @@ import click
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with everything that a manifest says.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything that a manifest holds.")
 def command(lab: str | None, as_json: bool) -> None:
-    """List a lab's snapshots as a tree: each below the one it was taken on top of.
+    """List a lab's snapshots as a tree: each below the one that it was taken on.
 
     The lab is based on the one with the asterisk: the last that was taken or restored. The size
     is what a snapshot takes on disk beyond those it lies on.

@@ -7,8 +7,8 @@ import click
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[LAB] [NODE...]")
-@click.option("--timeout", metavar="DURATION", help="How long it may take until Ready, such as 20m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--timeout", metavar="DURATION", help="Time limit until the lab is Ready, such as 20m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
     """Start a stopped lab, or some of its nodes, and wait until it is Ready.
 

@@ -26,20 +26,20 @@ WHY_WIDTH = 60
 
 @click.command()
 @click.argument("lab", required=False)
-@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
 @click.option(
     "--interval",
     type=Number(min=0.1, max=3600),
     metavar="SECONDS",
-    help=f"Between two looks of --watch; {INTERVAL:g} when left out.",
+    help=f"Time between two updates of --watch; {INTERVAL:g} when left out.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON, everything; with --watch one line a look.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON; with --watch one line per update.")
 def command(lab: str | None, watch: bool, interval: float | None, as_json: bool) -> None:
     """Show a lab's machines and how its cluster is. Exit code 9 when it is not Ready.
 
     The cluster is asked from this machine: the API through its endpoint and on each control
     plane, etcd member by member, the certificates in use, the bootstrap token. Machines that
-    do not run are not asked. klab doctor LAB says what is wrong and what repairs it.
+    do not run are not asked. klab doctor LAB shows what is wrong and what repairs it.
 
     \b
     Examples:
@@ -184,7 +184,7 @@ def _member_json(member: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _screen(*, as_json: bool) -> Iterator[Callable[[Look], None]]:
-    """Where the looks go: in place on a terminal, one after another elsewhere."""
+    """Where the updates go: in place on a terminal, one after another elsewhere."""
     import sys
 
     from lab.cli.terminal.output import echo

@@ -10,8 +10,8 @@ import click
 @click.command()
 @click.argument("words", nargs=-1, metavar="[LAB] [NODE...]")
 @click.option("--force", is_flag=True, help="Cut the power instead of shutting down.")
-@click.option("--timeout", metavar="DURATION", help="How long the shutdown may take, such as 90s or 5m.")
-@click.option("--json", "as_json", is_flag=True, help="Events and result as JSON, one object a line.")
+@click.option("--timeout", metavar="DURATION", help="Time limit for the shutdown, such as 90s or 5m.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
 def command(words: tuple[str, ...], force: bool, timeout: str | None, as_json: bool) -> None:
     """Shut down a lab, or some of its nodes. Nothing is lost; klab start starts it again.
 

@@ -13,7 +13,7 @@ from lab.errors import UsageError
 @click.command()
 @click.argument("lab", required=False)
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the chart to this file as SVG.")
-@click.option("--json", "as_json", is_flag=True, help="The spans as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the spans as JSON.")
 def command(lab: str | None, svg: Path | None, as_json: bool) -> None:
     """Show where the time of a create went.
 

@@ -57,7 +57,7 @@ def run_export(lab: Lab, wanted: Export, *, as_json: bool) -> None:
     note(f"{lab.name}: bundle {wanted.name} written after {elapsed(seconds)}: {made.path}, {size}")
     note("it holds the lab's private keys: anyone who has it is an administrator of every lab made from it")
     if not wanted.with_box:
-        note(f"to make a lab from it takes the box {made.bundle.box.folder}, too")
+        note(f"creating a lab from it also needs the box {made.bundle.box.folder}")
     if (by := signer_of(made)) is not None:
         note(f"signed with {by}")
     note(f"its digest, for those who get it: {made.digest}")
@@ -197,5 +197,5 @@ def run_keep(lab: Lab, *, as_json: bool) -> list[dict[str, Any]]:
     if not as_json:
         for each in made:
             note(f"{each.bundle.name} is kept: {each.path}, {human(each.size >> 20)}")
-        note(f"{import_command(made[-1].path.stem)} makes a lab of the last; klab bundles lists them")
+        note(f"{import_command(made[-1].path.stem)} creates a lab from the last; klab bundles lists them")
     return [summary(each) for each in made]

@@ -35,7 +35,7 @@ def run_restore(
         raise ClusterError(
             f"{lab.name} is back, but not every node has renewed its lease since",
             details=late,
-            hint=f"klab doctor {lab.name} says what is wrong and what repairs it",
+            hint=f"klab doctor {lab.name} shows what is wrong and what repairs it",
         )
     if not as_json and done.verification.full:
         note(f"every node's lease was renewed after another {elapsed(done.seconds['leases'])}")

@@ -15,7 +15,7 @@ class Behaviour:
     """How fake machines behave.
 
     `answers` maps a command of ssh, joined by blanks, to exit code and output. The guests of the nodes in
-    `stubborn` do not hear the power button. `foreign` says that a machine of another lab stands where theirs
+    `stubborn` do not hear the power button. `foreign`: a machine of another lab has the name of theirs
     belong. `free` are the bytes left for captures, `version` is that of the emulator. `instead` maps the name of a
     method, of the machines, their captures or their disk transfer, to what is called in its place, with the
     object first.

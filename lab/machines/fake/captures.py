@@ -126,5 +126,5 @@ class FakeCaptures:
         if not (folder / "made").exists():
             raise NotFound(f"there is no capture {key!r}", hint="klab snapshots lists what there is")
         if self._made(folder) is None:
-            raise MachineError(f"what klab wrote down of capture {key!r} is damaged")
+            raise MachineError(f"the metadata of capture {key!r} is damaged")
         return folder

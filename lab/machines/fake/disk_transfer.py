@@ -41,7 +41,7 @@ class FakeDiskTransfer:
 
     def check_import(self) -> None:
         if self._behaviour.foreign:
-            raise Conflict("a machine which is not this lab's stands where cp1 belongs")
+            raise Conflict("a machine that does not belong to this lab already exists (needed for cp1)")
 
     def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
         self.check_import()

@@ -83,8 +83,8 @@ class FakeMachines:
         seed = self._folder.seeds / f"{node}.iso"
         if not seed.is_file():
             raise MachineError(
-                f"the machine of {node} is gone, and so is the seed to make it from",
-                hint=f"klab destroy {self._plan.name}, then klab create makes it again",
+                f"the machine of {node} is missing, and so is the seed to create it from",
+                hint=f"klab destroy {self._plan.name}, then klab create recreates it",
             )
         self._books.folder.mkdir(parents=True, exist_ok=True)
         self._books.disk(node).touch()

@@ -78,7 +78,7 @@ class CaptureIndex:
             raise NotFound(f"there is no capture {key!r}", hint="klab snapshots lists what there is") from None
         except (OSError, ValueError) as error:
             raise MachineError(
-                f"what klab wrote down of capture {key!r} is damaged",
+                f"the metadata of capture {key!r} is damaged",
                 details=[f"{file}: {error}"],
                 hint=f"klab snapshot rm {key} removes what is left of it; the other snapshots are whole",
             ) from error

@@ -86,13 +86,13 @@ class LibvirtCaptures:
     def room(self, nodes: Sequence[str]) -> Room:
         free = LayerStore(self._resources()).free
         domains = self._domains(self._plan.select(nodes))
-        with translate_errors("the machines' memory cannot be looked at"):
+        with translate_errors("the machines' memory cannot be inspected"):
             needed = {name: _used_memory(domain) for name, domain in domains.items() if domain.isActive()}
             return Room(free, needed)
 
     def platform(self) -> dict[str, dict[str, str]]:
         resources = self._resources()
-        with translate_errors("libvirt cannot say how the machines are made"):
+        with translate_errors("libvirt cannot report how the machines are defined"):
             version = resources.connection.getVersion()
             found = {}
             for name, domain in self._domains(self._plan.nodes).items():
@@ -157,11 +157,13 @@ class LibvirtCaptures:
             definition = domain.XMLDesc(definition_flags)
             active = bool(domain.isActive())
             if active and state_of(domain) != NodeState.PAUSED:
-                raise MachineError(f"{name} is to be saved, but runs", hint="the same command again pauses it first")
+                raise MachineError(
+                    f"{name} is to be saved, but runs", hint="run the same command again: it pauses the node first"
+                )
             disk = definitions.disk(domain.XMLDesc() if active else definition)
             if disk is None:
                 raise MachineError(
-                    f"{name} has no disk that could be saved", hint=f"klab node replace {name} makes it again"
+                    f"{name} has no disk that could be saved", hint=f"klab node replace {name} recreates it"
                 )
             overlay = new_layer(self._plan, name)
             if active:

@@ -105,9 +105,9 @@ def explain(what: str, error: libvirt.libvirtError) -> LabError:
         return Conflict(
             what,
             details=[text],
-            hint="something else here holds that name or UUID: virsh list --all and virsh net-list --all show it",
+            hint="another domain or network has that name or UUID: virsh list --all and virsh net-list --all show it",
         )
-    return MachineError(what, details=[text], hint="klab doctor tells whether libvirt works here")
+    return MachineError(what, details=[text], hint="klab doctor shows whether libvirt works here")
 
 
 def absent(error: libvirt.libvirtError) -> bool:

@@ -50,7 +50,7 @@ class DiskImport:
             raise MachineError(
                 f"the disk of {spec.node} cannot be written",
                 details=[f"{error.strerror}: {draft}"],
-                hint="make room there; the same command continues then, and klab destroy removes what there is",
+                hint="free space there and run the same command again to continue, or remove the lab with klab destroy",
             ) from error
         finally:
             draft.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ class DiskImport:
     def _place(self, name: str, draft: Path) -> None:
         pool = self.store.pool.find()
         if pool is None:
-            raise MachineError("the lab's storage pool is gone", hint="the same command again makes it")
+            raise MachineError("the lab's storage pool is gone", hint="run the same command again: it creates the pool")
         if not self.store.direct:
             transfer.upload(pool, name, draft)
             return

@@ -71,7 +71,7 @@ class LibvirtDiskTransfer:
             raise MachineError(
                 f"the disk of {node} cannot be copied",
                 details=why,
-                hint="make room there; -o FILE puts it on another disk",
+                hint="free space there; -o FILE puts it on another disk",
             ) from error
         finally:
             for file in copies:
@@ -92,12 +92,12 @@ class LibvirtDiskTransfer:
                 raise MachineError(f"capture {key} does not hold {node}", hint="klab snapshots lists the others")
             return saved.disk, saved.host_key
         domain = self._resources().domains.needed(self._plan.select([node]))[node]
-        with translate_errors(f"the disk of {node} cannot be looked at"):
+        with translate_errors(f"the disk of {node} cannot be inspected"):
             if domain.isActive():
                 raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
             disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
         if disk is None:
-            raise MachineError(f"{node} has no disk", hint=f"klab node replace {node} makes it again")
+            raise MachineError(f"{node} has no disk", hint=f"klab node replace {node} recreates it")
         return Path(disk.path).name, self._ssh.host_keys(node)
 
 

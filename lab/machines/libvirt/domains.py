@@ -60,7 +60,7 @@ class Domains:
             if node.name not in found:
                 raise MachineError(
                     f"there is no machine of {node.name}",
-                    hint=f"klab node replace {node.name} makes the machine again",
+                    hint=f"klab node replace {node.name} recreates the machine",
                 )
         return found
 
@@ -83,7 +83,8 @@ class Domains:
                     continue
                 whose = _marked(domain)
                 raise Conflict(
-                    f"a machine called {domain.name()!r}, which is not this lab's, stands where {node} belongs",
+                    f"a domain named {domain.name()!r} already exists and does not belong to this lab "
+                    f"(needed for {node})",
                     details=[
                         f"UUID {domain.UUIDString()}",
                         f"it belongs to klab lab {whose}" if whose else "klab did not make it",

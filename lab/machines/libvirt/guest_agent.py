@@ -59,7 +59,7 @@ def run(domain: libvirt.virDomain, command: Sequence[str], timeout: float) -> Co
     if done is None:
         raise ProgramTimeout(
             f"{command[0]} in {domain.name()} did not end within {timeout:g} s",
-            hint="klab doctor looks at what the node does",
+            hint="klab doctor shows what is wrong with the node",
         )
     return done
 

@@ -140,7 +140,7 @@ class LayerCollector:
     def _users(self) -> list[_User]:
         library_ = library()
         found = []
-        with translate_errors("the machines' disks cannot be looked at"):
+        with translate_errors("the machines' disks cannot be inspected"):
             for domain in self._resources().domains.all():
                 definition = domain.XMLDesc(library_.VIR_DOMAIN_XML_INACTIVE | library_.VIR_DOMAIN_XML_SECURE)
                 live = definitions.live_chain(domain.XMLDesc()) if domain.isActive() else []

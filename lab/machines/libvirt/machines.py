@@ -216,7 +216,7 @@ class LibvirtMachines(VagrantProvider):
         self._drop_files(node)
         left = self._left_of(gone)
         if left:
-            raise MachineError(f"something of {node} could not be removed", details=left, hint=AGAIN)
+            raise MachineError(f"some parts of {node} could not be removed", details=left, hint=AGAIN)
 
     def _clear_books(self, names: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Let Vagrant forget machines, off by then: of one that boots it asks the address, for seconds each time."""
@@ -246,7 +246,7 @@ class LibvirtMachines(VagrantProvider):
             shutil.rmtree(folder, ignore_errors=True)
         left = self.leftovers()
         if left:
-            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
+            raise MachineError(f"some parts of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
         self._session.end_if_empty()
 
     def leftovers(self) -> list[str]:

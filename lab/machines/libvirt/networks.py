@@ -73,7 +73,7 @@ class LabNetworks:
         It runs on meanwhile, and entries that are right are not touched. Does nothing without that network.
         """
         library_ = library()
-        with translate_errors(f"the network {networks.management_name} cannot be told of its nodes"):
+        with translate_errors(f"the network {networks.management_name} cannot be given the addresses of its nodes"):
             for network in self._management():
                 flags = library_.VIR_NETWORK_UPDATE_AFFECT_CONFIG
                 if network.isActive():
@@ -90,7 +90,7 @@ class LabNetworks:
 
     def knows_host(self, mac: str) -> bool:
         """Whether the management network has an entry for that MAC address."""
-        with translate_errors("a network cannot be looked at"):
+        with translate_errors("a network cannot be inspected"):
             entries = [entry for network in self._management() for entry in definitions.dhcp_hosts(network.XMLDesc())]
         return any(entry.mac == mac for entry in entries)
 

@@ -88,7 +88,7 @@ class Provision:
         for node in nodes:
             domain = resources.domains.find(node.uuid)
             if domain is not None:
-                with translate_errors(f"{node.name} cannot be looked at"):
+                with translate_errors(f"{node.name} cannot be inspected"):
                     macs = definitions.mac_addresses(domain.XMLDesc())
                 if not {node.mac, node.management_mac} <= macs:
                     resources.domains.remove(domain)
@@ -125,7 +125,7 @@ class Provision:
         self.vagrant().add_box(self._box_name, "libvirt", files, self.home.cache)
         # The name that vagrant-libvirt 0.11 looks for (action/handle_box_image.rb).
         volume = f"{self._box_name.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
-        with translate_errors("libvirt cannot say where the box lies"):
+        with translate_errors("libvirt cannot report where the box is"):
             folder = Path(definitions.pool_path(pool.XMLDesc()))
         # A link does not reach from one mount to another, be it of the same file system (link(2)).
         beside = self.session.private_libvirt.uncovered(folder) if self.session.private_libvirt.inside else None
@@ -134,9 +134,7 @@ class Provision:
 
     def _box_disk(self) -> Path:
         if self.box is None:
-            raise MachineError(
-                "a machine is to be made, but klab was not told from which box", hint="klab create makes machines"
-            )
+            raise MachineError("a machine must be created, but no box was given", hint="klab create makes machines")
         # A real path: Vagrant keeps a link to it that must outlive a link on the way.
         return (self.box.parent / "disk.qcow2").resolve()
 
@@ -153,8 +151,8 @@ class Provision:
                 transfer.upload(pool, seed_volume(node.name), seed)
             elif domain is None:
                 raise MachineError(
-                    f"the machine of {node.name} is gone, and so is the seed to make it from",
-                    hint=f"klab destroy {self.plan.name}, then klab create makes it again",
+                    f"the machine of {node.name} is missing, and so is the seed to create it from",
+                    hint=f"klab destroy {self.plan.name}, then klab create recreates it",
                 )
 
     def _prepare_consoles(self, nodes: Sequence[Node]) -> None:
@@ -175,7 +173,7 @@ class Provision:
     def write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
         """Write the Vagrantfile; returns what it says beyond the plan."""
         record, wrapper = self.record, self.wrapper()
-        with translate_errors("libvirt cannot say which machine types it has"):
+        with translate_errors("libvirt cannot list its machine types"):
             capabilities = self._capabilities()
             facts = LibvirtFacts(
                 box=self._box_name,
@@ -205,12 +203,12 @@ class Provision:
         model = self.plan.cpu_model
         if model is None:
             return
-        with translate_errors("libvirt cannot say which CPU models it has"):
+        with translate_errors("libvirt cannot list its CPU models"):
             known = sorted(definitions.cpu_models(self._capabilities()))
         if model not in known:
             raise UsageError(
-                f"libvirt knows no CPU model {model} on this machine{did_you_mean(model, known)}",
-                details=[f"it knows {', '.join(known)}"],
+                f"libvirt has no CPU model {model} on this machine{did_you_mean(model, known)}",
+                details=[f"it has {', '.join(known)}"],
                 hint=f"change provider.libvirt.cpu_model or leave it out; klab destroy {self.plan.name} removes "
                 "what there is of the lab",
             )

@@ -41,7 +41,7 @@ class LayerStore:
         """Where the files lie; empty where there is no pool."""
         if self._folder is None:
             pool = self.pool.find()
-            with translate_errors("the lab's disks cannot be looked at"):
+            with translate_errors("the lab's disks cannot be inspected"):
                 self._folder = "" if pool is None else definitions.pool_path(pool.XMLDesc())
         return self._folder
 
@@ -56,7 +56,7 @@ class LayerStore:
         """By layer the one below it; None where that is the box, or nothing."""
         if self._backing is None:
             found: dict[str, str | None] = {}
-            with translate_errors("the lab's disks cannot be looked at"):
+            with translate_errors("the lab's disks cannot be inspected"):
                 for name, volume in self.volumes.items():
                     if name.endswith(LAYER):
                         below = definitions.backing_path(volume.XMLDesc())
@@ -83,8 +83,8 @@ class LayerStore:
         """
         pool = self.pool.find()
         if pool is None:
-            raise MachineError("the lab's storage pool is gone", hint="klab start makes it again")
-        with translate_errors("the lab's storage pool cannot be looked at"):
+            raise MachineError("the lab's storage pool is gone", hint="klab start recreates it")
+        with translate_errors("the lab's storage pool cannot be inspected"):
             pool.refresh()
             return int(pool.info()[3])
 
@@ -100,7 +100,7 @@ class LayerStore:
         volume = self.volumes.get(name)
         if volume is None:
             raise self._missing(name)
-        with translate_errors(f"{name} cannot be looked at"):
+        with translate_errors(f"{name} cannot be inspected"):
             return int(volume.info()[2])
 
     def chain(self, layer: str) -> list[str]:
@@ -124,13 +124,13 @@ class LayerStore:
         volume = self.volumes.get(layer)
         if volume is None:
             raise self._missing(layer)
-        with translate_errors(f"{layer} cannot be looked at"):
+        with translate_errors(f"{layer} cannot be inspected"):
             below = definitions.backing_path(volume.XMLDesc())
         if below is None:
             raise MachineError(
-                f"the disk {layer} lies on no box",
+                f"the disk {layer} is not based on a box",
                 details=[self.path(layer)],
-                hint="klab doctor names the node; klab node replace makes it again",
+                hint="klab doctor names the node; klab node replace recreates it",
             )
         return Path(below)
 

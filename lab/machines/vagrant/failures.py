@@ -76,7 +76,7 @@ _CASES = (
             "does not match ip address",
         ),
         Conflict,
-        "something else on this machine holds a name, UUID or network of this lab",
+        "another domain or network on this machine has a name, UUID or address of this lab",
         "virsh list --all and virsh net-list --all show what is there; --name gives the lab another name",
     ),
 )

@@ -22,7 +22,7 @@ from lab.waiting import Deadline, poll
 DESTROY_SECONDS = 300.0
 PRESS_SECONDS = 30.0
 OFF_POLL_SECONDS = 1.0
-AGAIN = "the same command again continues"
+AGAIN = "run the same command again to continue"
 
 
 class VagrantProvider:
@@ -64,7 +64,7 @@ def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:
     if absent:
         raise MachineError(
             f"there is no machine to start for {', '.join(absent)}",
-            hint=f"klab node replace {absent[0]} makes the machine again",
+            hint=f"klab node replace {absent[0]} recreates the machine",
         )
 
 

@@ -98,7 +98,9 @@ class VirtualBoxCaptures:
         machines = self._machines(nodes)
         for name, machine in machines.items():
             if machine.state == "running":
-                raise MachineError(f"{name} is to be saved, but runs", hint="the same command again pauses it first")
+                raise MachineError(
+                    f"{name} is to be saved, but runs", hint="run the same command again: it pauses the node first"
+                )
 
         def save(name: str) -> None:
             why = f"{name} cannot be saved"
@@ -205,7 +207,7 @@ class VirtualBoxCaptures:
         for name in wanted:
             if name not in there:
                 raise MachineError(
-                    f"there is no machine of {name}", hint=f"klab node replace {name} makes the machine again"
+                    f"there is no machine of {name}", hint=f"klab node replace {name} recreates the machine"
                 )
         return {name: there[name] for name in wanted}
 
@@ -229,7 +231,7 @@ class VirtualBoxCaptures:
         poll(done, Deadline.after(SAVE_SECONDS), every=TRY_SECONDS)
         if failure is not None:
             raise MachineError(
-                why, details=failure.details, hint="VBoxManage showvminfo says what the machine does"
+                why, details=failure.details, hint="VBoxManage showvminfo shows what the machine is doing"
             ) from failure
 
 

@@ -160,7 +160,7 @@ class VirtualBoxMachines(VagrantProvider):
             self._unregister(names)
         except ProgramError as error:
             raise MachineError(
-                f"something of {node} could not be removed", details=error.details, hint=AGAIN
+                f"some parts of {node} could not be removed", details=error.details, hint=AGAIN
             ) from error
         others = tuple(other for other in self._plan.nodes if other.name != node)
         if others:  # `vagrant up` shall not make it again
@@ -168,7 +168,7 @@ class VirtualBoxMachines(VagrantProvider):
         self._drop_files(node)
         if node in self._infos():
             raise MachineError(
-                f"something of {node} could not be removed",
+                f"some parts of {node} could not be removed",
                 details=[f"machine {domain_name(self._plan, node)}"],
                 hint=AGAIN,
             )
@@ -180,7 +180,7 @@ class VirtualBoxMachines(VagrantProvider):
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         shutil.rmtree(self._folder.vagrant_state, ignore_errors=True)
         if left := self.leftovers():
-            raise MachineError(f"something of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
+            raise MachineError(f"some parts of lab {self._plan.name!r} could not be removed", details=left, hint=AGAIN)
 
     def _unregister(self, nodes: Sequence[str]) -> None:
         """Remove what is there of these machines, their disks included."""
@@ -220,7 +220,7 @@ class VirtualBoxMachines(VagrantProvider):
             name = domain_name(self._plan, node.name)
             if name in there and node.name not in own:
                 raise Conflict(
-                    f"a machine called {name!r}, which is not this lab's, stands where {node.name} belongs",
+                    f"a machine named {name!r} already exists and does not belong to this lab (needed for {node.name})",
                     details=[f"UUID {there[name]}"],
                     hint="give this lab another name with --name, or remove it: VBoxManage unregistervm --delete",
                 )

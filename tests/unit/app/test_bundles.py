@@ -127,7 +127,7 @@ def test_ctrl_c_says_what_it_has_left(demo: Lab, other: Home, tmp_path: Path, mo
 
 def test_a_bundle_that_is_not_the_one_wanted_is_refused(demo: Lab, other: Home, tmp_path: Path) -> None:
     file = app.export_lab(demo, app.Export("x", tmp_path / "x.klab"))
-    with pytest.raises(UsageError, match="this is not the bundle of that digest"):
+    with pytest.raises(UsageError, match="the bundle does not have that digest"):
         app.import_lab(app.Request(file.path, digest="0" * 64), home=other)
     (tmp_path / "allowed").write_text("")
     with pytest.raises(UsageError, match="this bundle is not signed"):

@@ -100,7 +100,7 @@ def test_once_is_enough(home: Home, box: Box) -> None:
 
 def test_a_disk_that_is_another_leaves_nothing(home: Home, box: Box) -> None:
     box.disk.write_bytes(b"something else")
-    with pytest.raises(BoxError, match="is damaged, or not one that klab has built") as caught:
+    with pytest.raises(BoxError, match="is damaged, or klab did not build it") as caught:
         incoming.put(home, box, Source(box))
     assert caught.value.details[0].startswith(f"{DISK}: SHA-256 is ")
     assert list(home.boxes.iterdir()) == []
@@ -144,7 +144,7 @@ def test_a_disk_that_reaches_for_other_files_or_is_another_format(
     box.disk.unlink()
     make(box.disk)
     hostile = replace(box, digest=store.digest_file(box.disk))
-    with pytest.raises(BoxError, match="not one that klab has built"):
+    with pytest.raises(BoxError, match="klab did not build it"):
         incoming.put(home, hostile, Source(hostile))
     assert list(home.boxes.iterdir()) == []
 

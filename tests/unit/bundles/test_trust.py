@@ -84,7 +84,7 @@ def test_a_box_that_lies_on_a_file_of_the_host(off: Desk, tmp_path: Path) -> Non
     write_manifest(replace(box, digest=digest, files=files))
     made = write_bundle(off.lab, "lesson-3", tmp_path / "lesson-3.klab")
     student = Student(Home(tmp_path / "student"), made)
-    with pytest.raises(BoxError, match="not one that klab has built") as caught:
+    with pytest.raises(BoxError, match="klab did not build it") as caught:
         student.create()
     assert "it names a file that it lies on" in caught.value.details[0]
     student.assert_untouched()

@@ -265,8 +265,8 @@ def test_a_half_made_lab_is_not_mixed_with_the_box(klab: Klab, student: Path, mo
         register(patch, import_disks=interrupted)
         klab("import", str(student), "--name", "1m2w", code=Interrupted.exit_code)
     _, err = klab("create", "1m2w", code=4)
-    assert "lab '1m2w' is half made from a bundle" in err
-    assert "klab import FILE --name 1m2w continues with it" in err
+    assert "lab '1m2w' is only partly imported from a bundle" in err
+    assert "klab import FILE --name 1m2w continues the import" in err
 
 
 # --- the list, destroy --keep-snapshots ---------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_destroy_keeps_the_snapshots_and_one_of_them_is_a_lab_again(
     klab("snapshot", "lesson-2")
     _, err = klab("destroy", "-y", "--keep-snapshots")
     assert "lesson-1 is kept: " in err
-    assert "klab import demo-lesson-2 makes a lab of the last" in err
+    assert "klab import demo-lesson-2 creates a lab from the last" in err
     assert "demo is gone" in err
     assert there() == []
     out, _ = klab("bundles")
@@ -433,7 +433,7 @@ def test_an_unsigned_file_where_only_signed_ones_are_taken(klab: Klab, student: 
 def test_a_digest_pins_a_file(klab: Klab, student: Path) -> None:
     (told,) = json.loads(klab("bundles", str(student), "--json")[0])["bundles"]
     _, err = klab("import", str(student), "--digest", "0" * 64, code=2)
-    assert "this is not the bundle of that digest" in err
+    assert "the bundle does not have that digest" in err
     assert there() == []
     klab("import", str(student), "--digest", f"sha256:{told['digest']}")
     assert there() == ["demo"]

@@ -221,7 +221,7 @@ def test_a_renewal_that_fails_or_is_stopped(
     assert klab("certs", "renew", code=9)[1] == "error: w1 cannot\n  exit code 4\nhint: again\n"
     renews(KeyboardInterrupt())
     _, err = klab("certs", "renew", code=130)
-    assert err == "error: stopped half-way\nhint: the same command again continues\n"
+    assert err == "error: stopped half-way\nhint: run the same command again to continue\n"
 
 
 @pytest.mark.parametrize(("context", "told"), [("klab-demo", True), ('"klab-demo"', True), ("klab-demo2", False)])

@@ -383,7 +383,7 @@ def killed(klab: Klab, home: Path, plain: LabFolder) -> LabFolder:
     return plain
 
 
-TAKEN_BACK = "plain: an unfinished snapshot was taken back\n"
+TAKEN_BACK = "plain: an unfinished snapshot was undone\n"
 
 
 @pytest.mark.parametrize("words", [("snapshots",), ("logs", "w1"), ("stop",), ("snapshot", "c"), ("restore",)])
@@ -489,12 +489,12 @@ def test_the_live_table_prints_what_must_be_read_above_itself(plain: LabFolder) 
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
     with LiveTable(Labs().find("plain").plan, console, first="check") as table:
-        table(Event(1.0, "", "certificates", "note", "they ended 35 days ago"))
+        table(Event(1.0, "", "certificates", "note", "they expired 35 days ago"))
         table(Event(2.0, "w1", "revert", "done"))
         table(Event(3.0, "w1", "clock", "done"))
         table(Event(4.0, "", "etcd's members agree", "begin"))
     said = screen.getvalue()
-    assert "certificates: they ended 35 days ago" in said
+    assert "certificates: they expired 35 days ago" in said
     assert "check" in said
     assert "running" in said
     assert "waiting for: etcd's members agree" in said

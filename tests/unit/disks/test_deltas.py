@@ -102,7 +102,7 @@ def test_all_layers_become_one_over_the_box(disks: Disks, tmp_path: Path) -> Non
 def test_what_was_there_under_its_name_goes(disks: Disks, tmp_path: Path) -> None:
     target = tmp_path / "w1.qcow2"
     target.write_bytes(b"half of an older one")
-    with pytest.raises(MachineError, match="not one that klab has written"):
+    with pytest.raises(MachineError, match="klab did not write"):
         deltas.refuse_strange(target)
     deltas.write(disks.lower, disks.box, target)
     deltas.refuse_strange(target)
@@ -303,7 +303,7 @@ def test_a_machine_is_made_of_a_disk(
     def full(_target: Path) -> Any:
         raise OSError(28, "No space left on device")
 
-    for bad, why in ((strange, "not one that klab has written"), (full, "cannot be written")):
+    for bad, why in ((strange, "klab did not write"), (full, "cannot be written")):
         with pytest.raises(MachineError, match=why):
             made.make(spec, Incoming("", bad))
         assert len(pool.defined) == 1

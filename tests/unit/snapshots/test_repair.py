@@ -140,8 +140,8 @@ def test_more_than_a_year_later_everything_is_renewed(ready: ReadyLab) -> None:
     done = restore(later(ready, 400), "first")
     assert done.verification.full
     assert done.warnings == (
-        "certificates had ended and have been renewed",
-        "the bootstrap token had ended; klab token prints the command that joins with a new one",
+        "certificates had expired and have been renewed",
+        "the bootstrap token had expired; klab token prints the command that joins with a new one",
     )
     assert done.seconds["certificates"] > 0
     for what, was in before.items():
@@ -158,10 +158,8 @@ def test_it_is_said_before_anything_is_touched(ready: ReadyLab) -> None:
     phases = [e.phase for e in ready.events]
     assert phases.index("certificates") < phases.index("freeze")
     certificates, tokens, _ = ready.notes
-    assert certificates == (
-        "certificates: they ended 35 days ago by the clocks that will judge them: they will be renewed"
-    )
-    assert tokens == "tokens: the last bootstrap token ended 400 days ago: there will be a new one"
+    assert certificates == ("certificates: they expired 35 days ago by the nodes' clocks: they will be renewed")
+    assert tokens == "tokens: the last bootstrap token expired 400 days ago: there will be a new one"
 
 
 def test_what_was_renewed_since_it_was_noted_is_left(ready: ReadyLab) -> None:
@@ -175,7 +173,7 @@ def test_what_was_renewed_since_it_was_noted_is_left(ready: ReadyLab) -> None:
 def test_where_nothing_was_noted_the_nodes_are_asked(ready: ReadyLab) -> None:
     noted(ready, take(ready.lab, "first").manifest, {})
     done = restore(later(ready, 400), "first")
-    assert done.warnings == ("certificates had ended and have been renewed",)
+    assert done.warnings == ("certificates had expired and have been renewed",)
     assert [note for note in ready.notes if not note.startswith("back: ")] == []
 
 
@@ -235,7 +233,7 @@ def test_a_token_that_cannot_be_made_is_no_reason_to_take_all_back(
     monkeypatch.setattr(module, "fresh_token", refused)
     done = restore(ready.lab, "first")
     assert done.warnings == (
-        "the bootstrap token had ended, and no new one could be made (PATCH: 403 forbidden); klab token makes one",
+        "the bootstrap token had expired, and no new one could be made (PATCH: 403 forbidden); klab token makes one",
     )
     assert done.verification.full
 

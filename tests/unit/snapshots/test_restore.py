@@ -429,7 +429,7 @@ def test_a_kill_at_any_step_of_a_restore(two: Desk, step: str, keep: bool) -> No
 @pytest.mark.parametrize("step", ["back", "undone"])
 def test_a_kill_on_the_way_back(two: Desk, step: str) -> None:
     killed_at(step, lambda: restore(two.of(open_machines=failing_once("revert")), "first"))
-    assert recover(two.lab) == "an unfinished restore was taken back"
+    assert recover(two.lab) == "an unfinished restore was undone"
     assert two.noted == "now"
     assert two.states == {NodeState.RUNNING}
     assert two.names == ["first", "second"]
@@ -439,7 +439,7 @@ def test_a_kill_on_the_way_back(two: Desk, step: str) -> None:
 @pytest.mark.parametrize("step", STEPS["snapshot"])
 def test_a_kill_at_any_step_of_a_snapshot(two: Desk, step: str) -> None:
     killed_at(step, lambda: take(two.lab, "third"))
-    assert recover(two.lab) == "an unfinished snapshot was taken back"
+    assert recover(two.lab) == "an unfinished snapshot was undone"
     assert two.noted == "now"
     assert two.states == {NodeState.RUNNING}
     assert two.names == ["first", "second"]

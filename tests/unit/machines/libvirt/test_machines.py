@@ -380,7 +380,7 @@ def test_what_remove_leaves_is_named(full_host: tuple[Host, Vagrant], monkeypatc
     monkeypatch.setattr(LayerCollector, "clear", lambda *_: None)
     monkeypatch.setattr(Domains, "remove", lambda *_: None)
     monkeypatch.setattr(LabNetworks, "ensure_hosts", lambda *_: None)
-    with pytest.raises(MachineError, match="something of w1 could not be removed") as caught:
+    with pytest.raises(MachineError, match="some parts of w1 could not be removed") as caught:
         host.machines().remove("w1", print)
     node = host.plan.node("w1")
     assert node is not None
@@ -415,7 +415,7 @@ def test_what_stands_in_the_way_of_disks_from_elsewhere_is_told_before(make_host
     assert stranger is not None
     xml = domain_xml(host.plan, stranger, 5).replace(RECORD.id, "00000000-70ce-456d-a4d8-2e6b37ed0cff")
     host.connection.defineXML(xml)
-    with pytest.raises(Conflict, match="stands where w1 belongs"):
+    with pytest.raises(Conflict, match="needed for w1"):
         host.machines().disk_transfer().check_import()
     assert host.connection.listAllNetworks() == []
     assert host.connection.listAllStoragePools() == []

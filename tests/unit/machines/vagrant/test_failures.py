@@ -44,13 +44,13 @@ CASES = [
     (  # seen
         "Name `klab-kill_cp1` of domain about to create is already taken. Please try to run\n`vagrant up` again.",
         Conflict,
-        "holds a name",
+        "has a name",
         "--name",
     ),
     (
         "operation failed: domain 'x' already exists with uuid cd0e7372; domain 'x' is already defined with uuid",
         Conflict,
-        "holds a name",
+        "has a name",
         "virsh",
     ),
     (

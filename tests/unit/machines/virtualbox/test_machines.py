@@ -229,7 +229,7 @@ def test_remove_takes_one_machine_with_all_that_is_its_and_nothing_else(open_mac
 def test_a_machine_that_cannot_be_removed_is_named(open_machines: Open) -> None:
     machines, manage = open_machines(cp1="running", w1="running")
     manage.broken = {"unregistervm"}
-    with pytest.raises(MachineError, match="something of w1 could not be removed") as caught:
+    with pytest.raises(MachineError, match="some parts of w1 could not be removed") as caught:
         machines.remove("w1", print)
     assert any("unregistervm failed" in line for line in caught.value.details)
     manage.broken = set()
@@ -240,7 +240,7 @@ def test_a_machine_that_cannot_be_removed_is_named(open_machines: Open) -> None:
 def test_a_machine_that_stays_although_nothing_failed_is_named(open_machines: Open) -> None:
     machines, manage = open_machines(w1="poweroff")
     manage.ignored = {"unregistervm"}
-    with pytest.raises(MachineError, match="something of w1") as caught:
+    with pytest.raises(MachineError, match="some parts of w1") as caught:
         machines.remove("w1", print)
     assert caught.value.details == ("machine klab-demo_w1",)
 
