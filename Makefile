@@ -40,7 +40,7 @@ check: ## Lint, types, layers, generated docs, unit and golden tests: a minute o
 	$(BIN)/python docs/generate.py --check
 	$(QUICK_TESTS) -q
 
-fix: ## Repair what ruff can repair
+fix: ## Fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -55,19 +55,19 @@ test: install ## Unit, contract, integration and end to end with a real cluster
 test-unit: ## Unit and golden tests
 	$(QUICK_TESTS)
 
-test-fuzz: ## Every parser of what others wrote, some 120 inputs each, the same every time: a minute or two
+test-fuzz: ## Fuzz every parser of foreign input, some 120 inputs each, the same every time: a minute or two
 	$(PYTEST) -n 2 --dist worksteal -q tests/fuzz
 
 test-contract: ## The Machines contract: the fake, and real libvirt with tiny VMs
 	$(PYTEST) $(FILE_BY_FILE) tests/contract
 
-test-integration: ## The wheel, and what other programs say of the files klab renders
+test-integration: ## The wheel, and the files klab renders, checked by the programs that read them
 	$(PYTEST) $(FILE_BY_FILE) tests/integration
 
 test-e2e: ## A real lab; builds the box if there is none
 	$(PYTEST) tests/e2e
 
-test-life: install ## What befalls a lab: broken nodes, lost power, growth, expired certificates; long when emulated
+test-life: install ## Life-cycle and failure tests: broken nodes, lost power, growth, expired certificates; long when emulated
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/life
 
@@ -75,27 +75,27 @@ test-ha: install ## Three control planes: power loss, quorum, reboot, replacemen
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/ha
 
-fuzz: ## Many other inputs for each parser: KLAB_FUZZ_EXAMPLES=3000, KLAB_FUZZ_SEED repeats a run; a quarter of an hour
+fuzz: ## Fuzz with many more inputs: KLAB_FUZZ_EXAMPLES=3000, KLAB_FUZZ_SEED repeats a run; a quarter of an hour
 	KLAB_FUZZ_EXAMPLES=$${KLAB_FUZZ_EXAMPLES:-3000} $(PYTEST) -n 2 --dist worksteal -q tests/fuzz
 
-soak: install ## Fifty rounds of snapshot and restore of a lab at work, and what is rarer; hours when emulated
+soak: install ## Fifty snapshots and restores of a lab at work, and rarer cases; hours when emulated
 	tools/as-root $(KLAB) box build
 	$(PYTEST) -v tests/soak
 
-bench: install ## klab against the classroom recipe
+bench: install ## Measure klab against the classroom recipe
 	bench/run
 
-golden: ## Write the golden files anew; review the difference
+golden: ## Rewrite the golden files; review the difference
 	KLAB_GOLDEN=1 $(PYTEST) -q tests/golden tests/integration/test_vagrantfile.py
 
-docs: ## Write docs/reference anew
+docs: ## Regenerate docs/reference
 	$(BIN)/python docs/generate.py
 
-lock: ## Write requirements.lock anew
+lock: ## Regenerate requirements.lock
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--extra dev --extra libvirt --output-file requirements.lock pyproject.toml
 
-clean: ## Remove what building and testing left in this folder; labs and boxes stay
+clean: ## Remove what building and testing left in this folder; labs and boxes are kept
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

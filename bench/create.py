@@ -109,7 +109,7 @@ def ready_at(events: Sequence[Mapping[str, Any]]) -> float:
         event = line["event"]
         if (event["phase"], event["state"]) == ("every node is Ready", "done"):
             return float(event["time"])
-    raise ValueError("no event says that every node is Ready")
+    raise ValueError("no event reports that every node is Ready")
 
 
 def guests_cpu_seconds(prefix: str) -> float:
@@ -273,7 +273,11 @@ def main() -> None:
         classroom = room.submit(run_classroom, home).result()
     PrivateLibvirt(home).stop()
     print(HEADER)
-    print(Pair("1m2w until its nodes are Ready / classroom recipe until its are", run.ready, classroom, 1 / 3).row())
+    print(
+        Pair(
+            "1m2w until all nodes are Ready / classroom recipe until all nodes are Ready", run.ready, classroom, 1 / 3
+        ).row()
+    )
     print(Pair("`create 1m2w` until it returns, verified / the same", run.returned, classroom, None).row())
     print(Pair("`create 1m2w` until it returns / its own lower bound", run.returned, max(path, cpu), 1.2).row())
     shutil.rmtree(home.root, ignore_errors=True)

@@ -1,15 +1,15 @@
-"""Snapshots: how long a lab stands still, how long it takes to come back, and how much space ten of them take.
+"""Snapshots: how long a lab is paused, how long a restore takes, and how much space ten of them take.
 
     .venv/bin/python -m bench.snapshots                              labs of one and of three nodes, made and destroyed
     .venv/bin/python -m bench.snapshots --scenario ha-3m2w --add     one of five as well, into the same table
-    .venv/bin/python -m bench.snapshots --home DIR --lab NAME --add  a lab that is there, in the KLAB_HOME DIR
+    .venv/bin/python -m bench.snapshots --home DIR --lab NAME --add  an existing lab, in the KLAB_HOME DIR
 
-A lab that is there must have no snapshots, and is brought back to where it was. The ways take
+An existing lab must have no snapshots, and is left as it was. The ways take
 turns: each round does all of them once.
 
 - **dd** writes as many bytes as the RAM images of the first snapshot have, with fsync, to the disk
-  that they lie on, while the nodes stand still as they do for klab.
-- **virsh restore** brings one node back that `virsh save` has ended, while the others stand still.
+  that they lie on, while the nodes are paused as they are for klab.
+- **virsh restore** restores one node that `virsh save` has ended, while the others are paused.
   It verifies nothing.
 - **vagrant snapshot restore** of vagrant-libvirt 0.11 (lib/vagrant-libvirt/driver.rb) is libvirt's
   revert to an internal snapshot, machine by machine. It verifies nothing and sets no clock.
@@ -85,7 +85,7 @@ def pairs(measured: Sequence[Measured]) -> list[Pair]:
 def _own(lab: Measured) -> Iterator[Pair]:
     nodes = "1 node" if lab.nodes == 1 else f"{lab.nodes} nodes"
     comparisons = (
-        (f"{nodes} standing still / dd with fsync of as many bytes", FREEZE, DD, 1.5),
+        (f"{nodes} paused / dd with fsync of as many bytes", FREEZE, DD, 1.5),
         (f"{nodes} back, `--no-save` / `virsh restore` of the slowest alone", BACK, VIRSH, 3.0),
         (f"{nodes} back, kept before / `virsh restore` of the slowest alone", BACK_SAVED, VIRSH, 3.0),
         (f"{nodes} back, `--no-save` / `vagrant snapshot restore`", BACK, VAGRANT, 1.0),
@@ -180,7 +180,7 @@ class Bench:
         return wall, last_object(done.stdout)
 
     def take(self, name: str) -> None:
-        """Take a snapshot, and note how long the lab stood still by its manifest."""
+        """Take a snapshot, and note how long the lab was paused, by its manifest."""
         self.klab("snapshot", self.name, name)
         self.note(FREEZE, self.snapshot_store.pick(name).frozen)
 
@@ -241,7 +241,7 @@ class Bench:
 
     @contextlib.contextmanager
     def still(self, domains: Sequence[str]) -> Iterator[None]:
-        """Let nodes stand still meanwhile."""
+        """Pause nodes meanwhile."""
         suspended: list[str] = []
         try:
             for domain in domains:
@@ -297,7 +297,7 @@ def measure(home: Home, name: str, *, count: int, rounds: int, all_ways: bool) -
         home: the KLAB_HOME that it is in.
         name: its own.
         count: how many snapshots.
-        rounds: how often it is brought back in each way.
+        rounds: how often it is restored in each way.
         all_ways: whether in all ways, or only in those that tell how the time grows with the number of nodes.
     """
     bench = Bench(home, name)

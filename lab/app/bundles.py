@@ -151,7 +151,7 @@ class Prepared:
     """A lab from a bundle, of which everything is decided; it fits on this machine, and this process is where its
     machines will be.
 
-    `signer` is None for a bundle without a signature. `kept` says that klab itself wrote the file on this machine,
+    `signer` is None for a bundle without a signature. `kept`: klab itself wrote the file on this machine,
     `foreign_box` that its box will come into the store. `where` is the libvirt or the provider, in words.
     """
 

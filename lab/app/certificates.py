@@ -16,7 +16,7 @@ def refuse_students(lab: Lab, hint: str) -> None:
     """Make sure that klab has bootstrapped the lab's cluster.
 
     Raises:
-        UsageError: the student does that; `hint` says what the student can do.
+        UsageError: the student does that; `hint` is what the student can do.
     """
     if lab.plan.bootstrap != "full":
         raise UsageError(f"klab did not bootstrap the cluster of lab {lab.name!r}", hint=hint)

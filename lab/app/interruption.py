@@ -10,7 +10,7 @@ from lab.errors import Interrupted
 
 @contextmanager
 def interruptible(message: str, hint: str) -> Iterator[None]:
-    """Turn a Ctrl-C into an error that says what it has left.
+    """Turn a Ctrl-C into an error that tells what it has left.
 
     Raises:
         Interrupted: with this message and hint.

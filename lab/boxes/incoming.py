@@ -27,7 +27,7 @@ PORTABLE = (DISK,)
 def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
     """Put a box that comes from elsewhere into the store, unless it is there.
 
-    It appears there when its disk has been seen to be what the digest says, and a plain qcow2 image. The box file for
+    It appears there when its disk has been found to match the digest, and a plain qcow2 image. The box file for
     Vagrant is made here: it is the disk in another wrapping.
 
     Args:
@@ -36,7 +36,7 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
         fetch: writes the file of that name to that path.
 
     Raises:
-        BoxError: the disk is not what its digest says, or reaches for other files.
+        BoxError: the disk does not match its digest, or refers to other files.
         Conflict: another klab builds or puts a box.
     """
     with Cache(home.cache).lock():

@@ -9,7 +9,7 @@ from lab.store import Home
 def kubectl_for(home: Home, folder: str, kubernetes: str) -> str:
     """The kubectl of a lab's own box, else of another box of that version, else the name of the one on the PATH.
 
-    A box that came with a bundle has none: no program from a file of somebody else's runs on this host.
+    A box that came with a bundle has none: no program from another person's file runs on this host.
 
     Args:
         home: klab's folder.

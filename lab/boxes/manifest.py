@@ -117,7 +117,7 @@ class Box:
 
 
 def facts(box: object) -> dict[str, Any]:
-    """What a box is, by name; of anything that says so of one."""
+    """The description of a box, by name; of any object that has one."""
     return {name: getattr(box, name) for name in FACTS}
 
 
@@ -146,7 +146,7 @@ def _checked(box: Box) -> Box:
     """The same box.
 
     Raises:
-        ValueError: a value is out of its bounds; says which.
+        ValueError: a value is out of its bounds; the message names it.
     """
     for key, pattern in (("digest", _DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _NAME)):
         if pattern.fullmatch(getattr(box, key)) is None:
@@ -177,6 +177,6 @@ def write_manifest(box: Box) -> None:
 
 
 def describe_file(path: Path) -> BoxFile:
-    """What the manifest says of a file as it is now."""
+    """The manifest's entry for a file as it is now."""
     stat = path.stat()
     return BoxFile(stat.st_size, stat.st_mtime_ns, digest_file(path))

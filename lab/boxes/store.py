@@ -1,7 +1,7 @@
 """Boxes on disk: finding and checking them.
 
 A box is addressed by its disk: `digest` is the SHA-256 of disk.qcow2. A rebuild that
-changes nothing lands in the same folder; one that does stands beside the older, and labs
+changes nothing lands in the same folder; one that does is beside the older, and labs
 made from the older keep it.
 
 A box that came with a bundle carries an `origin`. It holds a disk alone, no program, and serves the labs of that

@@ -41,7 +41,7 @@ _LEFT = "nothing of the bundle is left, and the lab has not been touched"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be written where.
+    """What to write, and where.
 
     `snapshot` is the one whose disks are written; None for the lab as it is. `sign` makes the signature of a manifest.
     """

@@ -1,6 +1,6 @@
 """A bundle's manifest: its lab, its box and its files.
 
-A bundle may come from anybody, so nothing in its manifest is used before it was validated: names become names of
+A bundle may come from any person, so nothing in its manifest is used before it was validated: names become names of
 files, addresses become networks of this host.
 """
 
@@ -75,7 +75,7 @@ class Bundle:
 
     `name` is the person's. `created` is when it was written and `guest_time` what the guests' clocks showed then,
     `lab_created` when the lab was created, in seconds since 1970. `snapshot` is the id of the snapshot that it was made
-    of; empty for a lab as it was. `accelerated` says whether its host had hardware virtualization: the nodes'
+    of; empty for a lab as it was. `accelerated`: whether its host had hardware virtualization: the nodes'
     probes have longer time limits where it had none. `host_keys` are by node the lines by which ssh knows it.
     """
 
@@ -183,7 +183,7 @@ def checked(found: Bundle) -> Bundle:
     """The same bundle, if every value in it is valid.
 
     Raises:
-        ValueError: a value is invalid; says which.
+        ValueError: a value is invalid; the message names it.
     """
     numbers = (found.created, found.guest_time, found.lab_created, found.box.created)
     _must(

@@ -64,7 +64,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A lab that was made from a bundle and runs. `already` says that it existed, `seconds` how long it took.
+    """A lab that was made from a bundle and runs. `already`: it existed before; `seconds` how long it took.
 
     `warnings` say how this host differs from the one where the bundle was written.
     """

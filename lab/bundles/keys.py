@@ -34,7 +34,7 @@ def check_keys(files: Mapping[str, bytes]) -> None:
         files: their content, by FOLDER/FILE.
 
     Raises:
-        ValueError: one is missing, cannot be read or does not match another; says which.
+        ValueError: one is missing, cannot be read or does not match another; the message names it.
     """
     if surplus := files.keys() - NAMES:
         raise ValueError(f"{min(surplus)} is not a key of a lab")

@@ -59,7 +59,7 @@ class Writer:
         self._file.seek(len(beginning(bytes(self._room))))
 
     def add(self, member: str, source: BinaryIO, on_bytes: OnBytes) -> Member:
-        """Write the content of `source` as a member, packed if its name says so.
+        """Write the content of `source` as a member, packed if its name ends so.
 
         `on_bytes` is told how many bytes of the source have been read since it was last called.
         """
@@ -125,7 +125,7 @@ def writing(target: Path) -> Iterator[Writer]:
     """Write a bundle to `target`, which stays as it is, or absent, until all of it is on disk.
 
     A folder beside it, `.NAME.partial`, holds the unfinished file. What a kill leaves in it, the next try removes.
-    Others may be able to write beside it: the folder is used only if it is this user's and nobody else can enter it.
+    Others may be able to write beside it: the folder is used only if it is this user's and no other user can enter it.
 
     Raises:
         Conflict: another klab writes to the same file, or something that is not klab's has the folder's name.
@@ -164,7 +164,7 @@ def _own_folder(folder: Path) -> int:
     """An open folder; links are not followed.
 
     Raises:
-        Conflict: it is not a folder of this user's that nobody else can enter.
+        Conflict: it is not a folder of this user's that no other user can enter.
         OSError: it cannot be opened.
     """
     try:

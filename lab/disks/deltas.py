@@ -33,7 +33,7 @@ def write(top: Path, box: Path, target: Path) -> None:
 
 
 def refuse_strange(file: Path) -> None:
-    """Make sure that a file is what `write` writes. It may come from anybody: a disk image can name files of this host.
+    """Make sure that a file is what `write` writes. It may come from any person, and a disk image can name host files.
 
     Raises:
         MachineError: it is not.

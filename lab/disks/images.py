@@ -16,7 +16,7 @@ from lab import process
 from lab.disks.qcow2 import MAGIC
 
 BLOCK = 1 << 20
-# Of the header: where the name of the file below stands, and how long it is.
+# Of the header: where the name of the backing file is, and how long it is.
 _BACKING = struct.Struct(">QI")
 _BACKING_AT = 8
 _CLUSTER_BITS_AT = 20
@@ -40,7 +40,7 @@ def stretches(file: Path) -> Iterator[tuple[int, bytes | memoryview]]:
     """The bytes of a file with their offsets, holes left out; last its length, with no bytes.
 
     Each is there until the next is asked for, and ends where a multiple of BLOCK does at the latest.
-    Where a qcow2 image's header names the file below, zeros stand for that name: it may change
+    Where a qcow2 image's header names the backing file, zeros replace that name: it may change
     while the content stays.
     """
     buffer = memoryview(bytearray(BLOCK))

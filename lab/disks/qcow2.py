@@ -17,7 +17,7 @@ from lab.errors import LabError, ProgramError
 from lab.text import shortened, visible
 
 MAGIC = b"QFI\xfb"
-# At these offsets: version, where the name of the file below stands, encryption, snapshots, incompatible features.
+# At these offsets: version, where the name of the backing file is, encryption, snapshots, incompatible features.
 _VERSION_AT, _BACKING_AT, _CRYPT_AT, _SNAPSHOTS_AT, _FEATURES_AT, _HEADER = 4, 8, 32, 60, 72, 80
 _COMPRESSION_TYPE, _EXTENDED_ENTRIES = 1 << 3, 1 << 4
 _KNOWN_FEATURES = _COMPRESSION_TYPE | _EXTENDED_ENTRIES
@@ -86,7 +86,7 @@ def _info(file: Path) -> dict[str, Any]:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass
     raise ProgramError(
-        "what qemu-img says of an image cannot be read",
+        "the output of qemu-img about an image cannot be parsed",
         details=[shortened(visible(said))],
         hint=f"qemu-img info {shlex.quote(str(file))} shows it",
     )

@@ -1,6 +1,6 @@
 """A RAM image as what distinguishes it from an older one of the same machine: most pages are the same.
 
-A RAM image is a stream in which the guest's pages stand in the order of their addresses, each behind
+A RAM image is a stream in which the guest's pages are in the order of their addresses, each behind
 eight bytes of header; a page of zeros takes one byte. So equal pages are found by their addresses
 (`lab.disks.ram_stream`); what is not found is kept as it is.
 
@@ -201,12 +201,12 @@ def _unpacked(stored: bytes, length: int) -> bytes:
     if len(stored) < length:
         unpacker = zlib.decompressobj()
         try:
-            # What is packed may be a thousand times as long: never unpack more than it says.
+            # What is packed may be a thousand times as long: never unpack more than its header gives.
             data = unpacker.decompress(stored, length + 1)
         except zlib.error as error:
             raise DamagedDeltaError(str(error)) from error
         if not unpacker.eof:
-            raise DamagedDeltaError("it is damaged")  # cut off, or longer than it says
+            raise DamagedDeltaError("it is damaged")  # cut off, or longer than its header gives
     if len(data) != length:
         raise DamagedDeltaError("it is damaged")
     return data

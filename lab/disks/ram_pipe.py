@@ -1,13 +1,13 @@
 """A RAM image that lies nowhere whole, for libvirt to read: through a named pipe, while it is put together.
 
 libvirt is given a path and reads what is there from front to end, so it may be a pipe: that neither
-waits for a disk nor needs room on one. Before QEMU's stream stands what libvirt itself reads:
+waits for a disk nor needs room on one. Before QEMU's stream is what libvirt itself reads:
 
     header      magic, version, how many bytes follow before the stream; 92 bytes in all
     definition  of the machine, and a cookie
 
 From 11.2 on libvirt opens the file once for these alone, and once more for all of it. The bytes of
-both goes stand in the pipe one behind the other: what was not read stays while its writer has it open.
+both parts are in the pipe one behind the other: what was not read stays while its writer has it open.
 
 Source: libvirt, src/qemu/qemu_saveimage.h (_virQEMUSaveHeader) and qemu_saveimage.c; pipe(7), fifo(7).
 """
@@ -32,13 +32,13 @@ from lab.waiting import background
 _HEADER = struct.Struct("=16sII")
 _HEADER_BYTES = 92
 MOST_DEFINITION = 16 << 20  # bytes; a machine's has some thousand
-CAPACITY = 1 << 20  # bytes that stand in the pipe at most; what anybody may ask for
+CAPACITY = 1 << 20  # bytes in the pipe at most; what any user may ask for
 LOOK_SECONDS = 0.005  # between two looks for a reader
 ROOM_MILLISECONDS = 100
 
 
 def head(image: Iterable[bytes | memoryview]) -> bytes:
-    """The beginning of a RAM image: what stands in it before QEMU's stream.
+    """The beginning of a RAM image: what is in it before QEMU's stream.
 
     Raises:
         ValueError: it ends before that, or is not a RAM image.
@@ -98,7 +98,7 @@ def _feed(pipe: Path, pieces: Iterable[Piece], over: threading.Event) -> None:
                 at += _put(handle, piece, at)
             if over.is_set():
                 return
-        # Closed sooner it would lose what nobody has read, should nobody have it open in this moment.
+        # Closed sooner it would lose unread bytes, if no reader has it open at this moment.
         while not over.is_set() and _unread(handle):
             time.sleep(LOOK_SECONDS)
     finally:
@@ -108,7 +108,7 @@ def _feed(pipe: Path, pieces: Iterable[Piece], over: threading.Event) -> None:
 def _opened(pipe: Path, over: threading.Event) -> int | None:
     """The end that is written to, once a reader has opened the other; None when none has."""
     while not over.is_set():
-        with contextlib.suppress(OSError):  # ENXIO: nobody yet
+        with contextlib.suppress(OSError):  # ENXIO: no reader yet
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         time.sleep(LOOK_SECONDS)
     return None
@@ -127,13 +127,13 @@ def _put(handle: int, piece: Piece, at: int) -> int:
         room = select.poll()
         room.register(handle, select.POLLOUT)
         room.poll(ROOM_MILLISECONDS)
-    except BrokenPipeError:  # nobody has it open in this moment
+    except BrokenPipeError:  # no reader has it open at this moment
         time.sleep(LOOK_SECONDS)
     return 0
 
 
 def _unread(handle: int) -> int:
-    """How many bytes stand in a pipe."""
+    """How many bytes are in a pipe."""
     count = bytearray(4)
     fcntl.ioctl(handle, termios.FIONREAD, count)
     return int.from_bytes(count, sys.byteorder)

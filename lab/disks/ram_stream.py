@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 COMPARED = 1 << 16  # bytes that are compared at once, at most
 PAGE = 4096
-STREAM = b"QEVM"  # the stream's own magic; libvirt's header and the machine's definition stand before it
+STREAM = b"QEVM"  # the stream's own magic; libvirt's header and the machine's definition are before it
 # A page's header is its address with these flags in the lower bits; without CONTINUE its block's name follows.
 _HEADER = struct.Struct(">Q")
 _ZERO, _PAGE, _CONTINUE, _FLAGS = 0x02, 0x08, 0x20, 0xFFF

@@ -110,10 +110,10 @@ def check_room(nodes: Sequence[Node], facts: HostFacts) -> list[str]:
 
 
 def answering(address: IPv4Address) -> str | None:
-    """Who answers at an address, seen from here: "this machine", a MAC address, or None for nobody.
+    """Who answers at an address, seen from here: "this machine", a MAC address, or None for no one.
 
     Judged by ARP, which no firewall keeps back: a datagram is sent, and the kernel's neighbour
-    table then says whether anybody claimed the address. Without a route of its own no network
+    table then shows whether a machine claimed the address. Without a route of its own no network
     of this machine has the address, and nothing is sent.
     """
     from lab.waiting import Deadline, poll  # late: tenacity takes a while to import, and `klab plan` needs none of it

@@ -1,6 +1,6 @@
 """Does hardware virtualization really run a guest here?
 
-The presence of /dev/kvm says little: there are hosts on which KVM answers every question
+The presence of /dev/kvm proves little: there are hosts on which KVM answers every question
 and runs each guest instruction by instruction, so that a kernel never comes up. So klab
 boots a guest of 512 bytes (`lab.host.probe_guest`) under a time limit.
 

@@ -52,7 +52,7 @@ HERE = "thread-self"  # below /proc
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 DAEMONS = {"libvirtd", "virtlogd", "dnsmasq", subreaper.NAME}
-# Whoever waits for a guest to boot knocks so many times once a second, instead of after 7, 11, 19 and 35 seconds.
+# A wait for a guest to boot tries to connect so many times once a second, instead of after 7, 11, 19 and 35 seconds.
 # Source: Linux, Documentation/networking/ip-sysctl.rst, tcp_syn_linear_timeouts (since 6.5; each network has its own).
 LINEAR_SYN_RETRIES = 60
 EMULATOR = "qemu-system"  # the kernel cuts names at 15 characters
@@ -282,7 +282,7 @@ class PrivateLibvirt:
 
     def _start_daemons(self) -> None:
         def up() -> bool:
-            # Each time anew: one that was just killed may still be dying when it is looked at first.
+            # Checked each time: one that was just killed may still be dying at the first look.
             for name in ("virtlogd", "libvirtd"):
                 if self._daemon(name) is None:
                     self._start_daemon(name)

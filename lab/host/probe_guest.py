@@ -1,6 +1,6 @@
 """A guest of 512 bytes that tells whether, and how fast, QEMU runs a guest here.
 
-It waits for timer interrupts, switches to long mode, does a fixed amount of work, and says so through QEMU's
+It waits for timer interrupts, switches to long mode, does a fixed amount of work, and reports it through QEMU's
 isa-debug-exit device (source: QEMU, hw/misc/debugexit.c: exit code = value * 2 + 1).
 """
 
@@ -30,7 +30,7 @@ _START = bytes.fromhex(
 # mov ecx, rounds; 1: call 2f; mov [rsp-64], rax; add rdx, [rsp-64]; xor rax, rdx; test cl, 7;
 # jnz 3f; rol rax, 5; 3: dec ecx; jnz 1b; ret; 2: imul rax, rax, 0x5bd1e995; push rax; pop rdx; ret
 _WORK = bytes.fromhex("b944332211e81b00000048894424c048035424c04831d0f6c107750448c1c005ffc975e1c34869c095e9d15b505ac3")
-_ROUNDS_AT = 1  # where in _WORK the number of rounds stands
+_ROUNDS_AT = 1  # where in _WORK the number of rounds is
 
 
 def _work(rounds: int) -> bytes:

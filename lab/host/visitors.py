@@ -60,7 +60,7 @@ class Visitors:
                 os.close(self._held.popitem()[1][0])
 
     def alone(self, file: Path, *, inside: bool) -> bool:
-        """Whether nobody else shares the lock: no other process, and no other thread of this one.
+        """Whether no other thread shares the lock: no other process, and no other thread of this one.
 
         Where the calling thread is `inside` without a share, it is a child of a thread that has one: that one is
         not counted either.
@@ -84,7 +84,7 @@ def _only_share(handle: int) -> bool:
     except BlockingIOError:
         return False
     finally:
-        # Also where that was refused: the kernel has let go of the share by then (flock(2)).
+        # Also where that was refused: the kernel has released the share by then (flock(2)).
         fcntl.flock(handle, fcntl.LOCK_SH)
     return True
 

@@ -86,7 +86,7 @@ class Captures(Protocol):
         """Keep the disks of these machines under a key, and the RAM of those that are suspended; side by side.
 
         The machines stay as they are, suspended or off. Until it returns there is no capture of
-        that key; after a failure, or a kill, `forget` takes back what it has begun.
+        that key; after a failure, or a kill, `forget` undoes what it has begun.
 
         Args:
             key: lower-case letters, digits and hyphens; not in use.
@@ -94,7 +94,7 @@ class Captures(Protocol):
             on_saved: called with each node that is done, from another thread.
 
         Raises:
-            MachineError: one cannot be saved; `details` says why.
+            MachineError: one cannot be saved; `details` has the reason.
         """
         ...
 
@@ -136,7 +136,7 @@ class Captures(Protocol):
         ...
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
-        """What a part stands for: offset and bytes of each stretch, in order; what is left out is zeros.
+        """What a part holds: offset and bytes of each stretch, in order; what is left out is zeros.
 
         The bytes are there until the next are asked for. The last item is the file's length with no
         bytes. Where a layer lies on another, the other's name is left out: it may change.

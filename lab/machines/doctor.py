@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. The probe returns what it saw, or raises a LabError that says what is missing."""
+    """One check. The probe returns what it saw, or raises a LabError that tells what is missing."""
 
     name: str
     probe: Callable[[], str]

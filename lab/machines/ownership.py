@@ -45,7 +45,7 @@ class Owner:
 
     @property
     def metadata_element(self) -> str:
-        """The mark as it stands in a definition."""
+        """The mark as it is in a definition."""
         attributes = f"id={quoteattr(self.lab_id)} seat='{self.seat}' epoch='{self.epoch!r}'"
         return f"<metadata><{XML_PREFIX}:lab xmlns:{XML_PREFIX}='{XML_NAMESPACE}' {attributes}/></metadata>"
 

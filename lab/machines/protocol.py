@@ -161,7 +161,7 @@ class Machines(Protocol):
         ...
 
     def set_clock(self, node: str, clock: Callable[[], float], timeout: float) -> float:
-        """Set a running guest's clock forward to what `clock` says, in seconds since 1970; never back.
+        """Set a running guest's clock forward to what `clock` returns, in seconds since 1970; never back.
 
         Returns:
             By how many seconds it was set forward; 0 when it was right to a tenth of a second, or ahead.

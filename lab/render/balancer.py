@@ -3,7 +3,7 @@
 HAProxy listens on a port of its own on every load-balancing node, because a listener on
 the VIP's 6443 would meet the local API server. keepalived's check lowers the weight
 instead of declaring a fault: before the first `kubeadm init` HAProxy has no healthy
-server, and a VIP that nobody holds would never let it come up.
+server, and a VIP that no node holds would never let it come up.
 Sources: kubernetes.io kubeadm HA considerations; keepalived.conf(5); HAProxy manual and its Lua reference.
 """
 
@@ -19,7 +19,7 @@ FIRST_PRIORITY = 150
 PRIORITY_STEP = 10
 # Above (nodes - 1) * PRIORITY_STEP for seven nodes: a failed check always loses the VIP to a healthy node.
 CHECK_WEIGHT = -70
-# Decision 0003 says why HAProxy's own way is not taken.
+# Decision 0003 explains why HAProxy's own way is not taken.
 CLOSE_SESSIONS = """\
 -- An API server that has lost its etcd keeps its connections, and each request in them waits until its time is up:
 -- close the sessions of a server that is down. Not in the very moment in which it is marked down, as
@@ -49,7 +49,7 @@ def render_load_balancer(plan: Plan, balancer: LoadBalancer, node: Node) -> dict
 
 
 def render_haproxy(plan: Plan, balancer: LoadBalancer) -> str:
-    """/etc/haproxy/haproxy.cfg: TCP to every API server that says it is ready."""
+    """/etc/haproxy/haproxy.cfg: TCP to every API server that reports that it is ready."""
     servers = "\n".join(f"    server {n.name} {n.address}:{API_PORT}" for n in plan.control_planes)
     return f"""\
 global

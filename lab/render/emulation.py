@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 # RAM saved under emulation must load again: a named model that QEMU emulates in full enough.
 EMULATED_CPU = "Haswell-noTSX"
-# How many times longer ssh may take to answer; Vagrant gives the DHCP lease 10 minutes whatever stands here.
+# How many times longer ssh may take to answer; Vagrant gives the DHCP lease 10 minutes whatever is set here.
 PATIENCE = 3
 # By which the emulator with slow clocks learns epoch and rate (lab/host/emulation/slow_clock.c).
 EPOCH_VARIABLE = "KLAB_EPOCH"

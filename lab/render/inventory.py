@@ -28,7 +28,7 @@ TOLD_APART = ("HostName", "User", "IdentityFile", "ConnectTimeout")
 class Way:
     """How ssh gets to one node.
 
-    `settings`: names and values of ssh_config(5), the values as they stand in such a file.
+    `settings`: names and values of ssh_config(5), the values as they are in such a file.
     `proxy`: the command that connects its standard input and output to a port of the node, which is
     appended to it; empty where this machine reaches the node by itself.
     """

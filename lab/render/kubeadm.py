@@ -140,7 +140,7 @@ def _cluster(plan: Plan, limits: Mapping[str, str]) -> dict[str, Any]:
 
 
 def controller_manager(plan: Plan) -> dict[str, Any]:
-    """What a ClusterConfiguration says of kube-controller-manager; nothing where the pod network asks for nothing."""
+    """A ClusterConfiguration's part for kube-controller-manager; nothing where the pod network asks for nothing."""
     flags = network(plan.kubernetes.cni).controller_manager_flags()
     arguments = plan.kubernetes.versions.features.arguments(flags)
     return {"controllerManager": {"extraArgs": arguments}} if flags else {}
@@ -157,7 +157,7 @@ def render_patches(plan: Plan, *, slow_host: bool = False) -> dict[str, str]:
     moves them, six minutes later (seen: `klab start` after a lost quorum waited in vain for DNS).
 
     Several control planes form etcd from all members at once: no member ever waits alone for a
-    quorum it has announced. A patch, not `extraArgs`: those would stand in the cluster's
+    quorum it has announced. A patch, not `extraArgs`: those would be in the cluster's
     configuration, and give a control plane that joins later the members of the first day. Of a
     flag given twice etcd takes the second.
 

@@ -60,7 +60,7 @@ CONTROL_PLANE = (
 # What a node may well be without: the first control plane alone has the one, and the other
 # holds a certificate only until the kubelet has one of its own.
 PERHAPS = (
-    Held(f"{KUBERNETES}/super-admin.conf", "ca", "whoever RBAC has locked out"),
+    Held(f"{KUBERNETES}/super-admin.conf", "ca", "an administrator locked out by RBAC"),
     Held(f"{KUBERNETES}/kubelet.conf", "ca", "kubelet, as a client of the API"),
 )
 KUBELET = Held(KUBELET_CLIENT, "ca", "kubelet, as a client of the API")
@@ -92,8 +92,8 @@ export LC_ALL=C
 # Ends each text in a script; no certificate, key or awk program has such a line.
 _END = "KLAB_END_OF_FILE"
 
-# The kubelet starts anew what ends. Returns when the old processes are gone: whoever answers
-# then has read the new certificates. etcd reads its files for each connection and goes on
+# The kubelet restarts what ends. Returns when the old processes are gone: a server that answers
+# then has read the new certificates. etcd reads its files for each connection and keeps running
 # (etcd, client/pkg/transport/listener.go).
 _STOP = f"""\
 stop() {{
@@ -143,7 +143,7 @@ systemctl restart kubelet
 renew
 """
 
-# Lets the control plane's programs, but for etcd, start anew with the certificates that are there.
+# Restarts the control plane's programs, but for etcd, with the certificates that are there.
 RESTART = f"{_STOP}restart() {{\nset -eu\nstop\n}}\nrestart\n"
 
 
@@ -162,7 +162,7 @@ def render_renewal(replacements: Sequence[Replacement], kubelet: KeyPair | None,
     Args:
         replacements: what takes whose place.
         kubelet: the kubelet's, as a client; left as it is without one.
-        restart: let the control plane's programs start anew, too, as RESTART does.
+        restart: restart the control plane's programs, too, as RESTART does.
     """
     parts = [_STOP, _HEAD] if restart else [_HEAD]
     for each in replacements:

@@ -33,7 +33,7 @@ _MARKUP = re.compile(r"[<>&'\"\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class VirtualBoxFacts:
-    """What a Vagrantfile for VirtualBox says beyond the plan; see `lab.render.domain.LibvirtFacts`."""
+    """What a Vagrantfile for VirtualBox holds beyond the plan; see `lab.render.domain.LibvirtFacts`."""
 
     box: str
     box_version: str

@@ -21,7 +21,7 @@ _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 class _Dumper(yaml.SafeDumper):
     """Quotes texts; writes those of several lines as blocks, so that a person (and a diff) can read them."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - a value that stands twice is written twice
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - a value that occurs twice is written twice
         return True
 
 

@@ -89,7 +89,7 @@ def prune_autos(session: Session, newest: Manifest | None) -> None:
 
     Args:
         session: the lab's.
-        newest: the one just made, which stays whatever its date says; None for none.
+        newest: the one just made, which is kept whatever its date is; None if there is none.
     """
     older = [m for m in session.snapshot_store.manifests() if newest is None or m.id != newest.id]
     kept = AUTO_KEPT - (newest is not None)

@@ -1,6 +1,6 @@
 """Pause a lab, save its state, resume it, describe it: what a snapshot and the one before a restore share.
 
-Most of it works on machines and their captures alone, and knows no lab and no journal.
+Most of it works on machines and their captures alone, and uses no lab and no journal.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class PartRecord:
 class NodeRecord:
     """One node of a snapshot.
 
-    `running` says that its RAM was kept. It was paused from `suspended` to `resumed`, seconds
+    `running`: its RAM was kept. It was paused from `suspended` to `resumed`, seconds
     since 1970 by the host's clock, when its own showed `guest_time`; a node that was off was
     never paused and has zeros. `platform` is what its RAM depends on. `parts` are its RAM,
     if it was kept, and its disk's layers from the top down.
@@ -61,8 +61,8 @@ class Manifest:
     `id` never changes and names its files, `name` is the person's. `parent` is the id of the snapshot
     that was the lab's current one. `created` is the host's clock, `guest_time` the guests'. `expires`
     are the ends of the first certificate and of the last bootstrap token, seconds since 1970 by
-    the guests' clocks, where they were seen: "certificate", "token". `seconds` says how long each
-    step took. `missing` says what the lab lacked to be Ready, one line each.
+    the guests' clocks, where they were seen: "certificate", "token". `seconds` is how long each
+    step took. `missing` is what the lab lacked to be Ready, one line each.
     """
 
     id: str
@@ -130,7 +130,7 @@ def _checked(manifest: Manifest) -> Manifest:
     """The same manifest.
 
     Raises:
-        ValueError: it has no nodes, or a number is out of bounds; says which.
+        ValueError: it has no nodes, or a number is out of bounds; the message names it.
     """
     numbers = {"created": manifest.created, "guest_time": manifest.guest_time}
     numbers |= {f"expires.{name}": moment for name, moment in manifest.expires.items()}

@@ -21,7 +21,7 @@ from lab.waiting import map_parallel
 WORKERS = 8
 PAGE = 500
 RESTLESS = {"Event", "Lease", "Endpoints", "PodMetrics"}
-# What the cluster adds to an object, and changes although nobody has changed the object.
+# What the cluster adds to an object, and changes although no person has changed the object.
 _KEPT_BY_CLUSTER = ("managedFields", "resourceVersion", "generation")
 
 

@@ -36,7 +36,7 @@ _NOT_REMOVED = "files that are no longer needed are not removed"
 class Restored:
     """A restored lab. `auto` is the snapshot that was made of it before.
 
-    `nodes` were restored, `running` run now. `seconds` says how long each part took, by name;
+    `nodes` were restored, `running` run now. `seconds` is how long each part took, by name;
     `asked` after how many seconds of verifying each requirement held, `ready` after how many of
     the restore all did. `warnings` say what failed without harm to the restore. `verification` can
     watch the leases, which needs no lock.

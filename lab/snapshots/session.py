@@ -101,7 +101,7 @@ def undoing(undo: Callable[[], str]) -> Iterator[None]:
     """Undo what was done inside when it fails, and add the outcome to the error.
 
     Args:
-        undo: undoes it and returns a clause that says how the lab is now; does not raise LabError or OSError.
+        undo: undoes it and returns a clause that tells how the lab is now; does not raise LabError or OSError.
 
     Raises:
         LabError: as inside; Interrupted for Ctrl-C, HostError for what the machine refuses.

@@ -67,7 +67,7 @@ def take_locked(session: Session, name: str | None, note: str) -> Taken:
 class Seen:
     """What was seen of the cluster just before it was paused.
 
-    `missing` is what it lacked to be Ready; `unseen` says what could not be seen.
+    `missing` is what it lacked to be Ready; `unseen` is what could not be seen.
     """
 
     objects: dict[objects.Object, str] | None = None

@@ -34,7 +34,7 @@ POLL_SECONDS = 0.5
 class Verification:
     """The verification of one lab after a restore.
 
-    `nodes` are those that run. `ready` says whether they can be Ready: a lab that was not Ready when its
+    `nodes` are those that run. `ready`: whether they can be Ready; a lab that was not Ready when its
     snapshot was taken is not Ready after the restore.
     """
 

@@ -34,7 +34,7 @@ class Lab:
 
     @property
     def outside(self) -> Outside:
-        """What befalls its machines from outside klab."""
+        """Failures of its machines that come from outside klab."""
         return OUTSIDE[self.folder.record().provider]
 
     def open(self) -> Machines:

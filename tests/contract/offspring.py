@@ -1,4 +1,4 @@
-"""Runs a driver again and again, each time in a process of its own that a test can kill, without importing klab anew.
+"""Runs a driver again and again, each time in a process of its own that a test can kill, without importing klab again.
 
 To import it takes half a second of a processor, and the drivers run some two hundred times. One process imports, and
 each run is a fork of it.
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _become(words: list[str], limit: int, variables: dict[str, str], printed: list[str]) -> None:
-    """Be as if started anew with this command line."""
+    """Be as if started again with this command line."""
     files = [os.open(os.devnull, os.O_RDONLY), *(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600) for file in printed)]
     for stream, file in enumerate(files):
         os.dup2(file, stream)

@@ -1,4 +1,4 @@
-"""What befalls a lab's machines from outside klab, by provider, and what a test can see of them there."""
+"""Failures of a lab's machines that come from outside klab, by provider, and what a test can see of them there."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_back_to_an_older_one_and_on_from_there(lab: Lab) -> None:
 
 
 def test_what_is_forgotten_in_the_middle_takes_nothing_from_the_others(lab: Lab) -> None:
-    """Layers become one while the machines run on them; while these stand still, they are left."""
+    """Layers become one while the machines run on them; while these are paused, they are left."""
     machines = lab.open()
     captures = machines.captures()
     revert(machines, "two")
@@ -324,7 +324,7 @@ def test_a_machine_that_is_gone_comes_back(lab: Lab) -> None:
     assert not [line for line in machines.leftovers() if "machine" in line and "w1" in line]
     if volumes(lab):
         first = f"{domain_name(lab.plan, 'w1')}.img"
-        assert first not in volumes(lab), "Vagrant wants that name for a machine made anew"
+        assert first not in volumes(lab), "Vagrant wants that name for a recreated machine"
     revert(machines, "five")
     assert noted(machines) == {"fifth"}
 

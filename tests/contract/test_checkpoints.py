@@ -88,7 +88,7 @@ def test_it_is_a_lab_like_any_other(student: Driver, lesson: Path) -> None:
     assert said["states"] == ["stopped"]
     said = student.well(f"from={lesson}", "disks", "stop", "up again", "vagrant")
     assert said["from"] == [True, ["cp1", "w1"]]
-    assert said["disks"] == ["second"], "what is there is started, not made anew"
+    assert said["disks"] == ["second"], "what is there is started, not recreated"
     assert said["vagrant"] == {"cp1": "running", "w1": "running"}, "vagrant up takes them for its own"
     said = student.well("destroy")
     assert said["leftovers"] == []

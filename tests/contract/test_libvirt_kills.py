@@ -151,7 +151,7 @@ def test_two_labs_with_the_same_addresses_do_not_meet(driver: Driver, tiny_box: 
 
 
 def test_a_guest_that_boots_is_knocked_at_once_a_second(driver: Driver) -> None:
-    """As the kernel does it from Linux 6.5 on; the host's own network goes on as before."""
+    """As the kernel does it from Linux 6.5 on; the host's own network works as before."""
     setting = Path("/proc/sys/net/ipv4/tcp_syn_linear_timeouts")
     before = setting.read_text() if setting.exists() else ""
     assert driver.inside("/bin/sh", "-c", f"cat {setting} || true") == (f"{LINEAR_SYN_RETRIES}\n" if before else "")

@@ -176,7 +176,7 @@ def deltas(files: Sequence[str]) -> list[str]:
 
 
 def test_a_disk_without_room_to_go_back(driver: Driver) -> None:
-    """There is none for a new layer: the machines are let go on as they are."""
+    """There is none for a new layer: the machines are resumed as they are."""
     said = driver.run("note=now", "full=revert+0", "restore=two")
     kind, _, *details = said["error"]
     assert kind == "MachineError"

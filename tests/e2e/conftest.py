@@ -24,7 +24,7 @@ def _make(found: Lab) -> int:
     assert stopped.returncode == 130, stopped.stderr
     assert "continues from here" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    say("create again, cut off by kill -9; the next one must go on from there")
+    say("create again, cut off by kill -9; the next one must continue from there")
     killed = found.create_cut_off(signal.SIGKILL, KILL_AFTER_SECONDS)
     assert killed.returncode == -signal.SIGKILL
     assert (found.folder / "lab.json").exists()

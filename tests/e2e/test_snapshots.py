@@ -1,4 +1,4 @@
-"""Snapshots of a real cluster at work: frozen and brought back, nothing lost, nothing done twice.
+"""Snapshots of a real cluster at work: saved and restored, nothing lost, nothing done twice.
 
 Fifty rounds of the same, and what is rarer (tests/soak), are `make soak`. Each restore takes its minute
 where nodes are emulated, so there are just two of them here.

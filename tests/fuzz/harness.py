@@ -80,7 +80,7 @@ def examples(target: Target) -> int:
 
 
 def fuzz(target: Target, folder: Path) -> Outcome:
-    """Try a target's inputs; goes on after a defect."""
+    """Try a target's inputs; continues after a defect."""
     (folder / "seeds").mkdir()
     seeds = target.seeds(folder / "seeds")
     outcome, work = Outcome(), folder / "work"

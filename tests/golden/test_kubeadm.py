@@ -1,6 +1,6 @@
 """kubeadm's configuration for several Kubernetes versions, file by file, as a reviewer sees them change.
 
-KLAB_GOLDEN=1 pytest tests/golden writes them anew (make golden). Each version's own kubeadm judges them in
+KLAB_GOLDEN=1 pytest tests/golden rewrites them (make golden). Each version's own kubeadm judges them in
 tests/integration/test_judges.py. None of this makes a version one that a scenario may name: recipes do.
 """
 

@@ -1,4 +1,4 @@
-"""The plan of every shipped scenario, as a reviewer sees it change. `make golden` writes them anew."""
+"""The plan of every shipped scenario, as a reviewer sees it change. `make golden` rewrites them."""
 
 from __future__ import annotations
 

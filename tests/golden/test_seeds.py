@@ -1,6 +1,6 @@
 """The seeds of every shipped scenario, file by file, as a reviewer sees them change.
 
-KLAB_GOLDEN=1 pytest tests/golden writes them anew (make golden).
+KLAB_GOLDEN=1 pytest tests/golden rewrites them (make golden).
 """
 
 from __future__ import annotations

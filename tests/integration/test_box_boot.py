@@ -46,7 +46,7 @@ write_files:
       systemctl is-enabled kubelet haproxy keepalived | tr '\\n' ' ' | sed 's/^/test: enabled /'
       echo
       echo "test: end"
-      # The login on this console hangs up whoever has it open; each line opens it anew.
+      # The login on this console hangs up on its readers; each line opens it again.
       } 2>&1 | while IFS= read -r line; do echo "$line" > /dev/ttyS0; done
 """
 

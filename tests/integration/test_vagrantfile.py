@@ -1,6 +1,6 @@
 """The Vagrantfiles of every shipped scenario: golden files for the reviewer, Vagrant itself as the judge.
 
-KLAB_GOLDEN=1 pytest tests/integration/test_vagrantfile.py writes the golden files anew.
+KLAB_GOLDEN=1 pytest tests/integration/test_vagrantfile.py rewrites the golden files.
 """
 
 from __future__ import annotations

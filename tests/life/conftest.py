@@ -1,4 +1,4 @@
-"""One real lab for all that befalls one: file after file in the order of their names.
+"""One real lab for all life-cycle and failure tests: file after file in the order of their names.
 
 KLAB_TEST_HOME says which lab: one called `life` of 1m2w that is there and stays.
 """

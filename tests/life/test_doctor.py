@@ -26,7 +26,7 @@ for _ in $(seq 60); do {ETCDCTL} put junk < /root/junk > /dev/null 2>&1 || break
 {ETCDCTL} alarm list
 """
 
-# Waits: a kubelet that is restarted while the API server hangs begins its own waits anew.
+# Waits: a kubelet that is restarted while the API server hangs restarts its own waits.
 RESTORED = f"""
 {ETCDCTL} del junk
 mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml

@@ -30,7 +30,7 @@ def test_a_reboot_changes_nothing(lab: Lab) -> None:
 
 
 def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
-    key = "cat /etc/ssh/ssh_host_ed25519_key.pub"  # made anew with the disk; the machine's id comes from its UUID
+    key = "cat /etc/ssh/ssh_host_ed25519_key.pub"  # new with the disk; the machine's id comes from its UUID
     before = lab.on("w2", key)
     gone = lab.result("scale", lab.name, "--workers", "1")
     assert gone["left"] == ["w2"]

@@ -1,4 +1,4 @@
-"""Whether anything was lost or done twice in a lab that was frozen and brought back: the judgement. Pure.
+"""Whether anything was lost or done twice in a lab that was saved and restored: the judgement. Pure.
 
 Everything that counts in the lab counts up by one, so that a hole or a second time shows in what it
 wrote down. What was seen before a freeze must be there after a restore, and nobody may know a
@@ -69,7 +69,7 @@ def standing(before: Tally, after: Tally) -> list[str]:
 
 
 def bounds(writes: Sequence[Write], suspended: float, resumed: float) -> tuple[int, int]:
-    """Between which numbers the witness's must be in a lab that stood still between two times of the host.
+    """Between which numbers the witness's must be in a lab that was paused between two times of the host.
 
     Returns:
         The last that had been acknowledged before, and the last that had been sent until it went on.

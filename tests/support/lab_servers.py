@@ -29,7 +29,7 @@ Answers = dict[str, tuple[int, Any]]
 class Server:
     """One HTTPS server, on a free port of the loopback unless told where.
 
-    `answers` is by path without its query; JSON or text, or what makes one anew for each question.
+    `answers` is by path without its query; JSON or text, or a function that makes a new one for each question.
     What is to be changed (PATCH, DELETE) is written down, and granted unless `on_change` (method, path,
     body) answers otherwise. `clock` is what it says of the time, in seconds since 1970: the host's when left out.
     """

@@ -27,7 +27,7 @@ LATER = "/root/later"
 WORKERS = ("w1", "w2")
 START_SECONDS = 40 * 60
 GO_ON_SECONDS = 20 * 60
-# Writes of the witness before a snapshot, and after it: what a restore must bring back, and what it must take away.
+# Writes of the witness before a snapshot, and after it: what a restore must restore, and what it must remove.
 WRITES = 3
 APART_SECONDS = 1.0
 
@@ -131,7 +131,7 @@ class Frozen:
     """A snapshot that was taken while the lab worked.
 
     `before` is how far its counters were shortly before; the witness's number was from `least` to
-    `most` when it stood still. `pods` tells each pod from a new or a restarted one.
+    `most` when it was paused. `pods` tells each pod from a new or a restarted one.
     """
 
     name: str
@@ -219,7 +219,7 @@ class Soak:
             time.sleep(2)
 
     def pods(self) -> dict[str, tuple[str, int]]:
-        """By namespace and name of each pod its uid, and how often its containers were started anew."""
+        """By namespace and name of each pod its uid, and how often its containers were restarted."""
         found = {}
         for pod in self.lab.get("pods", "-A")["items"]:
             about = pod["metadata"]
@@ -270,7 +270,7 @@ class Soak:
         return said
 
     def check_back(self, frozen: Frozen) -> None:
-        """Judge whether the lab is as it was when that snapshot was taken, and goes on from there."""
+        """Judge whether the lab is as it was when that snapshot was taken, and continues from there."""
         now = self.tally()
         assert problems(now) == []
         assert gone(frozen.before, now) == []

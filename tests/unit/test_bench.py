@@ -133,7 +133,7 @@ def test_labs_that_are_there_are_measured_one_after_the_other_into_one_table(
     assert asked == [("one", 1, False), ("three", 10, True)]
     assert from_json(results.read_text()) == [SINGLE, THREE]
     assert CliRunner().invoke(module.main, [*there, "--lab", "three"]).exit_code == 0
-    assert from_json(results.read_text()) == [THREE], "without --add it begins anew"
+    assert from_json(results.read_text()) == [THREE], "without --add it starts a new file"
 
 
 def test_of_its_own_labs_one_is_measured_in_all_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ class DefaultGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         named = bool(args) and args[0] in {*self.commands, *ctx.help_option_names}
-        # Whoever presses Tab after the group's name is shown the subcommands.
+        # Tab after the group's name shows the subcommands.
         if not named and not (ctx.resilient_parsing and not args):
             args = [self.default, *args]
         return super().parse_args(ctx, args)

@@ -25,7 +25,7 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     program gets standard output as it is.
 
     Args:
-        text: anything; lines may end and tabs stand in it.
+        text: anything; it may have line ends and tabs.
         err: to standard error.
         nl: end the line.
     """

@@ -86,7 +86,7 @@ def write_library(home: Home) -> Path:
 
 
 def write_wrapper(home: Home) -> Path:
-    """Write the wrapper, unless it stands there already, and return its path.
+    """Write the wrapper, unless it is there already, and return its path.
 
     Raises:
         HostError: QEMU or the compiler is missing, or klab's home cannot hold the library.

@@ -1,4 +1,4 @@
-"""What a test says of fake machines when it makes their provider."""
+"""How fake machines behave, as a test sets it when it makes their provider."""
 
 from __future__ import annotations
 

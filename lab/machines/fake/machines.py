@@ -1,6 +1,6 @@
 """Machines that are files: quick, and good for everything but running a guest.
 
-Everything about a machine stands in the lab's folder, so that it outlives the process like a
+Everything about a machine is in the lab's folder, so that it outlives the process like a
 real one (see `lab.machines.fake.state`); its console is a file, and `ssh` runs nothing but
 what its behaviour gives. A boot empties its RAM.
 

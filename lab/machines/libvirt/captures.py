@@ -1,7 +1,7 @@
 """Captures on libvirt: RAM and disks of machines at one moment, kept as files in the lab's storage pool.
 
 libvirt freezes a disk and saves the RAM in one step (an external snapshot), but klab keeps the
-book of them: libvirt's own would keep a machine from being removed, and knows no tree. To go
+index of them: libvirt's own would keep a machine from being removed, and has no tree. To go
 back is to start a machine from its RAM image over a fresh layer on the frozen one.
 
     klab-demo_cp1.img            the layer Vagrant made, over the box
@@ -121,7 +121,7 @@ class LibvirtCaptures:
             map_parallel(lambda name: end_job(domains[name]), list(domains))
 
         try:
-            # After Ctrl-C nobody waits until gigabytes are written.
+            # After Ctrl-C no one wants to wait until gigabytes are written.
             saved = map_parallel(save, list(domains), stop=stop)
         except BaseException as error:
             short = self._make_room(store, key, domains)
@@ -133,7 +133,7 @@ class LibvirtCaptures:
         self._book.write(Entry(key, time.time(), saved), durable=False)
 
     def _make_room(self, store: LayerStore, key: str, domains: Mapping[str, libvirt.virDomain]) -> str:
-        """Delete the RAM images of a capture that failed: over a full disk no machine would go on for long.
+        """Delete the RAM images of a capture that failed: over a full disk no machine would run for long.
 
         Returns:
             That the disk is too small, with numbers; empty where it is not.

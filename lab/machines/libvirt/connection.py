@@ -111,7 +111,7 @@ def explain(what: str, error: libvirt.libvirtError) -> LabError:
 
 
 def absent(error: libvirt.libvirtError) -> bool:
-    """Whether an error says that the thing is not there (any more)."""
+    """Whether an error means that the thing is not there (any more)."""
     library_ = library()
     return error.get_error_code() in {
         library_.VIR_ERR_NO_DOMAIN,

@@ -195,7 +195,7 @@ def disk(domain_xml: str) -> Disk | None:
 
 
 def with_disk(domain_xml: str, path: str) -> str:
-    """The same domain on another file; what stands below that file is for libvirt to find out."""
+    """The same domain on another file; libvirt finds its backing files out by itself."""
     tree = _parse(domain_xml)
     found = _disk(tree)
     source = None if found is None else found.find("source")

@@ -1,4 +1,4 @@
-"""Keeps a lab's disk layers and RAM images tidy: what nobody needs goes, layers become one, names become free.
+"""Keeps a lab's disk layers and RAM images tidy: unneeded ones are removed, layers are merged, names become free.
 
 What may be done is decided by `lab.disks.layers`; a merge is written down before it begins, so that
 it is finished after a kill.
@@ -69,7 +69,7 @@ class LayerCollector:
         for user in self._users():
             end_job(user.domain)
         if not self._book.readable()[1]:
-            return  # nobody can say what the damaged entry needs
+            return  # what the damaged entry needs is unknown
         store = self._store()
         store.remove(self._idle_memory(store))
         if self._book.merging is not None:

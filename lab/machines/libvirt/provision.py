@@ -171,7 +171,7 @@ class Provision:
         return wrapper
 
     def write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
-        """Write the Vagrantfile; returns what it says beyond the plan."""
+        """Write the Vagrantfile; returns what it holds beyond the plan."""
         record, wrapper = self.record, self.wrapper()
         with translate_errors("libvirt cannot list its machine types"):
             capabilities = self._capabilities()

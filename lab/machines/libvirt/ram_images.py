@@ -64,7 +64,7 @@ class Image:
 
     Args:
         store: where it lies.
-        saved: what the book says of it.
+        saved: its entry in the index.
         pipe: where a path may lead for a moment.
         refused: what a reader raises that cannot read from a pipe.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Session:
     """One lab's way to libvirt.
 
-    `over` says that the private libvirt ended with this lab: there is nothing left to ask.
+    `over`: the private libvirt ended with this lab; there is nothing left to ask.
     """
 
     def __init__(self, home: Home, owner: Owner) -> None:

@@ -3,7 +3,7 @@
 python-vagrant knows Vagrant's commands and reads their machine-readable output. It has no
 time limits, throws standard error away and lets exit codes pass in places, so every command
 it makes is run by `lab.process` instead of by itself; and `up` is written here, because its
-own knows no `--no-destroy-on-error`.
+own has no `--no-destroy-on-error`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Vagrant:
     def up(self, provider: str, timeout: float, on_line: Callable[[str], None], names: Sequence[str]) -> Completed:
         """`vagrant up` of these machines, parallel where the provider can; the caller judges the exit code.
 
-        A machine that fails is left as it is: what its console says is wanted, and the next
+        A machine that fails is left as it is: its console's output is wanted, and the next
         `up` continues with it.
         """
         words = ["up", *names, "--provider", provider, "--no-provision", "--no-destroy-on-error"]

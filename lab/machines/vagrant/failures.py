@@ -1,4 +1,4 @@
-"""`vagrant up`, and what its failure means. Vagrant says it in prose; the phrases here are those of
+"""`vagrant up`, and what its failure means. Vagrant reports it in prose; the phrases here are those of
 Vagrant 2.3 (templates/locales/en.yml) and vagrant-libvirt 0.11 (locales/en.yml)."""
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from lab.process import Completed
 from lab.waiting import Deadline, poll
 
 DETAIL_LINES = 15
-# What Vagrant says when a machine goes off while it waits for ssh.
+# What Vagrant prints when a machine goes off while it waits for ssh.
 GONE = "entered an invalid state while waiting for it"
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A phrase in Vagrant's output and what klab says for it."""
+    """A phrase in Vagrant's output and klab's message for it."""
 
     phrases: tuple[str, ...]
     kind: type[LabError]
@@ -105,7 +105,7 @@ def vagrant_up(
         names: the machines it is about.
         cancelled: whether klab was told to stop it; then a failure is not Vagrant's.
         states: what the machines are doing.
-        mend: called after a failure; says whether it has put something right.
+        mend: called after a failure; returns whether it has repaired something.
 
     Raises:
         LabError: it failed, or the machines did not answer in time; see `explain`.
@@ -136,12 +136,12 @@ def vagrant_up(
 
 
 def explain(done: Completed, cancelled: bool) -> LabError:
-    """The error that says why `vagrant up` failed, with Vagrant's last lines."""
+    """The error that tells why `vagrant up` failed, with Vagrant's last lines."""
     lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
     details = lines[-DETAIL_LINES:]
     if cancelled:
         return MachineError("starting the machines was stopped", hint="klab create again continues")
-    # What went wrong stands on standard error; only there a phrase means what it says.
+    # Errors are on standard error; only there does a phrase have this meaning.
     text = done.stderr or done.stdout
     for case in _CASES:
         if any(phrase in text for phrase in case.phrases):

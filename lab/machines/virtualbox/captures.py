@@ -38,7 +38,7 @@ class VirtualBoxCaptures:
     Args:
         plan: the lab's.
         manage: runs VBoxManage with these words.
-        infos: what `showvminfo` says now of each machine of the lab, by node.
+        infos: what `showvminfo` reports now of each machine of the lab, by node.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class VirtualBoxCaptures:
         return Room(min(free, default=0), {name: machine.memory for name, machine in on.items()})
 
     def platform(self) -> dict[str, dict[str, str]]:
-        # Where its kernel module is missing it says so first, in the same place.
+        # Where its kernel module is missing it reports that first, in the same place.
         version = self._manage("--version").stdout.strip().rpartition("\n")[2]
         lines = self._manage("list", "hostinfo").stdout.splitlines()
         processor = next((line.removeprefix(_PROCESSOR) for line in lines if line.startswith(_PROCESSOR)), "")
@@ -184,7 +184,7 @@ class VirtualBoxCaptures:
                     self._do(why, "snapshot", machine.uuid, "delete", key, timeout=SAVE_SECONDS)
 
     def _names(self, machine: _Machine) -> set[str]:
-        # It fails where there is none, and says so: "This machine does not have any snapshots".
+        # It fails where there is none, and prints: "This machine does not have any snapshots".
         return parse_names(self._manage("snapshot", machine.uuid, "list", "--machinereadable", check=False).stdout)
 
     def _shots(self, machine: _Machine) -> dict[str, Shot]:
@@ -237,7 +237,7 @@ class VirtualBoxCaptures:
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """What `showvminfo` says of a node's machine."""
+    """What `showvminfo` reports of a node's machine."""
 
     node: str
     info: Mapping[str, str]

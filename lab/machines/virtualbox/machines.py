@@ -203,7 +203,7 @@ class VirtualBoxMachines(VagrantProvider):
         """There is none: klab does not move VirtualBox's disks yet."""
 
     def _infos(self) -> dict[str, dict[str, str]]:
-        """What VBoxManage says of each machine that carries this lab's mark, by node."""
+        """What VBoxManage reports of each machine that carries this lab's mark, by node."""
         there = parse_machines(_manage("list", "vms").stdout)
         found = {}
         for node in self._plan.nodes:

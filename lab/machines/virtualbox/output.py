@@ -48,12 +48,12 @@ def parse_info(text: str) -> dict[str, str]:
             info[key] = match["text"] if match["text"] is not None else match["bare"]
         elif key:
             info[key] += f"\n{line}"
-    # The quotes of a value over several lines stand on different lines.
+    # The quotes of a value over several lines are on different lines.
     return {key: value.strip('"') for key, value in info.items()}
 
 
 def state_of(info: dict[str, str]) -> NodeState:
-    """What `VMState` says."""
+    """The value of `VMState`."""
     return _STATES.get(info.get("VMState", ""), NodeState.STOPPED)
 
 

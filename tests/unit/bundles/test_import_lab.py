@@ -192,7 +192,7 @@ def test_a_box_that_is_another_one_leaves_nothing(student: Student) -> None:
 
 
 def test_machines_of_somebody_elses_leave_nothing(student: Student) -> None:
-    with pytest.raises(Conflict, match="is not this lab's"):
+    with pytest.raises(Conflict, match="does not belong to this lab"):
         student.create(open_machines=opener(foreign=True))
     student.assert_untouched()
 

@@ -376,7 +376,7 @@ def test_names_complete(klab: Klab, home: Path, plain: LabFolder) -> None:
 
 @pytest.fixture
 def killed(klab: Klab, home: Path, plain: LabFolder) -> LabFolder:
-    """A lab whose machines stand still: klab was killed while it saved them."""
+    """A lab whose machines are paused: klab was killed while it saved them."""
     klab("snapshot", "a")
     killed_in(FakeCaptures, "capture", lambda: klab("snapshot", "b"))
     assert set(machines(home, plain).states().values()) == {NodeState.PAUSED}
@@ -419,7 +419,7 @@ def test_who_only_looks_goes_on_while_another_klab_is_at_work(klab: Klab, home: 
 def broken(*_: object, **__: object) -> Any:
     from lab.errors import MachineError
 
-    raise MachineError("the machine does not go on", hint="look at it")
+    raise MachineError("the machine cannot be resumed", hint="look at it")
 
 
 def test_what_cannot_be_finished_is_told_to_who_looks_and_stops_who_changes(
@@ -429,10 +429,10 @@ def test_what_cannot_be_finished_is_told_to_who_looks_and_stops_who_changes(
         register(patch, resume=broken)
         out, err = klab("snapshots")
         assert "a" in out
-        assert "plain: the machine does not go on; a klab that was killed had left a snapshot unfinished" in err
+        assert "plain: the machine cannot be resumed; a klab that was killed had left a snapshot unfinished" in err
         for words in (["stop"], ["scale", "--workers", "2"], ["snapshot"], ["restore"], ["snapshot", "rm", "a"]):
             _, err = klab(*words, code=8)
-            assert "error: the machine does not go on" in err
+            assert "error: the machine cannot be resumed" in err
             assert "unfinished" in err
         assert killed.attempt.exists()
     assert klab("snapshots")[1] == TAKEN_BACK

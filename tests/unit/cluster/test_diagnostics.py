@@ -545,7 +545,7 @@ def test_an_api_server_down(plan: Plan) -> None:
 
 
 def test_a_program_that_has_just_started_is_left_to_it(plan: Plan) -> None:
-    """To end it would only let it begin anew."""
+    """To end it would only restart it."""
     case = node(healthy(plan), "cp2", api="connection refused")
     finding = only(process(case, "cp2", "kube-apiserver", Process(12.3)))
     assert finding.evidence == "connection refused; kube-apiserver has just started there, 12 s ago"
@@ -555,7 +555,7 @@ def test_a_program_that_has_just_started_is_left_to_it(plan: Plan) -> None:
 
 
 def test_a_kubelet_that_has_just_started_is_given_time_to_start_etcd(plan: Plan) -> None:
-    """To restart it again would only let it begin its waits anew."""
+    """To restart it again would only restart its waits."""
     lost = member(healthy(plan), "cp3", status=None, error="connection refused")
     finding = only(told(lost, "cp3", processes={"kubelet": Process(70.4)}))
     assert finding.evidence.endswith("etcd does not run there yet, the kubelet has just started, 70 s ago")

@@ -1,4 +1,4 @@
-"""Taking snapshots: what is kept, what is refused, and that whatever fails is taken back."""
+"""Taking snapshots: what is kept, what is refused, and that a failed one is undone."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def test_one_that_is_off_neither_stands_still_nor_goes_on(captures: VirtualBoxCa
     captures.suspend(["cp1"])
     with pytest.raises(MachineError, match="w1 cannot be resumed"):
         captures.resume(NODES)
-    assert manage.machines["cp1"].state == "running", "those that can go on do"
+    assert manage.machines["cp1"].state == "running", "those that can be resumed are"
 
 
 def test_one_that_refuses(captures: VirtualBoxCaptures, manage: VBoxManage) -> None:

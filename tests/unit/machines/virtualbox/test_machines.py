@@ -197,7 +197,7 @@ def test_power_off_from_whatever_state(open_machines: Open, word: str) -> None:
     machines, _ = open_machines(cp1=word)
     machines.power_off(["cp1", "w1"])
     machines.power_off(["cp1", "w1"])
-    # "aborted" is off already: VirtualBox goes on saying how it came about.
+    # "aborted" is off already: VirtualBox keeps reporting why.
     stays = NodeState.CRASHED if word == "aborted" else NodeState.STOPPED
     assert machines.states() == {"cp1": stays, "w1": NodeState.ABSENT}
 
