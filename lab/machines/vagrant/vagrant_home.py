@@ -17,6 +17,8 @@ from lab.errors import HostError
 from lab.store import make_private
 
 PROVIDERS = ("libvirt", "virtualbox")
+# A class that begins at the same time waits for the one that adds the box; for several boxes, one after another.
+LOCK_SECONDS = 1800.0
 
 
 def vagrant_home() -> Path:
@@ -28,7 +30,7 @@ def vagrant_home() -> Path:
 def locked() -> Iterator[None]:
     """Let no other klab of this person change Vagrant's boxes meanwhile; raises HostError as `lab.locks.locked`."""
     make_private(vagrant_home())
-    with locks.locked(vagrant_home() / "klab.lock", "Vagrant's boxes"):
+    with locks.locked(vagrant_home() / "klab.lock", "Vagrant's boxes", patience=LOCK_SECONDS):
         yield
 
 

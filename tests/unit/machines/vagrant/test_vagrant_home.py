@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.machines.vagrant import vagrant_home
+from lab.machines.vagrant.command import BOX_SECONDS
 
 
 def test_vagrants_folder_is_where_vagrant_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +50,17 @@ def test_vagrant_forgets_a_box_of_klabs_and_no_other(tmp_path: Path) -> None:
     left = ["debian-VAGRANTSLASH-trixie64", "klab-VAGRANTSLASH-deb-1a"]
     assert sorted(folder.name for folder in boxes.iterdir()) == left
     assert disk.exists(), "Vagrant has a link to it"
+
+
+def test_a_klab_waits_for_the_one_that_adds_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a minute and more on a slow machine, which is longer than other locks are waited for."""
+    waits: list[float] = []
+
+    @contextlib.contextmanager
+    def locked(_file: Path, _what: str, *, patience: float) -> Iterator[None]:
+        waits.append(patience)
+        yield
+
+    monkeypatch.setattr(vagrant_home.locks, "locked", locked)
+    with vagrant_home.locked():
+        assert waits[0] >= 2 * BOX_SECONDS
