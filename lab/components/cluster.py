@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from lab.components.kubernetes.versions import KubernetesVersion
+from typing import NamedTuple, Protocol
 
 # The NIC of the lab's own network on each node; eth0 is Vagrant's.
 LAB_INTERFACE = "eth1"
@@ -39,11 +36,17 @@ class Networks(Protocol):
     def cidr(self) -> IPv4Network: ...
 
 
+class Versions(Protocol):
+    """The version of a lab's Kubernetes, and of what goes with it."""
+
+    def image(self, component: str) -> str: ...
+
+
 class Kubernetes(Protocol):
     """The versions and the ranges of a lab's cluster."""
 
     @property
-    def versions(self) -> KubernetesVersion: ...
+    def versions(self) -> Versions: ...
     @property
     def pod_cidr(self) -> IPv4Network: ...
 

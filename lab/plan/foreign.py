@@ -37,7 +37,6 @@ MOST_SEAT = 1 << 24
 MOST_GROWN = 240  # a scenario has fewer, but klab node add continues until a /24 is full
 _MOST_PATH = 4096
 _MAC = re.compile(rf"{MAC_PREFIX}(?::[0-9a-f]{{2}}){{3}}")
-_FULL_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 _VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}(?:-[0-9]{1,4})?")
 
 
@@ -127,8 +126,6 @@ def _networks(networks: Networks) -> Iterator[str]:
 
 def _kubernetes(plan: Plan, catalog: Catalog) -> Iterator[str]:
     kubernetes = plan.kubernetes
-    if _FULL_VERSION.fullmatch(kubernetes.version) is None:
-        yield f"{_shown(kubernetes.version)} is not a version of Kubernetes, such as 1.35.4"
     for component, version in kubernetes.versions.as_data().items():
         if (FULL_VERSION if component == "version" else _VERSION).fullmatch(version) is None:
             yield f"{_shown(version)} is not a version of {component.replace('_', ' ')}"

@@ -95,7 +95,6 @@ def lab_network(text: str) -> Callable[[Plan], Plan]:
     "change",
     [
         whole(name="../x"),
-        *(version("version", value) for value in ("08", "1.35", "1.35.4.1", "1.35.4-1", "v1.35.4", "1.35.x", "")),
         whole(name="control-plane-endpoint"),
         whole(scenario=HOSTILE),
         whole(box="../box"),
