@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from lab import records
+from lab.components.cni import networks
 from lab.errors import LabError
 from lab.plan.model import Plan
 
@@ -39,10 +40,24 @@ def from_json(text: str) -> Plan:
                 f"this lab was made by another version of klab (plan format {found!r}, known is {FORMAT})",
                 hint="use the klab that made it, or destroy it and create it again",
             )
-        return records.build(Plan, data, complete=True)
+        return _complete(records.build(Plan, data, complete=True))
     except records.RecordError as error:
         raise LabError(
             "the lab's plan is damaged",
             details=[f"plan.json: {error}"],
             hint="klab destroy removes what is left of the lab",
         ) from error
+
+
+def _complete(plan: Plan) -> Plan:
+    """The same plan.
+
+    Raises:
+        RecordError: it lacks a version of its pod network. A network that klab does not know needs none.
+    """
+    kubernetes = plan.kubernetes
+    known = networks().get(kubernetes.cni)
+    missing = sorted(set(known.version_keys) - dict(kubernetes.versions.components).keys()) if known else []
+    if missing:
+        raise records.RecordError(f"kubernetes.versions lacks {', '.join(missing)}, which {kubernetes.cni} needs")
+    return plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -161,13 +162,22 @@ def test_a_damaged_plan_is_said_to_be_damaged(text: str) -> None:
 
 
 def test_any_value_of_the_wrong_kind_is_damage(plan_of) -> None:
-    import json
-
     data = to_data(plan_of("topology: {control_planes: 3}"))
     for key in data.keys() - {"format"}:
         # No place of a plan holds an object() of such a shape.
         with pytest.raises(LabError, match="damaged"):
             from_json(json.dumps({**data, key: {"no": ["such", 1.5]}}))
+
+
+@pytest.mark.parametrize("key", ["flannel", "flannel_cni"])
+def test_a_plan_without_a_version_of_its_pod_network_is_damaged(plan_of, key: str) -> None:
+    data = to_data(plan_of(""))
+    del data["kubernetes"]["versions"][key]
+    with pytest.raises(LabError, match="plan is damaged") as found:
+        from_json(json.dumps(data))
+    assert f"lacks {key}, which flannel needs" in str(found.value)
+    data["kubernetes"]["cni"] = "none"
+    assert from_json(json.dumps(data)).kubernetes.cni == "none"
 
 
 def test_a_plan_of_another_format_is_said_to_be_one(plan_of) -> None:
