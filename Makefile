@@ -30,7 +30,7 @@ lab: install ## From a fresh machine to three Ready nodes
 	@printf '\nNext:\n  %s\n  %s\n  %s\n' \
 		'.venv/bin/klab ssh 1m2w cp1                a shell on the control plane' \
 		'.venv/bin/klab kubectl 1m2w -- get pods -A   kubectl, pointed at the lab' \
-		'.venv/bin/klab destroy 1m2w                everything gone again'
+		'.venv/bin/klab destroy 1m2w                remove the lab completely'
 
 check: ## Lint, types, layers, generated docs, unit and golden tests: a minute or two
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ def ssh_if_running(lab: Lab, node: str) -> Program:
     machines = lab.machines()
     state = machines.states()[node]
     if state != NodeState.RUNNING:
-        raise MachineError(f"{node} does not run: its machine is {state.value}", hint=f"klab start {lab.name} {node}")
+        raise MachineError(f"{node} is not running: its machine is {state.value}", hint=f"klab start {lab.name} {node}")
     return Program(machines.ssh_argv(node))
 
 

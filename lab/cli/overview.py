@@ -50,7 +50,7 @@ Usage: klab [OPTIONS] COMMAND [ARGUMENTS]...
   Examples:
     klab create 1m2w             three machines, one cluster
     klab kubectl -- get nodes    kubectl, pointed at the lab
-    klab destroy -y              everything gone again
+    klab destroy -y              remove the lab completely
 
 Options:
   -v, --verbose  Show each program that klab runs; LAB/logs/klab.log has them, too.

@@ -1,4 +1,4 @@
-"""The book of disk layers: which layer lies on which, which are needed, and which may go. Pure.
+"""The index of disk layers: which layer lies on which, which are needed, and which may go. Pure.
 
 A machine's disk is a chain of qcow2 files: the box at the bottom, then a layer for each time
 the disk was frozen, and on top the layer that the machine writes to. Snapshots of a lab that

@@ -57,7 +57,7 @@ def _in_header(header: bytes) -> str | None:
     if version != 3:
         return f"its version is {version}, not 3"
     if backing:
-        return "it names a file that it lies on"
+        return "it names a backing file"
     if crypt:
         return "it is encrypted"
     if snapshots:
@@ -97,7 +97,7 @@ def _in_answer(info: dict[str, Any] | str) -> str | None:
         return info
     special = info.get("format-specific", {}).get("data", {})
     if "backing-filename" in info or "full-backing-filename" in info:
-        return "it names a file that it lies on"
+        return "it names a backing file"
     if "data-file" in special:
         return "it names a file that holds its data"
     if info.get("encrypted"):

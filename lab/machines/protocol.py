@@ -47,7 +47,7 @@ class Machines(Protocol):
             nodes: the nodes it is about; all of the plan when left out.
 
         Raises:
-            Conflict: something that is not this lab's holds a name, UUID or network it needs.
+            Conflict: a foreign domain or network has a name, UUID or address it needs.
             HostError: the host lacks a program, a daemon or a right.
             MachineError: a machine cannot be made, started or reached; `details` holds
                 the provider's last lines.

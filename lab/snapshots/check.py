@@ -55,7 +55,7 @@ def part_problems(manifest: Manifest, parts: Sequence[Part]) -> list[str]:
         wanted = [record.kind for record in node.parts]
         found = [part.kind for part in parts if part.node == node.name]
         if wanted != found:
-            problems.append(f"of {node.name} there are {len(found)} files, its manifest has {len(wanted)}")
+            problems.append(f"{node.name} has {len(found)} files, its manifest lists {len(wanted)}")
     return problems
 
 

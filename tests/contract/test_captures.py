@@ -168,7 +168,7 @@ def test_off_and_on_again(lab: Lab) -> None:
     captures = machines.captures()
     note(machines, "off")
     assert machines.stop(NODES, Deadline.after(LIMIT)) == []
-    with pytest.raises(MachineError, match="does not run"):
+    with pytest.raises(MachineError, match="is not running"):
         captures.suspend(NODES)
     captures.capture("off", NODES, print)
     assert {part.kind for part in captures.parts("off")} == {PartKind.DISK}

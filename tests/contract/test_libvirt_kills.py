@@ -196,7 +196,7 @@ def test_a_private_libvirt_is_never_taken_for_another(real_home: Home, tmp_path:
     pid = (other.folder / "run" / "libvirtd.pid").read_text()
     try:
         assert not gone.running
-        with pytest.raises(HostError, match="does not run"):
+        with pytest.raises(HostError, match="is not running"):
             gone.enter()
         gone.start()
         assert (gone.folder / "run" / "libvirtd.pid").read_text() != pid

@@ -539,7 +539,7 @@ PANES = ("list-panes", "-s", "-t", "=klab-it", "-F")
 def test_a_pane_for_each_node(shell_lab: Path, terminal: Callable[..., Terminal]) -> None:
     screen = terminal()
     screen.start(*KLAB, "shell", "it")
-    shown = screen.shows(ON_CP1, ON_W1, "w2 does not run: its machine is stopped", "Enter opens a shell on w2")
+    shown = screen.shows(ON_CP1, ON_W1, "w2 is not running: its machine is stopped", "Enter opens a shell on w2")
     assert all(f"─ {node} ─" in shown for node in ("cp1", "w1", "w2"))
     assert screen.inner(*PANES, "#{pane_title}").split() == ["cp1", "w1", "w2"]
     assert set(screen.inner(*PANES, "#{pane_synchronized}").split()) == {"0"}

@@ -18,10 +18,10 @@ from lab.errors import UsageError
 def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> None:
     """Remove a lab: its machines, disks, networks, snapshots and files.
 
-    With --keep-snapshots each snapshot that was taken by hand is first written into a bundle in
-    klab's home, from which klab import makes a lab: its disks, not its RAM, so the nodes boot as
-    after a power failure if the lab ran. The lab's keys are in it. The box stays in the store for
-    it. klab bundles lists the files. If one cannot be written, the lab is left as it is.
+    With --keep-snapshots klab first exports each snapshot that was taken by hand to a bundle in
+    its home, from which klab import creates a lab. A bundle has the disks, not the RAM, so the
+    nodes boot as after a power failure if the lab ran; and it has the lab's keys. The box stays
+    in the store. klab bundles lists the files. If an export fails, the lab is left as it is.
 
     \b
     Examples:

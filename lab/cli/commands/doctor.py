@@ -88,7 +88,7 @@ def _advice(lab: str, results: Sequence[Result]) -> str:
         return "\n".join(_words(finding) for finding in findings)
     if all(result.well for result in results):
         return f"\n{lab} is healthy"
-    return f"\nnothing is seen to be wrong with {lab}, but not everything could be seen"
+    return f"\nno problem was found in {lab}, but not everything could be checked"
 
 
 def _words(finding: Finding) -> str:

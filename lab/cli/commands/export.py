@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Export a stopped lab to a bundle: one file from which anyone can create the same lab.
 
-    The file holds the nodes' disks, the box that they lie on, and the lab's private keys and
+    The file holds the nodes' disks, the box that they are based on, and the lab's private keys and
     certificates: anyone who has the file is an administrator of every lab that is made from it.
     RAM is not in it, so the lab must be off (klab stop).
 

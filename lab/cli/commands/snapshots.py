@@ -12,7 +12,7 @@ def command(lab: str | None, as_json: bool) -> None:
     """List a lab's snapshots as a tree: each below the one that it was taken on.
 
     The lab is based on the one with the asterisk: the last that was taken or restored. The size
-    is what a snapshot takes on disk beyond those it lies on.
+    is what a snapshot takes on disk beyond those it is based on.
 
     \b
     Examples:

@@ -170,7 +170,7 @@ def _report(prepared: Prepared, made: Made, *, as_json: bool) -> None:
         echo(json.dumps(result))
         return
     word = "Ready" if plan.bootstrap == "full" else "up"
-    was = " was there already and" if made.already else f", from bundle {file.bundle.name},"
+    was = " existed already and" if made.already else f", from bundle {file.bundle.name},"
     note(f"{plan.name}{was} is {word} after {elapsed(made.seconds)}")
     for line in made.warnings:
         note(line)

@@ -54,7 +54,7 @@ def _report(created: Created, *, as_json: bool) -> None:
         echo(json.dumps(result))
         return
     if created.already:
-        note(f"{plan.name} was there already; checked in {elapsed(created.seconds)}")
+        note(f"{plan.name} existed already; checked in {elapsed(created.seconds)}")
     took = {n.name: "  ".join(f"{s.phase} {elapsed(s.seconds)}" for s in phases if s.row == n.name) for n in plan.nodes}
     echo()
     echo(

@@ -33,7 +33,7 @@ def run_restore(
         echo(json.dumps(_result(lab, done, late)))
     if late:
         raise ClusterError(
-            f"{lab.name} is back, but not every node has renewed its lease since",
+            f"{lab.name} is restored, but not every node has renewed its lease since",
             details=late,
             hint=f"klab doctor {lab.name} shows what is wrong and what repairs it",
         )
@@ -45,7 +45,7 @@ def _report(lab: Lab, done: Restored) -> None:
     who = lab.name if len(done.nodes) == len(lab.plan.nodes) else ", ".join(done.nodes)
     running = "Ready" if done.verification.full else "up"
     state = running if done.running else "off, as it was"
-    note(f"{who} is back at {done.manifest.name} and {state} after {elapsed(done.ready)}")
+    note(f"{who} is restored to {done.manifest.name} and {state} after {elapsed(done.ready)}")
     inner = {f"  {what}": after for what, after in done.asked.items()}
     parts = [each for part, took in done.seconds.items() for each in ((part, took), *_within(part, inner))]
     for line in parts_of(dict(parts)):

@@ -37,7 +37,7 @@ class FakeCaptures:
         wanted = self._chosen(nodes)
         for node in wanted:
             if not self._books.state(node).on:
-                raise MachineError(f"{node} does not run", hint=f"klab start {self._plan.name} {node}")
+                raise MachineError(f"{node} is not running", hint=f"klab start {self._plan.name} {node}")
         return {node: self._switch(node, NodeState.PAUSED) for node in wanted}
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
@@ -59,7 +59,7 @@ class FakeCaptures:
         for node in self._chosen(nodes):
             state = self._books.state(node)
             if state in {NodeState.RUNNING, NodeState.ABSENT}:
-                raise MachineError(f"{node} is to be saved, but is {state.value}")
+                raise MachineError(f"{node} must be paused before it is saved, but is {state.value}")
             shutil.copyfile(self._books.disk(node), begun / f"disk-{node}")
             if state == NodeState.PAUSED:
                 memory = self._books.memory(node)

@@ -76,7 +76,7 @@ class LibvirtCaptures:
         domains = self._domains(self._plan.select(nodes))
         for name, domain in domains.items():
             if not state_of(domain).on:
-                raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
+                raise MachineError(f"{name} is not running", hint=f"klab start {self._plan.name} {name}")
         return map_parallel(lambda name: _suspend(name, domains[name]), list(domains))
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
@@ -158,7 +158,8 @@ class LibvirtCaptures:
             active = bool(domain.isActive())
             if active and state_of(domain) != NodeState.PAUSED:
                 raise MachineError(
-                    f"{name} is to be saved, but runs", hint="run the same command again: it pauses the node first"
+                    f"{name} must be paused before it is saved, but it runs",
+                    hint="run the same command again: it pauses the node first",
                 )
             disk = definitions.disk(domain.XMLDesc() if active else definition)
             if disk is None:

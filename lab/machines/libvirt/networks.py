@@ -40,7 +40,7 @@ class LabNetworks:
                 kind = kinds.get(network.name())
                 if kind and network.UUIDString() != self._owner.network_uuid(kind):
                     raise Conflict(
-                        f"a libvirt network called {network.name()!r} exists and is not this lab's",
+                        f"a libvirt network named {network.name()!r} already exists and does not belong to this lab",
                         details=[f"UUID {network.UUIDString()}"],
                         hint=f"give this lab another name with --name, or: virsh net-undefine {network.name()}",
                     )

@@ -58,7 +58,7 @@ _CASES = (
     _Case(
         ("Cannot allocate memory", "cannot set up guest memory"),
         HostError,
-        "the machine's memory does not suffice",
+        "there is not enough memory for the machine",
         "klab plan shows what the lab needs; destroy another lab, or give the nodes less memory",
     ),
     _Case(

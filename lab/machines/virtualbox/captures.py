@@ -52,7 +52,7 @@ class VirtualBoxCaptures:
         machines = self._machines(nodes)
         for name, machine in machines.items():
             if machine.state not in {"running", "paused", "saved"}:
-                raise MachineError(f"{name} does not run", hint=f"klab start {self._plan.name} {name}")
+                raise MachineError(f"{name} is not running", hint=f"klab start {self._plan.name} {name}")
 
         def pause(name: str) -> float:
             now = time.time()
@@ -99,7 +99,8 @@ class VirtualBoxCaptures:
         for name, machine in machines.items():
             if machine.state == "running":
                 raise MachineError(
-                    f"{name} is to be saved, but runs", hint="run the same command again: it pauses the node first"
+                    f"{name} must be paused before it is saved, but it runs",
+                    hint="run the same command again: it pauses the node first",
                 )
 
         def save(name: str) -> None:

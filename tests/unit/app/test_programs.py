@@ -38,7 +38,7 @@ def test_one_word_with_blanks_is_a_shells(lab: Lab, words: list[str], ending: li
 def test_a_shell_needs_a_machine_that_runs(lab: Lab) -> None:
     assert programs.ssh_if_running(lab, "w1") == programs.ssh(lab, "w1")
     FakeMachines(lab.home, lab.folder, lab.plan, lab.record, None).set_state("w1", NodeState.STOPPED)
-    with pytest.raises(MachineError, match="w1 does not run: its machine is stopped") as caught:
+    with pytest.raises(MachineError, match="w1 is not running: its machine is stopped") as caught:
         programs.ssh_if_running(lab, "w1")
     assert caught.value.hint == "klab start demo w1"
 

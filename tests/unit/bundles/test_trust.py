@@ -86,7 +86,7 @@ def test_a_box_that_lies_on_a_file_of_the_host(off: Desk, tmp_path: Path) -> Non
     student = Student(Home(tmp_path / "student"), made)
     with pytest.raises(BoxError, match="klab did not build it") as caught:
         student.create()
-    assert "it names a file that it lies on" in caught.value.details[0]
+    assert "it names a backing file" in caught.value.details[0]
     student.assert_untouched()
 
 

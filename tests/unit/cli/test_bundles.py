@@ -165,7 +165,7 @@ def test_a_lab_from_a_file(klab: Klab, student: Path) -> None:
     assert there() == ["demo"]
     assert "disks" in klab("timeline")[0]
     out, err = klab("import", str(student))
-    assert "demo was there already and is up after" in err
+    assert "demo existed already and is up after" in err
     _, err = klab("import", str(student), "--provider", "libvirt", code=4)
     assert "exists on fake, not on libvirt" in err
 

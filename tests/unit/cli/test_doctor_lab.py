@@ -88,7 +88,7 @@ def test_what_could_not_be_seen_is_not_called_healthy(
     assert app.run(["doctor", "one"]) == 9
     out = capsys.readouterr().out
     assert "images  not seen  containerd does not tell on w1" in out
-    assert out.endswith("nothing is seen to be wrong with one, but not everything could be seen\n")
+    assert out.endswith("no problem was found in one, but not everything could be checked\n")
 
 
 def test_as_json(examined: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:

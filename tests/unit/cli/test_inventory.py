@@ -274,7 +274,7 @@ def test_no_half_of_a_session_stays(klab, make_lab, tmux) -> None:
 def test_a_pane_says_that_its_node_does_not_run(klab, make_lab) -> None:
     folder = make_lab("one", provider="fake")
     err = klab("shell", "one", "--node", "w1", code=8)[1]
-    assert "w1 does not run: its machine is absent" in err
+    assert "w1 is not running: its machine is absent" in err
     assert "klab start one w1" in err
     (folder / "fake").mkdir()
     (folder / "fake" / "w1.json").write_text('{"state": "paused"}')

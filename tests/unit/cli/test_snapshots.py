@@ -104,7 +104,7 @@ def test_a_lab_that_is_off(klab: Klab, plain: LabFolder) -> None:
     klab("stop", "--force")
     assert re.search(r"snapshot off taken after \d:\d\d, of the disks only", klab("snapshot", "off")[1])
     klab("start")
-    assert re.search(r"plain is back at off and off, as it was after \d:\d\d", klab("restore", "off")[1])
+    assert re.search(r"plain is restored to off and off, as it was after \d:\d\d", klab("restore", "off")[1])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_restore_says_how_long_each_part_took_and_where_the_way_back_is(
     out, err = klab("restore")
     assert out == ""
     assert machines(home, plain).read("w1", PartKind.DISK) == "first"
-    assert re.search(r"plain is back at a and up after \d:\d\d", err)
+    assert re.search(r"plain is restored to a and up after \d:\d\d", err)
     for part in ("check", "automatic snapshot", "revert", "resume", "clocks", "verify", "  every machine answers ssh"):
         assert f"\n  {part} " in err
     auto = names(plain)[-1]
@@ -269,7 +269,7 @@ def test_one_worker_alone(klab: Klab, home: Path, plain: LabFolder) -> None:
     klab("snapshot", "a")
     for name in ("cp1", "w1"):
         machines(home, plain).write(name, PartKind.DISK, "now")
-    assert "w1 is back at a and up after" in klab("restore", "--node", "w1")[1]
+    assert "w1 is restored to a and up after" in klab("restore", "--node", "w1")[1]
     assert machines(home, plain).read("cp1", PartKind.DISK) == "now"
     assert machines(home, plain).read("w1", PartKind.DISK) == "first"
 
@@ -292,8 +292,8 @@ def test_a_lease_that_is_not_renewed_is_an_error_though_the_lab_is_back(
     klab("snapshot", "a")
     monkeypatch.setattr(Verification, "leases", lambda _self: ["w1: not renewed since the wait began"])
     _, err = klab("restore", code=9)
-    assert "plain is back at a" in err
-    assert "error: plain is back, but not every node has renewed its lease since\n  w1: not renewed" in err
+    assert "plain is restored to a" in err
+    assert "error: plain is restored, but not every node has renewed its lease since\n  w1: not renewed" in err
     assert "klab doctor plain" in err
     out, _ = klab("restore", "--json", code=9)
     assert json.loads(out.splitlines()[-1])["leases_missing"] == ["w1: not renewed since the wait began"]

@@ -121,7 +121,7 @@ def changed(at: int, form: str, value: int) -> Callable[[bytearray], None]:
     [
         (changed(0, ">I", 0x4B444D56), "not a qcow2"),
         (changed(4, ">I", 2), "version is 2"),
-        (changed(8, ">Q", 1000), "names a file that it lies on"),
+        (changed(8, ">Q", 1000), "names a backing file"),
         (changed(32, ">I", 1), "encrypted"),
         (changed(60, ">I", 1), "snapshots inside"),
         (changed(72, ">Q", 1 << 2), "0x4"),  # an external data file

@@ -284,7 +284,7 @@ def test_suspend_and_resume(captures: VirtualBoxCaptures, manage: VBoxManage) ->
 
 def test_one_that_is_off_neither_stands_still_nor_goes_on(captures: VirtualBoxCaptures, manage: VBoxManage) -> None:
     manage.machines["w1"].state = "poweroff"
-    with pytest.raises(MachineError, match="w1 does not run") as caught:
+    with pytest.raises(MachineError, match="w1 is not running") as caught:
         captures.suspend(NODES)
     assert caught.value.hint == "klab start demo w1"
     assert manage.machines["cp1"].state == "running", "nobody is suspended for nothing"
@@ -363,7 +363,7 @@ def test_machines_that_are_off_have_no_ram_in_it(captures: VirtualBoxCaptures, m
 
 def test_a_running_machine_is_not_saved(captures: VirtualBoxCaptures, manage: VBoxManage) -> None:
     captures.suspend(["cp1"])
-    with pytest.raises(MachineError, match="w1 is to be saved, but runs"):
+    with pytest.raises(MachineError, match="w1 must be paused before it is saved, but it runs"):
         captures.capture("one", NODES, print)
     assert not any(machine.shots for machine in manage.machines.values())
 
