@@ -7,7 +7,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -114,24 +114,53 @@ def map_parallel(
     Raises:
         Exception: the first failure, in the order of the items, once all have ended.
     """
+    running = _Running()
     with workers(min(most, len(items))) as pool:
         futures: dict[Q, Future[T]] = {}
         try:
             for item in items:
-                futures[item] = pool.submit(act, item)
+                futures[item] = pool.submit(running.run, act, item)
             if give_up:
                 wait(futures.values(), return_when=FIRST_EXCEPTION)
                 _cancel(futures.values())
             errors = [future.exception() for future in futures.values() if not future.cancelled()]
         except BaseException:
             _cancel(futures.values())
-            if stop is not None:
-                stop()
+            running.end(stop)
             raise
     for error in errors:
         if error is not None:
             raise error
     return {item: future.result() for item, future in futures.items()}
+
+
+class _Running:
+    """What runs. A pool that Ctrl-C has met while it started a thread does not know of that thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ending = False
+        self._begun: list[threading.Event] = []
+
+    def run(self, act: Callable[[Q], T], item: Q) -> T:
+        ended = threading.Event()
+        with self._lock:
+            if self._ending:
+                raise CancelledError
+            self._begun.append(ended)
+        try:
+            return act(item)
+        finally:
+            ended.set()
+
+    def end(self, stop: Callable[[], None] | None) -> None:
+        """Let nothing more begin, make what runs end soon, and wait for it."""
+        with self._lock:
+            self._ending = True
+        if stop is not None:
+            stop()
+        for each in self._begun:
+            each.wait()
 
 
 def outcomes(act: Callable[[Q], T], items: Sequence[Q], *, most: int = ASKED_AT_ONCE) -> dict[Q, T | LabError]:

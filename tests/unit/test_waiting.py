@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 import pytest
 
+from lab import waiting
 from lab.errors import MachineError
 from lab.waiting import background, map_parallel, outcomes, workers
 
@@ -56,20 +58,25 @@ def test_a_failure_keeps_no_other_from_being_done() -> None:
     assert sorted(done) == list(range(2, 9))
 
 
-def test_after_a_failure_the_rest_can_be_left_out() -> None:
+def test_after_a_failure_the_rest_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
-    failed = threading.Event()
+    left_out = threading.Event()
+    cancel = waiting._cancel
 
     def act(number: int) -> None:
         begun.append(number)
         if number == 1:
-            failed.set()
             raise ValueError("the first")
-        failed.wait(60)
+        assert left_out.wait(60)
 
+    def cancelled(futures: Any) -> None:
+        cancel(futures)
+        left_out.set()
+
+    monkeypatch.setattr(waiting, "_cancel", cancelled)
     with pytest.raises(ValueError, match="the first"):
         map_parallel(act, range(1000), most=2, give_up=True)
-    assert len(begun) < 1000
+    assert set(begun) <= {0, 1, 2}
 
 
 def test_ctrl_c_makes_the_running_ones_end() -> None:
@@ -85,6 +92,28 @@ def test_ctrl_c_makes_the_running_ones_end() -> None:
     with pytest.raises(KeyboardInterrupt):
         map_parallel(act, [1, 2], stop=stopped.set)
     assert sorted(ended) == [1, 2]
+
+
+def test_ctrl_c_while_the_pool_starts_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread runs, and the pool does not know of it."""
+    ended: list[int] = []
+    begun, stopped = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    def act(number: int) -> None:
+        begun.set()
+        assert stopped.wait(60)
+        ended.append(number)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        map_parallel(act, [1, 2, 3], stop=stopped.set)
+    assert ended == [1]
 
 
 def test_the_outcome_of_each_is_its_value_or_its_error() -> None:
