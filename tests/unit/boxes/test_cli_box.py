@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,3 +143,8 @@ def test_a_damaged_box_is_listed_and_hides_no_other(home: Home) -> None:
     assert "rm -r" in done.stderr
     assert [each.get("digest") for each in json.loads(run("list", "--json").stdout)] == [whole.digest, None]
     assert isinstance(run("verify").exception, BoxError)
+
+
+def test_a_list_does_not_import_what_builds_boxes() -> None:
+    code = "import sys, lab.app.boxes; sys.exit('lab.boxes.build' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
