@@ -14,7 +14,7 @@
     |   `-- NotReadyInTime       9   ... before the deadline
     `-- Interrupted            130   the person pressed Ctrl-C
 
-Each error says what happened (`message`), shows what was seen (`details`) and what
+Each error tells what happened (`message`), shows what was seen (`details`) and what
 to try next (`hint`). The CLI prints these three and exits with `exit_code`; no
 traceback reaches a person unless they ask for one with --debug.
 """

@@ -63,7 +63,7 @@ class Holder:
 
 @contextlib.contextmanager
 def locked(file: Path, what: str, *, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold a lock; a message says so if it has to be waited for longer than a moment.
+    """Hold a lock; print a message if the wait is longer than a moment.
 
     Args:
         file: the lock's file; it is made where there is none, and stays.

@@ -61,7 +61,7 @@ def find(program: str) -> str:
     """The full path of `program`.
 
     Raises:
-        HostError: it is not installed; the hint says how to install it.
+        HostError: it is not installed; the hint tells how to install it.
     """
     # Debian keeps sbin out of an ordinary user's PATH; half of what klab starts lives there.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
@@ -142,7 +142,7 @@ def run(
 
 
 def failed(done: Completed, hint: str = "") -> ProgramError:
-    """The error that says how a program failed."""
+    """The error that tells how a program failed."""
     name = Path(done.argv[0]).name
     return ProgramError(
         f"{name} failed with exit code {done.code}", details=[" ".join(done.argv), *done.tail], hint=hint

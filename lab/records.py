@@ -72,7 +72,7 @@ def build(kind: type[T], data: Mapping[str, Any], *, complete: bool = False, oth
         given: fields that are not in `data`, ready made.
 
     Raises:
-        RecordError: something is missing, surplus or of the wrong type; says what, where.
+        RecordError: something is missing, surplus or of the wrong type; the message tells what and where.
     """
     reader = _Reader(complete)
     found = reader.fields(kind, data, "", others=others, given=given)

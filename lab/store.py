@@ -172,7 +172,7 @@ def _checked(record: Record) -> Record:
     """The same record.
 
     Raises:
-        ValueError: a number is out of its bounds; says which.
+        ValueError: a number is out of its bounds; the message names it.
     """
     for name in ("epoch", "created"):
         moment = getattr(record, name)
@@ -282,7 +282,7 @@ class LabFolder:
         return self.path / "events.jsonl"
 
     def plan_text(self) -> str:
-        """What the plan's file says; `lab.plan.file.from_json` reads it.
+        """What the plan's file holds; `lab.plan.file.from_json` reads it.
 
         Raises:
             LabError: the file cannot be read.
@@ -398,7 +398,7 @@ def hold(handle: int, path: Path) -> bool:
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new, never half.
 
-    `durable` says that the same holds for a power failure of the host; that waits for the disk.
+    `durable`: the same holds for a power failure of the host; that waits for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = data.encode() if isinstance(data, str) else data

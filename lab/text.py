@@ -26,7 +26,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
-    """`text`, cut after `most` characters; says how many are left out."""
+    """`text`, cut after `most` characters, with the number of those left out."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most} more characters)"
 
 

@@ -32,8 +32,8 @@ class Lab:
     """One lab on this machine: where it is, what was planned for it, and the way to its machines.
 
     `lab.app.labs` finds one and gets to where its machines are. `timeout` is seconds until it must be
-    Ready. `clock` is the host's, in seconds since 1970; what it says the guests' clocks are set by.
-    `reach` says where a node's port is reached. `deadline_after` makes a deadline of seconds.
+    Ready. `clock` is the host's, in seconds since 1970; the guests' clocks are set by it.
+    `reach` tells where a node's port is reached. `deadline_after` makes a deadline of seconds.
     """
 
     home: Home
@@ -52,7 +52,7 @@ class Lab:
 
     @property
     def record(self) -> Record:
-        """What lab.json says now; errors as `LabFolder.record`."""
+        """What lab.json holds now; errors as `LabFolder.record`."""
         return self.folder.record()
 
     def watched_by(self, listener: Listener | None, timeout: float | None = None) -> Lab:

@@ -77,7 +77,7 @@ def without_nodes(plan: Plan, names: Sequence[str]) -> Plan:
 
 
 def as_scaled(there: Plan, wanted: Plan) -> Plan:
-    """The plan of a lab that is there, where only scaling lies between it and what its scenario says; else `wanted`."""
+    """The plan of a lab that is there, where it differs from its scenario only by scaling; else `wanted`."""
     return there if same_but_for_nodes(there, wanted) else wanted
 
 
@@ -99,7 +99,7 @@ def refuse_even(count: int, *, allow: bool) -> None:
         UsageError: it is even, and `allow` is not set.
     """
     if count > 0 and count % 2 == 0 and not allow:
-        raise UsageError(no_better(count), hint=f"use {count - 1} or {count + 1}, or say --allow-even")
+        raise UsageError(no_better(count), hint=f"use {count - 1} or {count + 1}, or add --allow-even")
 
 
 def _refuse_control_plane(plan: Plan) -> None:

@@ -80,7 +80,7 @@ def read_text(path: Path, *, most: int = MAX_BYTES, hint: str = _PIPE) -> str:
 
     Raises:
         NotFound: there is no such file.
-        UsageError: it is not a regular file, too large, cannot be read, or is not UTF-8; says where.
+        UsageError: it is not a regular file, too large, cannot be read, or is not UTF-8; the message tells where.
     """
     try:
         raw = read_limited(path, most, hint=hint)
@@ -88,7 +88,7 @@ def read_text(path: Path, *, most: int = MAX_BYTES, hint: str = _PIPE) -> str:
         raise UsageError(
             f"{visible(str(path))} cannot be read",
             details=[error.strerror or str(error)],
-            hint="give yourself the right to read it",
+            hint="change its permissions so that you can read it",
         ) from None
     return _decoded(raw, str(path))
 

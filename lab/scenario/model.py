@@ -1,6 +1,6 @@
 """The scenario: the YAML file a person writes.
 
-This module says which keys exist and what each may hold; `parse_scenario` (in
+This module defines which keys exist and what each may hold; `parse_scenario` (in
 `lab.scenario.parser`) turns text into a `Scenario` or into one error with every problem.
 Descriptions are the text of the generated reference and of the editor schema.
 """

@@ -1,7 +1,7 @@
 """What a single YAML value means: to klab in a scenario, and to kubectl in a manifest or a kubeconfig. Pure.
 
 YAML 1.1, YAML 1.2 and the programs that read either disagree about 010, 1:30, yes and 2024-01-01, and PyYAML's own
-rules are those of neither kubectl nor an editor. So PyYAML only says here which values stand without quotes.
+rules are those of neither kubectl nor an editor. So PyYAML only tells here which values have no quotes.
 """
 
 from __future__ import annotations

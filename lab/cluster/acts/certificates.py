@@ -48,7 +48,7 @@ class Renewed:
     """What became of it.
 
     `nodes` have new certificates, which hold `until` then; `off` have not, since their machines
-    do not run. `left` says of single certificates why they are as they were. `lost_quorum` says
+    do not run. `left` tells of single certificates why they are as they were. `lost_quorum` tells
     that too few control planes run for etcd, and so for the cluster, to work. `seconds` it took.
     """
 
@@ -84,7 +84,7 @@ class _Renewal:
         record, folder, plan = lab.finished(), lab.folder, lab.plan
         if plan.bootstrap != "full":
             raise Conflict(
-                f"lab {folder.name!r} has no cluster of klab's making",
+                f"lab {folder.name!r} has no cluster that klab created",
                 hint="on the student's control plane: kubeadm certs renew all",
             )
         self.began = time.monotonic()
@@ -238,7 +238,7 @@ class _Renewal:
             raise ClusterError(
                 f"{name} cannot take its new certificates",
                 details=seen,
-                hint=f"klab ssh {name} shows whether it is well; the same command again continues",
+                hint=f"klab ssh {name} shows whether it works; run the same command again to continue",
             )
 
     def _every_api_server(self, https: Https, nodes: Sequence[Node]) -> Requirement:

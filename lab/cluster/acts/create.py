@@ -46,7 +46,7 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A lab that is there. `already` says that there was nothing left to do."""
+    """A lab that is there. `already`: there was nothing left to do."""
 
     folder: LabFolder
     plan: Plan
@@ -207,7 +207,7 @@ def _look_at_machines(context: Context) -> None:
         remake = f"klab destroy -y {name} and the same command again recreate the lab"
         if _has_cluster(context):
             remake = f"klab node replace {name} {absent[0]} recreates it"
-        raise MachineError(f"{name} was made completely, but {', '.join(absent)} has no machine", hint=remake)
+        raise MachineError(f"{name} is complete, but {', '.join(absent)} has no machine", hint=remake)
     context.power_on = set(states.values()) != {NodeState.RUNNING}
 
 

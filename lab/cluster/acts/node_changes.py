@@ -73,7 +73,7 @@ class NodeChanges:
         record = lab.finished()
         if lab.plan.bootstrap != "full":
             raise Conflict(
-                f"lab {lab.folder.name!r} has no cluster of klab's making that a node could join or leave",
+                f"lab {lab.folder.name!r} has no cluster that klab created, so no node can join or leave it",
                 hint="its nodes are for the student: bootstrap is " + lab.plan.bootstrap,
             )
         self.change = change
@@ -202,7 +202,7 @@ class NodeChanges:
             raise ClusterError(
                 f"the cluster does not delete the node {node.name}",
                 details=[seen],
-                hint="the same command again continues",
+                hint="run the same command again to continue",
             )
 
     def _drain(self, node: Node) -> None:
@@ -236,7 +236,7 @@ class NodeChanges:
                 raise ClusterError(
                     f"{node.name} cannot be updated with the lab's new nodes",
                     details=[error.message, *error.details],
-                    hint=f"klab ssh {node.name} shows whether it is well; the same command again continues",
+                    hint=f"klab ssh {node.name} shows whether it works; run the same command again to continue",
                 ) from error
 
     def _etcd(self) -> Etcd:

@@ -31,7 +31,7 @@ SSH_TRY_SECONDS = 60.0
 class PowerResult:
     """What a stop, start or reboot ended with.
 
-    `nodes` are those it was about, `running` all that run now. `lost_quorum` says that too few
+    `nodes` are those it was about, `running` all that run now. `lost_quorum`: too few
     control planes run for etcd, and so for the cluster, to work. `seconds` it took.
     """
 

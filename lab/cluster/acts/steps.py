@@ -28,7 +28,7 @@ class Context:
     """The lab on which steps are run.
 
     `nodes` are the names of those that have to become Ready; `watch` waits for them. `addons` are the manifests'
-    objects. `power_on` says whether machines have to be made or started; a step may find that they need not.
+    objects. `power_on` tells whether machines have to be made or started; a step may find that they need not.
     """
 
     lab: Lab
@@ -68,7 +68,7 @@ def _always(_context: Context) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. `name` is a clause that says what holds afterwards; `applies` is asked when the step's turn comes."""
+    """One step. `name` is a clause that tells what holds afterwards; `applies` is asked when the step's turn comes."""
 
     name: str
     run: Callable[[Context], None]
@@ -133,7 +133,7 @@ def _apply(context: Context, name: str, objects: Objects) -> None:
                 context.api.apply(pending[0])
                 pending.pop(0)
         except UnreachableError as error:
-            # 4xx says that the manifest is wrong, except while the cluster is still being set up.
+            # 4xx means that the manifest is wrong, except while the cluster is still being set up.
             if 400 <= error.status < 500 and error.status not in {401, 403, 404, 409, 429}:
                 raise
             missing = [f"{pending[0]['kind']} {pending[0]['metadata']['name']}: {error.message}"]

@@ -182,7 +182,7 @@ class Etcd:
                     status = self._status(address, port)
                 except UnreachableError:
                     continue
-                # An address says where to ask, not who answers there.
+                # An address tells where to ask, not who answers there.
                 return status.id if status.votes else None
             return None
 

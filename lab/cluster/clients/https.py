@@ -221,7 +221,7 @@ def _reason(error: BaseException, seconds: float) -> str:
     import urllib3
 
     timeouts = (TimeoutError, urllib3.exceptions.TimeoutError)
-    # From the outside in: a library's own error says more than the one that it wraps.
+    # From the outside in: a library's own error tells more than the one that it wraps.
     for each in _chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {each.verify_message}"

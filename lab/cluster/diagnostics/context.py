@@ -16,7 +16,7 @@ from lab.plan.model import Node, Plan, create_command, import_command
 class Finding:
     """Something wrong: what, on which node (empty for the whole lab), how it shows, what repairs it.
 
-    `causes` says that other findings on that node, or in the lab, may follow from this one.
+    `causes`: other findings on that node, or in the lab, may follow from this one.
     """
 
     check: str
@@ -40,7 +40,7 @@ class CheckContext:
     """A lab as it was seen.
 
     `reports` holds what each node said of itself, `silent` why a node that runs said nothing;
-    `scenario` is the lab's scenario file, `from_checkpoint` says that it was made from another.
+    `scenario` is the lab's scenario file, `from_checkpoint`: it was imported from a bundle.
     """
 
     plan: Plan
@@ -123,7 +123,7 @@ class CheckContext:
 class Check:
     """One check.
 
-    `find` yields what is wrong, given the findings before it. `applies` says for which labs it
+    `find` yields what is wrong, given the findings before it. `applies` tells for which labs it
     is; `unseen` why or where it cannot be judged, empty when it can; `summary` what was seen when
     nothing is wrong.
     """
@@ -164,4 +164,4 @@ def unreported(case: CheckContext) -> str:
 
 def through_api(of: Callable[[ClusterFacts], object]) -> Callable[[CheckContext], str]:
     """That the API server did not tell one of the facts."""
-    return lambda case: "the API server does not tell" if of(case.facts) is None else ""
+    return lambda case: "the API server does not answer" if of(case.facts) is None else ""

@@ -36,7 +36,7 @@ WORKING = ("active", "reloading")
 def _machines(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for line in case.facts.unseen:
         if line.startswith("machines: "):
-            yield Finding("machines", "", "the machines cannot be looked at", line, "klab doctor")
+            yield Finding("machines", "", "the machines cannot be inspected", line, "klab doctor")
     if len(case.plan.nodes) > 1 and case.facts.stopped:
         seen = ", ".join(f"{node.name}: {node.machine}" for node in case.facts.nodes)
         yield Finding("machines", "", "the whole lab is off", seen, f"klab start {case.lab}", causes=True)
@@ -47,7 +47,7 @@ def _machines(case: CheckContext, _before: Before) -> Iterator[Finding]:
             continue
         repair = case.recreate_node(node.name) if state == NodeState.ABSENT else f"klab start {case.lab} {node.name}"
         yield Finding(
-            "machines", node.name, f"its machine is {state}", f"the provider says {state}", repair, causes=True
+            "machines", node.name, f"its machine is {state}", f"the provider reports {state}", repair, causes=True
         )
 
 
@@ -101,7 +101,7 @@ def service(name: str) -> Check:
                     command = f"sudo systemctl unmask {name}; {command}"
                 repair = case.ssh(node.name, command)
                 if name == "kubelet":
-                    seen += f"; its last words: {report.kubelet}" if report.kubelet else ""
+                    seen += f"; its last log line: {report.kubelet}" if report.kubelet else ""
                     repair = cause(before, node.name, repair)
                 yield Finding(name, node.name, f"{this.word} does not run", seen, repair, this.causes)
             elif unit.enabled == "disabled":

@@ -51,7 +51,7 @@ def _images(case: CheckContext, _before: Before) -> Iterator[Finding]:
         repair = case.kubectl("describe", "pod", "-n", pod.namespace, pod.name)
         if pulls and pod.node:
             repair = case.ssh(pod.node, _pull(case, pulls))
-        what = f"pod {pod.namespace}/{pod.name} waits in vain for {', '.join(pod.images)}"
+        what = f"pod {pod.namespace}/{pod.name} cannot get its images: {', '.join(pod.images)}"
         yield Finding("images", pod.node, what, pod.why, repair)
 
 
@@ -71,7 +71,7 @@ def _pull(case: CheckContext, images: Sequence[str]) -> str:
 
 def _images_unseen(case: CheckContext) -> str:
     silent = [node.name for node, report in case.reported if report.images is None]
-    return f"{case.plan.kubernetes.runtime} does not tell on {', '.join(silent)}" if silent else unreported(case)
+    return f"{case.plan.kubernetes.runtime} does not answer on {', '.join(silent)}" if silent else unreported(case)
 
 
 def _token(case: CheckContext, _before: Before) -> Iterator[Finding]:

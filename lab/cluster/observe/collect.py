@@ -1,7 +1,7 @@
 """Observe a lab's cluster from the host, once, within a few seconds.
 
 Every probe is bounded and all run side by side; machines that do not run are not asked.
-Nothing here raises: a fact that cannot be seen is a text that says why, because a person who asks may
+Nothing here raises: a fact that cannot be seen is a text that tells why, because a person who asks may
 have a cluster that does not work.
 """
 

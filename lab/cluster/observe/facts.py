@@ -19,7 +19,7 @@ from lab.scenario.rules import quorum
 class Endpoint:
     """The address at which clients reach the API.
 
-    `error` is empty when an API server behind it says that it is ready. `vip` is empty in a
+    `error` is empty when an API server behind it reports that it is ready. `vip` is empty in a
     lab without one; `holder` names the node that holds it, empty where none is seen to.
     """
 
@@ -34,9 +34,9 @@ class NodeFacts:
     """One node of the plan.
 
     `machine` is a NodeState's value, or "unknown". `api` is for control planes: empty when its
-    own API server says that it is ready, else why not; None for workers. `ready` is the Ready
-    condition, None where it cannot be seen; `why` says why it does not hold or is not seen.
-    `unheard` says that its Ready condition is Unknown: its kubelet has not reported to the API lately.
+    own API server reports that it is ready, else why not; None for workers. `ready` is the Ready
+    condition, None where it cannot be seen; `why` tells why it does not hold or is not seen.
+    `unheard`: its Ready condition is Unknown; its kubelet has not reported to the API lately.
     `pressures` are the conditions that say that something runs short (DiskPressure).
     """
 
@@ -62,7 +62,7 @@ class NodeFacts:
 class MemberFacts:
     """One etcd member: of the plan, of the membership, or of both.
 
-    `status` is None when it was not asked or does not answer; `error` says which. `joined` is
+    `status` is None when it was not asked or does not answer; `error` tells which. `joined` is
     whether the membership has it, None where that cannot be seen.
     """
 
@@ -77,7 +77,7 @@ class MemberFacts:
 
 @dataclass(frozen=True, slots=True)
 class EtcdFacts:
-    """etcd as its members tell. `error` says why the membership is not known, empty when it is."""
+    """etcd as its members tell. `error` tells why the membership is not known, empty when it is."""
 
     members: tuple[MemberFacts, ...]
     alarms: tuple[Alarm, ...] = ()
@@ -133,7 +133,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """One pod. `why` says why it is not ready; `images` are those it waits for in vain."""
+    """One pod. `why` tells why it is not ready; `images` are those it cannot get."""
 
     namespace: str
     name: str
@@ -151,7 +151,7 @@ class PodFacts:
 class ClusterFacts:
     """One observation of a lab.
 
-    `unseen` says what could not be seen though something runs that should tell, one line each.
+    `unseen` tells what could not be seen though something runs that should tell, one line each.
     `guest_time` is what the guests' clocks show, in seconds since 1970: as an API server tells,
     or as the lab's timeline has it where none does. Without Kubernetes (bootstrap prepared or
     none) `endpoint` and `etcd` are None. `tokens` and `pods` are None where they cannot be seen.

@@ -66,7 +66,7 @@ date +{LAST_KEY}%s.%N
 
 
 def ask_nodes(machines: Machines, record: Record, nodes: Sequence[str]) -> dict[str, NodeReport | str]:
-    """Ask nodes about themselves, side by side; one that does not answer is a text that says why."""
+    """Ask nodes about themselves, side by side; one that does not answer is a text that tells why."""
     return map_parallel(lambda name: _ask(machines, record, name), nodes, most=16)
 
 
@@ -77,5 +77,5 @@ def _ask(machines: Machines, record: Record, name: str) -> NodeReport | str:
     except LabError as error:
         return "; ".join((error.message, *error.details[-1:]))
     if LAST_KEY not in done.stdout:
-        return f"it did not tell all it was asked: exit code {done.code}; {'; '.join(done.tail[-1:])}"
+        return f"its report is incomplete: exit code {done.code}; {'; '.join(done.tail[-1:])}"
     return parse(done.stdout, record, began, time.time())

@@ -84,7 +84,7 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Reply:
         moment = datetime.datetime.fromtimestamp(float(clock), datetime.UTC)
     except (ValueError, OverflowError, OSError):
         raise MachineError(
-            f"{name} does not tell which certificates it has",
+            f"{name} did not list its certificates",
             details=done.tail,
             hint=f"klab ssh {name} shows whether it is well",
         ) from None
@@ -117,7 +117,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All certificates of a lab. `clock` is the guests'; `unseen` says what could not be seen, one line each."""
+    """All certificates of a lab. `clock` is the guests'; `unseen` tells what could not be seen, one line each."""
 
     clock: datetime.datetime
     entries: tuple[Entry, ...]

@@ -1,4 +1,4 @@
-"""The nodes' serial consoles, followed from the host: how a node says how far it is.
+"""The nodes' serial consoles, followed from the host: how a node reports its progress.
 
 Nothing but the hypervisor stands between the two, so this works before the node has a
 network and after it has lost it. `lab.render.node_script` writes what is read here.

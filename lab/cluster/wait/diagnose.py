@@ -1,4 +1,4 @@
-"""Which node, which phase, what its log says, what to try: the text of a failed create."""
+"""Which node, which phase, what its log shows, what to try: the text of a failed create."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class PowerOn:
         except LabError as error:
             self.error = error
         except Exception as error:
-            hint = "make room or give yourself the right there, then repeat the command to continue"
+            hint = "free space there or change the permissions, then run the same command again to continue"
             self.error = refusal(error, hint=hint)
             self.error = self.error or ClusterError(
                 f"powering on failed unexpectedly: {error!r}", hint="run again with --debug"

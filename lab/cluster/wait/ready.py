@@ -148,7 +148,7 @@ class Readiness:
                 answer = self._api.text(f"/api/v1/nodes/{name}/proxy/healthz", seconds=30)
             except UnreachableError as error:
                 return f"{name}: {error.message}"
-            return "" if answer.strip() == "ok" else f"{name}: kubelet says {answer.strip()[:100]}"
+            return "" if answer.strip() == "ok" else f"{name}: kubelet reports {answer.strip()[:100]}"
 
         return [line for line in map_parallel(ask, [n.name for n in self._nodes], most=8).values() if line]
 

@@ -2,7 +2,7 @@
 
 Create, start, scale and the rest share it. A node that reports a failure on its console (`console`), a
 machine that cannot be started (`power_on`) or is lost (`supervisor`), the deadline: each ends the wait at once,
-with an error that says which.
+with an error that names it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Watch:
             hint: what to try then.
 
         Raises:
-            ClusterError: a node says that it failed.
+            ClusterError: a node reports that it failed.
             MachineError: a machine cannot be started, or went away.
             NotReadyInTime: the deadline passed.
         """

@@ -14,7 +14,7 @@ from lab.components.cluster import Cluster, File, Node
 class Problem:
     """Something wrong with the pod network on a node, how it shows, and the command that repairs it.
 
-    `follows` says that it may follow from another problem of the node, whose repair then comes first.
+    `follows`: it may follow from another problem of the node, whose repair then comes first.
     """
 
     what: str
@@ -56,7 +56,7 @@ class Pod(Protocol):
 
 
 class Commands(Protocol):
-    """The commands a person is given: kubectl for the lab, a shell command on a node, `create` again, a node anew."""
+    """The commands a person is given: kubectl for the lab, a shell command on a node, `create` again, `node replace`."""
 
     def kubectl(self, *arguments: str) -> str: ...
     def ssh(self, node: str, command: str) -> str: ...
@@ -67,7 +67,7 @@ class Commands(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One node as it was seen. `unheard` says that its kubelet is silent; `pods` is None where the API is."""
+    """One node as it was seen. `unheard`: its kubelet is silent; `pods` is None where the API is."""
 
     node: str
     state: NodeState

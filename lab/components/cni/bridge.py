@@ -3,7 +3,7 @@
 Which addresses a node's pods have follows from the node's own address, so every node knows all routes before the
 first of them boots. systemd-networkd keeps the routes (a drop-in to the file that cloud-init has written for the
 lab's NIC); a unit of klab's keeps the one rule by which pods reach what is outside their network. The node tells
-the API server its range itself, as its kubelet, and kube-controller-manager assigns none. Decision 0401 says why.
+the API server its range itself, as its kubelet, and kube-controller-manager assigns none. Decision 0401 explains why.
 Sources: cni.dev/plugins/current (bridge, host-local, portmap); systemd.network(5); nft(8);
 kubernetes, plugin/pkg/admission/noderestriction and pkg/apis/core/validation (spec.podCIDRs is set once).
 """

@@ -129,7 +129,7 @@ def manifest(cluster: Cluster) -> list[dict[str, Any]]:
         {
             "apiVersion": "v1",
             "kind": "Namespace",
-            # flannel needs the host's network; the policy label says so to Pod Security admission.
+            # flannel needs the host's network; the policy label tells Pod Security admission so.
             "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
         },
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},

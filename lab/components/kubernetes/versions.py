@@ -24,7 +24,7 @@ class Features:
     ecdsa: what makes kubeadm's keys ECDSA ones, as part of a ClusterConfiguration.
     timeouts: a configuration has a section with all of kubeadm's time limits.
     arguments_as_list: extra arguments are a list of names and values, so that one can be given twice.
-    pull_policy: a node's registration says whether images are pulled.
+    pull_policy: a node's registration tells whether images are pulled.
     patches: an InitConfiguration names a folder of patches.
     patches_dns: CoreDNS' deployment can be patched, too.
     taints: what keeps pods from control planes.

@@ -14,7 +14,7 @@ class ContainerRuntime(ABC):
 
     unit: its systemd unit.
     socket: where it serves the CRI, as kubeadm is told.
-    stop_drop_in: the systemd drop-in that says how long its containers may take to end.
+    stop_drop_in: the systemd drop-in that sets how long its containers may take to end.
     list_images: the shell command that prints the images it has for Kubernetes, a reference a line.
     """
 

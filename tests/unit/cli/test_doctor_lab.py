@@ -18,7 +18,7 @@ from lab.scenario.catalog import Catalog
 from lab.scenario.library import load_scenario
 from lab.store import Home, Record
 
-START = Finding("machines", "w1", "its machine is stopped", "the provider says stopped", "klab start one w1")
+START = Finding("machines", "w1", "its machine is stopped", "the provider reports stopped", "klab start one w1")
 TOKEN = Finding("token", "", "there is no valid bootstrap token", "of 0 none", "klab token one")
 FINE = Result("disk", (), "", "at most 20 % used")
 
@@ -72,7 +72,7 @@ def test_what_is_wrong_comes_with_evidence_and_repair(
         "token     WRONG   there is no valid bootstrap token",
         "",
         "w1: its machine is stopped",
-        "  seen: the provider says stopped",
+        "  seen: the provider reports stopped",
         "  repair: klab start one w1",
         "",
         "there is no valid bootstrap token",
@@ -84,10 +84,10 @@ def test_what_is_wrong_comes_with_evidence_and_repair(
 def test_what_could_not_be_seen_is_not_called_healthy(
     examined: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    examined(FINE, Result("images", (), "containerd does not tell on w1", ""))
+    examined(FINE, Result("images", (), "containerd does not answer on w1", ""))
     assert app.run(["doctor", "one"]) == 9
     out = capsys.readouterr().out
-    assert "images  not seen  containerd does not tell on w1" in out
+    assert "images  not seen  containerd does not answer on w1" in out
     assert out.endswith("no problem was found in one, but not everything could be checked\n")
 
 
@@ -101,7 +101,7 @@ def test_as_json(examined: Callable[..., list[str]], capsys: pytest.CaptureFixtu
             "check": "machines",
             "node": "w1",
             "what": "its machine is stopped",
-            "evidence": "the provider says stopped",
+            "evidence": "the provider reports stopped",
             "repair": "klab start one w1",
             "causes": False,
         }

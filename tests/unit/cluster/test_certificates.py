@@ -403,7 +403,7 @@ def test_a_node_that_does_not_answer_is_named_and_nothing_is_changed(make: Calla
 def test_a_node_that_answers_nonsense_is_named(make: Callable[..., Lab]) -> None:
     lab = make(1, 0)
     lab.guests["cp1"].programs = {"date": "echo 'date: No space left on device' >&2; exit 1"}
-    with pytest.raises(MachineError, match="cp1 does not tell which certificates it has") as caught:
+    with pytest.raises(MachineError, match="cp1 did not list its certificates") as caught:
         renew(lab.renewal())
     assert "date: No space left on device" in caught.value.details
 
@@ -416,7 +416,7 @@ def test_a_node_that_fails_is_named_with_its_last_words_and_the_same_command_goe
     with pytest.raises(ClusterError, match="w1 cannot take its new certificates") as caught:
         renew(lab.renewal(revived))
     assert caught.value.details == ("exit code 4", "Failed to restart kubelet.service")
-    assert "the same command again continues" in caught.value.hint
+    assert "run the same command again to continue" in caught.value.hint
     failed = [e for e in lab.events if e.state == "failed"]
     assert [(e.node, e.phase, e.text) for e in failed] == [("w1", "renew", "Failed to restart kubelet.service")]
     lab.guests["w1"].programs = {}
@@ -506,7 +506,7 @@ def test_a_half_made_lab_and_a_students_cluster_are_refused(make: Callable[..., 
         renew(lab.renewal())
     assert "klab create" in caught.value.hint
     student = Lab(tmp_path / "student", 1, 0, "prepared")
-    with pytest.raises(Conflict, match="no cluster of klab's making") as caught:
+    with pytest.raises(Conflict, match="no cluster that klab created") as caught:
         renew(student.renewal())
     assert "kubeadm certs renew all" in caught.value.hint
 

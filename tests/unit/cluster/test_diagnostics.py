@@ -270,7 +270,7 @@ def test_the_kubelets_last_words_and_the_cause_of_its_end(plan: Plan) -> None:
     case = node(case, "w1", ready=False, why="Kubelet stopped posting node status.")
     swap, kubelet, notready = found(case)
     assert (swap.check, kubelet.check, notready.check) == ("swap", "kubelet", "nodes")
-    assert kubelet.evidence.endswith("; its last words: running with swap on")
+    assert kubelet.evidence.endswith("; its last log line: running with swap on")
     assert {swap.repair, kubelet.repair, notready.repair} == {"klab ssh ha w1 -- sudo swapoff -a"}
 
 
@@ -685,13 +685,13 @@ def test_images_that_a_node_lacks(plan: Plan) -> None:
 
 def test_a_node_whose_images_are_unknown(plan: Plan) -> None:
     (result,) = [r for r in diagnose(told(healthy(plan), "w2", images=None)) if not r.well]
-    assert (result.check, result.unseen) == ("images", "containerd does not tell on w2")
+    assert (result.check, result.unseen) == ("images", "containerd does not answer on w2")
 
 
 def test_a_pod_without_its_image(plan: Plan) -> None:
     case = pods(healthy(plan), PodFacts("default", "web", "w1", ready=False, why="ErrImagePull", images=("ngnix:1",)))
     finding = only(case)
-    assert (finding.node, finding.what) == ("w1", "pod default/web waits in vain for ngnix:1")
+    assert (finding.node, finding.what) == ("w1", "pod default/web cannot get its images: ngnix:1")
     assert finding.repair == "klab kubectl ha -- describe pod -n default web"
     proxy = plan.kubernetes.versions.image("kube-proxy")
     waiting = PodFacts("kube-system", "kube-proxy-1", "w1", ready=False, why="ErrImageNeverPull", images=(proxy,))
@@ -780,7 +780,7 @@ def test_all_of_dns_on_a_machine_that_is_off(plan: Plan) -> None:
 def test_what_the_api_does_not_tell_is_not_taken_for_well(plan: Plan, what: str) -> None:
     case = facts(healthy(plan), **{what: None})
     assert found(case) == []
-    assert any(r.unseen == "the API server does not tell" for r in diagnose(case))
+    assert any(r.unseen == "the API server does not answer" for r in diagnose(case))
 
 
 # --- all of it together -----------------------------------------------------------------------

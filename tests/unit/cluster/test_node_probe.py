@@ -307,7 +307,7 @@ def test_each_node_is_asked_once_and_silence_is_told() -> None:
     assert isinstance(report, NodeReport)
     assert report.disk == 10
     assert found["w1"] == "w1 does not answer ssh; No route to host"
-    assert found["w2"] == "it did not tell all it was asked: exit code 1; sudo: a password is required"
+    assert found["w2"] == "its report is incomplete: exit code 1; sudo: a password is required"
     assert sorted(machines.asked) == [(name, ["sudo", "sh", "-s"], SCRIPT) for name in ("cp1", "w1", "w2")]
 
 

@@ -151,5 +151,5 @@ def test_a_node_whose_clock_shows_no_moment_is_named(clock: str) -> None:
         def run(self, _name: str, command: list[str], _timeout: float) -> Completed:
             return Completed(tuple(command), 0, f"certificate=/a.crt AAAA\nnow={clock}\n", "")
 
-    with pytest.raises(MachineError, match="cp1 does not tell which certificates it has"):
+    with pytest.raises(MachineError, match="cp1 did not list its certificates"):
         ask(cast(Any, Machines()), "cp1", 1.0)
