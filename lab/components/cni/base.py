@@ -56,7 +56,7 @@ class Pod(Protocol):
 
 
 class Commands(Protocol):
-    """The commands a person is given: kubectl for the lab, a shell command on a node, `create` again, `node replace`."""
+    """Commands for a person: kubectl for the lab, a shell command on a node, `create` again, `node replace`."""
 
     def kubectl(self, *arguments: str) -> str: ...
     def ssh(self, node: str, command: str) -> str: ...
