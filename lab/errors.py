@@ -22,7 +22,9 @@ traceback reaches a person unless they ask for one with --debug.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 # What a machine may refuse anywhere and at any moment; any other error of the system's is a defect of klab's.
 _REFUSALS = {
@@ -31,22 +33,89 @@ _REFUSALS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something that klab can do about a failure, as a value that each face words for itself.
+
+    Args:
+        action: what is to be done, by the name of the command: "start", "node replace".
+        lab: which lab; empty where any is meant, or the only one.
+        node: which node of it.
+        options: what else the action needs, as the command line has it.
+    """
+
+    action: str
+    lab: str = ""
+    node: str = ""
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The command: short flags first, as in klab destroy -y demo."""
+        flags = [option for option in self.options if option.startswith("-") and len(option) == 2 and option != "--"]
+        others = [option for option in self.options if option not in flags]
+        return " ".join(("klab", self.action, *flags, *filter(None, (self.lab, self.node)), *others))
+
+
+class Hint(str):
+    """What to do next: text with remedies in it. As a string it reads as the command line has it.
+
+    >>> hint = Hint.of(("it is off; ", Remedy("start", lab="demo"), " starts it"))
+    >>> str(hint)
+    'it is off; klab start demo starts it'
+    >>> hint.worded(lambda remedy: f"[{remedy.action}]")
+    'it is off; [start] starts it'
+    """
+
+    __slots__ = ("parts",)
+    parts: tuple[str | Remedy, ...]
+
+    @classmethod
+    def of(cls, parts: str | Remedy | Sequence[str | Remedy]) -> Hint:
+        """A hint of these parts, in their order; one that is a hint already stays as it is."""
+        if isinstance(parts, Hint):
+            return parts
+        several = (parts,) if isinstance(parts, str | Remedy) else tuple(parts)
+        made = cls("".join(map(str, several)))
+        made.parts = several
+        return made
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What klab itself can do."""
+        return tuple(part for part in self.parts if isinstance(part, Remedy))
+
+    def worded(self, word: Callable[[Remedy], str]) -> str:
+        """The hint for another face than the command line.
+
+        Args:
+            word: what stands for a remedy there.
+        """
+        return "".join(word(part) if isinstance(part, Remedy) else part for part in self.parts)
+
+
+Advice: TypeAlias = str | Remedy | Sequence[str | Remedy]
+
+
 class LabError(Exception):
     """Base of all failures klab knows how to explain.
 
     Args:
         message: one sentence, no trailing full stop: what happened, to what.
         details: lines a person needs to see (log lines, the values compared).
-        hint: what to do next, as a sentence or a command.
+        hint: what to do next, as a sentence or a command; what klab itself can do as a `Remedy` in it.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: Advice = "") -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
-        self.hint = hint
+        self.advise(hint)
+
+    def advise(self, hint: Advice) -> None:
+        """Give another hint."""
+        self.hint = Hint.of(hint)
 
     def __str__(self) -> str:
         lines = [self.message, *(f"  {line}" for line in self.details)]
@@ -121,7 +190,7 @@ class Interrupted(LabError):
     exit_code = 130
 
 
-def refusal(error: BaseException | None, *, said: str = "", hint: str) -> HostError | None:
+def refusal(error: BaseException | None, *, said: str = "", hint: Advice) -> HostError | None:
     """The error for what this machine has refused; None where it has not, and `error` is a defect of klab's.
 
     Args:

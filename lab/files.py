@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.errors import NotFound, UsageError
+from lab.errors import Advice, NotFound, UsageError
 from lab.text import visible
 
 _KINDS = {
@@ -25,7 +25,7 @@ _KINDS = {
 PRIVATE = 0o600
 
 
-def refuse_special(path: Path, *, hint: str = "name a regular file") -> None:
+def refuse_special(path: Path, *, hint: Advice = "name a regular file") -> None:
     """Refuse what is there but is not a regular file; links are followed.
 
     Raises:
@@ -36,13 +36,13 @@ def refuse_special(path: Path, *, hint: str = "name a regular file") -> None:
         _refuse(path, path.stat().st_mode, hint)
 
 
-def _refuse(path: Path, mode: int, hint: str) -> None:
+def _refuse(path: Path, mode: int, hint: Advice) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "not a regular file")
         raise UsageError(f"{visible(str(path))} is {kind}", hint=hint)
 
 
-def read_limited(path: Path, most: int, *, hint: str = "name a regular file") -> bytes:
+def read_limited(path: Path, most: int, *, hint: Advice = "name a regular file") -> bytes:
     """The content of a regular file.
 
     Args:

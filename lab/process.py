@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lab.errors import HostError, ProgramError, ProgramTimeout
+from lab.errors import Advice, HostError, ProgramError, ProgramTimeout
 from lab.log import command_line
 from lab.packages import install_hint
 from lab.text import shortened
@@ -91,7 +91,7 @@ def run(
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     on_start: Callable[[subprocess.Popen[str]], None] | None = None,
-    hint: str = "",
+    hint: Advice = "",
 ) -> Completed:
     """Run a program until it ends.
 
@@ -141,7 +141,7 @@ def run(
     return done
 
 
-def failed(done: Completed, hint: str = "") -> ProgramError:
+def failed(done: Completed, hint: Advice = "") -> ProgramError:
     """The error that tells how a program failed."""
     name = Path(done.argv[0]).name
     return ProgramError(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import locks, log, records
-from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.errors import Conflict, LabError, NotFound, Remedy, UsageError
 from lab.guest_clock import GuestClock
 from lab.text import visible
 
@@ -85,10 +85,10 @@ class Home:
             for lab in labs:
                 if lab.name == name:
                     return lab
-            hint = f"labs here: {names}" if labs else "klab create 1m2w makes one"
+            hint = f"labs here: {names}" if labs else (Remedy("create", options=("1m2w",)), " makes one")
             raise NotFound(f"there is no lab called {name!r}", hint=hint)
         if not labs:
-            raise NotFound("there is no lab yet", hint="klab create 1m2w makes one")
+            raise NotFound("there is no lab yet", hint=(Remedy("create", options=("1m2w",)), " makes one"))
         if len(labs) > 1:
             raise Conflict("there is more than one lab", details=[names], hint="name the one you mean")
         return labs[0]
@@ -293,7 +293,7 @@ class LabFolder:
             raise LabError(
                 "the lab's plan is damaged",
                 details=[f"{self.plan_file}: {error}"],
-                hint="klab destroy removes what is left of the lab",
+                hint=(Remedy("destroy"), " removes what is left of the lab"),
             ) from error
 
     def record(self) -> Record:
@@ -308,7 +308,7 @@ class LabFolder:
             found = records.parse(file.read_text(encoding="utf-8"))
             return _checked(records.build(Record, found, others=True))
         except FileNotFoundError:
-            raise NotFound(f"lab {self.name!r} is gone", hint="klab list shows which labs there are") from None
+            raise NotFound(f"lab {self.name!r} is gone", hint=(Remedy("list"), " shows which labs there are")) from None
         except (OSError, ValueError) as error:
             raise LabError(
                 f"the record of lab {self.name!r} is damaged",

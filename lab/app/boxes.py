@@ -10,7 +10,7 @@ from lab.boxes.contents import Difference, compare_contents
 from lab.boxes.manifest import Box
 from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
-from lab.errors import BoxError, Conflict, NotFound
+from lab.errors import BoxError, Conflict, NotFound, Remedy
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
 
@@ -92,7 +92,7 @@ def pick(home: Home, name: str) -> Box:
     found = [b for b in boxes if b.name == name or (len(name) >= SHORTEST_DIGEST and b.digest.startswith(name))]
     if not found:
         have = ", ".join(f"{b.name} ({b.short})" for b in boxes)
-        raise NotFound(f"there is no box {name!r} here", hint=f"built here: {have}" if have else "klab box build")
+        raise NotFound(f"there is no box {name!r} here", hint=f"built here: {have}" if have else Remedy("box build"))
     if len(found) > 1:
         raise Conflict(
             f"there are {len(found)} boxes called {name}",

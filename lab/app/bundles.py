@@ -23,7 +23,7 @@ from lab.bundles.import_lab import Made, box_at_hand, plan_of, refuse_conflict, 
 from lab.bundles.signature import Signer, allowed_signer, default_allowed, sign, signer
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
-from lab.errors import Conflict, HostError, LabError, UsageError
+from lab.errors import Conflict, HostError, LabError, Remedy, UsageError
 from lab.host.capacity import host_facts
 from lab.host.kvm_probe import probe_host
 from lab.host.local import LocalHost
@@ -32,7 +32,7 @@ from lab.machines.providers import PROVIDERS, enter_host
 from lab.plan.model import Plan, import_command
 from lab.store import Home, Record
 
-NO_VIRTUALBOX = "klab create makes a lab from its scenario on VirtualBox, too"
+NO_VIRTUALBOX = (Remedy("create"), " makes a lab from its scenario on VirtualBox, too")
 
 
 # --- write --------------------------------------------------------------------------------------------
@@ -75,7 +75,9 @@ def export_lab(lab: Lab, wanted: Export, *, listener: Listener | None = None) ->
         Interrupted: on Ctrl-C; the same.
     """
     key = wanted.key and wanted.key.expanduser().absolute()
-    with interruptible("stopped; nothing was written, and the lab has not been touched", "klab export starts again"):
+    with interruptible(
+        "stopped; nothing was written, and the lab has not been touched", (Remedy("export"), " starts again")
+    ):
         return write.write_bundle(
             lab.watched_by(listener),
             wanted.name,
@@ -93,7 +95,7 @@ def keep_snapshots(lab: Lab, *, listener: Listener | None = None) -> list[Bundle
         LabError: as `lab.bundles.export_lab.keep_snapshots`; the lab has not been touched.
         Interrupted: on Ctrl-C; the same.
     """
-    with interruptible("stopped; the lab has not been touched", "klab destroy starts again"):
+    with interruptible("stopped; the lab has not been touched", (Remedy("destroy"), " starts again")):
         return write.keep_snapshots(lab.watched_by(listener))
 
 
@@ -222,7 +224,9 @@ def prepare_import(request: Request, *, home: Home | None = None, note: Note = s
         profile = probe_host(home, plan.cpus)
         if record is None:
             room = room_problems(found.bundle, box, host_facts(LocalHost(home)).disk)
-            refuse_what_does_not_fit(home, plan, room, "klab bundles FILE shows what is in it", note)
+            refuse_what_does_not_fit(
+                home, plan, room, (Remedy("bundles", options=("FILE",)), " shows what is in it"), note
+            )
     return Prepared(request, lab, found, by, is_kept, box is None, provider, profile, where)
 
 

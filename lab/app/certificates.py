@@ -9,10 +9,10 @@ from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.cluster.observe import validity
 from lab.cluster.observe.validity import Survey
-from lab.errors import UsageError
+from lab.errors import Advice, UsageError
 
 
-def refuse_students(lab: Lab, hint: str) -> None:
+def refuse_students(lab: Lab, hint: Advice) -> None:
     """Make sure that klab has bootstrapped the lab's cluster.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.app.labs import Note, inside, silent
 from lab.cluster.lab import Lab
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, Remedy
 from lab.host.local import connect
 from lab.plan.model import Node
 
@@ -108,5 +108,7 @@ def _receive(channel: socket.socket, name: str) -> bytes:
 
 def _cut(name: str, error: OSError) -> LabError:
     return MachineError(
-        f"the connection to {name} was cut", details=[error.strerror or str(error)], hint="klab status shows what runs"
+        f"the connection to {name} was cut",
+        details=[error.strerror or str(error)],
+        hint=(Remedy("status"), " shows what runs"),
     )

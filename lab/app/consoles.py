@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lab.cluster.lab import Lab
-from lab.errors import NotFound
+from lab.errors import NotFound, Remedy
 
 FOLLOW_SECONDS = 0.3
 # Of a console that a guest has filled no more is read than a person can want of it; bytes.
@@ -28,7 +28,7 @@ def console(lab: Lab, node: str, lines: int, *, follow: bool = False) -> Iterato
     try:
         yield from _read(file, lines, follow=follow)
     except FileNotFoundError:
-        raise NotFound(f"{node} has printed nothing yet", hint="klab status shows whether it runs") from None
+        raise NotFound(f"{node} has printed nothing yet", hint=(Remedy("status"), " shows whether it runs")) from None
 
 
 def _read(file: Path, lines: int, *, follow: bool) -> Iterator[bytes]:

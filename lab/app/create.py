@@ -14,7 +14,7 @@ from lab.cluster.acts import create as act
 from lab.cluster.acts.create import Created as Created
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
-from lab.errors import Conflict, HostError, Interrupted
+from lab.errors import Advice, Conflict, HostError, Interrupted, Remedy
 from lab.host.capacity import answering, check_fits, host_facts, warnings
 from lab.host.kvm_probe import probe_host
 from lab.host.local import LocalHost
@@ -134,7 +134,10 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     with making(home, folder, request.command):
         profile = probe_host(home, plan.cpus)
         if record is None:
-            hint = f"klab plan {plan.scenario} shows what it needs; smaller sizes go into the scenario file"
+            hint = (
+                Remedy("plan", options=(plan.scenario,)),
+                " shows what it needs; smaller sizes go into the scenario file",
+            )
             refuse_what_does_not_fit(home, plan, [], hint, note)
     return Prepared(request, Lab(home, folder, plan), loaded, provider, box, profile, where)
 
@@ -188,7 +191,7 @@ def refuse_half_made_from_a_file(record: Record) -> None:
         command = import_command("FILE", record.name)
         raise Conflict(
             f"lab {record.name!r} is only partly imported from a bundle",
-            hint=f"{command} continues the import, klab destroy {record.name} removes it",
+            hint=(f"{command} continues the import, ", Remedy("destroy", lab=record.name), " removes it"),
         )
 
 
@@ -214,7 +217,7 @@ def making(home: Home, folder: LabFolder, command: str) -> Iterator[None]:
             raise Interrupted("stopped before anything of the lab was made", hint=f"{command} begins again") from None
         raise Interrupted(
             "stopped; the machines made so far are still there",
-            hint=f"{command} again continues from here; klab destroy {folder.name} removes it",
+            hint=(f"{command} again continues from here; ", Remedy("destroy", lab=folder.name), " removes it"),
         ) from None
 
 
@@ -229,12 +232,12 @@ def provider_for(wanted: str, record: Record | None) -> str:
     if wanted not in {"auto", record.provider}:
         raise Conflict(
             f"lab {record.name!r} exists on {record.provider}, not on {wanted}",
-            hint=f"klab destroy {record.name} first, or choose another name with --name",
+            hint=(Remedy("destroy", lab=record.name), " first, or choose another name with --name"),
         )
     return record.provider
 
 
-def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint: str, note: Note = silent) -> None:
+def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint: Advice, note: Note = silent) -> None:
     """Make sure that a lab fits on this machine, and say what will be felt.
 
     Args:

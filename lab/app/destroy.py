@@ -6,6 +6,7 @@ from lab.app.interruption import interruptible
 from lab.app.labs import reach
 from lab.cluster.acts import destroy as act
 from lab.cluster.lab import Lab
+from lab.errors import Remedy
 from lab.snapshots.store import SnapshotStore
 
 
@@ -19,7 +20,7 @@ def destroy(lab: Lab) -> None:
     """
     # Whatever a killed klab left unfinished goes with the rest.
     reach(lab)
-    with interruptible("stopped half-way", f"klab destroy -y {lab.name} continues"):
+    with interruptible("stopped half-way", (Remedy("destroy", lab=lab.name, options=("-y",)), " continues")):
         act.destroy(lab, lambda _line: None)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab.errors import Interrupted
+from lab.errors import Advice, Interrupted
 
 
 @contextmanager
-def interruptible(message: str, hint: str) -> Iterator[None]:
+def interruptible(message: str, hint: Advice) -> Iterator[None]:
     """Turn a Ctrl-C into an error that tells what it has left.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.errors import LabError
+from lab.errors import LabError, Remedy
 from lab.kubeconfig import Merged, find_user, kubectl_files, merge_files
 from lab.store import LabFolder
 
@@ -19,7 +19,7 @@ def read(folder: LabFolder) -> str:
         return folder.kubeconfig.read_text(encoding="utf-8")
     except OSError as error:
         raise LabError(
-            f"lab {folder.name!r} has no kubeconfig", details=[str(error)], hint="klab create again makes one"
+            f"lab {folder.name!r} has no kubeconfig", details=[str(error)], hint=(Remedy("create"), " again makes one")
         ) from error
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.cluster.lab import Lab
-from lab.errors import LabError
+from lab.errors import LabError, Remedy
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
 
@@ -171,5 +171,5 @@ def _decided(folder: LabFolder, record: Record) -> Plan:
         raise LabError(
             f"neither the plan nor the scenario of lab {folder.name!r} can be read",
             details=str(error).splitlines(),
-            hint=f"restore {folder.scenario_file}, then klab destroy {folder.name}",
+            hint=(f"restore {folder.scenario_file}, then ", Remedy("destroy", lab=folder.name)),
         ) from error

@@ -14,6 +14,7 @@ from lab.cluster.acts import power
 from lab.cluster.acts.power import PowerResult
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
+from lab.errors import Remedy
 
 
 def stop(
@@ -51,4 +52,6 @@ def reboot(
 
 
 def _half_way() -> AbstractContextManager[None]:
-    return interruptible("stopped half-way", "klab status shows what runs; run the same command again to continue")
+    return interruptible(
+        "stopped half-way", (Remedy("status"), " shows what runs; run the same command again to continue")
+    )

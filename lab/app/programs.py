@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lab.boxes.kubectl import kubectl_for
 from lab.cluster.lab import Lab
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.command import environment
 from lab.process import have
@@ -39,7 +39,9 @@ def ssh_if_running(lab: Lab, node: str) -> Program:
     machines = lab.machines()
     state = machines.states()[node]
     if state != NodeState.RUNNING:
-        raise MachineError(f"{node} is not running: its machine is {state.value}", hint=f"klab start {lab.name} {node}")
+        raise MachineError(
+            f"{node} is not running: its machine is {state.value}", hint=Remedy("start", lab=lab.name, node=node)
+        )
     return Program(machines.ssh_argv(node))
 
 

@@ -17,7 +17,7 @@ from lab.cluster.acts import scale as act
 from lab.cluster.acts.scale import Change, Changed
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
-from lab.errors import BoxError, HostError
+from lab.errors import BoxError, HostError, Remedy
 from lab.host.capacity import check_room, host_facts
 from lab.host.local import LocalHost
 from lab.plan.model import Node, Plan
@@ -80,7 +80,8 @@ def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool 
     record = lab.record
     box = _box(lab, record)
     with interruptible(
-        "stopped half-way; the lab still runs", "run the same command again to continue; klab status shows the lab"
+        "stopped half-way; the lab still runs",
+        ("run the same command again to continue; ", Remedy("status"), " shows the lab"),
     ):
         return act_on(
             Change(
@@ -110,5 +111,5 @@ def _refuse_what_does_not_fit(lab: Lab, plan: Plan, nodes: Sequence[Node]) -> No
         raise HostError(
             f"{names} would not fit on this machine beside what runs here",
             details=problems,
-            hint=f"klab list shows what else runs here; {plan.name} is as it was",
+            hint=(Remedy("list"), f" shows what else runs here; {plan.name} is as it was"),
         )

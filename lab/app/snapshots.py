@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lab.app.interruption import interruptible
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
+from lab.errors import Remedy
 from lab.snapshots import commands, compare
 from lab.snapshots.compare import NOW as NOW
 from lab.snapshots.manifest import Manifest
@@ -46,7 +47,7 @@ def take(lab: Lab, name: str | None = None, *, note: str = "", listener: Listene
         note: a line for the list.
         listener: told each event.
     """
-    with interruptible("stopped; the lab runs as before", "klab snapshot again takes one"):
+    with interruptible("stopped; the lab runs as before", (Remedy("snapshot"), " again takes one")):
         # A note is one line of the list, whatever was pasted.
         return commands.take(lab.watched_by(listener), name, " ".join(note.split()))
 
@@ -70,7 +71,7 @@ def restore(
         timeout: how long it may take until the lab is Ready, in seconds.
         listener: told each event.
     """
-    with interruptible("stopped; the lab has not been touched", "klab restore again restores it"):
+    with interruptible("stopped; the lab has not been touched", (Remedy("restore"), " again restores it")):
         return commands.restore(lab.watched_by(listener, timeout), name, node=node, keep=keep)
 
 
@@ -82,7 +83,8 @@ def leases(done: Restored) -> list[str]:
     """
     began = time.monotonic()
     with interruptible(
-        "the lab is restored, but klab has not seen every node renew its lease", "klab status shows the lab's nodes"
+        "the lab is restored, but klab has not seen every node renew its lease",
+        (Remedy("status"), " shows the lab's nodes"),
     ):
         late = done.verification.leases()
     done.seconds["leases"] = time.monotonic() - began

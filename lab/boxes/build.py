@@ -39,7 +39,7 @@ from lab.boxes.manifest import (
 )
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
 from lab.boxes.sources import GoModules, Source
-from lab.errors import BoxError, HostError, NotFound
+from lab.errors import BoxError, HostError, NotFound, Remedy
 from lab.scenario.catalog import Catalog
 from lab.store import Home, make_private
 
@@ -126,7 +126,7 @@ def check_host(home: Home) -> None:
     if free < SPACE_GIB:
         raise HostError(
             f"a build needs {SPACE_GIB} GiB of free disk, {home.root} has {free:.1f}",
-            hint="klab box prune, or set KLAB_HOME to a folder on a larger disk",
+            hint=(Remedy("box prune"), ", or set KLAB_HOME to a folder on a larger disk"),
         )
 
 

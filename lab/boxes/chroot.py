@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab import process
-from lab.errors import HostError
+from lab.errors import HostError, Remedy
 
 # /run and /tmp are memory: what a program leaves there does not get into the box.
 _ENTER = """
@@ -41,7 +41,8 @@ def need_root() -> None:
     """
     if os.geteuid() != 0:
         raise HostError(
-            "building a box needs root: it unpacks and enters a Debian file system", hint="sudo -E klab box build"
+            "building a box needs root: it unpacks and enters a Debian file system",
+            hint=("sudo -E ", Remedy("box build")),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lab.boxes.cache import Cache
 from lab.boxes.manifest import MANIFEST, Box
 from lab.boxes.store import is_partial, list_boxes
-from lab.errors import Conflict
+from lab.errors import Conflict, Remedy
 from lab.machines.vagrant.vagrant_home import forget_box
 from lab.store import Home
 
@@ -24,13 +24,13 @@ def remove(home: Home, box: Box) -> None:
         raise Conflict(
             f"the box {box.name} ({box.short}) is in use",
             details=[f"lab {name}" for name in users],
-            hint=f"klab destroy {users[0]}",
+            hint=Remedy("destroy", lab=users[0]),
         )
     if kept := _kept_on(home, box):
         raise Conflict(
             f"bundles need the box {box.name} ({box.short})",
             details=[str(file) for file in kept],
-            hint="klab bundles shows them; remove those that are no longer needed",
+            hint=(Remedy("bundles"), " shows them; remove those that are no longer needed"),
         )
     forget_box(box.folder.name)
     # The manifest first: what is left after a kill is not a box any more, and prune removes it.

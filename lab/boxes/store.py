@@ -19,7 +19,7 @@ from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
 from lab.boxes.manifest import DISK, MANIFEST, SHORT, VIRTUALBOX, VMDK, Box, describe_file, read_box, write_manifest
 from lab.boxes.vagrant import write_virtualbox_box
-from lab.errors import BoxError
+from lab.errors import BoxError, Remedy
 from lab.machines.features import BoxFormat
 from lab.machines.providers import provider_named
 from lab.store import Home
@@ -44,8 +44,11 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
         f"the box {box_name} with Kubernetes {kubernetes} has not been built here",
         details=[f"{box.name} ({box.short}) serves the labs of the bundle it came with: {box.origin}" for box in found]
         + [error.message for error in damaged_boxes(home)],
-        hint=f"sudo -E klab box build {box_name} --kubernetes {kubernetes}"
-        + (f", or klab box trust {found[0].short} if you trust its author" if found else ""),
+        hint=(
+            "sudo -E ",
+            Remedy("box build", options=(box_name, "--kubernetes", kubernetes)),
+            *((", or ", Remedy("box trust", options=(found[0].short,)), " if you trust its author") if found else ()),
+        ),
     )
 
 
@@ -208,5 +211,9 @@ def _raise(box: Box, problems: list[str]) -> None:
         raise BoxError(
             f"the box {box.name} ({box.short}) is damaged",
             details=problems,
-            hint=f"klab box rm {box.name} and klab box build {box.recipe} --kubernetes {box.kubernetes}",
+            hint=(
+                Remedy("box rm", options=(box.name,)),
+                " and ",
+                Remedy("box build", options=(box.recipe, "--kubernetes", box.kubernetes)),
+            ),
         )

@@ -24,7 +24,7 @@ from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, chec
 from lab.bundles.progress import Progress
 from lab.bundles.writer import Sign, Writer, writing
 from lab.cluster.lab import Lab
-from lab.errors import BoxError, Conflict, HostError, LabError, UsageError
+from lab.errors import BoxError, Conflict, HostError, LabError, Remedy, UsageError
 from lab.files import refuse_special
 from lab.machines.captures import PartKind
 from lab.machines.protocol import needed_disk_transfer
@@ -104,12 +104,20 @@ def keep_snapshots(lab: Lab) -> list[BundleFile]:
             raise Conflict(
                 f"not every snapshot of lab {session.lab.folder.name!r} can be kept",
                 details=[f"{each.id}: {each.why}" for each in damaged],
-                hint=f"klab snapshot rm {session.lab.folder.name} {damaged[0].id} removes the rest of it",
+                hint=(
+                    Remedy("snapshot rm", lab=session.lab.folder.name, options=(damaged[0].id,)),
+                    " removes the rest of it",
+                ),
             )
         if not chosen:
             raise Conflict(
                 f"lab {session.lab.folder.name!r} has no snapshot to keep",
-                hint="klab stop and klab export keep the lab as it is; without --keep-snapshots nothing is kept",
+                hint=(
+                    Remedy("stop"),
+                    " and ",
+                    Remedy("export"),
+                    " keep the lab as it is; without --keep-snapshots nothing is kept",
+                ),
             )
         folder = kept_folder(session.lab.home, _box(session).folder.name)
         with undoing(lambda: "the lab has not been touched"):
@@ -160,7 +168,7 @@ def _refuse_running(session: Session) -> None:
         raise Conflict(
             f"lab {name!r} is not off",
             details=[f"{node} runs" for node in running],
-            hint=f"klab stop {name} first: a bundle holds disks, no RAM",
+            hint=(Remedy("stop", lab=name), " first: a bundle holds disks, no RAM"),
         )
 
 
@@ -170,7 +178,12 @@ def _box(session: Session) -> Box:
         return check_box(box)
     raise BoxError(
         f"the box {session.record.box}, from which lab {session.lab.folder.name!r} was created, is not in the store",
-        hint="klab box list shows those that are; klab box build makes the same one from the same packages",
+        hint=(
+            Remedy("box list"),
+            " shows those that are; ",
+            Remedy("box build"),
+            " makes the same one from the same packages",
+        ),
     )
 
 
@@ -192,7 +205,7 @@ def _refuse_unfit(session: Session, manifest: Manifest) -> None:
         raise Conflict(
             f"snapshot {manifest.name!r} cannot be kept",
             details=[*problems, "the lab has not been touched"],
-            hint=f"klab snapshot rm {name} {manifest.name} does without it",
+            hint=(Remedy("snapshot rm", lab=name, options=(manifest.name,)), " does without it"),
         )
 
 
@@ -210,7 +223,7 @@ def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
             details=[f"{megabytes(needed)} may be needed, {megabytes(free)} are free"],
             hint="-o FILE puts it on another disk"
             if order.snapshot is None
-            else "free space there, or klab snapshot rm the snapshots that need not be kept",
+            else ("free space there, or ", Remedy("snapshot rm"), " the snapshots that need not be kept"),
         )
 
 
@@ -314,7 +327,11 @@ def _add_box(session: Session, box: Box, writer: Writer) -> None:
                 raise BoxError(
                     f"the box {box.name} ({box.short}) is damaged",
                     details=[f"{name}: SHA-256 is {source.digest.hexdigest()}, not {known.sha256}"],
-                    hint=f"klab box rm {box.name} and klab box build {box.recipe} --kubernetes {box.kubernetes}",
+                    hint=(
+                        Remedy("box rm", options=(box.name,)),
+                        " and ",
+                        Remedy("box build", options=(box.recipe, "--kubernetes", box.kubernetes)),
+                    ),
                 )
 
 

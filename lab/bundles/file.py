@@ -14,7 +14,7 @@ from lab.bundles.format import Bundle, Member, damaged, from_json
 from lab.bundles.layout import MANIFEST, MODE, SECTOR, SIGNATURE, beginning, closing, header, padding, span
 from lab.bundles.pack import unpack
 from lab.bundles.signature import MOST_BYTES as MOST_SIGNATURE
-from lab.errors import NotFound, UsageError
+from lab.errors import NotFound, Remedy, UsageError
 from lab.files import refuse_special
 
 BLOCK = 1 << 20
@@ -166,12 +166,14 @@ def open_bundle(path: Path) -> BundleFile:
         UsageError: it is not a bundle, was written by a newer klab, or is cut off or damaged.
     """
     try:
-        refuse_special(path, hint="klab export writes one")
+        refuse_special(path, hint=(Remedy("export"), " writes one"))
         with path.open("rb") as file:
             found = _read(path, file)
         length = path.stat().st_size
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", hint="klab export writes one, klab bundles lists") from None
+        raise NotFound(
+            f"there is no file {path}", hint=(Remedy("export"), " writes one, ", Remedy("bundles"), " lists")
+        ) from None
     if length < found.size:
         raise damaged(f"it is cut off: {length} bytes of {found.size}")
     if length > found.size:
@@ -219,4 +221,6 @@ def _signature(file: BinaryIO, start: int) -> bytes:
 
 
 def _stranger(path: Path) -> UsageError:
-    return UsageError(f"{path} is not a bundle", hint="klab export writes one; klab create takes scenarios")
+    return UsageError(
+        f"{path} is not a bundle", hint=(Remedy("export"), " writes one; ", Remedy("create"), " takes scenarios")
+    )

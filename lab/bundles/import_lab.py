@@ -32,7 +32,7 @@ from lab.cluster.lab import Lab
 from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.watch import Watch
-from lab.errors import BoxError, ClusterError, Conflict, LabError
+from lab.errors import BoxError, ClusterError, Conflict, LabError, Remedy
 from lab.host.profile import HostProfile
 from lab.machines.disk_transfer import Incoming
 from lab.machines.protocol import NodeState, needed_disk_transfer
@@ -103,11 +103,14 @@ def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
     record = folder.record() if folder.exists else None
     if record is not None:
         if record.phase == "destroying":
-            raise Conflict(f"lab {plan.name!r} is half destroyed", hint=f"klab destroy -y {plan.name} finishes that")
+            raise Conflict(
+                f"lab {plan.name!r} is half destroyed",
+                hint=(Remedy("destroy", lab=plan.name, options=("-y",)), " finishes that"),
+            )
         if record.checkpoint != file.digest:
             raise Conflict(
                 f"a lab called {plan.name!r} exists and is not from this bundle",
-                hint=f"choose another name with --name, or klab destroy {plan.name} first",
+                hint=("choose another name with --name, or ", Remedy("destroy", lab=plan.name), " first"),
             )
         return record
     uuids = {node.uuid for node in plan.nodes}
@@ -115,8 +118,13 @@ def refuse_conflict(home: Home, plan: Plan, file: BundleFile) -> Record | None:
         if uuids & _uuids(other):
             raise Conflict(
                 f"lab {other.name!r} has the same machines as this bundle: their ids and addresses are equal",
-                hint=f"both cannot be on one machine: klab destroy {other.name} first; "
-                "klab destroy --keep-snapshots keeps its snapshots",
+                hint=(
+                    "both cannot be on one machine: ",
+                    Remedy("destroy", lab=other.name),
+                    " first; ",
+                    Remedy("destroy", options=("--keep-snapshots",)),
+                    " keeps its snapshots",
+                ),
             )
     return None
 
@@ -148,8 +156,10 @@ def box_at_hand(home: Home, bundle: Bundle) -> Box | None:
     raise BoxError(
         f"the bundle {bundle.name} was written without its box, and that is not here",
         details=[f"{wanted.folder}: the disk's SHA-256 is {wanted.digest}"],
-        hint=f"klab box build {wanted.recipe} --kubernetes {wanted.kubernetes} makes the same one from the same "
-        "packages; or ask for a bundle with its box",
+        hint=(
+            Remedy("box build", options=(wanted.recipe, "--kubernetes", wanted.kubernetes)),
+            " makes the same one from the same packages; or ask for a bundle with its box",
+        ),
     )
 
 
@@ -369,7 +379,7 @@ def _await_answers(lab: Lab, journal: Journal, nodes: Sequence[str]) -> None:
         answer,
         "every machine answers ssh",
         missing=lambda: [f"{name} does not answer" for name in silent],
-        hint=f"klab logs {nodes[0]} shows its console" if nodes else "",
+        hint=(Remedy("logs", node=nodes[0]), " shows its console") if nodes else "",
     )
 
 

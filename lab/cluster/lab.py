@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.events import Journal, Listener
-from lab.errors import Conflict
+from lab.errors import Conflict, Remedy
 from lab.machines import providers
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan, create_command, import_command
@@ -70,7 +70,11 @@ class Lab:
         if record.phase != "ready":
             raise Conflict(
                 f"lab {self.folder.name!r} is half made",
-                hint=f"{again(record, self.plan)} continues it, klab destroy {self.folder.name} removes it",
+                hint=(
+                    f"{again(record, self.plan)} continues it, ",
+                    Remedy("destroy", lab=self.folder.name),
+                    " removes it",
+                ),
             )
         return record
 
@@ -107,4 +111,7 @@ def again(record: Record, plan: Plan) -> str:
 def refuse_half_destroyed(folder: LabFolder, record: Record) -> None:
     """Make sure that a lab is not about to go; raises Conflict."""
     if record.phase == "destroying":
-        raise Conflict(f"lab {folder.name!r} is half destroyed", hint=f"klab destroy -y {folder.name} finishes that")
+        raise Conflict(
+            f"lab {folder.name!r} is half destroyed",
+            hint=(Remedy("destroy", lab=folder.name, options=("-y",)), " finishes that"),
+        )

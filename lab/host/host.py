@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Protocol
 
+from lab.errors import Advice
 from lab.process import Completed
 
 
@@ -37,7 +38,7 @@ class Host(Protocol):
         ...
 
     def run(
-        self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: str = ""
+        self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: Advice = ""
     ) -> Completed:
         """Run a program there; as `lab.process.run`.
 

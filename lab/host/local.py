@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from lab import process
-from lab.errors import HostError, MachineError
+from lab.errors import Advice, HostError, MachineError, Remedy
 from lab.plan.file import from_json
 from lab.plan.model import Node
 from lab.process import Completed
@@ -39,7 +39,7 @@ class LocalHost:
         return LIBVIRT_URI
 
     def run(
-        self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: str = ""
+        self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: Advice = ""
     ) -> Completed:
         return process.run(argv, timeout=timeout, check=check, stdin=stdin, hint=hint)
 
@@ -79,9 +79,10 @@ def connect(lab: str, node: Node, port: int) -> socket.socket:
     try:
         channel = socket.create_connection((str(node.address), port), timeout=CONNECT_SECONDS)
     except ConnectionRefusedError as error:
-        hint = f"klab ssh {lab} {node.name} -- sudo ss -tlnp shows what listens there"
+        listening = ("--", "sudo", "ss", "-tlnp")
+        hint = (Remedy("ssh", lab=lab, node=node.name, options=listening), " shows what listens there")
         if port == SSH_PORT:
-            hint = f"klab logs {lab} {node.name} shows whether it is still starting"
+            hint = (Remedy("logs", lab=lab, node=node.name), " shows whether it is still starting")
         raise MachineError(
             f"{node.name} refuses connections to port {port}",
             details=[f"{node.address} port {port}: {error.strerror}"],
@@ -91,7 +92,7 @@ def connect(lab: str, node: Node, port: int) -> socket.socket:
         raise MachineError(
             f"{node.name} does not answer on port {port}",
             details=[f"{node.address} port {port}: {error.strerror or error}"],
-            hint=f"klab status {lab} shows whether it runs",
+            hint=(Remedy("status", lab=lab), " shows whether it runs"),
         ) from error
     channel.settimeout(None)
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

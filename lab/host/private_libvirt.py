@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import locks, process, records
-from lab.errors import HostError
+from lab.errors import HostError, Remedy
 from lab.host import namespaces, subreaper
 from lab.host.namespaces import Namespaces
 from lab.host.visitors import WHAT, visitors
@@ -187,7 +187,7 @@ class PrivateLibvirt:
             raise HostError(
                 "the private libvirt is not running",
                 details=[str(self.folder)],
-                hint="klab start starts it with the lab",
+                hint=(Remedy("start"), " starts it with the lab"),
             )
         return pid
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lab import process
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 
 QEMU = "qemu-system-x86_64"
 GUEST_DONE = 33  # 0x10 * 2 + 1
@@ -67,7 +67,7 @@ def run_guest(accelerator: str, rounds: int, limit: float) -> float:
         raise MachineError(
             f"the probe guest ended with exit code {done.code}",
             details=done.tail,
-            hint="klab doctor shows what this machine lacks",
+            hint=(Remedy("doctor"), " shows what this machine lacks"),
         )
     return time.monotonic() - began
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from lab import process
-from lab.errors import HostError, ProgramTimeout
+from lab.errors import Advice, HostError, ProgramTimeout
 from lab.packages import PACKAGES
 from lab.process import Completed
 from lab.text import shortened, visible
@@ -86,7 +86,7 @@ class SshHost:
         return f"qemu+ssh://{self._target}/system"
 
     def run(
-        self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: str = ""
+        self, argv: Sequence[str], *, timeout: float, check: bool = True, stdin: str | None = None, hint: Advice = ""
     ) -> Completed:
         # timeout(1) there ends the program; the ssh here is given somewhat longer, to tell of it.
         limit = max(timeout, LEAST_SECONDS)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.errors import Conflict, LabError, NotFound, Remedy, UsageError
 from lab.files import read_limited, refuse_special, write_outside
 from lab.kubeconfig.document import OTHER_FILE, Document
 from lab.text import visible
@@ -38,7 +38,10 @@ def kubectl_files() -> list[Path]:
         return [Path.home() / ".kube" / "config"]
     files = list(dict.fromkeys(Path(part) for part in named.split(os.pathsep) if part))
     if not files:
-        raise UsageError("KUBECONFIG names no file", hint="unset it, or name a file: klab kubeconfig --merge FILE")
+        raise UsageError(
+            "KUBECONFIG names no file",
+            hint=("unset it, or name a file: ", Remedy("kubeconfig", options=("--merge", "FILE"))),
+        )
     return files
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lab import process
-from lab.errors import LabError
+from lab.errors import LabError, Remedy
 from lab.host.capacity import HostFacts, host_facts
 from lab.host.emulation.emulator import find_compiler
 from lab.host.kvm_probe import probe_host, why_not_accelerated
@@ -149,5 +149,5 @@ def _disk(facts: HostFacts) -> str:
 def _boxes(home: Home) -> str:
     found = sorted(folder.name for folder in home.boxes.glob("*@*") if folder.is_dir())
     if not found:
-        raise LabError("no box has been built yet", hint="klab box build")
+        raise LabError("no box has been built yet", hint=Remedy("box build"))
     return ", ".join(found)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from lab.errors import HostError
+from lab.errors import HostError, Remedy
 from lab.machines.captures import Captures
 from lab.machines.disk_transfer import DiskTransfer
 from lab.process import Completed
@@ -190,6 +190,11 @@ def needed_disk_transfer(machines: Machines) -> DiskTransfer:
     if found is None:
         raise HostError(
             "bundles are made on libvirt only; this lab's provider cannot make them yet",
-            hint="klab snapshot keeps this lab's state; klab create makes the lab from its scenario anywhere",
+            hint=(
+                Remedy("snapshot"),
+                " keeps this lab's state; ",
+                Remedy("create"),
+                " makes the lab from its scenario anywhere",
+            ),
         )
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import process
-from lab.errors import MachineError, ProgramTimeout
+from lab.errors import MachineError, ProgramTimeout, Remedy
 from lab.plan.model import Plan
 from lab.plan.names import USER
 from lab.process import Completed
@@ -46,7 +46,7 @@ class Ssh:
             raise MachineError(
                 f"{node} does not answer ssh",
                 details=done.tail,
-                hint=f"klab logs {node} shows its console, klab status whether it runs",
+                hint=(Remedy("logs", node=node), " shows its console, ", Remedy("status"), " whether it runs"),
             )
         if check and done.code != 0:
             raise process.failed(done)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from lab.errors import Conflict, UsageError
+from lab.errors import Conflict, Remedy, UsageError
 from lab.plan.decide import NAME_PREFIX, free_address, mac_address, node_uuid
 from lab.plan.model import Node, Plan
 from lab.scenario.kinds import check_node_name
@@ -39,7 +39,7 @@ def with_node(plan: Plan, role: Role, name: str | None = None) -> Plan:
     except ValueError as error:
         raise UsageError(f"the node cannot have this name: {error}", hint="such as w3") from None
     if name in taken:
-        raise Conflict(f"lab {plan.name!r} has a node called {name!r} already", hint=f"klab node replace {name}")
+        raise Conflict(f"lab {plan.name!r} has a node called {name!r} already", hint=Remedy("node replace", node=name))
     if role == "control-plane":
         _refuse_control_plane(plan)
     same = [node for node in plan.nodes if node.role == role] or list(plan.nodes)
@@ -72,7 +72,9 @@ def without_nodes(plan: Plan, names: Sequence[str]) -> Plan:
         plan.known(name)
     left = tuple(node for node in plan.nodes if node.name not in names)
     if not any(node.is_control_plane for node in left):
-        raise UsageError("a cluster needs a control plane", hint=f"klab destroy {plan.name} removes the whole lab")
+        raise UsageError(
+            "a cluster needs a control plane", hint=(Remedy("destroy", lab=plan.name), " removes the whole lab")
+        )
     return _balanced(replace(plan, nodes=left), everywhere=_everywhere(plan))
 
 
@@ -107,10 +109,17 @@ def _refuse_control_plane(plan: Plan) -> None:
         raise UsageError(
             f"lab {plan.name!r} was made with one control plane and has no virtual IP; its certificates and "
             "kubeconfigs lead to that one control plane",
-            hint="make a lab that has one: klab create ha-3m2w, or topology.control_planes: 3 in the scenario",
+            hint=(
+                "make a lab that has one: ",
+                Remedy("create", options=("ha-3m2w",)),
+                ", or topology.control_planes: 3 in the scenario",
+            ),
         )
     if len(plan.control_planes) >= MOST_CONTROL_PLANES:
-        raise UsageError(too_many(len(plan.control_planes) + 1), hint="klab node add --role worker adds a worker")
+        raise UsageError(
+            too_many(len(plan.control_planes) + 1),
+            hint=(Remedy("node add", options=("--role", "worker")), " adds a worker"),
+        )
 
 
 def _everywhere(plan: Plan) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import records
 from lab.components.cni import networks
-from lab.errors import LabError
+from lab.errors import LabError, Remedy
 from lab.plan.model import Plan
 
 FORMAT = 1
@@ -45,7 +45,7 @@ def from_json(text: str) -> Plan:
         raise LabError(
             "the lab's plan is damaged",
             details=[f"plan.json: {error}"],
-            hint="klab destroy removes what is left of the lab",
+            hint=(Remedy("destroy"), " removes what is left of the lab"),
         ) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import resources
-from lab.errors import NotFound, ScenarioError, UsageError
+from lab.errors import Advice, NotFound, Remedy, ScenarioError, UsageError
 from lab.files import read_limited
 from lab.scenario.catalog import Catalog
 from lab.scenario.manifests import read_manifests
@@ -52,7 +52,9 @@ def find_scenario(name: str) -> Path:
         return resources.path("scenarios") / f"{name}.yaml"
     shown = shortened(visible(name), 80)
     if "://" in name:
-        raise UsageError(f"{shown} is an address; klab reads files", hint="curl -fsSL ADDRESS | klab create -")
+        raise UsageError(
+            f"{shown} is an address; klab reads files", hint=("curl -fsSL ADDRESS | ", Remedy("create", options=("-",)))
+        )
     path = Path(name).expanduser()
     try:
         if path.is_dir():
@@ -63,14 +65,14 @@ def find_scenario(name: str) -> Path:
         raise NotFound(
             f"there is no scenario {shown!r}",
             details=[visible(str(error))],
-            hint="klab scenarios lists those that come with klab",
+            hint=(Remedy("scenarios"), " lists those that come with klab"),
         ) from None
     close = did_you_mean(Path(name).stem, shipped_names())
     hint = f"shipped are: {', '.join(shipped_names())}{close}"
     raise NotFound(f"there is no file {shown} and no shipped scenario of that name", hint=hint)
 
 
-def read_text(path: Path, *, most: int = MAX_BYTES, hint: str = _PIPE) -> str:
+def read_text(path: Path, *, most: int = MAX_BYTES, hint: Advice = _PIPE) -> str:
     """The text of a scenario file, or of an add-on.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lab.errors import ScenarioError
+from lab.errors import Remedy, ScenarioError
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import SCENARIO, Scenario
 from lab.scenario.rules import contradictions
@@ -74,7 +74,7 @@ def _error(source: str, problems: list[Problem]) -> ScenarioError:
     return ScenarioError(
         f"{source} has {count}",
         details=[str(p) for p in found],
-        hint="klab schema describes every key; klab scenarios lists working examples",
+        hint=(Remedy("schema"), " describes every key; ", Remedy("scenarios"), " lists working examples"),
     )
 
 

@@ -14,7 +14,7 @@ from lab.cluster.clients.api import Api
 from lab.cluster.events import Journal
 from lab.cluster.wait.ready import Readiness
 from lab.components.cni import network
-from lab.errors import HostError, LabError
+from lab.errors import HostError, LabError, Remedy
 from lab.machines.captures import Captures, Part, PartKind
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
@@ -63,7 +63,12 @@ def refuse_no_room(captures: Captures, nodes: Sequence[str], lab: str) -> None:
             f"{megabytes(needed)} may be needed, {megabytes(room.free)} are free",
             *(f"{name} has {megabytes(size)} of RAM in use" for name, size in room.needed.items()),
         ],
-        hint="klab snapshot prune --keep 3 removes old ones; klab stop before, and no RAM has to be kept",
+        hint=(
+            Remedy("snapshot prune", options=("--keep", "3")),
+            " removes old ones; ",
+            Remedy("stop"),
+            " before, and no RAM has to be kept",
+        ),
     )
 
 

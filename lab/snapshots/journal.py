@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from lab import records
-from lab.errors import LabError
+from lab.errors import LabError, Remedy
 from lab.store import LabFolder, write_atomic
 
 Act = Literal["snapshot", "restore", "remove"]
@@ -75,7 +75,7 @@ class AttemptJournal:
             raise LabError(
                 "the journal of an unfinished snapshot or restore is damaged",
                 details=[f"{self._file}: {error}"],
-                hint="remove that file; klab start resumes paused machines",
+                hint=("remove that file; ", Remedy("start"), " resumes paused machines"),
             ) from error
         return attempt
 

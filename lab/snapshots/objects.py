@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.cluster.clients.api import UnreachableError
-from lab.errors import LabError
+from lab.errors import LabError, Remedy
 from lab.store import write_atomic
 from lab.waiting import map_parallel
 
@@ -79,7 +79,7 @@ def collect(api: Asked) -> dict[Object, str]:
         raise LabError(
             "the API server returned an unexpected response",
             details=[f"{type(error).__name__}: {error}"],
-            hint="klab kubectl -- get apiservices shows which service serves which API",
+            hint=(Remedy("kubectl", options=("--", "get", "apiservices")), " shows which service serves which API"),
         ) from error
 
 
@@ -145,5 +145,5 @@ def read(file: Path) -> dict[Object, str] | None:
         raise LabError(
             "the list of a snapshot's objects is damaged",
             details=[f"{file}: {error}"],
-            hint="only klab diff needs it; klab restore works without it",
+            hint=("only ", Remedy("diff"), " needs it; ", Remedy("restore"), " works without it"),
         ) from error

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from lab.errors import Conflict, LabError, UsageError
+from lab.errors import Advice, Conflict, LabError, Remedy, UsageError
 from lab.machines.protocol import NodeState
 from lab.snapshots.automatic import draft_auto, keep_auto, prune_autos
 from lab.snapshots.check import lab_problems
@@ -183,8 +183,12 @@ class _Restore:
             raise UsageError(
                 f"{name} cannot be restored alone: it is a control plane",
                 details=["its etcd member would not know what the cluster has agreed on since"],
-                hint=f"klab restore {self.manifest.name} restores the whole lab; "
-                f"klab node replace {name} creates the node again",
+                hint=(
+                    Remedy("restore", options=(self.manifest.name,)),
+                    " restores the whole lab; ",
+                    Remedy("node replace", node=name),
+                    " creates the node again",
+                ),
             )
 
     def _power(self) -> Power:
@@ -194,7 +198,7 @@ class _Restore:
         if absent and self.keep:
             raise Conflict(
                 f"the VM of {', '.join(absent)} is missing, so no automatic snapshot can be taken",
-                hint="klab restore --no-save restores without one",
+                hint=(Remedy("restore", options=("--no-save",)), " restores without one"),
             )
         return Power(
             tuple(name for name, state in states.items() if state.on),
@@ -222,19 +226,19 @@ class _Restore:
             raise Conflict(
                 f"snapshot {manifest.name!r} cannot be restored",
                 details=[*problems, "the lab has not been touched"],
-                hint=(not self.alone and self._way()) or f"klab snapshots {plan.name} lists the others",
+                hint=(not self.alone and self._way()) or (Remedy("snapshots", lab=plan.name), " lists the others"),
             )
         session.events.add("", "check", "done")
 
-    def _way(self) -> str:
+    def _way(self) -> Advice:
         """How to give the lab the nodes that the snapshot has; empty where it has them."""
         plan = self.session.plan
         for node in plan.nodes:
             if self.manifest.node(node.name) is None:
-                return f"klab node rm {plan.name} {node.name} first"
+                return (Remedy("node rm", lab=plan.name, node=node.name), " first")
         for record in self.manifest.nodes:
             if plan.node(record.name) is None:
-                return f"klab node add {plan.name} {record.name} --role {record.role} first"
+                return (Remedy("node add", lab=plan.name, options=(record.name, "--role", record.role)), " first")
         return ""
 
     def _not_ready(self) -> tuple[str, ...]:
@@ -320,7 +324,7 @@ def go_back(session: Session, attempt: Attempt) -> str:
         session.attempts.end()
         return (
             "there is no automatic snapshot to revert to; "
-            "run klab restore again to continue, klab status shows which machines run"
+            f"run {Remedy('restore')} again to continue, {Remedy('status')} shows which machines run"
         )
     if switched and attempt.step != "undone":
         with session.attempts.step(attempt, "back"):

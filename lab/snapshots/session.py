@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lab.cluster.events import Journal
 from lab.cluster.lab import Lab
-from lab.errors import Conflict, Interrupted, LabError, refusal
+from lab.errors import Conflict, Interrupted, LabError, Remedy, refusal
 from lab.machines.captures import Captures
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
@@ -21,7 +21,11 @@ from lab.snapshots.names import made_id
 from lab.snapshots.store import SnapshotStore
 from lab.store import Record
 
-REFUSED_HINT = "free space there or change the permissions; klab snapshot prune --keep 3 removes old snapshots"
+REFUSED_HINT = (
+    "free space there or change the permissions; ",
+    Remedy("snapshot prune", options=("--keep", "3")),
+    " removes old snapshots",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,11 @@ class Session:
         if odd:
             name = next(iter(odd))
             absent = odd[name] == NodeState.ABSENT
-            way = f"klab node replace {name} recreates it" if absent else f"klab start {name} starts it"
+            way = (
+                (Remedy("node replace", node=name), " recreates it")
+                if absent
+                else (Remedy("start", node=name), " starts it")
+            )
             raise Conflict(
                 f"not every machine of lab {self.lab.folder.name!r} either runs or is off",
                 details=[f"{name} is {state.value}" for name, state in odd.items()],

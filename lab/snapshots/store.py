@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.errors import Conflict, LabError, NotFound
+from lab.errors import Conflict, LabError, NotFound, Remedy
 from lab.snapshots.manifest import Manifest, from_json, to_json
 from lab.store import LabFolder, write_atomic
 
@@ -69,7 +69,7 @@ class SnapshotStore:
                 raise NotFound(
                     f"lab {self.folder.name!r} has no snapshot",
                     details=[f"automatic: {m.name}" for m in manifests if m.auto],
-                    hint="klab snapshot takes one",
+                    hint=(Remedy("snapshot"), " takes one"),
                 )
             return taken[-1]
         for manifest in manifests:
@@ -103,7 +103,7 @@ class SnapshotStore:
             if name in {manifest.name, manifest.id}:
                 raise Conflict(
                     f"lab {self.folder.name!r} has a snapshot called {name!r} already",
-                    hint=f"choose another name, or remove that one: klab snapshot rm {name}",
+                    hint=("choose another name, or remove that one: ", Remedy("snapshot rm", options=(name,))),
                 )
 
     def write(self, manifest: Manifest) -> None:
@@ -144,7 +144,10 @@ class SnapshotStore:
         return LabError(
             f"the manifest of snapshot {damaged.id} cannot be used",
             details=[f"{self._file(damaged.id)}: {damaged.why}"],
-            hint=f"klab snapshot rm {damaged.id} removes the rest of it; the other snapshots are whole",
+            hint=(
+                Remedy("snapshot rm", options=(damaged.id,)),
+                " removes the rest of it; the other snapshots are whole",
+            ),
         )
 
     def _file(self, identity: str) -> Path:

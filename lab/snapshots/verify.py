@@ -19,7 +19,7 @@ from lab.cluster.clients.etcd import Etcd
 from lab.cluster.clients.etcd_answers import MemberStatus
 from lab.cluster.wait.ready import Readiness, Requirement
 from lab.cluster.wait.watch import Watch
-from lab.errors import LabError, NotReadyInTime
+from lab.errors import LabError, NotReadyInTime, Remedy
 from lab.scenario.rules import quorum
 from lab.snapshots.session import Session
 from lab.waiting import Deadline, map_parallel, thread, workers
@@ -78,7 +78,9 @@ class Verification:
         lab = self._session.lab
         watch = self._watch(lab.deadline(self._session.record))
         if not self._full:
-            return together(watch, [Requirement("every machine answers ssh", self._silent, "klab logs NODE")])
+            return together(
+                watch, [Requirement("every machine answers ssh", self._silent, Remedy("logs", options=("NODE",)))]
+            )
         began = time.monotonic()
         if self._warming_up is not None:
             self._warming_up.join()
@@ -98,7 +100,7 @@ class Verification:
         self._readiness = readiness
         etcd = Etcd(lab.folder, lab.plan, nodes=self._planes, reach=lab.reach)
         agreement = Agreement(etcd, self._planes).missing
-        took |= together(watch, [*others, Requirement("etcd's members agree", agreement, "klab status")])
+        took |= together(watch, [*others, Requirement("etcd's members agree", agreement, Remedy("status"))])
         for name in self._nodes:
             self._session.events.add(name, "ready", "done")
         return took
@@ -191,7 +193,7 @@ def together(watch: Watch, requirements: Sequence[Requirement]) -> dict[str, flo
                 missing=lambda: [f"{name}: {line}" for name, lines in missing.items() for line in lines],
             )
         except NotReadyInTime as error:
-            error.hint = next(each.hint for each in requirements if missing[each.name])
+            error.advise(next(each.hint for each in requirements if missing[each.name]))
             raise
         finally:
             over.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 import lab
 from lab import errors
-from lab.errors import LabError, refusal
+from lab.cli.overview import COMMANDS
+from lab.errors import LabError, Remedy, refusal
 
 # Shown as part of another error, which has the hint.
 PARTS = ("it cannot be read: ", "it is damaged: ", "it is about snapshot ", "stopped")
@@ -57,3 +59,44 @@ def test_what_a_machine_refuses(number: int) -> None:
 @pytest.mark.parametrize("error", [None, ValueError("x"), KeyboardInterrupt(), OSError("x"), FileNotFoundError(2, "x")])
 def test_what_is_no_refusal(error: BaseException | None) -> None:
     assert refusal(error, hint="none") is None
+
+
+# --- what klab itself can do is a value ---------------------------------------------------------------
+
+COMMAND = re.compile(rf"\bklab ({'|'.join(COMMANDS)})\b")
+
+
+def commands_in_text() -> Iterator[str]:
+    """Each hint, below the command line, that has a command of klab's in its text: file, line, the text."""
+    root = Path(lab.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        place = file.relative_to(root)
+        if place.parts[0] == "cli":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            for keyword in node.keywords:
+                text = ast.unparse(keyword.value) if keyword.arg == "hint" else ""
+                if COMMAND.search(text):
+                    yield f"{place}:{keyword.value.lineno} {text}"
+
+
+def test_a_hint_holds_its_commands_as_values() -> None:
+    assert list(commands_in_text()) == []
+
+
+def test_a_remedy_is_worded_by_each_face() -> None:
+    error = LabError("it is off", hint=("look, then ", Remedy("start", lab="demo", node="cp1"), " starts it"))
+    assert error.hint == "look, then klab start demo cp1 starts it"
+    assert str(error).endswith("hint: look, then klab start demo cp1 starts it")
+    assert error.hint.remedies == (Remedy("start", lab="demo", node="cp1"),)
+    assert error.hint.worded(lambda remedy: f"<{remedy.action} {remedy.node}>") == "look, then <start cp1> starts it"
+
+
+def test_a_hint_that_is_handed_on_keeps_its_values() -> None:
+    first = LabError("inner", hint=Remedy("snapshot prune", options=("--keep", "3")))
+    second = LabError("outer", hint=first.hint)
+    assert second.hint.remedies == first.hint.remedies
+    second.advise("make room")
+    assert (second.hint, second.hint.remedies) == ("make room", ())

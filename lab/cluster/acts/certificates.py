@@ -28,7 +28,7 @@ from lab.cluster.pki import kubelet_client, reissue
 from lab.cluster.secrets import admin_files, authorities, renew_clients
 from lab.cluster.wait.ready import Requirement
 from lab.cluster.wait.watch import Watch
-from lab.errors import ClusterError, Conflict, LabError, MachineError
+from lab.errors import ClusterError, Conflict, LabError, MachineError, Remedy
 from lab.machines.protocol import NodeState
 from lab.plan.model import API_PORT, Node
 from lab.render.renewal import CONTROL_PLANE, KUBELET, PERHAPS, RESTART, Held, Replacement, render_renewal
@@ -101,7 +101,10 @@ class _Renewal:
         if not self.nodes:
             raise Conflict(
                 f"no machine of lab {folder.name!r} runs",
-                hint=f"klab start {folder.name}; its machines run then, though it ends with their having expired",
+                hint=(
+                    Remedy("start", lab=folder.name),
+                    "; its machines run then, though it ends with their having expired",
+                ),
             )
 
     def renew(self) -> Renewed:
@@ -158,8 +161,12 @@ class _Renewal:
                 raise ClusterError(
                     f"a CA of lab {self.folder.name!r} {'has expired' if clock >= end else 'is not valid yet'}",
                     details=[f"{name} holds from {since:%Y-%m-%d} to {end:%Y-%m-%d}; {where} it is {clock:%Y-%m-%d}"],
-                    hint=f"where that clock is wrong, set it; else recreate the lab: "
-                    f"klab destroy {self.folder.name}, then klab create {self.plan.scenario}",
+                    hint=(
+                        "where that clock is wrong, set it; else recreate the lab: ",
+                        Remedy("destroy", lab=self.folder.name),
+                        ", then ",
+                        Remedy("create", options=(self.plan.scenario,)),
+                    ),
                 )
         return until
 
@@ -238,7 +245,7 @@ class _Renewal:
             raise ClusterError(
                 f"{name} cannot take its new certificates",
                 details=seen,
-                hint=f"klab ssh {name} shows whether it works; run the same command again to continue",
+                hint=(Remedy("ssh", node=name), " shows whether it works; run the same command again to continue"),
             )
 
     def _every_api_server(self, https: Https, nodes: Sequence[Node]) -> Requirement:

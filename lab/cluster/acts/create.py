@@ -22,7 +22,7 @@ from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.watch import Watch
 from lab.components.cni import network
 from lab.disks.seed_iso import write_iso
-from lab.errors import Conflict, MachineError
+from lab.errors import Advice, Conflict, MachineError, Remedy
 from lab.host.profile import HostProfile
 from lab.machines.protocol import NodeState
 from lab.plan.changes import same_but_for_nodes
@@ -109,9 +109,9 @@ def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
     there = from_json(folder.plan_text())
     if there == plan:
         return
-    way = f"choose another name with --name, or klab destroy {folder.name} first"
+    way: list[str | Remedy] = ["choose another name with --name, or ", Remedy("destroy", lab=folder.name), " first"]
     if same_but_for_nodes(there, plan):
-        way = f"klab scale {folder.name} changes its size; else {way}"
+        way = [Remedy("scale", lab=folder.name), " changes its size; else ", *way]
     raise Conflict(
         f"a lab called {folder.name!r} exists, made from another scenario or seat",
         details=_differences(there, plan),
@@ -204,9 +204,9 @@ def _look_at_machines(context: Context) -> None:
     absent = [name for name, state in states.items() if state == NodeState.ABSENT]
     if absent:
         name = context.lab.folder.name
-        remake = f"klab destroy -y {name} and the same command again recreate the lab"
+        remake: Advice = (Remedy("destroy", lab=name, options=("-y",)), " and the same command again recreate the lab")
         if _has_cluster(context):
-            remake = f"klab node replace {name} {absent[0]} recreates it"
+            remake = (Remedy("node replace", lab=name, node=absent[0]), " recreates it")
         raise MachineError(f"{name} is complete, but {', '.join(absent)} has no machine", hint=remake)
     context.power_on = set(states.values()) != {NodeState.RUNNING}
 

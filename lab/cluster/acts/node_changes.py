@@ -23,7 +23,7 @@ from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token, revoke_token
 from lab.cluster.wait.watch import Watch
 from lab.disks.seed_iso import write_iso
-from lab.errors import ClusterError, Conflict, LabError, ProgramError
+from lab.errors import ClusterError, Conflict, LabError, ProgramError, Remedy
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.changes import without_nodes
 from lab.plan.file import to_json
@@ -100,7 +100,7 @@ class NodeChanges:
             return {item["metadata"]["name"] for item in self.api.get("/api/v1/nodes")["items"]}
         except UnreachableError as error:
             raise ClusterError(
-                "the cluster must answer before its nodes can change", details=[error.message], hint="klab status"
+                "the cluster must answer before its nodes can change", details=[error.message], hint=Remedy("status")
             ) from error
 
     # --- join -----------------------------------------------------------------------------------
@@ -236,7 +236,10 @@ class NodeChanges:
                 raise ClusterError(
                     f"{node.name} cannot be updated with the lab's new nodes",
                     details=[error.message, *error.details],
-                    hint=f"klab ssh {node.name} shows whether it works; run the same command again to continue",
+                    hint=(
+                        Remedy("ssh", node=node.name),
+                        " shows whether it works; run the same command again to continue",
+                    ),
                 ) from error
 
     def _etcd(self) -> Etcd:

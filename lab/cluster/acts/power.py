@@ -14,7 +14,7 @@ from lab.cluster.lab import Lab
 from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.wait.ready import Readiness
 from lab.cluster.wait.watch import Watch
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, Remedy
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
 from lab.scenario.rules import quorum
@@ -114,7 +114,12 @@ class _Switch:
                     self.journal.add(name, "shutdown", "failed")
                 raise MachineError(
                     f"{', '.join(late)} did not shut down within {limit:.0f} seconds",
-                    hint=f"klab logs {late[0]} shows its console; klab stop --force {late[0]} cuts its power",
+                    hint=(
+                        Remedy("logs", node=late[0]),
+                        " shows its console; ",
+                        Remedy("stop", node=late[0], options=("--force",)),
+                        " cuts its power",
+                    ),
                 )
         for name in on:
             self.journal.add(name, "shutdown", "done")
@@ -170,7 +175,7 @@ def _await_ssh(watch: Watch, nodes: Sequence[str]) -> None:
         answer,
         "every machine answers ssh",
         missing=lambda: [f"{name} does not answer" for name in silent],
-        hint=f"klab logs {nodes[0]} shows its console" if nodes else "",
+        hint=(Remedy("logs", node=nodes[0]), " shows its console") if nodes else "",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.cluster.acts.node_changes import Change, Changed, NodeChanges
-from lab.errors import UsageError
+from lab.errors import Remedy, UsageError
 from lab.plan.changes import refuse_even, surplus, with_node, without_nodes
 from lab.scenario.model import Role
 
@@ -28,7 +28,9 @@ def scale(change: Change, *, workers: int | None = None, control_planes: int | N
                 continue
             if role == "control-plane":
                 if count < 1:
-                    raise UsageError("a cluster needs a control plane", hint=f"klab destroy {plan.name} removes it all")
+                    raise UsageError(
+                        "a cluster needs a control plane", hint=(Remedy("destroy", lab=plan.name), " removes it all")
+                    )
                 refuse_even(count, allow=change.allow_even)
             while sum(n.role == role for n in plan.nodes) < count:
                 plan = with_node(plan, role)

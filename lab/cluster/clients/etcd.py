@@ -27,7 +27,7 @@ from lab.cluster.clients.etcd_answers import (
 from lab.cluster.clients.https import ASK_SECONDS, Https, UnreachableError
 from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.secrets import etcd_client_files
-from lab.errors import ClusterError
+from lab.errors import ClusterError, Remedy
 from lab.plan.model import Plan
 from lab.scenario.rules import quorum
 from lab.store import LabFolder
@@ -136,7 +136,7 @@ class Etcd:
                 f"etcd has lost its quorum and can remove no member: {len(answering)} of {len(voters)} answer, "
                 f"{quorum(len(voters))} are needed",
                 details=self._silent(voters, answering),
-                hint="klab start starts the control planes that are off",
+                hint=(Remedy("start"), " starts the control planes that are off"),
             )
         # The membership above may be old; the decision needs a current one.
         current = self.members(agreed=True)
@@ -145,14 +145,16 @@ class Etcd:
             return None, []
         rest = [m for m in current if m.id != target.id and not m.learner]
         if not rest:
-            raise ClusterError(f"{name} is etcd's last member", hint=f"klab destroy {self._plan.name} removes the lab")
+            raise ClusterError(
+                f"{name} is etcd's last member", hint=(Remedy("destroy", lab=self._plan.name), " removes the lab")
+            )
         well = [m for m in rest if m.id in answering]
         if not target.learner and len(well) < quorum(len(rest)):
             raise ClusterError(
                 f"removing {name} would cost etcd its quorum: {len(well)} of the {len(rest)} members left answer, "
                 f"{quorum(len(rest))} are needed",
                 details=self._silent(rest, answering),
-                hint="start or remove the members that do not answer first: klab status shows them",
+                hint=("start or remove the members that do not answer first: ", Remedy("status"), " shows them"),
             )
         return target, well
 
@@ -244,5 +246,10 @@ class Etcd:
         raise ClusterError(
             f"etcd refuses to {what}" if refused else f"no etcd member answers (asked to {what})",
             details=failures,
-            hint=f"klab status {self._plan.name} shows which control planes run; klab start starts the others",
+            hint=(
+                Remedy("status", lab=self._plan.name),
+                " shows which control planes run; ",
+                Remedy("start"),
+                " starts the others",
+            ),
         )

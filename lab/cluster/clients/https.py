@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from lab.cluster.clients.reach import Reach, direct
-from lab.errors import ClusterError
+from lab.errors import Advice, ClusterError, Remedy
 
 if TYPE_CHECKING:
     import urllib3
@@ -30,10 +30,13 @@ JSON = "application/json"
 MOST_IN_ANSWER = 64 << 20  # bytes; a list of some thousand pods has some MB
 
 
+_SHOW_NODES = (Remedy("status"), " shows the lab's nodes")
+
+
 class UnreachableError(ClusterError):
     """A server does not answer, or not with success. `status` is the HTTP status, 0 without one."""
 
-    def __init__(self, message: str, *, status: int = 0, hint: str = "klab status shows the lab's nodes") -> None:
+    def __init__(self, message: str, *, status: int = 0, hint: Advice = _SHOW_NODES) -> None:
         super().__init__(message, hint=hint)
         self.status = status
 

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask
 from lab.cluster.secrets import CLIENT_VALIDITY, admin_files
-from lab.errors import ClusterError
+from lab.errors import ClusterError, Remedy
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.render.renewal import CONTROL_PLANE, KUBELET, KUBERNETES, PKI
@@ -60,7 +60,11 @@ def refuse_expired(
         raise ClusterError(
             f"certificates of lab {folder.name!r} have expired",
             details=lines,
-            hint=f"its machines run now: klab certs renew {folder.name} makes new ones and waits until it is Ready",
+            hint=(
+                "its machines run now: ",
+                Remedy("certs renew", lab=folder.name),
+                " makes new ones and waits until it is Ready",
+            ),
         )
 
 

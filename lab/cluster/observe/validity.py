@@ -18,7 +18,7 @@ from lab.cluster.clients.etcd import CLIENT_PORT
 from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.observe.collect import KUBELET_PORT, collect_facts
 from lab.cluster.secrets import admin_files
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, Remedy
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import API_PORT, Plan
 from lab.render.renewal import TELL, USES
@@ -69,7 +69,12 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Reply:
         raise MachineError(
             f"{name} does not answer ssh",
             details=[error.message, *error.details],
-            hint=f"klab logs {name} shows its console; klab reboot --force {name} may help",
+            hint=(
+                Remedy("logs", node=name),
+                " shows its console; ",
+                Remedy("reboot", node=name, options=("--force",)),
+                " may help",
+            ),
         ) from error
     clock = ""
     found = []
@@ -86,7 +91,7 @@ def ask(machines: Machines, name: str, seconds: float = TELL_SECONDS) -> Reply:
         raise MachineError(
             f"{name} did not list its certificates",
             details=done.tail,
-            hint=f"klab ssh {name} shows whether it is well",
+            hint=(Remedy("ssh", node=name), " shows whether it is well"),
         ) from None
     return Reply(moment, tuple(found))
 

@@ -5,22 +5,12 @@ from __future__ import annotations
 from lab.cluster.events import phase_of, read_events
 from lab.cluster.wait.console import Console, Consoles
 from lab.components.cni import network
-from lab.errors import ClusterError, LabError, MachineError, NotReadyInTime
+from lab.errors import Advice, ClusterError, LabError, MachineError, NotReadyInTime, Remedy
 from lab.plan.model import Plan
 from lab.store import LabFolder
 
 SHOWN = 8
-_KUBELET_ADVICE = (
-    "klab ssh {node} -- sudo journalctl -u kubelet -n 50; klab create again continues, with a longer --timeout"
-)
-ADVICE = {
-    "boot": "klab logs {node} shows the whole console; klab box verify checks the disk it boots from",
-    "cloud-init": "klab logs {node} shows cloud-init's messages",
-    "init": _KUBELET_ADVICE,
-    "join": _KUBELET_ADVICE,
-    "clean": "klab ssh {node} -- cloud-init status --long",
-    "ready": "klab kubectl -- describe node {node}",
-}
+_KUBELET_LOG = ("--", "sudo", "journalctl", "-u", "kubelet", "-n", "50")
 
 
 def explain_failure(plan: Plan, console: Console) -> LabError:
@@ -29,12 +19,12 @@ def explain_failure(plan: Plan, console: Console) -> LabError:
     return ClusterError(
         f"{console.node} failed in phase {phase}: {text}" if text else f"{console.node} failed in phase {phase}",
         details=console.tail(),
-        hint=f"klab ssh {console.node} to look; klab destroy {plan.name} to start over",
+        hint=(Remedy("ssh", node=console.node), " to look; ", Remedy("destroy", lab=plan.name), " to start over"),
     )
 
 
 def explain_timeout(
-    plan: Plan, what: str, missing: list[str], folder: LabFolder, consoles: Consoles, hint: str
+    plan: Plan, what: str, missing: list[str], folder: LabFolder, consoles: Consoles, hint: Advice
 ) -> LabError:
     """The error for a wait that ran out: the node that is furthest behind, its phase and its last lines."""
     events = read_events(folder.events)
@@ -48,7 +38,7 @@ def explain_timeout(
         details.append(f"{node.name} {word} phase {phase}")
         behind = behind or (node.name, phase)
     if behind is None:
-        return NotReadyInTime("the lab is not Ready in time", details=details, hint=hint or "klab status")
+        return NotReadyInTime("the lab is not Ready in time", details=details, hint=hint or Remedy("status"))
     name, phase = behind
     console = consoles.of(name)
     if console is not None:
@@ -57,7 +47,7 @@ def explain_timeout(
             return MachineError(
                 f"the machine {name} does not boot: its console is silent",
                 details=details,
-                hint=ADVICE["boot"].format(node=name),
+                hint=_advice(plan, name, "boot"),
             )
     return NotReadyInTime(
         f"the lab is not Ready in time: {name} is in phase {phase}",
@@ -66,7 +56,18 @@ def explain_timeout(
     )
 
 
-def _advice(plan: Plan, node: str, phase: str) -> str:
-    if phase == "network":
-        return network(plan.kubernetes.cni).advice(node)
-    return ADVICE.get(phase, ADVICE["ready"]).format(node=node)
+def _advice(plan: Plan, node: str, phase: str) -> Advice:
+    match phase:
+        case "boot":
+            verify = Remedy("box verify")
+            return (Remedy("logs", node=node), " shows the whole console; ", verify, " checks the disk it boots from")
+        case "cloud-init":
+            return (Remedy("logs", node=node), " shows cloud-init's messages")
+        case "init" | "join":
+            log = Remedy("ssh", node=node, options=_KUBELET_LOG)
+            return (log, "; ", Remedy("create"), " again continues, with a longer --timeout")
+        case "clean":
+            return Remedy("ssh", node=node, options=("--", "cloud-init", "status", "--long"))
+        case "network":
+            return network(plan.kubernetes.cni).advice(node)
+    return Remedy("kubectl", options=("--", "describe", "node", node))

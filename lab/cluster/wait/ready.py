@@ -14,7 +14,7 @@ from typing import Any
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.clients.resources import condition, is_ready
 from lab.components.cni import network, networks
-from lab.errors import LabError
+from lab.errors import Advice, LabError, Remedy
 from lab.machines.protocol import Machines
 from lab.plan.model import Node, Plan
 from lab.waiting import map_parallel
@@ -36,7 +36,7 @@ class Requirement:
 
     name: str
     probe: Probe
-    hint: str
+    hint: Advice
 
 
 class Readiness:
@@ -198,7 +198,7 @@ class Goal:
 
     name: str
     probe: Callable[[Readiness], list[str]]
-    hint: str
+    hint: Advice
 
 
 def goals(plan: Plan, *, remembered: bool = False) -> list[Goal]:
@@ -211,26 +211,32 @@ def goals(plan: Plan, *, remembered: bool = False) -> list[Goal]:
             is asked which pods run. Otherwise the answer of its kubelet proves as much as a
             lease, and at once: a lease is renewed every ten seconds.
     """
-    ask_pods = "klab kubectl -- get pods -A -o wide"
+    ask_pods = Remedy("kubectl", options=("--", "get", "pods", "-A", "-o", "wide"))
     # Without a pod network neither DNS nor any pod can run: that part is the student's.
     cni = network(plan.kubernetes.cni).present
     answers = Goal(
-        "the API server answers", lambda r: r.api_answers(), "klab logs NODE shows the node's console; klab status"
+        "the API server answers",
+        lambda r: r.api_answers(),
+        (Remedy("logs", options=("NODE",)), " shows the node's console; ", Remedy("status")),
     )
     renewed = Goal(
-        "every node's lease is renewed", lambda r: r.leases(), "klab kubectl -- get leases -n kube-node-lease"
+        "every node's lease is renewed",
+        lambda r: r.leases(),
+        Remedy("kubectl", options=("--", "get", "leases", "-n", "kube-node-lease")),
     )
     nodes = Goal(
         "every node is Ready" if cni else "every node is registered",
         lambda r: r.nodes(),
-        "klab kubectl -- describe nodes",
+        Remedy("kubectl", options=("--", "describe", "nodes")),
     )
     pods = Goal("system pods are ready", lambda r: r.running_pods() if remembered else r.system_pods(), ask_pods)
     kubelets = Goal(
-        "every kubelet answers", lambda r: r.kubelets(), "klab ssh NODE -- sudo journalctl -u kubelet -n 50"
+        "every kubelet answers",
+        lambda r: r.kubelets(),
+        Remedy("ssh", options=("NODE", "--", "sudo", "journalctl", "-u", "kubelet", "-n", "50")),
     )
     etcd = Goal("every etcd member is healthy", lambda r: r.etcd(), ask_pods)
-    dns = Goal("cluster DNS answers on every node", lambda r: r.dns(), f"klab doctor {plan.name} tells why")
+    dns = Goal("cluster DNS answers on every node", lambda r: r.dns(), (Remedy("doctor", lab=plan.name), " tells why"))
     table = (
         (answers, True),
         (renewed, remembered),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lab.cluster.events import Journal
 from lab.cluster.wait.console import Consoles
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, Remedy
 from lab.machines.protocol import Machines, NodeState
 from lab.machines.restarts import RESTARTS
 from lab.plan.model import Plan
@@ -81,13 +81,13 @@ class Supervisor:
             self._journal.add(name, "boot", "retry", "its virtual machine crashed")
             self._machines.start([name])
             return
-        remake = f"klab destroy -y {self._plan.name}, then the same command again"
+        remake = (Remedy("destroy", lab=self._plan.name, options=("-y",)), ", then the same command again")
         if self._folder.record().phase == "ready":
-            remake = f"klab doctor {self._plan.name} names the command that recreates the node"
+            remake = (Remedy("doctor", lab=self._plan.name), " names the command that recreates the node")
         raise MachineError(
             f"the virtual machine of {name} crashed" + (" during its first boot" if booting else ""),
             details=self._consoles.tail(name),
-            hint=f"{remake}; klab logs {name} shows its console",
+            hint=(*remake, "; ", Remedy("logs", node=name), " shows its console"),
         )
 
     def _refuse_lost(self, states: Mapping[str, NodeState]) -> None:
@@ -100,5 +100,10 @@ class Supervisor:
                 raise MachineError(
                     f"the machine {name} is {state.value} although it was started",
                     details=self._consoles.tail(name),
-                    hint=f"klab start {name} starts it again; klab logs {name} shows its console",
+                    hint=(
+                        Remedy("start", node=name),
+                        " starts it again; ",
+                        Remedy("logs", node=name),
+                        " shows its console",
+                    ),
                 )

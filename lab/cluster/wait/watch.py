@@ -18,7 +18,7 @@ from lab.cluster.wait.diagnose import explain_failure, explain_timeout
 from lab.cluster.wait.power_on import PowerOn
 from lab.cluster.wait.ready import Readiness, Requirement
 from lab.cluster.wait.supervisor import Supervisor
-from lab.errors import LabError
+from lab.errors import Advice, LabError
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.store import LabFolder
@@ -95,7 +95,7 @@ class Watch:
         *,
         every: float | None = None,
         missing: Callable[[], list[str]] = list,
-        hint: str = "",
+        hint: Advice = "",
     ) -> None:
         """Wait for one thing.
 

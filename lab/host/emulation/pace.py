@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lab.errors import HostError, MachineError, ProgramTimeout
+from lab.errors import HostError, MachineError, ProgramTimeout, Remedy
 from lab.host.emulation.emulator import find_compiler, wanted_rate
 from lab.host.probe_guest import ROUNDS, run_guest, run_here
 from lab.host.profile import HostProfile
@@ -56,6 +56,6 @@ def slowness() -> float:
         raise HostError(
             "QEMU does not run a guest here",
             details=[error.message, *error.details],
-            hint="klab doctor tells what this machine lacks",
+            hint=(Remedy("doctor"), " tells what this machine lacks"),
         ) from error
     return round(max(1.0, (full - empty) / run_here(ROUNDS)), 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lab.disks import images
-from lab.errors import MachineError, NotFound
+from lab.errors import MachineError, NotFound, Remedy
 from lab.machines.captures import Part, PartKind, Rewrite, Room
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.state import FakeState
@@ -37,7 +37,7 @@ class FakeCaptures:
         wanted = self._chosen(nodes)
         for node in wanted:
             if not self._books.state(node).on:
-                raise MachineError(f"{node} is not running", hint=f"klab start {self._plan.name} {node}")
+                raise MachineError(f"{node} is not running", hint=Remedy("start", lab=self._plan.name, node=node))
         return {node: self._switch(node, NodeState.PAUSED) for node in wanted}
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
@@ -124,7 +124,7 @@ class FakeCaptures:
     def _capture(self, key: str) -> Path:
         folder = self._folder / key
         if not (folder / "made").exists():
-            raise NotFound(f"there is no capture {key!r}", hint="klab snapshots lists what there is")
+            raise NotFound(f"there is no capture {key!r}", hint=(Remedy("snapshots"), " lists what there is"))
         if self._made(folder) is None:
             raise MachineError(f"the metadata of capture {key!r} is damaged")
         return folder

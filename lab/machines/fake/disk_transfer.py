@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab.errors import Conflict, MachineError
+from lab.errors import Conflict, MachineError, Remedy
 from lab.machines.disk_transfer import Incoming
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.captures import FakeCaptures
@@ -27,7 +27,7 @@ class FakeDiskTransfer:
     def export(self, node: str, box: Path, target: Path, key: str | None = None) -> None:  # noqa: ARG002 - it lies on none
         name = self._plan.known(node).name
         if key is None and self._books.state(name) not in {NodeState.STOPPED, NodeState.CRASHED}:
-            raise MachineError(f"{name} is not off", hint=f"klab stop {self._plan.name}")
+            raise MachineError(f"{name} is not off", hint=Remedy("stop", lab=self._plan.name))
         shutil.copyfile(self._exported(name, key), target)
 
     def host_key(self, node: str, key: str | None = None) -> str:  # noqa: ARG002 - it is the same at any time

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines.captures import PartKind
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.captures import FakeCaptures
@@ -59,7 +59,7 @@ class FakeMachines:
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         for node in self._named(nodes):
             if self._cancelled.is_set() or deadline.passed:
-                raise MachineError("starting the machines was stopped", hint="klab create again continues")
+                raise MachineError("starting the machines was stopped", hint=(Remedy("create"), " again continues"))
             state = self._books.state(node)
             if state == NodeState.RUNNING:
                 continue
@@ -84,7 +84,7 @@ class FakeMachines:
         if not seed.is_file():
             raise MachineError(
                 f"the machine of {node} is missing, and so is the seed to create it from",
-                hint=f"klab destroy {self._plan.name}, then klab create recreates it",
+                hint=(Remedy("destroy", lab=self._plan.name), ", then ", Remedy("create"), " recreates it"),
             )
         self._books.folder.mkdir(parents=True, exist_ok=True)
         self._books.disk(node).touch()
@@ -132,7 +132,7 @@ class FakeMachines:
     ) -> Completed:
         argv = self.ssh_argv(node, command)
         if timeout <= 0 or self._books.state(node) != NodeState.RUNNING:
-            raise MachineError(f"{node} does not answer ssh", hint=f"klab logs {node} shows its console")
+            raise MachineError(f"{node} does not answer ssh", hint=(Remedy("logs", node=node), " shows its console"))
         code, output = self._behaviour.answers.get(" ".join(command), (0, ""))
         if command == ["hostname"]:
             output = f"{node}\n"

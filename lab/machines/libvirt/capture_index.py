@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab import records
 from lab.disks.layers import Merge
-from lab.errors import MachineError, NotFound
+from lab.errors import MachineError, NotFound, Remedy
 from lab.store import write_atomic
 from lab.text import shortened
 
@@ -75,12 +75,15 @@ class CaptureIndex:
             if not abs(entry.made) < MOST_SECONDS:
                 raise ValueError(f"made is {shortened(str(entry.made), 60)}, which is no moment")
         except FileNotFoundError:
-            raise NotFound(f"there is no capture {key!r}", hint="klab snapshots lists what there is") from None
+            raise NotFound(f"there is no capture {key!r}", hint=(Remedy("snapshots"), " lists what there is")) from None
         except (OSError, ValueError) as error:
             raise MachineError(
                 f"the metadata of capture {key!r} is damaged",
                 details=[f"{file}: {error}"],
-                hint=f"klab snapshot rm {key} removes what is left of it; the other snapshots are whole",
+                hint=(
+                    Remedy("snapshot rm", options=(key,)),
+                    " removes what is left of it; the other snapshots are whole",
+                ),
             ) from error
         return entry
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.disks import images
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, Remedy
 from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
 from lab.machines.libvirt import definitions, ram_images
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
@@ -76,7 +76,7 @@ class LibvirtCaptures:
         domains = self._domains(self._plan.select(nodes))
         for name, domain in domains.items():
             if not state_of(domain).on:
-                raise MachineError(f"{name} is not running", hint=f"klab start {self._plan.name} {name}")
+                raise MachineError(f"{name} is not running", hint=Remedy("start", lab=self._plan.name, node=name))
         return map_parallel(lambda name: _suspend(name, domains[name]), list(domains))
 
     def resume(self, nodes: Sequence[str]) -> dict[str, float]:
@@ -127,7 +127,7 @@ class LibvirtCaptures:
             short = self._make_room(store, key, domains)
             if short and isinstance(error, MachineError):
                 error.details = (*error.details, short)
-                error.hint = "klab snapshot prune --keep 3 removes old snapshots"
+                error.advise((Remedy("snapshot prune", options=("--keep", "3")), " removes old snapshots"))
             raise
         # Not durable yet: behind gigabytes on their way to the disk that would take long, and the machines are paused.
         self._book.write(Entry(key, time.time(), saved), durable=False)
@@ -164,7 +164,7 @@ class LibvirtCaptures:
             disk = definitions.disk(domain.XMLDesc() if active else definition)
             if disk is None:
                 raise MachineError(
-                    f"{name} has no disk that could be saved", hint=f"klab node replace {name} recreates it"
+                    f"{name} has no disk that could be saved", hint=(Remedy("node replace", node=name), " recreates it")
                 )
             overlay = new_layer(self._plan, name)
             if active:
@@ -201,7 +201,7 @@ class LibvirtCaptures:
             raise MachineError(
                 f"capture {key} cannot be written to disk",
                 details=[str(error)],
-                hint="klab snapshot prune --keep 3 removes old snapshots",
+                hint=(Remedy("snapshot prune", options=("--keep", "3")), " removes old snapshots"),
             ) from error
         self._book.write(replace(entry, nodes=nodes))
         store.remove([s.memory for name, s in entry.nodes.items() if s.memory and s.memory != nodes[name].memory])
@@ -214,7 +214,7 @@ class LibvirtCaptures:
         if missing:
             raise MachineError(
                 f"capture {key} does not hold {', '.join(missing)}",
-                hint="klab snapshots lists the others",
+                hint=(Remedy("snapshots"), " lists the others"),
             )
         self._prepare(list(wanted.values()))
         resources = self._resources()

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import Conflict, HostError, LabError, MachineError
+from lab.errors import Conflict, HostError, LabError, MachineError, Remedy
 from lab.host.local import LIBVIRT_URI
 from lab.host.network import GROUP_HINT
 
@@ -65,7 +65,7 @@ def _no_connection(text: str) -> HostError:
     if any(word in text for word in _RIGHTS):
         return HostError("libvirt does not let this user in", details=[text], hint=GROUP_HINT)
     return HostError(
-        "libvirtd does not answer", details=[text], hint="sudo systemctl enable --now libvirtd; klab doctor"
+        "libvirtd does not answer", details=[text], hint=("sudo systemctl enable --now libvirtd; ", Remedy("doctor"))
     )
 
 
@@ -107,7 +107,7 @@ def explain(what: str, error: libvirt.libvirtError) -> LabError:
             details=[text],
             hint="another domain or network has that name or UUID: virsh list --all and virsh net-list --all show it",
         )
-    return MachineError(what, details=[text], hint="klab doctor shows whether libvirt works here")
+    return MachineError(what, details=[text], hint=(Remedy("doctor"), " shows whether libvirt works here"))
 
 
 def absent(error: libvirt.libvirtError) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.disks import deltas, images
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import transfer
 from lab.machines.libvirt.domain_xml import new_domain
@@ -50,7 +50,10 @@ class DiskImport:
             raise MachineError(
                 f"the disk of {spec.node} cannot be written",
                 details=[f"{error.strerror}: {draft}"],
-                hint="free space there and run the same command again to continue, or remove the lab with klab destroy",
+                hint=(
+                    "free space there and run the same command again to continue, or remove the lab with ",
+                    Remedy("destroy"),
+                ),
             ) from error
         finally:
             draft.unlink(missing_ok=True)

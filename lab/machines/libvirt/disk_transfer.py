@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab.disks import deltas, images
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import library, translate_errors
@@ -89,15 +89,17 @@ class LibvirtDiskTransfer:
         if key is not None:
             saved = self._book.entry(key).nodes.get(node)
             if saved is None:
-                raise MachineError(f"capture {key} does not hold {node}", hint="klab snapshots lists the others")
+                raise MachineError(
+                    f"capture {key} does not hold {node}", hint=(Remedy("snapshots"), " lists the others")
+                )
             return saved.disk, saved.host_key
         domain = self._resources().domains.needed(self._plan.select([node]))[node]
         with translate_errors(f"the disk of {node} cannot be inspected"):
             if domain.isActive():
-                raise MachineError(f"{node} is not off", hint=f"klab stop {self._plan.name}")
+                raise MachineError(f"{node} is not off", hint=Remedy("stop", lab=self._plan.name))
             disk = definitions.disk(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
         if disk is None:
-            raise MachineError(f"{node} has no disk", hint=f"klab node replace {node} recreates it")
+            raise MachineError(f"{node} has no disk", hint=(Remedy("node replace", node=node), " recreates it"))
         return Path(disk.path).name, self._ssh.host_keys(node)
 
 

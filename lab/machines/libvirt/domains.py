@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lab.errors import Conflict, MachineError
+from lab.errors import Conflict, MachineError, Remedy
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, ignore_missing, library, start_if_inactive, translate_errors
 from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner, owner_in_description, owner_in_metadata
@@ -60,7 +60,7 @@ class Domains:
             if node.name not in found:
                 raise MachineError(
                     f"there is no machine of {node.name}",
-                    hint=f"klab node replace {node.name} recreates the machine",
+                    hint=(Remedy("node replace", node=node.name), " recreates the machine"),
                 )
         return found
 

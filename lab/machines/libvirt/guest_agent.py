@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
-from lab.errors import ProgramTimeout
+from lab.errors import ProgramTimeout, Remedy
 from lab.machines.libvirt.connection import library
 from lab.process import Completed
 from lab.waiting import Deadline, poll
@@ -59,7 +59,7 @@ def run(domain: libvirt.virDomain, command: Sequence[str], timeout: float) -> Co
     if done is None:
         raise ProgramTimeout(
             f"{command[0]} in {domain.name()} did not end within {timeout:g} s",
-            hint="klab doctor shows what is wrong with the node",
+            hint=(Remedy("doctor"), " shows what is wrong with the node"),
         )
     return done
 

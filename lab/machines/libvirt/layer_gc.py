@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lab.disks import images
 from lab.disks.layers import Merge, Tidying, closure, tidying
-from lab.errors import Conflict, MachineError
+from lab.errors import Conflict, MachineError, Remedy
 from lab.machines.captures import Rewrite
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry
@@ -188,7 +188,7 @@ class LayerCollector:
             raise Conflict(
                 f"snapshots hold the disk {old}, which is in the way",
                 details=keys,
-                hint="remove them first (klab snapshot rm), or run klab as root",
+                hint=("remove them first (", Remedy("snapshot rm"), "), or run klab as root"),
             )
         os.link(store.path(old), store.path(new))
         for child, below in store.backing.items():

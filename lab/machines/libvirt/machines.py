@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines import ssh_clock
 from lab.machines.libvirt import guest_agent, guest_clock
 from lab.machines.libvirt.captures import LibvirtCaptures
@@ -137,7 +137,7 @@ class LibvirtMachines(VagrantProvider):
         if silent:
             raise MachineError(
                 f"{', '.join(silent)} did not answer ssh in time",
-                hint=f"klab logs {silent[0]} shows its console; klab create continues",
+                hint=(Remedy("logs", node=silent[0]), " shows its console; ", Remedy("create"), " continues"),
             )
 
     # --- power ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.disks import qcow2
-from lab.errors import BoxError, MachineError, UsageError
+from lab.errors import BoxError, MachineError, Remedy, UsageError
 from lab.host.emulation import emulator
 from lab.machines.libvirt import definitions, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
@@ -113,7 +113,7 @@ class Provision:
             raise BoxError(
                 f"the disk of the box {disk.parent.name} is not a plain qcow2 image",
                 details=[f"{disk}: {why}"],
-                hint="klab box rm removes the box, klab box build builds one",
+                hint=(Remedy("box rm"), " removes the box, ", Remedy("box build"), " builds one"),
             )
         size = -(-qcow2.virtual_size(disk) // 1024**3)
         metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": size}
@@ -134,7 +134,9 @@ class Provision:
 
     def _box_disk(self) -> Path:
         if self.box is None:
-            raise MachineError("a machine must be created, but no box was given", hint="klab create makes machines")
+            raise MachineError(
+                "a machine must be created, but no box was given", hint=(Remedy("create"), " makes machines")
+            )
         # A real path: Vagrant keeps a link to it that must outlive a link on the way.
         return (self.box.parent / "disk.qcow2").resolve()
 
@@ -152,7 +154,7 @@ class Provision:
             elif domain is None:
                 raise MachineError(
                     f"the machine of {node.name} is missing, and so is the seed to create it from",
-                    hint=f"klab destroy {self.plan.name}, then klab create recreates it",
+                    hint=(Remedy("destroy", lab=self.plan.name), ", then ", Remedy("create"), " recreates it"),
                 )
 
     def _prepare_consoles(self, nodes: Sequence[Node]) -> None:
@@ -209,6 +211,9 @@ class Provision:
             raise UsageError(
                 f"libvirt has no CPU model {model} on this machine{did_you_mean(model, known)}",
                 details=[f"it has {', '.join(known)}"],
-                hint=f"change provider.libvirt.cpu_model or leave it out; klab destroy {self.plan.name} removes "
-                "what there is of the lab",
+                hint=(
+                    "change provider.libvirt.cpu_model or leave it out; ",
+                    Remedy("destroy", lab=self.plan.name),
+                    " removes what there is of the lab",
+                ),
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab.disks import images, ram_delta, ram_pipe
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines.libvirt.capture_index import Saved
 from lab.machines.libvirt.volumes import MEMORY, LayerStore
 
@@ -140,7 +140,11 @@ def _useless(saved: Saved, error: Exception) -> MachineError:
     return MachineError(
         f"the RAM image {saved.memory} cannot be made whole",
         details=[str(error)],
-        hint="it needs root; room on the disk, where libvirt reads no pipe: klab snapshot prune --keep 3 makes some",
+        hint=(
+            "it needs root; room on the disk, where libvirt reads no pipe: ",
+            Remedy("snapshot prune", options=("--keep", "3")),
+            " makes some",
+        ),
     )
 
 
@@ -162,7 +166,7 @@ def stretches(store: LayerStore, memory: str, older: str) -> Iterator[tuple[int,
     except ram_delta.DamagedDeltaError as error:
         raise MachineError(
             f"{memory} has changed, and cannot be read any more: {error}",
-            hint="klab snapshot rm removes the snapshot that needs it",
+            hint=(Remedy("snapshot rm"), " removes the snapshot that needs it"),
         ) from error
 
 

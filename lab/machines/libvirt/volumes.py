@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.disks import images
 from lab.disks.layers import chain
-from lab.errors import MachineError
+from lab.errors import MachineError, Remedy
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, translate_errors
 from lab.machines.libvirt.resources import Resources
@@ -83,7 +83,7 @@ class LayerStore:
         """
         pool = self.pool.find()
         if pool is None:
-            raise MachineError("the lab's storage pool is gone", hint="klab start recreates it")
+            raise MachineError("the lab's storage pool is gone", hint=(Remedy("start"), " recreates it"))
         with translate_errors("the lab's storage pool cannot be inspected"):
             pool.refresh()
             return int(pool.info()[3])
@@ -130,7 +130,7 @@ class LayerStore:
             raise MachineError(
                 f"the disk {layer} is not based on a box",
                 details=[self.path(layer)],
-                hint="klab doctor names the node; klab node replace recreates it",
+                hint=(Remedy("doctor"), " names the node; ", Remedy("node replace"), " recreates it"),
             )
         return Path(below)
 
@@ -203,5 +203,5 @@ class LayerStore:
         return MachineError(
             f"the file {name} is missing",
             details=[self.path(name)],
-            hint="klab snapshots lists the others",
+            hint=(Remedy("snapshots"), " lists the others"),
         )

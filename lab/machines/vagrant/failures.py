@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.errors import Conflict, HostError, LabError, MachineError, ProgramTimeout
+from lab.errors import Advice, Conflict, HostError, LabError, MachineError, ProgramTimeout, Remedy
 from lab.host.network import GROUP_HINT
 from lab.machines.protocol import NodeState
 from lab.machines.restarts import RUNS_AGAIN_SECONDS
@@ -27,7 +27,7 @@ class _Case:
     phrases: tuple[str, ...]
     kind: type[LabError]
     message: str
-    hint: str
+    hint: Advice
 
 
 _CASES = (
@@ -35,7 +35,7 @@ _CASES = (
         ("Timed out while waiting for the machine to boot", "The specified wait_for timeout", "wait_for timeout"),
         MachineError,
         "a machine does not boot, or has no network",
-        "klab logs NODE shows its console; klab create again continues",
+        (Remedy("logs", options=("NODE",)), " shows its console; ", Remedy("create"), " again continues"),
     ),
     _Case(
         ("The provider 'libvirt' could not be found", "Vagrant could not find the provider", "Unknown provider"),
@@ -53,19 +53,19 @@ _CASES = (
         ("Failed to connect socket", "Error while connecting to Libvirt", "unable to connect to server"),
         HostError,
         "libvirtd does not answer",
-        "klab doctor",
+        Remedy("doctor"),
     ),
     _Case(
         ("Cannot allocate memory", "cannot set up guest memory"),
         HostError,
         "there is not enough memory for the machine",
-        "klab plan shows what the lab needs; destroy another lab, or give the nodes less memory",
+        (Remedy("plan"), " shows what the lab needs; destroy another lab, or give the nodes less memory"),
     ),
     _Case(
         ("No space left on device",),
         HostError,
         "the disk is full",
-        "klab doctor shows where klab keeps its disks and what is free",
+        (Remedy("doctor"), " shows where klab keeps its disks and what is free"),
     ),
     _Case(
         (
@@ -118,7 +118,12 @@ def vagrant_up(
             raise MachineError(
                 "the machines did not answer ssh in time",
                 details=error.details,
-                hint="klab create again continues; klab logs NODE shows a machine's console",
+                hint=(
+                    Remedy("create"),
+                    " again continues; ",
+                    Remedy("logs", options=("NODE",)),
+                    " shows a machine's console",
+                ),
             ) from error
 
     def run_again() -> bool:
@@ -140,7 +145,7 @@ def explain(done: Completed, cancelled: bool) -> LabError:
     lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
     details = lines[-DETAIL_LINES:]
     if cancelled:
-        return MachineError("starting the machines was stopped", hint="klab create again continues")
+        return MachineError("starting the machines was stopped", hint=(Remedy("create"), " again continues"))
     # Errors are on standard error; only there does a phrase have this meaning.
     text = done.stderr or done.stdout
     for case in _CASES:
@@ -149,5 +154,10 @@ def explain(done: Completed, cancelled: bool) -> LabError:
     return MachineError(
         f"vagrant up failed with exit code {done.code}",
         details=details,
-        hint="klab create again continues; klab vagrant -- status shows what there is",
+        hint=(
+            Remedy("create"),
+            " again continues; ",
+            Remedy("vagrant", options=("--", "status")),
+            " shows what there is",
+        ),
     )

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, Remedy
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant.command import MARK, Vagrant
 from lab.plan.model import Plan
@@ -64,7 +64,7 @@ def refuse_absent(nodes: Sequence[str], there: Container[str]) -> None:
     if absent:
         raise MachineError(
             f"there is no machine to start for {', '.join(absent)}",
-            hint=f"klab node replace {absent[0]} recreates the machine",
+            hint=(Remedy("node replace", node=absent[0]), " recreates the machine"),
         )
 
 

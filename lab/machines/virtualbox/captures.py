@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.disks import images
-from lab.errors import MachineError, NotFound, ProgramError
+from lab.errors import MachineError, NotFound, ProgramError, Remedy
 from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
 from lab.machines.virtualbox.output import Shot, parse_names, parse_shots
 from lab.plan.model import Plan
@@ -52,7 +52,7 @@ class VirtualBoxCaptures:
         machines = self._machines(nodes)
         for name, machine in machines.items():
             if machine.state not in {"running", "paused", "saved"}:
-                raise MachineError(f"{name} is not running", hint=f"klab start {self._plan.name} {name}")
+                raise MachineError(f"{name} is not running", hint=Remedy("start", lab=self._plan.name, node=name))
 
         def pause(name: str) -> float:
             now = time.time()
@@ -75,7 +75,9 @@ class VirtualBoxCaptures:
                 case "saved":
                     self._do(why, "startvm", uuid, "--type", "headless", timeout=SAVE_SECONDS)
                 case state:
-                    raise MachineError(why, details=[f"it is {state}"], hint=f"klab start {self._plan.name} {name}")
+                    raise MachineError(
+                        why, details=[f"it is {state}"], hint=Remedy("start", lab=self._plan.name, node=name)
+                    )
             return time.time()
 
         return map_parallel(go_on, list(machines))
@@ -114,7 +116,7 @@ class VirtualBoxCaptures:
         machines = self._machines(nodes)
         for name, machine in machines.items():
             if key not in self._names(machine):
-                raise NotFound(f"{name} has no capture {key!r}", hint="klab snapshots lists what there is")
+                raise NotFound(f"{name} has no capture {key!r}", hint=(Remedy("snapshots"), " lists what there is"))
 
         def restore(name: str) -> None:
             uuid, why = machines[name].uuid, f"{name} cannot be restored"
@@ -139,14 +141,14 @@ class VirtualBoxCaptures:
         for name, machine in self._all().items():
             shot = self._shots(machine).get(key)
             if shot is None:
-                raise NotFound(f"{name} has no capture {key!r}", hint="klab snapshots lists what there is")
+                raise NotFound(f"{name} has no capture {key!r}", hint=(Remedy("snapshots"), " lists what there is"))
             files = [(shot.state, PartKind.MEMORY)] if shot.state else []
             for file, kind in [*files, *((disk, PartKind.DISK) for disk in shot.disks)]:
                 if not file.is_file():
                     raise MachineError(
                         f"the file {file.name} is missing",
                         details=[str(file)],
-                        hint="klab snapshots lists the others",
+                        hint=(Remedy("snapshots"), " lists the others"),
                     )
                 found.append(Part(name, kind, str(file), file.stat().st_blocks * STAT_BLOCK))
         return found
@@ -208,7 +210,7 @@ class VirtualBoxCaptures:
         for name in wanted:
             if name not in there:
                 raise MachineError(
-                    f"there is no machine of {name}", hint=f"klab node replace {name} recreates the machine"
+                    f"there is no machine of {name}", hint=(Remedy("node replace", node=name), " recreates the machine")
                 )
         return {name: there[name] for name in wanted}
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab import process
-from lab.errors import Conflict, MachineError, ProgramError
+from lab.errors import Conflict, MachineError, ProgramError, Remedy
 from lab.machines import ssh_clock
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
@@ -126,7 +126,7 @@ class VirtualBoxMachines(VagrantProvider):
             raise MachineError(
                 f"{node} cannot be started",
                 details=error.details,
-                hint="klab create again continues through Vagrant, which makes the host-only network again",
+                hint=(Remedy("create"), " again continues through Vagrant, which makes the host-only network again"),
             ) from error
 
     def _switch_off(self, node: str, info: dict[str, str]) -> None:

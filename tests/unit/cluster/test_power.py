@@ -92,7 +92,7 @@ def test_a_guest_that_does_not_shut_down_is_named_with_the_way_out(plain: Lab) -
     stubborn = plain.of(stubborn=frozenset({"w1"}))
     with pytest.raises(MachineError, match="w1 did not shut down") as caught:
         stop(stubborn)
-    assert "klab stop --force w1" in caught.value.hint
+    assert "klab stop w1 --force" in caught.value.hint
     assert plain.names(NodeState.STOPPED) == {"cp1"}
     stop(stubborn, force=True)
     assert plain.names(NodeState.STOPPED) == {"cp1", "w1"}
