@@ -1,6 +1,7 @@
-"""A person's own files: read with a limit, written so that nothing of theirs is lost.
+"""Files: read with a limit, written whole or not at all.
 
-What klab keeps for itself, under KLAB_HOME, is `lab.store`'s; everything outside of it is read and written here.
+A person's own files are read with `read_limited` and written with `write_outside`, so that nothing of theirs is lost;
+what klab keeps for itself, under KLAB_HOME, is written with `write_atomic`.
 """
 
 from __future__ import annotations
@@ -146,3 +147,31 @@ def folder_to_disk(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it, for their owner alone; what is there stays as it is."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new, never half.
+
+    `durable`: the same holds for a power failure of the host; that waits for the disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(raw)
+            out.flush()
+            if durable:
+                os.fsync(out.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

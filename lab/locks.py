@@ -153,3 +153,20 @@ def holder_of(handle: int) -> Holder:
     except OSError:
         return Holder(pid)
     return Holder(pid, shortened(shlex.join(words)), stopped=state in {"T", "t"})
+
+
+def hold(handle: int, path: Path) -> bool:
+    """Lock an open file or folder until it is closed.
+
+    Returns:
+        Whether `path` still names this file. The process that held the lock may have removed the file in between;
+        the next process would then lock another one.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

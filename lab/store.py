@@ -11,11 +11,9 @@ KLAB_HOME (default: the platform's user data folder, ~/.local/share/klab)
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 
 from lab import locks, log, records
 from lab.errors import Conflict, LabError, NotFound, Remedy, UsageError
+from lab.files import make_private, write_atomic
 from lab.guest_clock import GuestClock
 from lab.text import visible
 
@@ -126,13 +125,6 @@ def _usable(root: Path) -> Path:
             hint="set KLAB_HOME to a folder without that in its name",
         )
     return root
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder, and those above it, for their owner alone; what is there stays as it is."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
 
 
 # Seconds since 1970, up to what a date can be written of.
@@ -352,7 +344,7 @@ class LabFolder:
         while True:
             handle = locks.open_lock(file)
             try:
-                if hold(handle, file):
+                if locks.hold(handle, file):
                     return handle
             except BlockingIOError:
                 holder = locks.holder_of(handle)
@@ -376,41 +368,3 @@ class LabFolder:
             else:
                 entry.unlink()
         shutil.rmtree(self.path)
-
-
-def hold(handle: int, path: Path) -> bool:
-    """Lock an open file or folder until it is closed.
-
-    Returns:
-        Whether `path` still names this file. The process that held the lock may have removed the file in between;
-        the next process would then lock another one.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new, never half.
-
-    `durable`: the same holds for a power failure of the host; that waits for the disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(raw)
-            out.flush()
-            if durable:
-                os.fsync(out.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -40,8 +40,9 @@ from lab.boxes.manifest import (
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
 from lab.boxes.sources import GoModules, Source
 from lab.errors import BoxError, HostError, NotFound, Remedy
+from lab.files import make_private
 from lab.scenario.catalog import Catalog
-from lab.store import Home, make_private
+from lab.store import Home
 
 Progress = Callable[[str], None]
 

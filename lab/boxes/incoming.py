@@ -18,7 +18,8 @@ from lab.boxes.store import check_box, folder_of
 from lab.boxes.vagrant import write_libvirt_box
 from lab.disks.qcow2 import strangeness
 from lab.errors import BoxError
-from lab.store import Home, make_private
+from lab.files import make_private
+from lab.store import Home
 
 # What goes to another store; what else there is of a box is made from it, or stays where it was built.
 PORTABLE = (DISK,)

@@ -27,7 +27,7 @@ from typing import Any
 from lab import records
 from lab.boxes.cache import digest_file
 from lab.errors import BoxError
-from lab.store import write_atomic
+from lab.files import write_atomic
 
 MANIFEST = "manifest.json"
 DISK = "disk.qcow2"

@@ -33,6 +33,7 @@ from lab.cluster.observe.expiry import refuse_expired
 from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.watch import Watch
 from lab.errors import BoxError, ClusterError, Conflict, LabError, Remedy
+from lab.files import write_atomic
 from lab.host.profile import HostProfile
 from lab.machines.disk_transfer import Incoming
 from lab.machines.protocol import NodeState, needed_disk_transfer
@@ -40,7 +41,7 @@ from lab.plan.file import from_json, to_json
 from lab.plan.model import Plan
 from lab.plan.names import management_network_name, network_name
 from lab.scenario.kinds import check_name
-from lab.store import Home, LabFolder, Record, write_atomic
+from lab.store import Home, LabFolder, Record
 
 GIB = 1 << 30
 # Clocks that differ by less do no harm.

@@ -17,7 +17,7 @@ from lab.bundles.layout import MODE, SECTOR, beginning, closing, header, padding
 from lab.bundles.pack import pack
 from lab.errors import Conflict, HostError
 from lab.files import folder_to_disk, refuse_special
-from lab.store import hold
+from lab.locks import hold
 
 PARTIAL = ".partial"
 DRAFT = "checkpoint.tar"

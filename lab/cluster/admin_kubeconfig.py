@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 
 from lab.cluster.secrets import admin_files
+from lab.files import write_atomic
 from lab.plan.model import Plan
 from lab.render.yamltext import dump
-from lab.store import LabFolder, write_atomic
+from lab.store import LabFolder
 
 
 def server(plan: Plan) -> str:

@@ -20,8 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lab.cluster.pki import ClientFiles, ca_hash, load_key, make_ca, make_service_account, signed, subject, usable
 from lab.errors import ClusterError
+from lab.files import write_atomic
 from lab.render.secrets import KeyPair, Secrets
-from lab.store import LabFolder, write_atomic
+from lab.store import LabFolder
 
 CLIENT_VALIDITY = datetime.timedelta(days=365)
 TOKEN_ALPHABET = string.ascii_lowercase + string.digits

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import process
-from lab.store import write_atomic
+from lab.files import write_atomic
 
 LABEL = "cidata"
 # Any fixed moment: the same files shall give the same bytes.

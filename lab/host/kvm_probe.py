@@ -18,11 +18,12 @@ from pathlib import Path
 
 from lab import process, records
 from lab.errors import MachineError, ProgramTimeout
+from lab.files import write_atomic
 from lab.host.emulation.emulator import wanted_rate
 from lab.host.emulation.pace import emulated, slowness
 from lab.host.probe_guest import QEMU, ROUNDS, run_guest
 from lab.host.profile import HostProfile
-from lab.store import Home, write_atomic
+from lab.store import Home
 
 KVM = Path("/dev/kvm")
 # Hardware takes less than half a second for all of it, BIOS included.

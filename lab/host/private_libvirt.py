@@ -30,10 +30,11 @@ from pathlib import Path
 
 from lab import locks, process, records
 from lab.errors import HostError, Remedy
+from lab.files import make_private, write_atomic
 from lab.host import namespaces, subreaper
 from lab.host.namespaces import Namespaces
 from lab.host.visitors import WHAT, visitors
-from lab.store import Home, make_private, write_atomic
+from lab.store import Home
 from lab.waiting import Deadline, poll
 
 _LOG = logging.getLogger("klab.host")

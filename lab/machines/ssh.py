@@ -8,10 +8,11 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import MachineError, ProgramTimeout, Remedy
+from lab.files import write_atomic
 from lab.plan.model import Plan
 from lab.plan.names import USER
 from lab.process import Completed
-from lab.store import LabFolder, write_atomic
+from lab.store import LabFolder
 
 CONNECT_SECONDS = 30
 UNREACHABLE = 255  # ssh's own failures; see ssh(1), EXIT STATUS

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from lab import records
 from lab.errors import LabError, Remedy
-from lab.store import LabFolder, write_atomic
+from lab.files import write_atomic
+from lab.store import LabFolder
 
 Act = Literal["snapshot", "restore", "remove"]
 # In the order in which they are taken; each is written to the journal before it begins.

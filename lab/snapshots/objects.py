@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from lab.cluster.clients.api import UnreachableError
 from lab.errors import LabError, Remedy
-from lab.store import write_atomic
+from lab.files import write_atomic
 from lab.waiting import map_parallel
 
 WORKERS = 8

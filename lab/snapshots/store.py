@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import Conflict, LabError, NotFound, Remedy
+from lab.files import write_atomic
 from lab.snapshots.manifest import Manifest, from_json, to_json
-from lab.store import LabFolder, write_atomic
+from lab.store import LabFolder
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import store
+from lab import files, locks, store
 from lab.bundles import keys
 from lab.errors import Conflict, LabError, NotFound, UsageError
 from lab.store import COPIED, Home, LabFolder, Record
@@ -44,7 +44,7 @@ def test_a_lock_that_went_with_its_lab_keeps_nobody_out(folder: LabFolder, monke
             lock_of(folder).unlink()
         flock(handle, operation)
 
-    monkeypatch.setattr(store.fcntl, "flock", late)
+    monkeypatch.setattr(locks.fcntl, "flock", late)
     with folder.lock():
         assert gone
         assert lock_of(folder).read_text() == str(os.getpid())
@@ -164,7 +164,7 @@ def test_klabs_folder_is_its_owners_alone_under_every_umask(tmp_path: Path) -> N
 def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "klab").mkdir()
     (tmp_path / "klab").chmod(0o755)
-    store.make_private(tmp_path / "klab" / "labs")
+    files.make_private(tmp_path / "klab" / "labs")
     assert (tmp_path / "klab").stat().st_mode & 0o777 == 0o755
 
 

@@ -76,7 +76,7 @@ def test_after_a_failure_the_rest_can_be_left_out(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(waiting, "_cancel", cancelled)
     with pytest.raises(ValueError, match="the first"):
         map_parallel(act, range(1000), most=2, give_up=True)
-    assert set(begun) <= {0, 1, 2}
+    assert len(begun) <= 3, "the two, and one more that began before the others were left out"
 
 
 def test_ctrl_c_makes_the_running_ones_end() -> None:

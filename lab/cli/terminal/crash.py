@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.store import Home, make_private
+from lab.files import make_private
+from lab.store import Home
 
 
 def write_crash(error: BaseException, arguments: Sequence[str]) -> Path:

@@ -23,13 +23,14 @@ from lab.cluster.wait.watch import Watch
 from lab.components.cni import network
 from lab.disks.seed_iso import write_iso
 from lab.errors import Advice, Conflict, MachineError, Remedy
+from lab.files import write_atomic
 from lab.host.profile import HostProfile
 from lab.machines.protocol import NodeState
 from lab.plan.changes import same_but_for_nodes
 from lab.plan.file import from_json, to_json
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
-from lab.store import LabFolder, Record, write_atomic
+from lab.store import LabFolder, Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,13 @@ from lab.cluster.tokens import fresh_token, revoke_token
 from lab.cluster.wait.watch import Watch
 from lab.disks.seed_iso import write_iso
 from lab.errors import ClusterError, Conflict, LabError, ProgramError, Remedy
+from lab.files import write_atomic
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.changes import without_nodes
 from lab.plan.file import to_json
 from lab.plan.model import Node, Plan
 from lab.render.cloudinit import render_seed
 from lab.render.node_update import render_update
-from lab.store import write_atomic
 from lab.waiting import poll
 
 UPDATE_SECONDS = 300.0

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import HostError
+from lab.files import make_private, write_atomic
 from lab.host.probe_guest import QEMU
 from lab.render.emulation import RATE_VARIABLE
-from lab.store import Home, make_private, write_atomic
+from lab.store import Home
 
 COMPILER = "gcc"
 LIBRARY = Path(__file__).with_name("slow_clock.c")

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.files import write_atomic
 from lab.machines.captures import PartKind
 from lab.machines.protocol import NodeState
-from lab.store import write_atomic
 
 
 @dataclass(frozen=True, slots=True)

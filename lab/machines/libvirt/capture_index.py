@@ -14,7 +14,7 @@ from pathlib import Path
 from lab import records
 from lab.disks.layers import Merge
 from lab.errors import MachineError, NotFound, Remedy
-from lab.store import write_atomic
+from lab.files import write_atomic
 from lab.text import shortened
 
 MOST_SECONDS = 1 << 60  # more than any clock shows

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lab.disks import qcow2
 from lab.errors import BoxError, MachineError, Remedy, UsageError
+from lab.files import write_atomic
 from lab.host.emulation import emulator
 from lab.machines.libvirt import definitions, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
@@ -31,7 +32,7 @@ from lab.render.domain import LibvirtFacts
 from lab.render.emulation import SlowClock
 from lab.render.vagrantfile import render_libvirt
 from lab.scenario.schema import did_you_mean
-from lab.store import Home, LabFolder, Record, write_atomic
+from lab.store import Home, LabFolder, Record
 
 if TYPE_CHECKING:
     import libvirt

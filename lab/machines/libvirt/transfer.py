@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.files import make_private
 from lab.locks import locked
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, translate_errors
-from lab.store import Home, make_private
+from lab.store import Home
 
 if TYPE_CHECKING:
     import libvirt

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab import locks
 from lab.errors import HostError
-from lab.store import make_private
+from lab.files import make_private
 
 PROVIDERS = ("libvirt", "virtualbox")
 # A class that begins at the same time waits for the one that adds the box; for several boxes, one after another.

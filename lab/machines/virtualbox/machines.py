@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import Conflict, MachineError, ProgramError, Remedy
+from lab.files import write_atomic
 from lab.machines import ssh_clock
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
@@ -33,7 +34,7 @@ from lab.plan.model import Plan
 from lab.plan.names import domain_name
 from lab.process import Completed
 from lab.render.vagrantfile import VirtualBoxFacts, render_virtualbox
-from lab.store import Home, LabFolder, Record, write_atomic
+from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 
 QUICK_SECONDS = 60.0

@@ -12,6 +12,7 @@ from support.shelved import shelved_box
 from lab.app import create, labs
 from lab.app.create import Request, making, prepare, provider_for, scaled_plan
 from lab.errors import Conflict, HostError, Interrupted
+from lab.files import write_atomic
 from lab.host.capacity import HostFacts
 from lab.host.profile import HostProfile
 from lab.plan.changes import with_node
@@ -20,7 +21,7 @@ from lab.plan.file import to_json
 from lab.plan.model import Plan, create_command
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
-from lab.store import Home, LabFolder, Record, write_atomic
+from lab.store import Home, LabFolder, Record
 
 PLAIN = "version: 1\nname: plain\nbootstrap: none\ntopology: {control_planes: 1, workers: 1}\n"
 

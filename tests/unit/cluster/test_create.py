@@ -21,6 +21,7 @@ from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
 from lab.cluster.wait.power_on import PowerOn
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
+from lab.files import write_atomic
 from lab.host.profile import HostProfile
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
@@ -30,7 +31,7 @@ from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog
 from lab.scenario.library import load_scenario
 from lab.scenario.parser import parse_scenario
-from lab.store import Home, LabFolder, Record, write_atomic
+from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 
 PLAIN = "version: 1\nname: plain\ntopology: {workers: 1}\nbootstrap: none\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lab.errors import HostError
+from lab.files import make_private
 from lab.guest_clock import GuestClock
 from lab.host.emulation import emulator
-from lab.store import Home, make_private
+from lab.store import Home
 
 # Asks the kernel itself, past what is preloaded: vDSO functions are no system calls.
 KERNEL = """
