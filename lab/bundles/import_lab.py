@@ -8,7 +8,6 @@ Nothing is written before the file was verified and the host checked. From the l
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import time
 import uuid
@@ -25,7 +24,7 @@ from lab.bundles.keys import check_keys
 from lab.bundles.layout import MODE
 from lab.bundles.progress import Progress
 from lab.cluster.acts.certificates import renew
-from lab.cluster.acts.power import PowerResult, start
+from lab.cluster.acts.power import PowerResult, await_ssh, start
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.events import Event, Journal, State
 from lab.cluster.lab import Lab
@@ -46,7 +45,6 @@ from lab.store import Home, LabFolder, Record
 GIB = 1 << 30
 # Clocks that differ by less do no harm.
 CLOCK_SECONDS = 3600.0
-SSH_TRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,23 +363,7 @@ def _start(lab: Lab) -> PowerResult:
 def _await_answers(lab: Lab, journal: Journal, nodes: Sequence[str]) -> None:
     """Wait for machines that a killed klab has started: `start` waits only for those that it starts itself."""
     record = lab.folder.record()
-    machines = lab.machines(record)
-    watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record), nodes)
-    silent = list(nodes)
-
-    def answer() -> bool:
-        for name in tuple(silent):
-            with contextlib.suppress(LabError):
-                machines.ssh(name, ["true"], timeout=watch.deadline.at_most(SSH_TRY_SECONDS))
-                silent.remove(name)
-        return not silent
-
-    watch.until(
-        answer,
-        "every machine answers ssh",
-        missing=lambda: [f"{name} does not answer" for name in silent],
-        hint=(Remedy("logs", node=nodes[0]), " shows its console") if nodes else "",
-    )
+    await_ssh(Watch(lab.folder, lab.plan, lab.machines(record), journal, lab.deadline(record), nodes), nodes)
 
 
 def _expired(lab: Lab) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -153,10 +153,20 @@ def _start(context: Context, nodes: Sequence[str]) -> None:
     machines.start(off)
     running = _running(machines)
     context.wait_for(Watch(watch.folder, watch.plan, machines, watch.journal, watch.deadline, running))
-    _await_ssh(context.watch, off)
+    await_ssh(context.watch, off, lambda name: watch.journal.add(name, "start", "done"))
 
 
-def _await_ssh(watch: Watch, nodes: Sequence[str]) -> None:
+def await_ssh(watch: Watch, nodes: Sequence[str], on_answer: Callable[[str], object] = str) -> None:
+    """Wait until each of these nodes answers ssh.
+
+    Args:
+        watch: what ends the wait: a machine that goes away, or the deadline.
+        nodes: the nodes' names.
+        on_answer: called with each that answers, from another thread.
+
+    Raises:
+        MachineError, NotReadyInTime: as `Watch.until`.
+    """
     silent = list(nodes)
 
     def ask(name: str) -> bool:
@@ -164,7 +174,7 @@ def _await_ssh(watch: Watch, nodes: Sequence[str]) -> None:
             watch.machines.ssh(name, ["true"], timeout=watch.deadline.at_most(SSH_TRY_SECONDS))
         except LabError:
             return False
-        watch.journal.add(name, "start", "done")
+        on_answer(name)
         silent.remove(name)
         return True
 
