@@ -27,6 +27,7 @@ from lab.errors import Conflict, HostError, LabError, Remedy, UsageError
 from lab.host.capacity import host_facts
 from lab.host.kvm_probe import probe_host
 from lab.host.local import LocalHost
+from lab.host.network import returning
 from lab.host.profile import HostProfile
 from lab.machines.providers import PROVIDERS, enter_host
 from lab.plan.model import Plan, import_command
@@ -177,6 +178,8 @@ def import_lab(
 ) -> Made:
     """Make a lab of a bundle, or continue with one that is half made, and wait until it is Ready.
 
+    Afterwards the calling thread is where it was before.
+
     Args:
         request: which lab.
         home: klab's folder; KLAB_HOME when left out.
@@ -186,9 +189,10 @@ def import_lab(
     Raises:
         LabError: as `prepare_import` and `lab.bundles.import_lab.create_from_bundle`; `Interrupted` on Ctrl-C.
     """
-    prepared = prepare_import(request, home=home)
-    with importing(prepared):
-        return make_imported(prepared, timeout=timeout, listener=listener)
+    with returning():
+        prepared = prepare_import(request, home=home)
+        with importing(prepared):
+            return make_imported(prepared, timeout=timeout, listener=listener)
 
 
 def prepare_import(request: Request, *, home: Home | None = None, note: Note = silent) -> Prepared:

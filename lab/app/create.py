@@ -18,7 +18,7 @@ from lab.errors import Advice, Conflict, HostError, Interrupted, Remedy
 from lab.host.capacity import answering, check_fits, host_facts, warnings
 from lab.host.kvm_probe import probe_host
 from lab.host.local import LocalHost
-from lab.host.network import stop_unused_private_libvirt
+from lab.host.network import returning, stop_unused_private_libvirt
 from lab.host.profile import HostProfile
 from lab.machines.providers import choose_provider, enter_host
 from lab.plan.changes import as_scaled
@@ -84,6 +84,8 @@ def create(
 ) -> Created:
     """Make a lab, or continue with one that is half made, and wait until it is Ready.
 
+    Afterwards the calling thread is where it was before, so that it can make a lab in another folder, too.
+
     Args:
         request: which lab.
         home: klab's folder; KLAB_HOME when left out.
@@ -94,9 +96,10 @@ def create(
     Raises:
         LabError: as `prepare` and `lab.cluster.acts.create.create`; `Interrupted` on Ctrl-C.
     """
-    prepared = prepare(request, home=home, note=note)
-    with making(prepared.lab.home, prepared.lab.folder, request.command):
-        return make(prepared, timeout=timeout, listener=listener)
+    with returning():
+        prepared = prepare(request, home=home, note=note)
+        with making(prepared.lab.home, prepared.lab.folder, request.command):
+            return make(prepared, timeout=timeout, listener=listener)
 
 
 def prepare(request: Request, *, home: Home | None = None, note: Note = silent) -> Prepared:

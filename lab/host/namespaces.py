@@ -104,6 +104,22 @@ def entered(pid: int) -> Iterator[None]:
             os.chdir(here)
 
 
+@contextlib.contextmanager
+def returning() -> Iterator[None]:
+    """Have the calling thread, at the end of the block, in the namespaces and the folder in which it is now."""
+    if not (PROC / "thread-self").exists():  # not Linux: nothing moves a thread there
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        here, spaces, back = Path.cwd(), Namespaces.of("thread-self"), _opened("thread-self", stack)
+        try:
+            yield
+        finally:
+            if Namespaces.of("thread-self") != spaces:
+                _move(back)
+                os.chdir(here)
+
+
 def _opened(process: str, stack: contextlib.ExitStack) -> list[tuple[int, int]]:
     """Handles of a process' namespaces, each with its flag; all are open before /proc may be another's."""
     opened = []

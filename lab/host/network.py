@@ -8,7 +8,9 @@ import socket
 from collections.abc import Iterator
 
 from lab.errors import HostError
+from lab.host import namespaces
 from lab.host.private_libvirt import PrivateLibvirt
+from lab.host.visitors import visitors
 from lab.store import Home
 
 SYSTEM = "system libvirtd"
@@ -57,6 +59,17 @@ def host_network(home: Home) -> Iterator[str]:
     private.start()
     with private.entered():
         yield PRIVATE
+
+
+@contextlib.contextmanager
+def returning() -> Iterator[None]:
+    """Let the calling thread go wherever it has to in the block; afterwards it is where it was before it."""
+    before = visitors.mine()
+    try:
+        with namespaces.returning():
+            yield
+    finally:
+        visitors.drop_to(before)
 
 
 def stop_unused_private_libvirt(home: Home) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 
 from lab import locks
@@ -52,6 +53,17 @@ class Visitors:
                 threads.remove(threading.get_ident())
             if file in self._held and not threads:
                 os.close(self._held.pop(file)[0])
+
+    def mine(self) -> Counter[Path]:
+        """How many shares of which locks this thread has."""
+        with self._lock:
+            return Counter({file: threads.count(threading.get_ident()) for file, (_, threads) in self._held.items()})
+
+    def drop_to(self, before: Counter[Path]) -> None:
+        """End the shares that this thread has made since it had those."""
+        for file, count in (self.mine() - before).items():
+            for _ in range(count):
+                self.drop(file)
 
     def drop_all(self) -> None:
         """End every share of this process."""

@@ -57,3 +57,39 @@ def test_a_thread_comes_back(tmp_path: Path) -> None:
             other.kill()
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [*wanted, *wanted]
+
+
+CODE_RETURNS = """
+import os, sys
+from pathlib import Path
+from lab.host.namespaces import enter_namespaces
+from lab.host.network import returning
+from lab.host.visitors import visitors
+def spaces(): return [os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("net", "mnt")]
+before, lock = spaces(), Path(sys.argv[2]) / "lock"
+with returning():
+    pass
+visitors.add(lock)
+with returning():
+    visitors.add(lock)
+    enter_namespaces(int(sys.argv[1]))
+    inside = spaces()
+    os.chdir("/")
+assert spaces() == before and os.getcwd() == sys.argv[2], spaces()
+assert visitors.mine() == {lock: 1}, visitors.mine()
+print(*inside)
+"""
+
+
+def test_a_thread_that_went_in_for_good_comes_back_at_the_end_of_a_block(tmp_path: Path) -> None:
+    words = ["unshare", "--net", "--mount", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; exec sleep 60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            wanted = [other.stdout.readline().strip() for _ in range(2)]
+            code = [sys.executable, "-c", CODE_RETURNS, str(other.pid), str(tmp_path)]
+            done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
+        finally:
+            other.kill()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == wanted

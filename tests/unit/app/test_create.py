@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from support.fake_lab import lab_on_disk
 from support.shelved import shelved_box
 
-from lab.app import create, labs
+from lab.app import bundles, create, labs
 from lab.app.create import Request, making, prepare, provider_for, scaled_plan
 from lab.errors import Conflict, HostError, Interrupted
 from lab.files import write_atomic
@@ -184,3 +187,29 @@ def test_what_a_killed_klab_has_left_is_finished_by_the_labs_own_plan(
     assert finished == [own]
     assert wanted != own
     assert told == ["1m2w: it is finished"]
+
+
+@pytest.mark.parametrize("module", [create, bundles])
+def test_to_make_a_lab_leaves_the_thread_where_it_was(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that stayed in one home's private libvirt would take that for the next home's."""
+    done: list[str] = []
+
+    @contextlib.contextmanager
+    def block(name: str) -> Iterator[None]:
+        done.append(f"{name} begins")
+        yield
+        done.append(f"{name} ends")
+
+    prepared = SimpleNamespace(lab=SimpleNamespace(home=None, folder=None))
+    monkeypatch.setattr(module, "returning", lambda: block("returning"))
+    for name in ("prepare", "prepare_import"):
+        monkeypatch.setattr(module, name, lambda *_, **__: done.append("prepare") or prepared, raising=False)
+    for name in ("making", "importing"):
+        monkeypatch.setattr(module, name, lambda *_: block("making"), raising=False)
+    for name in ("make", "make_imported"):
+        monkeypatch.setattr(module, name, lambda *_, **__: done.append("make"), raising=False)
+    if module is create:
+        create.create(create.Request("1m2w"))
+    else:
+        bundles.import_lab(bundles.Request(Path("file")))
+    assert done == ["returning begins", "prepare", "making begins", "make", "making ends", "returning ends"]
