@@ -144,8 +144,8 @@ class Request:
     allowed_signers: Path | None = None
 
     @property
-    def command(self) -> str:
-        """The command line that asks for the same."""
+    def command(self) -> Remedy:
+        """The command that asks for the same."""
         return import_command(str(self.file), self.name)
 
 

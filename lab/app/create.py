@@ -49,8 +49,8 @@ class Request:
     seat: int = 0
 
     @property
-    def command(self) -> str:
-        """The command line that asks for the same."""
+    def command(self) -> Remedy:
+        """The command that asks for the same."""
         return create_command([self.scenario], self.name, self.seat)
 
 
@@ -194,12 +194,12 @@ def refuse_half_made_from_a_file(record: Record) -> None:
         command = import_command("FILE", record.name)
         raise Conflict(
             f"lab {record.name!r} is only partly imported from a bundle",
-            hint=(f"{command} continues the import, ", Remedy("destroy", lab=record.name), " removes it"),
+            hint=(command, " continues the import, ", Remedy("destroy", lab=record.name), " removes it"),
         )
 
 
 @contextmanager
-def making(home: Home, folder: LabFolder, command: str) -> Iterator[None]:
+def making(home: Home, folder: LabFolder, command: Remedy) -> Iterator[None]:
     """Say what a Ctrl-C has left of a lab that is being made, and end the private libvirt where nothing was made in it.
 
     Args:
@@ -217,10 +217,10 @@ def making(home: Home, folder: LabFolder, command: str) -> Iterator[None]:
         if not isinstance(error, KeyboardInterrupt):
             raise
         if not folder.exists:
-            raise Interrupted("stopped before anything of the lab was made", hint=f"{command} begins again") from None
+            raise Interrupted("stopped before anything of the lab was made", hint=(command, " begins again")) from None
         raise Interrupted(
             "stopped; the machines made so far are still there",
-            hint=(f"{command} again continues from here; ", Remedy("destroy", lab=folder.name), " removes it"),
+            hint=(command, " again continues from here; ", Remedy("destroy", lab=folder.name), " removes it"),
         ) from None
 
 

@@ -172,7 +172,8 @@ def open_bundle(path: Path) -> BundleFile:
         length = path.stat().st_size
     except FileNotFoundError:
         raise NotFound(
-            f"there is no file {path}", hint=(Remedy("export"), " writes one, ", Remedy("bundles"), " lists")
+            f"there is no file {path}",
+            hint=(Remedy("export"), " writes one, ", Remedy("bundles"), " lists those that klab has kept"),
         ) from None
     if length < found.size:
         raise damaged(f"it is cut off: {length} bytes of {found.size}")

@@ -71,7 +71,8 @@ class Lab:
             raise Conflict(
                 f"lab {self.folder.name!r} is half made",
                 hint=(
-                    f"{again(record, self.plan)} continues it, ",
+                    again(record, self.plan),
+                    " continues it, ",
                     Remedy("destroy", lab=self.folder.name),
                     " removes it",
                 ),
@@ -98,7 +99,7 @@ class Lab:
         return self.deadline_after(self.timeout or usual)
 
 
-def again(record: Record, plan: Plan) -> str:
+def again(record: Record, plan: Plan) -> Remedy:
     """The command that continues a lab that is half made; FILE is for the person to know."""
     from lab.scenario.library import shipped_names
 

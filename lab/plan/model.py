@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.kubernetes.versions import KubernetesVersion
-from lab.errors import NotFound
+from lab.errors import NotFound, Remedy
 from lab.scenario.model import Bootstrap, Role
 
 API_PORT = 6443
@@ -151,12 +151,13 @@ class Plan:
         return tuple(node for node in self.nodes if names is None or node.name in names)
 
 
-def create_command(which: Sequence[str], name: str | None, seat: int = 0) -> str:
-    """The command that makes a lab, for a hint; `which` are the words behind klab create that say which."""
-    words = ["klab", "create", *which, *(["--name", name] if name else []), *(["--seat", str(seat)] if seat else [])]
-    return shlex.join(words)
+def create_command(which: Sequence[str], name: str | None, seat: int = 0) -> Remedy:
+    """What makes a lab, for a hint; `which` are the words behind klab create that say which."""
+    words = [*which, *(["--name", name] if name else []), *(["--seat", str(seat)] if seat else [])]
+    return Remedy("create", options=tuple(map(shlex.quote, words)))
 
 
-def import_command(file: str, name: str | None = None) -> str:
-    """The command that makes a lab from a bundle, for a hint."""
-    return shlex.join(["klab", "import", file, *(["--name", name] if name else [])])
+def import_command(file: str, name: str | None = None) -> Remedy:
+    """What makes a lab from a bundle, for a hint."""
+    words = [file, *(["--name", name] if name else [])]
+    return Remedy("import", options=tuple(map(shlex.quote, words)))

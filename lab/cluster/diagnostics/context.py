@@ -99,7 +99,7 @@ class CheckContext:
     @property
     def converge(self) -> str:
         """Apply again all that a create applies."""
-        return create_command([str(self.scenario)], self.lab, self.plan.seat)
+        return str(create_command([str(self.scenario)], self.lab, self.plan.seat))
 
     def recreate_node(self, node: str) -> str:
         """Recreate a node; the whole lab where the node could not join: no cluster, no control plane, no quorum."""

@@ -85,8 +85,8 @@ def test_the_file_is_called_as_the_bundle(tmp_path: Path) -> None:
 
 
 def test_the_command_line_once_more_is_about_the_same_lab() -> None:
-    assert app.Request(Path("x.klab")).command == "klab import x.klab"
-    assert import_command("my file.klab", "l3") == "klab import 'my file.klab' --name l3"
+    assert str(app.Request(Path("x.klab")).command) == "klab import x.klab"
+    assert str(import_command("my file.klab", "l3")) == "klab import 'my file.klab' --name l3"
 
 
 def test_files_that_cannot_be_used_are_listed_with_their_errors(tmp_path: Path) -> None:

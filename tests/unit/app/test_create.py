@@ -30,8 +30,8 @@ PLAIN = "version: 1\nname: plain\nbootstrap: none\ntopology: {control_planes: 1,
 
 
 def test_the_command_line_once_more_is_about_the_same_lab() -> None:
-    assert create_command(["1m2w"], None) == "klab create 1m2w"
-    assert create_command(["./my lesson.yaml"], "l3", 4) == "klab create './my lesson.yaml' --name l3 --seat 4"
+    assert str(create_command(["1m2w"], None)) == "klab create 1m2w"
+    assert str(create_command(["./my lesson.yaml"], "l3", 4)) == "klab create './my lesson.yaml' --name l3 --seat 4"
     assert create.Request("./my lesson.yaml", "l3", seat=4).command == create_command(["./my lesson.yaml"], "l3", 4)
 
 
@@ -47,7 +47,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[Home]:
 
 
 def stopped(home: Home, folder: LabFolder) -> Interrupted:
-    with pytest.raises(Interrupted) as caught, making(home, folder, "klab create x.yaml --name l3"):
+    with pytest.raises(Interrupted) as caught, making(home, folder, create_command(["x.yaml"], "l3")):
         raise KeyboardInterrupt
     return caught.value
 

@@ -203,7 +203,7 @@ def test_the_command_that_goes_on_is_about_the_same_lab(
 ) -> None:
     plan = decide(load_scenario("1m2w", catalog).scenario, catalog, name=name, seat=seat)
     record = Record("id", name, "fake", "box", seat, "creating", 0.0, checkpoint=checkpoint)
-    assert again(record, replace(plan, scenario=scenario)) == wanted
+    assert str(again(record, replace(plan, scenario=scenario))) == wanted
 
 
 def test_a_lab_that_another_klab_works_on_is_left_alone(home: Home, catalog: Catalog) -> None:
