@@ -43,7 +43,7 @@ class Tidying:
 
 
 def chain(backing: Mapping[str, str | None], layer: str) -> list[str]:
-    """A layer and those below it that are in the book, from the top down."""
+    """A layer and those below it that are in the index, from the top down."""
     found: list[str] = []
     below: str | None = layer
     while below is not None and below in backing and below not in found:
@@ -61,7 +61,7 @@ def tidying(backing: Mapping[str, str | None], needed: Iterable[str]) -> Tidying
     """What may go.
 
     Args:
-        backing: by layer the one below it; None, or a name that is not in the book, below the lowest.
+        backing: by layer the one below it; None, or a name that is not in the index, below the lowest.
         needed: the layers that a machine writes to or a capture has frozen.
     """
     wanted = set(needed)

@@ -86,7 +86,7 @@ class Captures(Protocol):
         """Keep the disks of these machines under a key, and the RAM of those that are suspended; side by side.
 
         The machines stay as they are, suspended or off. Until it returns there is no capture of
-        that key; after a failure, or a kill, `forget` undoes what it has begun.
+        that key; after a failure, or a kill, `delete` undoes what it has begun.
 
         Args:
             key: lower-case letters, digits and hyphens; not in use.
@@ -147,10 +147,10 @@ class Captures(Protocol):
         ...
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
-        """The files of other captures that `forget` of these would rewrite if it may, to save space."""
+        """The files of other captures that `delete` of these would rewrite if it may, to save space."""
         ...
 
-    def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:
+    def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:
         """Delete captures, whole or half-made, and every file that no other and no machine needs. Idempotent.
 
         Args:

@@ -49,7 +49,7 @@ def keep_auto(session: Session, attempt: Attempt) -> tuple[Manifest | None, str]
     Raises:
         LabError, OSError: it cannot be finished; the same call continues.
     """
-    session.captures.forget([], merge=False)
+    session.captures.delete([], merge=False)
     with session.attempts.step(attempt, "keep"):
         if not attempt.id:
             return None, ""
@@ -66,7 +66,7 @@ def keep_auto(session: Session, attempt: Attempt) -> tuple[Manifest | None, str]
             return manifest, ""
         # An unfinished one would keep the disk full, and every command that could make room waits for it.
         session.snapshot_store.remove([attempt.id])
-        session.captures.forget([attempt.id])
+        session.captures.delete([attempt.id])
         return None, "the lab as it was before could not be kept: the disk is full"
 
 

@@ -38,7 +38,7 @@ def finish_removal(session: Session, attempt: Attempt) -> None:
         _reparent(session, ids)
         session.snapshot_store.remove(ids)
     with session.attempts.step(attempt, "files") as attempt:
-        session.captures.forget(ids, merge=bool(attempt.data["merge"]))
+        session.captures.delete(ids, merge=bool(attempt.data["merge"]))
     with session.attempts.step(attempt, "digest"):
         _renew_digests(session, attempt.data["known"], set(attempt.data["rewritten"]))
     session.attempts.end()

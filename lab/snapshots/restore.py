@@ -334,10 +334,10 @@ def go_back(session: Session, attempt: Attempt) -> str:
     if switched:
         # From here on the automatic snapshot is neither there nor needed.
         with session.attempts.step(attempt, "undone"):
-            session.captures.forget([attempt.id])
+            session.captures.delete([attempt.id])
     elif attempt.id:
         # Before anything is written: the disk may be full.
-        session.captures.forget([attempt.id])
+        session.captures.delete([attempt.id])
     set_clocks(session.machines, session.events, session.guest_now, attempt.running)
     session.attempts.end()
     return "the lab is as it was before"

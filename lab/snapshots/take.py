@@ -111,7 +111,7 @@ def take_back(session: Session, attempt: Attempt) -> str:
     session.captures.resume(attempt.running)
     # Before anything is written: the disk may be full.
     session.snapshot_store.remove([attempt.id])
-    session.captures.forget([attempt.id])
+    session.captures.delete([attempt.id])
     set_clocks(session.machines, session.events, session.guest_now, attempt.running)
     session.attempts.end()
     return "nothing of the snapshot is left, and the lab is as it was before"

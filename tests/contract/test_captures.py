@@ -65,7 +65,7 @@ def sizes(machines: Machines, key: str) -> list[int]:
 
 def volumes(lab: Lab) -> list[str]:
     """The disk layers and RAM images that somebody needs; none for the fake, whose captures share nothing."""
-    lab.open().captures().forget([])
+    lab.open().captures().delete([])
     lines = lab.open().leftovers() if lab.outside.daemon else []
     return [line.removeprefix("volume ") for line in lines if line.startswith("volume ")]
 
@@ -79,7 +79,7 @@ def test_a_lab_without_captures(lab: Lab) -> None:
         machines.captures().parts("one")
     with pytest.raises(NotFound):
         machines.captures().revert("one", NODES, print)
-    machines.captures().forget(["one"])
+    machines.captures().delete(["one"])
 
 
 def test_ram_and_disk_come_back(lab: Lab) -> None:
@@ -123,16 +123,16 @@ def test_what_is_forgotten_in_the_middle_takes_nothing_from_the_others(lab: Lab)
     before, names = digests(machines, "five"), volumes(lab)
     captures.revert("five", NODES, print)
     assert captures.rewrites(["two"]) == []
-    captures.forget(["two"], merge=True)
-    captures.forget(["two"], merge=True)
+    captures.delete(["two"], merge=True)
+    captures.delete(["two"], merge=True)
     assert captures.keys() == ["one", "three", "four", "five"]
     assert digests(machines, "five") == before
     captures.resume(NODES)
     note(machines, "now")
     rewritten = captures.rewrites([])
-    captures.forget([])
+    captures.delete([])
     assert digests(machines, "five") == before
-    captures.forget([], merge=True)
+    captures.delete([], merge=True)
     after = digests(machines, "five")
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {rewrite.name for rewrite in rewritten}
@@ -153,7 +153,7 @@ def test_the_newest_is_forgotten_and_the_machines_run_on(lab: Lab) -> None:
     capture(machines, "six")
     note(machines, "after")
     names = volumes(lab)
-    machines.captures().forget(["six", "three"], merge=True)
+    machines.captures().delete(["six", "three"], merge=True)
     assert noted(machines) == {"after"}
     if names:
         # Of each node two RAM images, the branch of three, and the layer that was frozen for six.
@@ -174,7 +174,7 @@ def test_off_and_on_again(lab: Lab) -> None:
     assert {part.kind for part in captures.parts("off")} == {PartKind.DISK}
     assert set(machines.states().values()) == {NodeState.STOPPED}
     names = volumes(lab)
-    captures.forget(["four"], merge=True)
+    captures.delete(["four"], merge=True)
     if names:
         # Of each node a RAM image; the layer that was frozen for it has become one with the next.
         assert len(volumes(lab)) == len(names) - 4
@@ -188,7 +188,7 @@ def test_off_and_on_again(lab: Lab) -> None:
         assert recall(machines, node)[PartKind.DISK].startswith("off")
     revert(machines, "one")
     assert noted(machines) == {"first"}
-    captures.forget(["off"])
+    captures.delete(["off"])
 
 
 def test_a_missing_or_damaged_file_is_named(lab: Lab) -> None:
@@ -211,7 +211,7 @@ def test_a_missing_or_damaged_file_is_named(lab: Lab) -> None:
         machines.captures().parts("hurt")
     aside.rename(lab.outside.capture_file(lab, layer.name))
     assert set(digests(machines, "hurt")) == set(before)
-    machines.captures().forget(["hurt"])
+    machines.captures().delete(["hurt"])
     assert noted(machines) == {"to be damaged"}
 
 
@@ -240,7 +240,7 @@ def test_the_books_tell_what_cannot_be_brought_back(lab: Lab) -> None:
     with pytest.raises(MachineError, match="damaged"):
         machines.captures().revert("five", NODES, print)
     assert machines.captures().keys() == ["one"]
-    machines.captures().forget([])
+    machines.captures().delete([])
     assert volumes(lab) == names, "what a damaged entry may need stays"
     assert set(machines.states().values()) == {NodeState.RUNNING}
     file.write_text(good)
@@ -294,7 +294,7 @@ def test_what_is_settled_is_the_same_in_less_space(lab: Lab) -> None:
     revert(machines, "big")
     assert noted(machines) == {"settled"}
     # What they build on stays as long as it is needed.
-    captures.forget(["seven"])
+    captures.delete(["seven"])
     assert contents(machines, "big") == before
     revert(machines, "big")
     assert noted(machines) == {"settled"}
@@ -313,7 +313,7 @@ def test_what_is_settled_is_the_same_in_less_space(lab: Lab) -> None:
             captures.revert("big", NODES, print)
         assert set(machines.states().values()) == {NodeState.RUNNING}, "nothing was switched off for it"
     damaged.write_bytes(good)
-    captures.forget(["big"])
+    captures.delete(["big"])
     assert not [name for name in volumes(lab) if "seven" in name or "big" in name]
 
 

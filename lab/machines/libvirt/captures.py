@@ -49,7 +49,7 @@ class LibvirtCaptures:
 
     Args:
         plan: the lab's.
-        book: which files hold which capture.
+        index: which files hold which capture.
         ssh: what knows the nodes' host keys.
         resources: the lab's things in libvirt.
         prepare: makes what these nodes' machines need of their host.
@@ -58,17 +58,17 @@ class LibvirtCaptures:
     def __init__(
         self,
         plan: Plan,
-        book: CaptureIndex,
+        index: CaptureIndex,
         ssh: Ssh,
         resources: Callable[[], Resources],
         prepare: Callable[[Sequence[Node]], object],
     ) -> None:
         self._plan = plan
-        self._book = book
+        self._index = index
         self._ssh = ssh
         self._resources = resources
         self._prepare = prepare
-        self._keeper = LayerCollector(plan, book, resources)
+        self._keeper = LayerCollector(plan, index, resources)
 
     # --- suspend and resume -----------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class LibvirtCaptures:
                 error.advise((Remedy("snapshot prune", options=("--keep", "3")), " removes old snapshots"))
             raise
         # Not durable yet: behind gigabytes on their way to the disk that would take long, and the machines are paused.
-        self._book.write(Entry(key, time.time(), saved), durable=False)
+        self._index.write(Entry(key, time.time(), saved), durable=False)
 
     def _make_room(self, store: LayerStore, key: str, domains: Mapping[str, libvirt.virDomain]) -> str:
         """Delete the RAM images of a capture that failed: over a full disk no machine would run for long.
@@ -179,7 +179,7 @@ class LibvirtCaptures:
         return Saved(Path(disk.path).name, memory if active else "", definition, self._ssh.host_keys(name))
 
     def finalize(self, key: str) -> None:
-        entry, store = self._book.entry(key), LayerStore(self._resources())
+        entry, store = self._index.entry(key), LayerStore(self._resources())
         files = {name: Path(store.path(name)) for name in (part.name for part in self.parts(key))}
         # What klab may not even read, libvirtd leaves to the kernel.
         readable = store.direct and all(os.access(file, os.R_OK) for file in files.values())
@@ -189,7 +189,7 @@ class LibvirtCaptures:
             saved = entry.nodes[name]
             if not saved.memory or saved.older:
                 return saved
-            return ram_images.finalized(store, saved, self._book.whole_before(key, name))
+            return ram_images.finalized(store, saved, self._index.whole_before(key, name))
 
         try:
             if readable:
@@ -203,13 +203,13 @@ class LibvirtCaptures:
                 details=[str(error)],
                 hint=(Remedy("snapshot prune", options=("--keep", "3")), " removes old snapshots"),
             ) from error
-        self._book.write(replace(entry, nodes=nodes))
+        self._index.write(replace(entry, nodes=nodes))
         store.remove([s.memory for name, s in entry.nodes.items() if s.memory and s.memory != nodes[name].memory])
 
     # --- revert -----------------------------------------------------------------------------------
 
     def revert(self, key: str, nodes: Sequence[str], on_back: Callable[[str], None]) -> None:
-        entry, wanted = self._book.entry(key), {node.name: node for node in self._plan.select(nodes)}
+        entry, wanted = self._index.entry(key), {node.name: node for node in self._plan.select(nodes)}
         missing = [name for name in wanted if name not in entry.nodes]
         if missing:
             raise MachineError(
@@ -222,7 +222,7 @@ class LibvirtCaptures:
 
         def ready(name: str) -> _Return:
             with translate_errors(f"{name} cannot be restored"):
-                pipe = self._book.folder / f"{key}.{name}.pipe"
+                pipe = self._index.folder / f"{key}.{name}.pipe"
                 return self._ready(resources, store, wanted[name], entry.nodes[name], pipe)
 
         def restore(name: str) -> None:
@@ -255,10 +255,10 @@ class LibvirtCaptures:
     # --- what there is ----------------------------------------------------------------------------
 
     def keys(self) -> list[str]:
-        return [entry.key for entry in self._book.readable()[0]]
+        return [entry.key for entry in self._index.readable()[0]]
 
     def parts(self, key: str) -> list[Part]:
-        entry = self._book.entry(key)
+        entry = self._index.entry(key)
         store = LayerStore(self._resources())
         found = []
         for node, saved in entry.nodes.items():
@@ -271,7 +271,7 @@ class LibvirtCaptures:
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         store = LayerStore(self._resources())
-        path, older = Path(store.path(part.name)), self._book.older(part.name)
+        path, older = Path(store.path(part.name)), self._index.older(part.name)
         try:
             if older:
                 yield from ram_images.stretches(store, part.name, older)
@@ -287,8 +287,8 @@ class LibvirtCaptures:
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
         return self._keeper.rewrites(keys)
 
-    def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:
-        self._keeper.forget(keys, merge=merge)
+    def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:
+        self._keeper.delete(keys, merge=merge)
 
     def _domains(self, nodes: Sequence[Node]) -> dict[str, libvirt.virDomain]:
         return self._resources().domains.needed(nodes)

@@ -25,7 +25,7 @@ class LibvirtDiskTransfer:
     def __init__(self, provision: Provision) -> None:
         self._provision = provision
         self._plan = provision.plan
-        self._book = provision.book
+        self._index = provision.index
         self._ssh = provision.ssh
         self._resources = provision.session.resources
 
@@ -87,7 +87,7 @@ class LibvirtDiskTransfer:
     def _exported(self, node: str, key: str | None) -> tuple[str, str]:
         """The layer that holds a disk, by file name, and by which lines ssh knows its host keys."""
         if key is not None:
-            saved = self._book.entry(key).nodes.get(node)
+            saved = self._index.entry(key).nodes.get(node)
             if saved is None:
                 raise MachineError(
                     f"capture {key} does not hold {node}", hint=(Remedy("snapshots"), " lists the others")

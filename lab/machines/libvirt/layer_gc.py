@@ -42,13 +42,13 @@ class LayerCollector:
 
     Args:
         plan: the lab's.
-        book: which files hold which capture.
+        index: which files hold which capture.
         resources: the lab's things in libvirt.
     """
 
-    def __init__(self, plan: Plan, book: CaptureIndex, resources: Callable[[], Resources]) -> None:
+    def __init__(self, plan: Plan, index: CaptureIndex, resources: Callable[[], Resources]) -> None:
         self._plan = plan
-        self._book = book
+        self._index = index
         self._resources = resources
 
     def _store(self) -> LayerStore:
@@ -57,22 +57,22 @@ class LayerCollector:
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
         """See `Captures.rewrites`."""
         store = self._store()
-        if not store.direct or not self._book.readable()[1]:
+        if not store.direct or not self._index.readable()[1]:
             return []
         merges = self._merges(tidying(store.backing, self._needed(without=keys)))
         held = self._captured(store, without=keys)
         return [Rewrite(merge.into, merge.gone) for merge in merges if merge.top in held]
 
-    def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:
-        """See `Captures.forget`; what cannot be merged now is merged another time."""
-        self._book.remove(keys)
+    def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:
+        """See `Captures.delete`; what cannot be merged now is merged another time."""
+        self._index.remove(keys)
         for user in self._users():
             end_job(user.domain)
-        if not self._book.readable()[1]:
+        if not self._index.readable()[1]:
             return  # what the damaged entry needs is unknown
         store = self._store()
         store.remove(self._idle_memory(store))
-        if self._book.merging is not None:
+        if self._index.merging is not None:
             self._finish_merge(store)
         plan = tidying(store.backing, self._needed())
         store.remove(plan.drop)
@@ -89,7 +89,7 @@ class LayerCollector:
             Conflict: a capture holds that layer, and klab has no right to give the file another name.
         """
         store = self._store()
-        whole = self._book.readable()[1]
+        whole = self._index.readable()[1]
         mine = [name for name in store.backing if self._is_of(name, node)]
         if whole:
             plan = tidying(store.backing, self._needed())
@@ -101,7 +101,7 @@ class LayerCollector:
     def held(self, node: Node) -> set[str]:
         """The files of a node that captures hold."""
         store = self._store()
-        entries, whole = self._book.readable()
+        entries, whole = self._index.readable()
         if not whole:
             return {name for name in store.names if self._is_of(name, node)}
         kept = [entry.nodes[node.name] for entry in entries if node.name in entry.nodes]
@@ -115,7 +115,7 @@ class LayerCollector:
         return name.startswith(f"{domain_name(self._plan, node.name)}.")
 
     def _entries(self, without: Sequence[str] = ()) -> list[Entry]:
-        return [entry for entry in self._book.readable()[0] if entry.key not in without]
+        return [entry for entry in self._index.readable()[0] if entry.key not in without]
 
     def _needed(self, without: Sequence[str] = ()) -> set[str]:
         """The layers that captures have frozen, and those that machines write to now or will at their next start."""
@@ -151,12 +151,12 @@ class LayerCollector:
     # --- merging ----------------------------------------------------------------------------------
 
     def _merge(self, store: LayerStore, merge: Merge) -> None:
-        self._book.note_merging(merge)
+        self._index.note_merging(merge)
         self._finish_merge(store)
 
     def _finish_merge(self, store: LayerStore) -> None:
         """Finish the merge that was written down, wherever a kill has left it."""
-        merge = self._book.merging
+        merge = self._index.merging
         if merge is None:
             return
         users = self._users()
@@ -177,9 +177,9 @@ class LayerCollector:
             # What a machine has open, its emulator has told already.
             if below == merge.top and child not in live and child not in merge.gone:
                 images.lay_on(Path(store.path(child)), Path(store.path(merge.into)))
-        self._book.move(merge.top, merge.into)
+        self._index.move(merge.top, merge.into)
         store.remove(tuple(reversed(merge.gone)))
-        self._book.note_merging(None)
+        self._index.note_merging(None)
 
     def _rename(self, store: LayerStore, old: str, new: str) -> None:
         """Give a layer another name. It has both until all that lies on it knows the new one."""
@@ -194,7 +194,7 @@ class LayerCollector:
         for child, below in store.backing.items():
             if below == old:
                 images.lay_on(Path(store.path(child)), Path(store.path(new)))
-        self._book.move(old, new)
+        self._index.move(old, new)
         store.remove([old])
 
 

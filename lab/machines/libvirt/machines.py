@@ -266,7 +266,7 @@ class LibvirtMachines(VagrantProvider):
             }
             map_parallel(lambda step: steps[step](), list(steps))
 
-        return LibvirtCaptures(self._plan, provision.book, self._ssh, self._resources, prepare)
+        return LibvirtCaptures(self._plan, provision.index, self._ssh, self._resources, prepare)
 
     def disk_transfer(self) -> LibvirtDiskTransfer:
         return LibvirtDiskTransfer(self._provision)

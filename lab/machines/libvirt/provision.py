@@ -52,14 +52,14 @@ class Provision:
     vagrant: Callable[[], Vagrant] = field(repr=False)
 
     @property
-    def book(self) -> CaptureIndex:
+    def index(self) -> CaptureIndex:
         """Which files hold which capture."""
         return CaptureIndex(self.folder.captures)
 
     @property
     def layers(self) -> LayerCollector:
         """The lab's disk layers and RAM images."""
-        return LayerCollector(self.plan, self.book, self.session.resources)
+        return LayerCollector(self.plan, self.index, self.session.resources)
 
     def prepare_host(
         self, resources: Resources, nodes: Sequence[Node]

@@ -38,7 +38,7 @@ def finalized(store: LayerStore, saved: Saved, older: str) -> Saved:
         older: a whole RAM image of the same machine, by file name; empty where there is none.
 
     Returns:
-        What the book is to say of it.
+        What the index says of it.
 
     Raises:
         OSError: the disk does not take it.

@@ -177,7 +177,7 @@ class VirtualBoxCaptures:
         names = {part.name for key in stay for part in self.parts(key) if part.kind == PartKind.DISK}
         return [Rewrite(name, tuple(sorted(names))) for name in sorted(names)]
 
-    def forget(self, keys: Sequence[str], *, merge: bool = False) -> None:  # noqa: ARG002 - VirtualBox decides itself
+    def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:  # noqa: ARG002 - VirtualBox decides itself
         for name, machine in self._all().items():
             # Of one that was begun, not every machine has its part.
             there = self._names(machine)

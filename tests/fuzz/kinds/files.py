@@ -166,23 +166,23 @@ def object_list(text: str, folder: Path) -> None:
 
 
 def entries(folder: Path) -> list[str]:
-    book = CaptureIndex(folder)
+    index = CaptureIndex(folder)
     saved = Saved("klab-demo_cp1.k.qcow2", "klab-demo_cp1.k.ram", "<domain/>", "ssh-ed25519 AAAA\n", "old.ram")
-    book.write(Entry(KEY, 1.5, {"cp1": saved, "w1": Saved("b", "", "<domain/>")}))
+    index.write(Entry(KEY, 1.5, {"cp1": saved, "w1": Saved("b", "", "<domain/>")}))
     return [(folder / f"{KEY}.json").read_text()]
 
 
 def entry(text: str, folder: Path) -> None:
-    book = CaptureIndex(folder)
+    index = CaptureIndex(folder)
     (folder / f"{KEY}.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert len(book.readable()[0]) in {0, 1}
-    assert isinstance(book.older("klab-demo_cp1.k.ram"), str)
-    found = book.entry(KEY)
+    assert len(index.readable()[0]) in {0, 1}
+    assert isinstance(index.older("klab-demo_cp1.k.ram"), str)
+    found = index.entry(KEY)
     for saved in found.nodes.values():
         for value in asdict(saved).values():
             assert isinstance(value, str), "a file's name is no text"
-    book.move("b", "c")
-    book.whole_before("other", "cp1")
+    index.move("b", "c")
+    index.whole_before("other", "cp1")
 
 
 def merging(text: str, folder: Path) -> None:
@@ -368,7 +368,7 @@ TARGETS = (
     Target("snapshot stand", (), lambda _: [KEY.encode() + b"\n"], octets, current),
     Target("attempt.json", ("lab.snapshots.journal:AttemptJournal.read",), attempts, json_texts, attempt),
     Target("objects.json", ("lab.snapshots.objects:read",), object_lists, json_texts, object_list),
-    Target("capture book", ("lab.machines.libvirt.capture_index:CaptureIndex.entry",), entries, json_texts, entry),
+    Target("capture index", ("lab.machines.libvirt.capture_index:CaptureIndex.entry",), entries, json_texts, entry),
     Target(
         "merge marker",
         ("lab.machines.libvirt.capture_index:CaptureIndex.merging",),

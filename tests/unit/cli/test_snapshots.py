@@ -237,7 +237,7 @@ def test_ctrl_c_in_a_removal_is_finished_by_the_next_command(
     klab("snapshot", "a")
     klab("snapshot", "b")
     with monkeypatch.context() as patch:
-        register(patch, forget=interrupted)
+        register(patch, delete=interrupted)
         _, err = klab("snapshot", "rm", "a", code=Interrupted.exit_code)
     assert "the next klab command finishes the removal" in err
     assert "plain: an unfinished removal of snapshots was finished" in klab("snapshots")[1]

@@ -192,13 +192,13 @@ class NoSession:
 
 @pytest.fixture
 def transfer(tmp_path: Path, plan: Plan, disks: Disks) -> LibvirtDiskTransfer:
-    book = CaptureIndex(tmp_path / "captures")
+    index = CaptureIndex(tmp_path / "captures")
     saved = Saved(disks.upper.name, "", "<domain/>", "demo-w1 ssh-ed25519 AAAA\n")
-    book.write(Entry("one", 1.0, {"w1": saved}))
+    index.write(Entry("one", 1.0, {"w1": saved}))
     home, record = Home(tmp_path), Record("id", "demo", "libvirt", "box", 0, "ready", 0.0)
     folder = LabFolder(tmp_path)
     provision = Provision(home, folder, plan, record, None, NoSession(), Ssh(home.lab("demo"), plan), Vagrant)  # type: ignore[arg-type]
-    assert provision.book.entry("one") == book.entry("one")
+    assert provision.index.entry("one") == index.entry("one")
     return LibvirtDiskTransfer(provision)
 
 

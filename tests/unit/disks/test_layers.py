@@ -1,4 +1,4 @@
-"""The book of layers: what may go, what becomes one, and that nobody's disk ever reads differently."""
+"""The index of layers: what may go, what becomes one, and that nobody's disk ever reads differently."""
 
 from __future__ import annotations
 

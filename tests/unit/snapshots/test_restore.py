@@ -345,7 +345,7 @@ def test_after_a_kill_too(two: Desk) -> None:
 
 def test_a_kill_while_it_is_given_up(two: Desk) -> None:
     killed_at("keep", lambda: restore(two.lab, "first"))
-    two.machines.captures().forget([AttemptJournal(two.lab.folder).read().id])  # type: ignore[union-attr]
+    two.machines.captures().delete([AttemptJournal(two.lab.folder).read().id])  # type: ignore[union-attr]
     assert "could not be kept" in recover(two.lab)
     assert two.names == ["first", "second"]
     two.assert_nothing_left()
@@ -368,12 +368,12 @@ def test_old_automatic_snapshots_that_cannot_be_removed_are_said(two: Desk) -> N
     for _ in range(AUTO_KEPT):
         restore(two.lab, "first")
 
-    def forget(self: FakeCaptures, keys: Any, **options: Any) -> None:
+    def delete(self: FakeCaptures, keys: Any, **options: Any) -> None:
         if keys:
             raise MachineError("it is in use")
-        FakeCaptures.forget(self, keys, **options)
+        FakeCaptures.delete(self, keys, **options)
 
-    done = restore(two.of(open_machines=opener(forget=forget)), "first")
+    done = restore(two.of(open_machines=opener(delete=delete)), "first")
     assert done.auto is not None
     assert done.warnings == (
         "files that are no longer needed are not removed yet (it is in use); the next klab command continues",

@@ -159,7 +159,7 @@ def test_ctrl_c_takes_it_back(desk: Desk) -> None:
 
 def test_what_cannot_be_taken_back_at_once_is_left_to_the_next_command(desk: Desk) -> None:
     with pytest.raises(MachineError) as caught:
-        take(desk.breaking("capture", "forget"))
+        take(desk.breaking("capture", "delete"))
     assert "the next klab command tries again" in caught.value.details[-1]
     assert desk.unfinished
     take(desk.lab, "again")

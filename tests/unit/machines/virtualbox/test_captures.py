@@ -327,7 +327,7 @@ def test_room_and_platform(captures: VirtualBoxCaptures, manage: VBoxManage) -> 
 
 def test_no_capture_yet(captures: VirtualBoxCaptures) -> None:
     assert captures.keys() == []
-    captures.forget(["one"])
+    captures.delete(["one"])
     for act in (lambda: captures.parts("one"), lambda: captures.revert("one", NODES, print)):
         with pytest.raises(NotFound):
             act()
@@ -407,15 +407,15 @@ def test_what_only_some_machines_have_is_no_capture(captures: VirtualBoxCaptures
     with pytest.raises(NotFound, match="w1 has no capture"):
         captures.revert("two", NODES, print)
     assert manage.machines["cp1"].state == "running", "nothing is switched off for it"
-    captures.forget(["two"])
+    captures.delete(["two"])
     assert [machine.shots for machine in manage.machines.values()] == [["one"], ["one"]]
 
 
 def test_forget_takes_it_from_every_machine_and_again(captures: VirtualBoxCaptures, manage: VBoxManage) -> None:
     take(captures, "one")
     take(captures, "two")
-    captures.forget(["one"])
-    captures.forget(["one"])
+    captures.delete(["one"])
+    captures.delete(["one"])
     assert captures.keys() == ["two"]
     assert manage.words.count(("snapshot", "w1", "delete", "one")) == 1
 
