@@ -65,12 +65,6 @@ class Visitors:
             for _ in range(count):
                 self.drop(file)
 
-    def drop_all(self) -> None:
-        """End every share of this process."""
-        with self._lock:
-            while self._held:
-                os.close(self._held.popitem()[1][0])
-
     def alone(self, file: Path, *, inside: bool) -> bool:
         """Whether no other thread shares the lock: no other process, and no other thread of this one.
 

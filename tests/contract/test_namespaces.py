@@ -15,19 +15,29 @@ print(*(os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("net", "mnt")),
 """
 
 
-def test_another_thread_is_no_hindrance(tmp_path: Path) -> None:
-    """As one that has been joined and has not quite ended: setns(2) alone then says `Invalid argument`."""
+def beside_another(folder: Path, code: str) -> tuple[list[str], list[str]]:
+    """Run Python in `folder`, with the pid of a process in namespaces of its own, and the folder, as its arguments.
+
+    Returns:
+        That process' network and mount namespace; and the words that the code printed.
+    """
     words = ["unshare", "--net", "--mount", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; exec sleep 60"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout is not None
-            wanted = [other.stdout.readline().strip() for _ in range(2)]
-            code = [sys.executable, "-c", CODE, str(other.pid)]
-            done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
+            spaces = [other.stdout.readline().strip() for _ in range(2)]
+            argv = [sys.executable, "-c", code, str(other.pid), str(folder)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=folder)
         finally:
             other.kill()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [*wanted, str(tmp_path)]
+    return spaces, done.stdout.split()
+
+
+def test_another_thread_is_no_hindrance(tmp_path: Path) -> None:
+    """As one that has been joined and has not quite ended: setns(2) alone then says `Invalid argument`."""
+    wanted, told = beside_another(tmp_path, CODE)
+    assert told == [*wanted, str(tmp_path)]
 
 
 CODE_BACK = """
@@ -46,17 +56,8 @@ print(*inside, *seen[0])
 
 def test_a_thread_comes_back(tmp_path: Path) -> None:
     """From another process' namespaces, where a thread that it has started stays."""
-    words = ["unshare", "--net", "--mount", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; exec sleep 60"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
-        try:
-            assert other.stdout is not None
-            wanted = [other.stdout.readline().strip() for _ in range(2)]
-            code = [sys.executable, "-c", CODE_BACK, str(other.pid), str(tmp_path)]
-            done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
-        finally:
-            other.kill()
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [*wanted, *wanted]
+    wanted, told = beside_another(tmp_path, CODE_BACK)
+    assert told == [*wanted, *wanted]
 
 
 CODE_RETURNS = """
@@ -82,14 +83,5 @@ print(*inside)
 
 
 def test_a_thread_that_went_in_for_good_comes_back_at_the_end_of_a_block(tmp_path: Path) -> None:
-    words = ["unshare", "--net", "--mount", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/mnt; exec sleep 60"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
-        try:
-            assert other.stdout is not None
-            wanted = [other.stdout.readline().strip() for _ in range(2)]
-            code = [sys.executable, "-c", CODE_RETURNS, str(other.pid), str(tmp_path)]
-            done = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path)
-        finally:
-            other.kill()
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == wanted
+    wanted, told = beside_another(tmp_path, CODE_RETURNS)
+    assert told == wanted

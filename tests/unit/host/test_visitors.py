@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -34,7 +35,8 @@ def file(tmp_path: Path) -> Path:
 def ours() -> Iterator[Visitors]:
     made = Visitors()
     yield made
-    made.drop_all()
+    for handle, _ in made._held.values():
+        os.close(handle)
 
 
 @contextmanager
