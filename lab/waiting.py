@@ -11,8 +11,6 @@ from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-import tenacity
-
 from lab.errors import LabError
 
 P = ParamSpec("P")
@@ -58,6 +56,8 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
     Returns:
         What the probe returned, or None when the deadline passed first.
     """
+    import tenacity  # late: it brings asyncio, which a deadline alone does not need
+
     retry = tenacity.Retrying(
         sleep=time.sleep,
         retry=tenacity.retry_if_not_result(bool),

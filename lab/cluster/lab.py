@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lab.cluster.clients.reach import Reach, direct
 from lab.cluster.events import Journal, Listener
 from lab.errors import Conflict, Remedy
-from lab.machines import providers
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan, create_command, import_command
 from lab.store import Home, LabFolder, Record
@@ -27,6 +26,13 @@ TIMEOUT_EMULATED = 60 * 60.0
 OpenMachines = Callable[[Home, LabFolder, Plan, Record, Path | None], Machines]
 
 
+def by_record(home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
+    """The machines of the provider that the lab's record names; as `lab.machines.providers.open_machines`."""
+    from lab.machines.providers import open_machines  # late: a lab that is only named or listed needs no provider
+
+    return open_machines(home, folder, plan, record, box)
+
+
 @dataclass(frozen=True, slots=True)
 class Lab:
     """One lab on this machine: where it is, what was planned for it, and the way to its machines.
@@ -39,7 +45,7 @@ class Lab:
     home: Home
     folder: LabFolder
     plan: Plan
-    open_machines: OpenMachines = providers.open_machines
+    open_machines: OpenMachines = by_record
     timeout: float | None = None
     listener: Listener | None = None
     clock: Callable[[], float] = time.time
