@@ -85,7 +85,7 @@ def pick(home: Home, name: str) -> Box:
     """The box with this name, or with a digest that begins with it.
 
     Raises:
-        NotFound: there is none.
+        NotFound: no box has this name or digest.
         Conflict: there are several.
     """
     boxes = list_boxes(home)

@@ -155,7 +155,7 @@ class Prepared:
     machines will be.
 
     `signer` is None for a bundle without a signature. `kept`: klab itself wrote the file on this machine,
-    `foreign_box` that its box will come into the store. `where` is the libvirt or the provider, in words.
+    `foreign_box` that its box will come into the store. `where` names the libvirt or the provider.
     """
 
     request: Request

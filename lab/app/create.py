@@ -58,7 +58,7 @@ class Request:
 class Prepared:
     """A lab of which everything is decided; it fits on this machine.
 
-    The thread that prepared it is where its machines will be. `where` is the libvirt or the provider, in words.
+    The thread that prepared it is where its machines will be. `where` names the libvirt or the provider.
     """
 
     request: Request

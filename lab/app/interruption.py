@@ -1,4 +1,4 @@
-"""What Ctrl-C leaves, in words."""
+"""What a person is told after Ctrl-C."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def read(folder: LabFolder) -> str:
     """The lab's kubeconfig.
 
     Raises:
-        LabError: there is none.
+        LabError: the lab has no kubeconfig yet.
     """
     try:
         return folder.kubeconfig.read_text(encoding="utf-8")

@@ -95,7 +95,7 @@ def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool 
 
 
 def _box(lab: Lab, record: Record) -> Box | None:
-    """The box the lab was made from, or one that fits; None where there is none (nodes can still leave)."""
+    """The box the lab was made from, or one that fits; None if no box does (nodes can still leave)."""
     if box := box_of(lab.home, record.box):
         return box
     try:
