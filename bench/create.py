@@ -36,9 +36,9 @@ from lab.cluster.secrets import load_or_make
 from lab.components.cni.flannel import cni_configuration
 from lab.disks.seed_iso import write_iso
 from lab.host.emulation.emulator import write_wrapper
-from lab.host.kvm_probe import probe_host
 from lab.host.network import enter_host_network
 from lab.host.private_libvirt import PrivateLibvirt
+from lab.machines.providers import provider_named
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
@@ -150,7 +150,7 @@ def run_classroom(home: Home) -> float:
     # From here on the machines' network is all there is: what comes from a mirror comes before.
     _packages(room, load_recipe(plan.box, plan.kubernetes.version).suite)
     enter_host_network(home)
-    profile = probe_host(home, plan.cpus)
+    profile = provider_named("libvirt").profile(home, plan.cpus)
     _seeds(plan, folder)
     _fill(room, home, plan, folder)
     env = {

@@ -25,11 +25,10 @@ from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, Remedy, UsageError
 from lab.host.capacity import host_facts
-from lab.host.kvm_probe import probe_host
 from lab.host.local import LocalHost
 from lab.host.network import returning
 from lab.host.profile import HostProfile
-from lab.machines.providers import PROVIDERS, enter_host
+from lab.machines.providers import PROVIDERS, enter_host, provider_named
 from lab.plan.model import Plan, import_command
 from lab.store import Home, Record
 
@@ -225,7 +224,7 @@ def prepare_import(request: Request, *, home: Home | None = None, note: Note = s
         # By its own plan: it may have been scaled since.
         Labs(home).open(plan.name, note=note)
     with making(home, lab.folder, request.command):
-        profile = probe_host(home, plan.cpus)
+        profile = provider_named(provider).profile(home, plan.cpus)
         if record is None:
             room = room_problems(found.bundle, box, host_facts(LocalHost(home)).disk)
             refuse_what_does_not_fit(

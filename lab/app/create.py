@@ -16,11 +16,10 @@ from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.errors import Advice, Conflict, HostError, Interrupted, Remedy
 from lab.host.capacity import answering, check_fits, host_facts, warnings
-from lab.host.kvm_probe import probe_host
 from lab.host.local import LocalHost
 from lab.host.network import returning, stop_unused_private_libvirt
 from lab.host.profile import HostProfile
-from lab.machines.providers import choose_provider, enter_host
+from lab.machines.providers import choose_provider, enter_host, provider_named
 from lab.plan.changes import as_scaled
 from lab.plan.decide import decide
 from lab.plan.file import from_json
@@ -135,7 +134,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
         # By its own plan, which may differ from the one that is asked for.
         Labs(home).open(plan.name, note=note)
     with making(home, folder, request.command):
-        profile = probe_host(home, plan.cpus)
+        profile = provider_named(provider).profile(home, plan.cpus)
         if record is None:
             hint = (
                 Remedy("plan", options=(plan.scenario,)),

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from lab.host.profile import HostProfile
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
@@ -51,6 +52,18 @@ class Provider(Protocol):
 
     def installed(self) -> bool:
         """Whether this host has the program that runs its machines."""
+        ...
+
+    def profile(self, home: Home, cpus: int) -> HostProfile:
+        """How its machines run on this host; the calling thread is where they are (see `providers.enter_host`).
+
+        Args:
+            home: klab's home.
+            cpus: virtual CPUs of the lab that is to run.
+
+        Raises:
+            HostError: they cannot run here in any way.
+        """
         ...
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:

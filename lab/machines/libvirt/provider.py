@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import process
+from lab.host.profile import HostProfile
 from lab.machines.features import BoxFormat, Features
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
@@ -20,6 +21,11 @@ class LibvirtProvider:
 
     def installed(self) -> bool:
         return process.have("libvirtd") or process.have("virtqemud")
+
+    def profile(self, home: Home, cpus: int) -> HostProfile:
+        from lab.host.kvm_probe import probe_host
+
+        return probe_host(home, cpus)
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.libvirt.machines import LibvirtMachines

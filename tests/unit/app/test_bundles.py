@@ -17,7 +17,6 @@ from lab.cluster.events import Event
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, Interrupted, LabError, NotFound, UsageError
 from lab.host.capacity import HostFacts
-from lab.host.profile import HostProfile
 from lab.machines.fake.disk_transfer import FakeDiskTransfer
 from lab.machines.fake.machines import FakeMachines
 from lab.plan.model import import_command
@@ -35,7 +34,6 @@ def demo(home: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     facts = HostFacts(memory=32_000, cpus=8, disk=100.0, disk_path=Path("/"), routes=())
     for module in (app, create):
         monkeypatch.setattr(module, "host_facts", lambda _home: facts)
-    monkeypatch.setattr(app, "probe_host", lambda *_: HostProfile(accelerated=True, factor=1.0, dilation=1.0))
     monkeypatch.setattr(create, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
     return Labs().open("demo")
 

@@ -17,7 +17,8 @@ from lab.app.create import Request, making, prepare, provider_for, scaled_plan
 from lab.errors import Conflict, HostError, Interrupted
 from lab.files import write_atomic
 from lab.host.capacity import HostFacts
-from lab.host.profile import HostProfile
+from lab.host.profile import REAL_TIME, HostProfile
+from lab.machines.fake.provider import FakeProvider
 from lab.plan.changes import with_node
 from lab.plan.decide import decide
 from lab.plan.file import to_json
@@ -120,7 +121,13 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(create, name, ask)
 
     noting("choose_provider", "fake")
-    noting("probe_host", HostProfile(accelerated=True, factor=1.0, dilation=1.0))
+
+    def profile(_provider: FakeProvider, of: Home, cpus: int) -> HostProfile:
+        made.append(f"profile for {cpus} CPUs")
+        assert of == Home(home)
+        return REAL_TIME
+
+    monkeypatch.setattr(FakeProvider, "profile", profile)
     noting("host_facts", HostFacts(1 << 20, 64, 1e6, home, ()))
     noting("warnings", ["it will be slow"])
     for name in ("load_catalog", "load_scenario", "decide", "find_box"):
@@ -143,7 +150,7 @@ def test_each_part_of_klab_is_asked_once(home: Path, asked: list[str]) -> None:
     prepared = prepare(Request("1m2w", "lesson", seat=3), note=told.append)
     assert asked == [
         *("load_catalog", "load_scenario", "decide", "choose_provider", "find_box"),
-        *("probe_host", "host_facts", "warnings"),
+        *("profile for 6 CPUs", "host_facts", "warnings"),
     ]
     assert (prepared.plan.name, prepared.plan.seat, prepared.provider) == ("lesson", 3, "fake")
     assert prepared.box.recipe == prepared.plan.box

@@ -12,7 +12,6 @@ from support.shelved import shelved_box
 
 from lab.app import create
 from lab.host.capacity import HostFacts
-from lab.host.profile import HostProfile
 from lab.scenario.catalog import Catalog
 from lab.scenario.library import Loaded, load_scenario
 from lab.snapshots.store import SnapshotStore
@@ -36,7 +35,6 @@ def _fake_host(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelved_box(Home(home))
     monkeypatch.setattr(create, "load_scenario", plain)
     monkeypatch.setattr(create, "choose_provider", lambda _wanted: "fake")
-    monkeypatch.setattr(create, "probe_host", lambda *_: HostProfile(accelerated=True, factor=1.0, dilation=1.0))
     monkeypatch.setattr(create, "host_facts", lambda _home: facts)
 
 

@@ -22,7 +22,6 @@ from lab.bundles.writer import Writer
 from lab.cli.app import cli
 from lab.errors import Interrupted
 from lab.host.capacity import HostFacts, Route
-from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
 from lab.machines.fake.machines import FakeMachines
 from lab.store import Home, LabFolder
@@ -60,7 +59,6 @@ def host(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> HostFacts:
     made = HostFacts(**{**known, **changes})
     for module in (flow, create):
         monkeypatch.setattr(module, "host_facts", lambda _home: made)
-    monkeypatch.setattr(flow, "probe_host", lambda *_: HostProfile(accelerated=True, factor=1.0, dilation=1.0))
     monkeypatch.setattr(create, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
     return made
 

@@ -14,6 +14,7 @@ import lab
 from lab import process
 from lab.errors import HostError, LabError
 from lab.host import network, private_libvirt
+from lab.host.profile import REAL_TIME
 from lab.machines import providers
 from lab.machines.libvirt import connection
 from lab.plan.decide import decide
@@ -123,6 +124,14 @@ def test_a_lab_of_fake_machines_is_refused(tmp_path: Path, catalog: Catalog, mon
     monkeypatch.delitem(providers.PROVIDERS, "fake")
     with pytest.raises(LabError, match="'fake' is unknown"):
         providers.open_machines(home, home.lab("demo"), plan, record, None)
+
+
+def test_virtualbox_is_real_time_without_a_word_from_qemu_or_kvm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "run", lambda *_words, **_options: pytest.fail("a program was started"))
+    assert providers.provider_named("virtualbox").profile(Home(tmp_path), 6) == REAL_TIME
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["libvirt", "virtualbox"])
