@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lab.errors import HostError
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, start_if_inactive, translate_errors
+from lab.machines.libvirt.storage_jobs import when_idle
 from lab.machines.ownership import Owner
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class LabPool:
         volume = self.volumes().get(name)
         if volume is not None:
             with translate_errors(f"the volume {name} cannot be removed"):
-                volume.delete()
+                when_idle(volume.storagePoolLookupByVolume(), volume.delete)
 
     def remove(self) -> None:
         """Delete the lab's disks, and the pool and folder they lie in."""
@@ -104,10 +105,10 @@ class LabPool:
                 with contextlib.suppress(library().libvirtError):
                     pool.create()
             if pool.isActive():
-                pool.refresh()
+                when_idle(pool, pool.refresh)
                 for volume in pool.listAllVolumes():
-                    volume.delete()
-                pool.destroy()
+                    when_idle(pool, volume.delete)
+                when_idle(pool, pool.destroy)
                 pool.delete()
             pool.undefine()
 
@@ -123,4 +124,4 @@ class LabPool:
 def _activate(pool: libvirt.virStoragePool) -> None:
     if not pool.isActive():
         start_if_inactive(pool)
-    pool.refresh()
+    when_idle(pool, pool.refresh)

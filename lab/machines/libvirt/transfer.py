@@ -10,6 +10,7 @@ from lab.files import make_private
 from lab.locks import locked
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, translate_errors
+from lab.machines.libvirt.storage_jobs import when_idle
 from lab.store import Home
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
         if volume is not None and _physical(volume) == image.stat().st_size:
             return
         if volume is not None:
-            volume.delete()
-        if folder is None or not _linked(image, folder / name):
+            when_idle(pool, volume.delete)
+        if folder is not None and _linked(image, folder / name):
+            when_idle(pool, pool.refresh)
+        else:
             upload(pool, name, image)
-        pool.refresh()
 
 
 def upload(pool: libvirt.virStoragePool, name: str, file: Path) -> None:
@@ -50,7 +52,7 @@ def upload(pool: libvirt.virStoragePool, name: str, file: Path) -> None:
     with translate_errors(f"{file.name} cannot be copied into the pool {pool.name()}"):
         old = _volume(pool, name)
         if old is not None:
-            old.delete()
+            when_idle(pool, old.delete)
         size = file.stat().st_size
         volume = pool.createXML(definitions.raw_volume(name))
         stream = pool.connect().newStream()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +13,9 @@ from lab.disks import images
 from lab.disks.layers import chain
 from lab.errors import MachineError, Remedy
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.connection import absent, library, translate_errors
+from lab.machines.libvirt.connection import absent, connect, library, translate_errors
 from lab.machines.libvirt.resources import Resources
+from lab.machines.libvirt.storage_jobs import when_idle
 
 if TYPE_CHECKING:
     import libvirt
@@ -84,8 +87,10 @@ class LayerStore:
         pool = self.pool.find()
         if pool is None:
             raise MachineError("the lab's storage pool is gone", hint=(Remedy("start"), " recreates it"))
+        with contextlib.suppress(OSError):  # klab may not look there
+            return shutil.disk_usage(self.folder).free
         with translate_errors("the lab's storage pool cannot be inspected"):
-            pool.refresh()
+            when_idle(pool, pool.refresh)
             return int(pool.info()[3])
 
     def path(self, name: str) -> str:
@@ -97,11 +102,8 @@ class LayerStore:
         Raises:
             MachineError: there is no such file.
         """
-        volume = self.volumes.get(name)
-        if volume is None:
-            raise self._missing(name)
         with translate_errors(f"{name} cannot be inspected"):
-            return int(volume.info()[2])
+            return int(self._needed(name).info()[2])
 
     def chain(self, layer: str) -> list[str]:
         """A layer and those below it, from the top down.
@@ -121,11 +123,8 @@ class LayerStore:
         Raises:
             MachineError: there is none.
         """
-        volume = self.volumes.get(layer)
-        if volume is None:
-            raise self._missing(layer)
         with translate_errors(f"{layer} cannot be inspected"):
-            below = definitions.backing_path(volume.XMLDesc())
+            below = definitions.backing_path(self._needed(layer).XMLDesc())
         if below is None:
             raise MachineError(
                 f"the disk {layer} is not based on a box",
@@ -140,24 +139,27 @@ class LayerStore:
         Raises:
             MachineError: there is no such file.
         """
-        pool = self.pool.find()
-        volume = self._volume(pool, below)
-        if pool is None or volume is None:
-            raise self._missing(below)
         with translate_errors(f"the disk layer {name} cannot be made"):
+            volume = self._needed(below)
+            pool = volume.storagePoolLookupByVolume()
             pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below)))
 
-    def _volume(self, pool: libvirt.virStoragePool | None, name: str) -> libvirt.virStorageVol | None:
-        """A volume by name. libvirt learns of one that it has not made when the pool is looked at again."""
-        if pool is None:
-            return None
-        try:
-            return pool.storageVolLookupByName(name)
-        except library().libvirtError as error:
-            if not absent(error):
-                raise
-        self.refresh()
-        return self.volumes.get(name)
+    def _needed(self, name: str) -> libvirt.virStorageVol:
+        """A volume by name. libvirt learns of one that it has not made when the pool is read again.
+
+        Raises:
+            MachineError: there is no such file.
+        """
+        if self._volumes is None and (pool := self.pool.find()) is not None:
+            try:
+                return pool.storageVolLookupByName(name)
+            except library().libvirtError as error:
+                if not absent(error):
+                    raise
+        volume = self.volumes.get(name)
+        if volume is None:
+            raise self._missing(name)
+        return volume
 
     def define(self, domain_xml: str) -> None:
         """Let a machine start so from now on."""
@@ -172,19 +174,21 @@ class LayerStore:
                 continue
             with translate_errors(f"{name} cannot be removed"):
                 try:
-                    volume.delete()
+                    when_idle(volume.storagePoolLookupByVolume(), volume.delete)
                 except library().libvirtError as error:
                     if not absent(error):
                         raise
 
     def download(self, name: str) -> Iterator[tuple[int, bytes | memoryview]]:
-        """The bytes of a file that klab itself may not read, through libvirtd; as `images.stretches`."""
+        """The bytes of a file that klab itself may not read, through libvirtd; as `images.stretches`.
+
+        Over a connection of its own: libvirtd sends as fast as it reads, and what a slow reader of several
+        streams on one connection does not take at once would pile up in memory.
+        """
         library_ = library()
-        volume = self.volumes.get(name)
-        if volume is None:
-            raise self._missing(name)
-        with translate_errors(f"{name} cannot be read"):
-            stream = volume.connect().newStream()
+        with translate_errors(f"{name} cannot be read"), contextlib.closing(connect()) as connection:
+            volume = connection.storageVolLookupByKey(self._needed(name).key())
+            stream = connection.newStream()
             volume.download(stream, 0, 0, library_.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
             at = 0
             while True:
