@@ -1,7 +1,8 @@
 """Debian file systems from packages, by mmdebstrap.
 
 The mirror is the one that this machine's own apt uses: a class behind a mirror or a
-proxy needs no further set-up, and no host name stands in klab.
+proxy needs no further set-up. The system that is made asks Debian's public service:
+its users may never see the builder's mirror.
 """
 
 from __future__ import annotations
@@ -16,6 +17,20 @@ from lab.errors import HostError
 
 MIRROR_VARIABLE = "KLAB_DEBIAN_MIRROR"
 TIMEOUT = 3600.0
+# debian.org/doc/manuals/debian-reference, "Basics of the package management"; format: sources.list(5), DEB822.
+_PUBLIC_SOURCES = """\
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: {suite} {suite}-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://deb.debian.org/debian-security
+Suites: {suite}-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
 # Translations, manuals and the like: a third of a small system's files.
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
 
@@ -53,6 +68,13 @@ def choose_sources(suite: str, host: str, targets: str) -> list[str]:
     if security := sites.get(f"{host}-security"):
         found.append(f"deb {security} {suite}-security main")
     return found
+
+
+def set_public_sources(root: Path, suite: str) -> None:
+    """Make the system in `root` take its packages from where Debian's own images do, with updates and security."""
+    apt = root / "etc/apt"
+    (apt / "sources.list").unlink(missing_ok=True)
+    (apt / "sources.list.d/debian.sources").write_text(_PUBLIC_SOURCES.format(suite=suite), encoding="utf-8")
 
 
 def make_root(target: Path, suite: str, packages: Sequence[str], epoch: int, *, log: Path) -> None:

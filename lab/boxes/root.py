@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import process
-from lab.boxes import registry
+from lab.boxes import debian, registry
 from lab.boxes.chroot import run_in
 from lab.boxes.images import read_layout
 from lab.boxes.recipe import SETTLE, Recipe
@@ -68,13 +68,13 @@ _FORGET = (
 
 
 def assemble(
-    recipe: Recipe, debian: Path, programs: Mapping[str, Path], images: Path, root: Path, *, log: Path
+    recipe: Recipe, system: Path, programs: Mapping[str, Path], images: Path, root: Path, *, log: Path
 ) -> None:
     """Put a node's file system together.
 
     Args:
         recipe: what goes in.
-        debian: the tar of Debian's packages.
+        system: the tar of Debian's packages.
         programs: where each compiled program lies.
         images: the OCI layout with all images.
         root: an empty folder.
@@ -85,10 +85,11 @@ def assemble(
         BoxError: an image did not get in.
     """
     process.run(
-        ["tar", "-xpf", debian, "-C", root, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"],
+        ["tar", "-xpf", system, "-C", root, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"],
         timeout=600,
         log=log,
     )
+    debian.set_public_sources(root, recipe.suite)
     copy_files(recipe.folder / "files", root, recipe.markers)
     for place, name in recipe.install:
         target = root / place.lstrip("/")

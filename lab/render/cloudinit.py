@@ -13,11 +13,12 @@ from lab.components.cni import network
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
-from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
+from lab.render.hosts import HOSTS_FILE, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
 from lab.render.node_script import CONSOLE, MARK, render_node_script
 from lab.render.pod_network import render_manifest
 from lab.render.secrets import Secrets
+from lab.render.timekeeping import render_chrony
 from lab.render.yamltext import dump
 
 USER = "vagrant"
@@ -86,7 +87,7 @@ def _user_data(node: Node, files: list[File], secrets: Secrets) -> dict[str, Any
 def _files(plan: Plan, node: Node, secrets: Secrets, slow_host: bool, joining: bool) -> list[File]:
     files = [
         File(HOSTS_FILE, render_hosts(plan)),
-        File(CHRONY_FILE, render_chrony(plan, node)),
+        *render_chrony(plan, node),
         File("/etc/klab/node.sh", render_node_script(plan, node, slow_host=slow_host, joining=joining), "0700"),
     ]
     if plan.bootstrap == "none":

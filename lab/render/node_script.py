@@ -15,7 +15,6 @@ from __future__ import annotations
 from lab.components.cni import network
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
-from lab.render.hosts import PTP_REFCLOCK
 from lab.render.kubeadm import FIRST_ONLY_PHASES, PATIENT_GOGC
 
 CONSOLE = "/dev/ttyS0"
@@ -35,10 +34,8 @@ fail() {
 }
 say boot done
 
-# KVM offers the host's clock as a PTP device: a better source than any server.
-if modprobe -q ptp_kvm && [ -e /dev/ptp0 ]; then
-    printf '%s' '{refclock}' > /etc/chrony/conf.d/klab-ptp.conf
-fi
+# chrony's sources came with the seed, after systemd had read its units.
+systemctl daemon-reload
 systemctl restart chrony
 """
 
@@ -94,7 +91,7 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
         slow_host: the host is slow; see `lab.render.kubeadm.render_patches`.
         joining: the cluster is there already; a control plane joins it, too.
     """
-    parts = [_HEAD.replace("{refclock}", PTP_REFCLOCK.rstrip("\n"))]
+    parts = [_HEAD]
     if plan.bootstrap == "none":
         parts.append(_PLAIN.replace("{runtime}", runtime(plan.kubernetes.runtime).unit))
     pods = network(plan.kubernetes.cni)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lab.components.cni import network
 from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
-from lab.render.hosts import CHRONY_FILE, HOSTS_FILE, render_chrony, render_hosts
+from lab.render.hosts import HOSTS_FILE, render_hosts
+from lab.render.timekeeping import STALE_FILE, render_chrony
 
 # Ends each file in the script; no file that klab renders has such a line.
 _END = "KLAB_END_OF_FILE"
@@ -14,6 +15,7 @@ _HEAD = """\
 set -eu
 # Writes a file only where it differs, and says so by its exit code.
 put() {
+    mkdir -p "${1%/*}"
     cat > "$1.klab"
     if cmp -s "$1" "$1.klab"; then rm -f "$1.klab"; return 1; fi
     chmod 644 "$1.klab" && mv "$1.klab" "$1"
@@ -24,7 +26,9 @@ put() {
 def render_update(plan: Plan, node: Node) -> str:
     """The script that brings a node's names, time sources, pod network and load balancer to the plan. Idempotent."""
     parts = [_HEAD, _put(HOSTS_FILE, render_hosts(plan), ":")]
-    parts.append(_put(CHRONY_FILE, render_chrony(plan, node), "systemctl restart chrony"))
+    parts += [f"rm -f {STALE_FILE}\n", "time=right\n"]
+    parts += [_put(file.path, file.content, "time=wrong") for file in render_chrony(plan, node)]
+    parts.append("if [ $time = wrong ]; then systemctl daemon-reload; systemctl restart chrony; fi\n")
     if plan.bootstrap != "none":
         parts += [
             _put(file.path, file.content, then) for file, then in network(plan.kubernetes.cni).updates(plan, node)

@@ -42,6 +42,7 @@ write_files:
       echo "test: pull $?"
       ctr -n k8s.io run --rm docker.io/library/busybox:latest one echo "test: container ran"
       nproc --all > /dev/null && sysctl -n net.ipv4.ip_forward | sed 's/^/test: forward /'
+      cat /etc/apt/sources.list /etc/apt/sources.list.d/* | grep -E '^(deb|URIs)' | sed 's/^/test: apt /'
       swapon --noheadings | sed 's/^/test: swap /'
       systemctl is-enabled kubelet haproxy keepalived | tr '\\n' ' ' | sed 's/^/test: enabled /'
       echo
@@ -134,6 +135,7 @@ def test_a_pull_that_asks_a_registry_works_without_a_network(console: str) -> No
 
 def test_the_node_is_prepared_and_nothing_runs_too_early(console: str) -> None:
     assert said(console, "forward") == ["1"]
+    assert said(console, "apt") == ["URIs: http://deb.debian.org/debian", "URIs: http://deb.debian.org/debian-security"]
     assert said(console, "swap") == []
     assert [line.split() for line in said(console, "enabled")] == [["disabled"] * 3]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from support.trouble import await_findings, await_health, heal, repair
+from support.trouble import STALE_CLOCK, await_findings, await_health, heal, repair
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
@@ -49,7 +49,8 @@ def test_broken_nodes_are_found_and_repaired(lab: Lab) -> None:
     )
     lab.on(
         "w2",
-        "systemctl stop chrony; date -s '+30 seconds' > /dev/null; rm /etc/cni/net.d/10-flannel.conflist; "
+        f"{STALE_CLOCK}; systemctl restart chrony 2> /dev/null; "
+        "date -s '+30 seconds' > /dev/null; rm /etc/cni/net.d/10-flannel.conflist; "
         # 82 %: from 84 % on the kubelet evicts pods and reports DiskPressure for five of the guests' minutes.
         "set -- $(df --output=size,avail -k / | tail -n 1); fallocate -l $(( $2 - $1 * 17 / 100 ))K /filler",
     )

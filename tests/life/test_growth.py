@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from support.facts import facts
+from support.trouble import STALE_CLOCK
 
 from lab.waiting import Deadline, poll
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def test_a_reboot_changes_nothing(lab: Lab) -> None:
     boot = "cat /proc/sys/kernel/random/boot_id"
     first, before = facts(lab, "w1"), lab.on("w1", boot)
+    lab.on("w1", f"{STALE_CLOCK}; rm /etc/systemd/system/chrony.service.d/klab.conf")
     lab.on("w1", "systemctl reboot", check=False)
     deadline = time.monotonic() + 600
     after = before
@@ -27,6 +29,7 @@ def test_a_reboot_changes_nothing(lab: Lab) -> None:
     now = facts(lab, "w1")
     for key in ("hostname", "hostkey", "address", "macs", "uuid", "machine_id", "swap", "forward", "bridge"):
         assert now[key] == first[key], key
+    assert lab.on("w1", "systemctl is-active chrony", check=False).strip() == "failed", "see the next test"
 
 
 def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
@@ -37,6 +40,7 @@ def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
     assert lab.nodes == ["cp1", "w1"]
     assert {n["metadata"]["name"] for n in lab.get("nodes")["items"]} == {"cp1", "w1"}
     assert "w2" not in lab.on("w1", "cat /etc/hosts")
+    assert lab.on("w1", "systemctl is-active chrony").strip() == "active", "an update brings its clock's files, too"
     assert lab.result("scale", lab.name, "--workers", "1")["left"] == []
     with lab.crashing("w2"):
         back = lab.result("scale", lab.name, "--workers", "2")
@@ -64,6 +68,8 @@ def test_power_loss_of_all_then_start(lab: Lab) -> None:
     assert lab.get("configmap", "kept")["data"] == {"a": "b"}
     assert lab.result("status", lab.name)["ready"] is True
     assert lab.addresses == before
+    for node in lab.nodes:
+        assert lab.on(node, "systemctl is-active chrony").strip() == "active", node
     # Whoever lists them may be told what was before; who runs something in them is not.
     for pod in [p["metadata"]["name"] for p in lab.get("pods", "-l", "app=young")["items"]]:
         assert poll(lambda pod=pod: lab.kubectl("exec", pod, "--", "echo", "up", check=False), Deadline.after(900)), pod

@@ -21,6 +21,7 @@ from lab.cluster.observe.facts import certificate_line
 from lab.components.runtime import runtimes
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
+from lab.render.timekeeping import RESTART as RESTART_CHRONY
 
 SOON_DAYS = 30.0
 APART_SECONDS = 1.0
@@ -66,6 +67,12 @@ class Service:
     applies: Callable[[Plan], bool]
     where: Callable[[CheckContext, Node], bool] = lambda _case, _node: True
     causes: bool = False
+    restart: str = ""
+
+    @property
+    def repair(self) -> str:
+        """The command, on the node, that starts it again."""
+        return self.restart or f"sudo systemctl restart {self.unit}"
 
 
 def _balancing(case: CheckContext, node: Node) -> bool:
@@ -75,7 +82,7 @@ def _balancing(case: CheckContext, node: Node) -> bool:
 SERVICES = {
     service.unit: service
     for service in (
-        Service("chrony", "the time service chrony", lambda _plan: True),
+        Service("chrony", "the time service chrony", lambda _plan: True, restart=RESTART_CHRONY),
         *(Service(each.unit, name, with_runtime(name), causes=True) for name, each in runtimes().items()),
         Service("docker-registry", "the node's own image registry", runtime),
         Service("kubelet", "the kubelet", kubernetes, causes=True),
@@ -96,7 +103,7 @@ def service(name: str) -> Check:
                 continue
             seen = f"{name}.service: {unit.load}, {unit.active} ({unit.sub}), result {unit.result or 'unknown'}"
             if unit.active not in WORKING:
-                command = f"sudo systemctl restart {name}"
+                command = this.repair
                 if unit.load == "masked":
                     command = f"sudo systemctl unmask {name}; {command}"
                 repair = case.ssh(node.name, command)
@@ -168,7 +175,7 @@ def _clocks(case: CheckContext, _before: Before) -> Iterator[Finding]:
         what = f"its clock is {abs(gap):.1f} s {'ahead of' if gap > 0 else 'behind'} {other}'s"
         seen = f"{gap:+.1f} s, give or take {doubt:.1f} s for the way there"
         # chrony steps whatever is more than half a second off as soon as it has heard the others.
-        yield Finding("clocks", node, what, seen, case.ssh(node, "sudo systemctl restart chrony"))
+        yield Finding("clocks", node, what, seen, case.ssh(node, RESTART_CHRONY))
 
 
 def _clocks_summary(case: CheckContext) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from lab.boxes.debian import MIRROR_VARIABLE, choose_sources, sources
+from lab.boxes.debian import MIRROR_VARIABLE, choose_sources, set_public_sources, sources
 from lab.errors import HostError
 
 TARGETS = """http://mirror.example/debian bookworm
@@ -34,3 +36,23 @@ def test_a_machine_of_another_kind_names_a_mirror(monkeypatch: pytest.MonkeyPatc
     assert MIRROR_VARIABLE in caught.value.hint
     monkeypatch.setenv(MIRROR_VARIABLE, "http://mirror.example/debian")
     assert sources("trixie") == ["deb http://mirror.example/debian trixie main"]
+
+
+def test_the_box_asks_debian_itself_and_not_the_builders_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MIRROR_VARIABLE, "http://mirror.example/debian")
+    apt = tmp_path / "etc/apt"
+    (apt / "sources.list.d").mkdir(parents=True)
+    # Where mmdebstrap writes the mirrors that it was given.
+    (apt / "sources.list").write_text("\n".join(sources("trixie")))
+    set_public_sources(tmp_path, "trixie")
+    written = {p.relative_to(apt).as_posix(): p.read_text() for p in apt.rglob("*") if p.is_file()}
+    assert list(written) == ["sources.list.d/debian.sources"]
+    text = written["sources.list.d/debian.sources"]
+    assert [line for line in text.splitlines() if line.startswith(("URIs:", "Suites:"))] == [
+        "URIs: http://deb.debian.org/debian",
+        "Suites: trixie trixie-updates",
+        "URIs: http://deb.debian.org/debian-security",
+        "Suites: trixie-security",
+    ]

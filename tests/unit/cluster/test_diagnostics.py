@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from lab.machines.protocol import NodeState
 from lab.plan.decide import decide
 from lab.plan.model import Node, Plan
 from lab.process import Completed
+from lab.render.timekeeping import RESTART
 from lab.scenario.catalog import Catalog
 from lab.scenario.parser import parse_scenario
 from lab.store import LabFolder, Record
@@ -240,7 +242,8 @@ def test_a_node_that_runs_and_is_silent(plan: Plan) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_that_does_not_run(plan: Plan, name: str) -> None:
     finding = found(unit(healthy(plan), "cp2", name), name)[0]
-    assert (finding.node, finding.repair) == ("cp2", f"klab ssh ha cp2 -- sudo systemctl restart {name}")
+    command = shlex.quote(RESTART) if name == "chrony" else f"sudo systemctl restart {name}"
+    assert (finding.node, finding.repair) == ("cp2", f"klab ssh ha cp2 -- {command}")
     assert finding.evidence == f"{name}.service: loaded, failed (failed), result exit-code"
 
 
@@ -307,7 +310,7 @@ def clocks(case: CheckContext, **offsets: tuple[float, float]) -> CheckContext:
 
 def test_a_clock_apart_from_the_others(plan: Plan) -> None:
     finding = only(clocks(healthy(plan), w2=(30.0, 0.5)))
-    assert (finding.node, finding.repair) == ("w2", "klab ssh ha w2 -- sudo systemctl restart chrony")
+    assert (finding.node, finding.repair) == ("w2", f"klab ssh ha w2 -- {shlex.quote(RESTART)}")
     assert finding.what == "its clock is 30.0 s ahead of cp3's"
     assert finding.evidence == "+30.0 s, give or take 0.6 s for the way there"
 
