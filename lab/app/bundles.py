@@ -24,7 +24,7 @@ from lab.bundles.signature import Signer, allowed_signer, default_allowed, sign,
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, HostError, LabError, Remedy, UsageError
-from lab.host.capacity import host_facts
+from lab.host.capacity import home_room, host_facts
 from lab.host.local import LocalHost
 from lab.host.network import returning
 from lab.host.profile import HostProfile
@@ -226,10 +226,10 @@ def prepare_import(request: Request, *, home: Home | None = None, note: Note = s
     with making(home, lab.folder, request.command):
         profile = provider_named(provider).profile(home, plan.cpus)
         if record is None:
-            room = room_problems(found.bundle, box, host_facts(LocalHost(home)).disk)
-            refuse_what_does_not_fit(
-                home, plan, room, (Remedy("bundles", options=("FILE",)), " shows what is in it"), note
-            )
+            host, disks = LocalHost(home), provider_named(provider).disk_room(home, plan.pool)
+            room = room_problems(found.bundle, box, home_room(host), disks)
+            hint = (Remedy("bundles", options=("FILE",)), " shows what is in it")
+            refuse_what_does_not_fit(plan, host_facts(host, disks), room, hint, note)
     return Prepared(request, lab, found, by, is_kept, box is None, provider, profile, where)
 
 

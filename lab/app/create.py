@@ -15,7 +15,7 @@ from lab.cluster.acts.create import Created as Created
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.errors import Advice, Conflict, HostError, Interrupted, Remedy
-from lab.host.capacity import answering, check_fits, host_facts, warnings
+from lab.host.capacity import HostFacts, answering, check_fits, host_facts, warnings
 from lab.host.local import LocalHost
 from lab.host.network import returning, stop_unused_private_libvirt
 from lab.host.profile import HostProfile
@@ -140,7 +140,8 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
                 Remedy("plan", options=(plan.scenario,)),
                 " shows what it needs; smaller sizes go into the scenario file",
             )
-            refuse_what_does_not_fit(home, plan, [], hint, note)
+            disks = provider_named(provider).disk_room(home, plan.pool)
+            refuse_what_does_not_fit(plan, host_facts(LocalHost(home), disks), [], hint, note)
     return Prepared(request, Lab(home, folder, plan), loaded, provider, box, profile, where)
 
 
@@ -239,12 +240,14 @@ def provider_for(wanted: str, record: Record | None) -> str:
     return record.provider
 
 
-def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint: Advice, note: Note = silent) -> None:
+def refuse_what_does_not_fit(
+    plan: Plan, facts: HostFacts, others: Sequence[str], hint: Advice, note: Note = silent
+) -> None:
     """Make sure that a lab fits on this machine, and say what will be felt.
 
     Args:
-        home: klab's folder.
         plan: the lab.
+        facts: the machine.
         others: what else keeps it from running, one line each.
         hint: what to do where something does.
         note: told what will be felt.
@@ -252,7 +255,6 @@ def refuse_what_does_not_fit(home: Home, plan: Plan, others: Sequence[str], hint
     Raises:
         HostError: it does not fit.
     """
-    facts = host_facts(LocalHost(home))
     problems = [*check_fits(plan, facts), *others]
     if plan.load_balancer is not None and (holder := answering(plan.load_balancer.vip)):
         problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")

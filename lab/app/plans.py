@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.errors import HostError
 from lab.host.capacity import check_fits, host_facts, warnings
 from lab.host.local import LocalHost
 from lab.plan.decide import decide
@@ -30,7 +31,14 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     """
     catalog = load_catalog()
     decided = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
-    facts = host_facts(LocalHost(home or Home.default()))
+    from lab.machines.providers import choose_provider, provider_named  # late: `check` needs neither
+
+    home = home or Home.default()
+    try:
+        disks = provider_named(choose_provider("auto")).disk_room(home, decided.pool)
+    except HostError as error:
+        return Planned(decided, ["; ".join((error.message, *error.details))], [])
+    facts = host_facts(LocalHost(home), disks)
     return Planned(decided, check_fits(decided, facts), warnings(decided, facts))
 
 

@@ -20,6 +20,7 @@ from lab.cluster.lab import Lab
 from lab.errors import BoxError, HostError, Remedy
 from lab.host.capacity import check_room, host_facts
 from lab.host.local import LocalHost
+from lab.machines.providers import provider_named
 from lab.plan.model import Node, Plan
 from lab.scenario.model import Role
 from lab.store import Record
@@ -105,7 +106,8 @@ def _box(lab: Lab, record: Record) -> Box | None:
 
 
 def _refuse_what_does_not_fit(lab: Lab, plan: Plan, nodes: Sequence[Node]) -> None:
-    problems = check_room(nodes, host_facts(LocalHost(lab.home)))
+    disks = provider_named(lab.record.provider).disk_room(lab.home, plan.pool)
+    problems = check_room(nodes, host_facts(LocalHost(lab.home), disks))
     if problems:
         names = ", ".join(n.name for n in nodes)
         raise HostError(

@@ -33,6 +33,7 @@ from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.watch import Watch
 from lab.errors import BoxError, ClusterError, Conflict, LabError, Remedy
 from lab.files import write_atomic
+from lab.host.capacity import DiskRoom
 from lab.host.profile import HostProfile
 from lab.machines.disk_transfer import Incoming
 from lab.machines.protocol import NodeState, needed_disk_transfer
@@ -177,22 +178,32 @@ def secrets_in(file: BundleFile) -> dict[str, bytes]:
     return found
 
 
-def room_problems(bundle: Bundle, box: Box | None, free_gib: float) -> list[str]:
-    """Why the disk is too small for the content of a bundle, as a line; [] when it is not.
+def room_problems(bundle: Bundle, box: Box | None, home: DiskRoom, disks: DiskRoom) -> list[str]:
+    """Why there is too little space for the content of a bundle, one line each; [] when it fits.
 
     Args:
         bundle: the bundle.
         box: its box, if it is in the store.
-        free_gib: free space, in GiB.
+        home: the space in KLAB_HOME, where the box goes.
+        disks: the space where the machines' disks go.
     """
     in_store = box_member(DISK)
-    coming = sum(m.content for m in bundle.members if not (box and m.name == in_store))
+    coming = sum(m.content for m in bundle.members if m.name != in_store)
     # Vagrant needs a second copy of the box's disk.
-    again = 0 if box else bundle.box.files[DISK][0]
-    needed = (coming + again) / GIB
-    if needed <= free_gib:
-        return []
-    return [f"the bundle needs {needed:.1f} GiB disk, {free_gib:.1f} GiB are free"]
+    boxes = 0 if box else 2 * bundle.box.files[DISK][0]
+    needs = [(boxes + coming, disks)] if _on_one_disk(home, disks) else [(boxes, home), (coming, disks)]
+    return [
+        f"the bundle needs {needed / GIB:.1f} GiB disk, {room}; {room.elsewhere}"
+        for needed, room in needs
+        if needed > room.free
+    ]
+
+
+def _on_one_disk(one: DiskRoom, other: DiskRoom) -> bool:
+    try:
+        return Path(one.folder).stat().st_dev == Path(other.folder).stat().st_dev
+    except OSError:  # a folder that this person may not look at
+        return False
 
 
 def differences(request: Request) -> tuple[str, ...]:

@@ -35,33 +35,55 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskRoom:
+    """Space for files: the folder they lie in, how many bytes are free there, and what puts them on a larger disk."""
+
+    folder: PurePath
+    free: int
+    elsewhere: str
+
+    @property
+    def gib(self) -> float:
+        return self.free / 1024**3
+
+    def __str__(self) -> str:
+        return f"{self.gib:.1f} GiB are free in {self.folder}"
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
-    """Available RAM in MiB, CPUs, free disk in GiB where klab keeps its disks (`disk_path`), and routes.
+    """Available RAM in MiB, CPUs, space where the machines' disks will lie, and routes.
 
     `needed` are the addresses that the host itself cannot do without: its gateways and its DNS servers.
     """
 
     memory: int
     cpus: int
-    disk: float
-    disk_path: PurePath
+    disks: DiskRoom
     routes: tuple[Route, ...]
     needed: tuple[IPv4Address, ...] = ()
 
 
-def host_facts(host: Host) -> HostFacts:
+def home_room(host: Host) -> DiskRoom:
+    """The space in KLAB_HOME of a host; raises HostError where it does not answer."""
+    return DiskRoom(*host.disk_free(host.home), elsewhere="KLAB_HOME moves klab to another disk")
+
+
+def host_facts(host: Host, disks: DiskRoom) -> HostFacts:
     """Look at a host. Routes are those of the network that its programs are in.
+
+    Args:
+        host: the host.
+        disks: where the machines' disks will lie there; the provider knows.
 
     Raises:
         HostError: the program `ip` is missing, or the host does not answer.
     """
-    folder, free = host.disk_free(host.home)
     routes = host.run(["ip", "-json", "-4", "route"], timeout=30).stdout
     return HostFacts(
         memory=_available_memory(host.read(MEMINFO)),
         cpus=host.cpus(),
-        disk=free / 1024**3,
-        disk_path=folder,
+        disks=disks,
         routes=parse_routes(routes),
         needed=_needed(host, routes),
     )
@@ -102,8 +124,8 @@ def check_room(nodes: Sequence[Node], facts: HostFacts) -> list[str]:
     if needed > facts.memory:
         problems.append(f"needs {_gib(needed)} GiB RAM, {_gib(facts.memory)} GiB are free")
     disk = DISK_PER_NODE * len(nodes)
-    if disk > facts.disk:
-        problems.append(f"needs {disk:.1f} GiB disk to begin with, {facts.disk:.1f} GiB are free in {facts.disk_path}")
+    if disk > facts.disks.gib:
+        problems.append(f"needs {disk:.1f} GiB disk to begin with, {facts.disks}; {facts.disks.elsewhere}")
     return problems + [
         f"{node.name} has {node.cpus} CPUs, this host has {facts.cpus}" for node in nodes if node.cpus > facts.cpus
     ]

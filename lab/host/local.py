@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -63,11 +64,16 @@ class LocalHost:
         return len(os.sched_getaffinity(0))
 
     def disk_free(self, folder: PurePath) -> tuple[Path, int]:
-        there = Path(folder)
-        while not there.exists():
-            there = there.parent
-        stat = os.statvfs(there)
-        return there, stat.f_bavail * stat.f_frsize
+        return free_at(Path(folder))
+
+
+def free_at(folder: Path) -> tuple[Path, int]:
+    """The nearest folder at or above `folder` that exists and may be looked at, and how many bytes are free there."""
+    for there in (folder, *folder.parents):
+        with contextlib.suppress(OSError):
+            stat = os.statvfs(there)
+            return there, stat.f_bavail * stat.f_frsize
+    return folder, 0
 
 
 def connect(lab: str, node: Node, port: int) -> socket.socket:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab import process
 from lab.errors import LabError, Remedy
-from lab.host.capacity import HostFacts, host_facts
+from lab.host.capacity import DiskRoom, HostFacts, home_room, host_facts
 from lab.host.emulation.emulator import find_compiler
 from lab.host.kvm_probe import probe_host, why_not_accelerated
 from lab.host.local import LocalHost
@@ -18,6 +18,8 @@ from lab.host.network import GROUP_HINT, system_answers
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
 from lab.machines.libvirt.connection import library
+from lab.machines.libvirt.pools import DEFAULT_POOL
+from lab.machines.providers import choose_provider, provider_named
 from lab.machines.vagrant.command import Vagrant
 from lab.store import Home
 
@@ -64,7 +66,8 @@ class Probes:
     user: Callable[[], int] = os.geteuid
     why_emulated: Callable[[Home], str] = why_not_accelerated
     profile: Callable[[Home], HostProfile] = probe_host
-    facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home))
+    facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home), home_room(LocalHost(home)))
+    machine_disks: Callable[[Home], DiskRoom] = lambda home: _machine_disks(home)
 
 
 def examine(host: Probes) -> Iterator[Finding]:
@@ -86,7 +89,8 @@ def _checks(host: Probes) -> list[Check]:
         Check("hardware virtualization", lambda: _virtualization(host), fatal=False),
         Check("slower clocks for emulation", lambda: _slow_clock(host)),
         Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
-        Check("disk", lambda: _disk(host.facts(host.home)), fatal=False),
+        Check("disk for boxes", lambda: _disk(host.facts(host.home).disks), fatal=False),
+        Check("disk for machines", lambda: _disk(host.machine_disks(host.home)), fatal=False),
         Check("boxes", lambda: _boxes(host.home), fatal=False),
     ]
 
@@ -139,11 +143,14 @@ def _memory(facts: HostFacts) -> str:
     return seen
 
 
-def _disk(facts: HostFacts) -> str:
-    seen = f"{facts.disk:.1f} GiB free in {facts.disk_path}"
-    if facts.disk < DISK:
-        raise LabError(seen, hint=f"a box and a lab need {DISK:.0f} GiB; KLAB_HOME moves klab elsewhere")
-    return seen
+def _disk(room: DiskRoom) -> str:
+    if room.gib < DISK:
+        raise LabError(str(room), hint=f"a box and a lab need {DISK:.0f} GiB; {room.elsewhere}")
+    return str(room)
+
+
+def _machine_disks(home: Home) -> DiskRoom:
+    return provider_named(choose_provider("auto")).disk_room(home, DEFAULT_POOL)
 
 
 def _boxes(home: Home) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from lab.host.capacity import DiskRoom
 from lab.host.profile import HostProfile
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
@@ -63,6 +64,18 @@ class Provider(Protocol):
 
         Raises:
             HostError: they cannot run here in any way.
+        """
+        ...
+
+    def disk_room(self, home: Home, pool: str) -> DiskRoom:
+        """The space where a lab's disks will lie. Makes and starts nothing.
+
+        Args:
+            home: klab's home.
+            pool: the storage pool that the scenario names, for providers that have such.
+
+        Raises:
+            HostError: the provider does not answer.
         """
         ...
 

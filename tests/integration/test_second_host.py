@@ -11,7 +11,7 @@ import pytest
 from support.second_host import SecondHost, second_host, sshd
 
 from lab.errors import HostError, ProgramError, ProgramTimeout
-from lab.host.capacity import host_facts
+from lab.host.capacity import home_room, host_facts
 from lab.host.remote import SshHost
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -64,11 +64,11 @@ def test_who_does_not_let_klab_in_is_told(second: SecondHost, tmp_path: Path) ->
 
 
 def test_facts_are_those_of_the_other_network(host: SshHost, second: SecondHost) -> None:
-    there = host_facts(host)
+    there = host_facts(host, home_room(host))
     assert there.cpus == len(os.sched_getaffinity(0))
     assert there.memory > 0
-    assert there.disk > 0
-    assert there.disk_path == PurePosixPath(second.folder)
+    assert there.disks.free > 0
+    assert there.disks.folder == PurePosixPath(second.folder)
     assert there.routes == (), "it has no network but its own loopback"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.host.capacity import DiskRoom
 from lab.host.profile import REAL_TIME, HostProfile
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
@@ -33,6 +34,9 @@ class FakeProvider(Behaviour):
 
     def profile(self, home: Home, cpus: int) -> HostProfile:  # noqa: ARG002
         return REAL_TIME
+
+    def disk_room(self, home: Home, pool: str) -> DiskRoom:  # noqa: ARG002
+        return DiskRoom(home.root, self.free, elsewhere="nothing moves them")
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> FakeMachines:
         return self.applied(self.make(home, folder, plan, record, box, self))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import HostError
+from lab.host.capacity import DiskRoom
+from lab.host.local import free_at
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, start_if_inactive, translate_errors
 from lab.machines.libvirt.storage_jobs import when_idle
@@ -15,7 +18,40 @@ if TYPE_CHECKING:
     import libvirt
 
 DEFAULT_POOL = "default"
-DEFAULT_POOL_PATH = "/var/lib/libvirt/images"
+DEFAULT_FOLDER = Path("/var/lib/libvirt/images")
+
+
+def find_box_pool(connection: libvirt.virConnect, name: str) -> libvirt.virStoragePool | None:
+    """The storage pool that a scenario names; for libvirt's usual one any that has the usual folder.
+
+    Two pools cannot have the same folder (libvirt, src/conf/virstorageobj.c).
+    """
+    library_ = library()
+    try:
+        return connection.storagePoolLookupByName(name)
+    except library_.libvirtError as error:
+        if not absent(error):
+            raise
+    if name != DEFAULT_POOL:
+        return None
+    there = connection.listAllStoragePools(library_.VIR_CONNECT_LIST_STORAGE_POOLS_DIR)
+    return next((pool for pool in there if Path(definitions.pool_path(pool.XMLDesc())) == DEFAULT_FOLDER), None)
+
+
+def disk_room(connection: libvirt.virConnect, name: str) -> DiskRoom:
+    """The space where the disks of a lab whose scenario names that pool will lie.
+
+    Raises:
+        HostError: libvirtd does not answer.
+    """
+    with translate_errors(f"the storage pool {name} cannot be inspected"):
+        pool = find_box_pool(connection, name)
+        folder = DEFAULT_FOLDER if pool is None else Path(definitions.pool_path(pool.XMLDesc()))
+        found, free = free_at(folder)
+        if found != folder and pool is not None and pool.isActive():  # klab may not look there, but libvirtd may
+            when_idle(pool, pool.refresh)
+            found, free = folder, int(pool.info()[3])
+    return DiskRoom(found, free, elsewhere="provider.libvirt.pool in the scenario names a pool on another disk")
 
 
 class LabPool:
@@ -26,33 +62,42 @@ class LabPool:
         self._owner = owner
 
     def box_pool(self, name: str) -> libvirt.virStoragePool:
-        """The storage pool that holds boxes; libvirt's usual one is made where it is missing.
+        """The storage pool that holds boxes, started; libvirt's usual one is made where it is missing.
+
+        It is a person's own and may hold many images: it is not read again.
 
         Raises:
-            HostError: there is no pool of that name, or it is not a folder.
+            HostError: there is no pool of that name, it is not a folder, cannot be started, or QEMU cannot reach it.
         """
         with translate_errors(f"the storage pool {name} cannot be used"):
-            pool = self._pool_by_name(name)
+            pool = find_box_pool(self._connection, name)
             if pool is None and name == DEFAULT_POOL:
                 pool = self._connection.storagePoolDefineXML(
-                    definitions.directory_pool(DEFAULT_POOL, None, DEFAULT_POOL_PATH)
+                    definitions.directory_pool(DEFAULT_POOL, None, str(DEFAULT_FOLDER))
                 )
                 pool.build()
                 pool.setAutostart(1)
             if pool is None:
-                names = ", ".join(p.name() for p in self._connection.listAllStoragePools()) or "none"
                 raise HostError(
                     f"libvirt has no storage pool called {name!r}",
-                    details=[f"it has: {names}"],
+                    details=[self._folders()],
                     hint="set provider.libvirt.pool in the scenario to one of those, or leave it out",
                 )
-            if definitions.pool_type(pool.XMLDesc()) != "dir":
+            kind = definitions.pool_type(pool.XMLDesc())
+            if kind != "dir":
                 raise HostError(
-                    f"the storage pool {name!r} is not a folder",
-                    hint="set provider.libvirt.pool in the scenario to a pool of type dir",
+                    f"the storage pool {pool.name()!r} is of type {kind}; labs need a folder, type dir",
+                    details=[self._folders()],
+                    hint="set provider.libvirt.pool in the scenario to one of those; "
+                    "virsh pool-create-as klab dir --build --target FOLDER makes one",
                 )
-            _activate(pool)
+            _start(pool)
             return pool
+
+    def _folders(self) -> str:
+        """The pools that labs can have, for a person."""
+        there = self._connection.listAllStoragePools(library().VIR_CONNECT_LIST_STORAGE_POOLS_DIR)
+        return f"pools of type dir here: {', '.join(sorted(pool.name() for pool in there)) or 'none'}"
 
     def ensure(self, parent: libvirt.virStoragePool) -> libvirt.virStoragePool:
         """The lab's own storage pool, a folder inside the one that holds its box."""
@@ -112,16 +157,26 @@ class LabPool:
                 pool.delete()
             pool.undefine()
 
-    def _pool_by_name(self, name: str) -> libvirt.virStoragePool | None:
-        try:
-            return self._connection.storagePoolLookupByName(name)
-        except library().libvirtError as error:
-            if absent(error):
-                return None
-            raise
-
 
 def _activate(pool: libvirt.virStoragePool) -> None:
-    if not pool.isActive():
-        start_if_inactive(pool)
+    _start(pool)
     when_idle(pool, pool.refresh)
+
+
+def _start(pool: libvirt.virStoragePool) -> None:
+    """Start a pool that a restart of the host, or a person, has left off.
+
+    Raises:
+        HostError: it does not start, as when its folder is gone or not mounted yet.
+    """
+    if pool.isActive():
+        return
+    try:
+        start_if_inactive(pool)
+    except library().libvirtError as error:
+        folder = definitions.pool_path(pool.XMLDesc())
+        raise HostError(
+            f"the storage pool {pool.name()!r} cannot be started",
+            details=[str(error)],
+            hint=f"its folder is {folder}: mount its disk, or make the folder with virsh pool-build {pool.name()}",
+        ) from error

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import process
+from lab.host.capacity import DiskRoom, home_room
+from lab.host.local import LocalHost
+from lab.host.network import wants_private
+from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
 from lab.machines.features import BoxFormat, Features
 from lab.machines.protocol import Machines
@@ -26,6 +30,15 @@ class LibvirtProvider:
         from lab.host.kvm_probe import probe_host
 
         return probe_host(home, cpus)
+
+    def disk_room(self, home: Home, pool: str) -> DiskRoom:
+        private_libvirt = PrivateLibvirt(home)
+        if private_libvirt.inside or wants_private(private_libvirt):
+            return home_room(LocalHost(home))  # what it has in place of the system's folders lies there
+        from lab.machines.libvirt.connection import connect
+        from lab.machines.libvirt.pools import disk_room
+
+        return disk_room(connect(), pool)
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.libvirt.machines import LibvirtMachines

@@ -20,6 +20,7 @@ from lab.machines.libvirt import definitions, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import translate_errors
 from lab.machines.libvirt.layer_gc import LayerCollector
+from lab.machines.libvirt.pools import find_box_pool
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
 from lab.machines.ssh import Ssh
@@ -178,11 +179,12 @@ class Provision:
         record, wrapper = self.record, self.wrapper()
         with translate_errors("libvirt cannot list its machine types"):
             capabilities = self._capabilities()
+            box_pool = find_box_pool(self.session.resources().connection, self.plan.pool)
             facts = LibvirtFacts(
                 box=self._box_name,
                 box_version=BOX_VERSION,
                 description=self.session.owner.description,
-                box_pool=self.plan.pool,
+                box_pool=self.plan.pool if box_pool is None else box_pool.name(),
                 lab_pool=self.session.owner.pool_name,
                 seed_folder=definitions.pool_path(pool.XMLDesc()),
                 machine_type=definitions.machine_type(capabilities),

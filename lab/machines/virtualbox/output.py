@@ -19,6 +19,7 @@ NAMESPACE = "{http://www.virtualbox.org/}"
 _VM = re.compile(r'^"(?P<name>.*)" \{(?P<uuid>[0-9a-f-]{36})\}$')
 _PAIR = re.compile(r'^(?:"(?P<quoted>[^"]*)"|(?P<key>[^=]+))=(?:"(?P<text>.*)"|(?P<bare>.*))$')
 _NAME = re.compile(r'^SnapshotName(?:-[\d-]+)?="(?P<name>.*)"$')
+_MACHINE_FOLDER = re.compile(r"^Default machine folder: *(?P<folder>/.*)$", re.MULTILINE)
 _STATES = {
     "running": NodeState.RUNNING,
     "starting": NodeState.RUNNING,
@@ -35,6 +36,12 @@ def parse_machines(text: str) -> dict[str, str]:
     """UUID by name, from `VBoxManage list vms`."""
     found = (_VM.match(line) for line in text.splitlines())
     return {match["name"]: match["uuid"] for match in found if match}
+
+
+def parse_machine_folder(text: str) -> str:
+    """The folder that machines are made in, from `VBoxManage list systemproperties`; empty where it names none."""
+    found = _MACHINE_FOLDER.search(text)
+    return found["folder"].rstrip() if found else ""
 
 
 def parse_info(text: str) -> dict[str, str]:

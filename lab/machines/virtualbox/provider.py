@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import process
+from lab.host.capacity import DiskRoom
+from lab.host.local import free_at
 from lab.host.profile import REAL_TIME, HostProfile
 from lab.machines.features import BoxFormat, Features
 from lab.machines.protocol import Machines
+from lab.machines.virtualbox.output import parse_machine_folder
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
+
+QUESTION_SECONDS = 30.0
+# What VirtualBox has where nothing else was set (its manual, "Where VirtualBox Stores its Files").
+MACHINE_FOLDER = "~/VirtualBox VMs"
 
 
 class VirtualBoxProvider:
@@ -24,6 +31,11 @@ class VirtualBoxProvider:
 
     def profile(self, home: Home, cpus: int) -> HostProfile:  # noqa: ARG002
         return REAL_TIME  # without hardware virtualization it runs no machine of 64 bits
+
+    def disk_room(self, home: Home, pool: str) -> DiskRoom:  # noqa: ARG002
+        told = process.run(["VBoxManage", "list", "systemproperties"], timeout=QUESTION_SECONDS).stdout
+        folder = Path(parse_machine_folder(told) or MACHINE_FOLDER).expanduser()
+        return DiskRoom(*free_at(folder), elsewhere="VBoxManage setproperty machinefolder moves them")
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.virtualbox.machines import VirtualBoxMachines

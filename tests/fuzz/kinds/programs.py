@@ -85,6 +85,12 @@ MACHINES = """"klab-demo_cp1" {cd0e7372-2c36-5e67-aba5-542d191bfb1c}
 "a {strange} name" {bab2f4c0-2c36-5e67-aba5-542d191bfb1c}
 "<inaccessible>" {11111111-2c36-5e67-aba5-542d191bfb1c}
 """
+# The beginning of VirtualBox 7.0's, transcribed (src/VBox/Frontends/VBoxManage/VBoxManageList.cpp).
+PROPERTIES = """API version:                     7_0
+Minimum guest RAM size:          4 Megabytes
+Default machine folder:          /home/me/VirtualBox VMs
+Raw-mode Supported:              no
+"""
 INFO = """name="klab-demo_cp1"
 groups="/"
 UUID="cd0e7372-2c36-5e67-aba5-542d191bfb1c"
@@ -261,6 +267,10 @@ def machines(text: str, _folder: Path) -> None:
         assert len(identity) == 36
 
 
+def machine_folder(text: str, _folder: Path) -> None:
+    assert virtualbox.parse_machine_folder(text)[:1] in {"", "/"}
+
+
 def info(text: str, _folder: Path) -> None:
     found = virtualbox.parse_info(text)
     assert all(isinstance(key, str) and isinstance(value, str) for key, value in found.items())
@@ -399,6 +409,13 @@ TARGETS = (
         whole_json(agent),
     ),
     Target("VBoxManage list vms", ("lab.machines.virtualbox.output:parse_machines",), _of(MACHINES), texts, machines),
+    Target(
+        "VBoxManage list systemproperties",
+        ("lab.machines.virtualbox.output:parse_machine_folder",),
+        _of(PROPERTIES),
+        texts,
+        machine_folder,
+    ),
     Target("VBoxManage showvminfo", ("lab.machines.virtualbox.output:parse_info",), _of(INFO), texts, info),
     Target("VBoxManage snapshot list", ("lab.machines.virtualbox.output:parse_names",), _of(SNAPSHOTS), texts, names),
     Target(

@@ -16,7 +16,7 @@ from lab.bundles.import_lab import Made
 from lab.cluster.events import Event
 from lab.cluster.lab import Lab
 from lab.errors import Conflict, Interrupted, LabError, NotFound, UsageError
-from lab.host.capacity import HostFacts
+from lab.host.capacity import DiskRoom, HostFacts
 from lab.machines.fake.disk_transfer import FakeDiskTransfer
 from lab.machines.fake.machines import FakeMachines
 from lab.plan.model import import_command
@@ -31,9 +31,9 @@ def demo(home: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     folder, plan = lab_on_disk(Home(home), control_planes=1, workers=1, bootstrap="none")
     shelve(Home(home), folder, plan)
     FakeMachines(Home(home), folder, plan, folder.record(), None).power_off(["cp1", "w1"])
-    facts = HostFacts(memory=32_000, cpus=8, disk=100.0, disk_path=Path("/"), routes=())
+    facts = HostFacts(memory=32_000, cpus=8, disks=DiskRoom(Path("/"), 100 << 30, ""), routes=())
     for module in (app, create):
-        monkeypatch.setattr(module, "host_facts", lambda _home: facts)
+        monkeypatch.setattr(module, "host_facts", lambda *_: facts)
     monkeypatch.setattr(create, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
     return Labs().open("demo")
 

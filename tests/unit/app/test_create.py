@@ -16,7 +16,7 @@ from lab.app import bundles, create, labs
 from lab.app.create import Request, making, prepare, provider_for, scaled_plan
 from lab.errors import Conflict, HostError, Interrupted
 from lab.files import write_atomic
-from lab.host.capacity import HostFacts
+from lab.host.capacity import DiskRoom, HostFacts
 from lab.host.profile import REAL_TIME, HostProfile
 from lab.machines.fake.provider import FakeProvider
 from lab.plan.changes import with_node
@@ -128,7 +128,7 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return REAL_TIME
 
     monkeypatch.setattr(FakeProvider, "profile", profile)
-    noting("host_facts", HostFacts(1 << 20, 64, 1e6, home, ()))
+    noting("host_facts", HostFacts(1 << 20, 64, DiskRoom(home, 1 << 50, ""), ()))
     noting("warnings", ["it will be slow"])
     for name in ("load_catalog", "load_scenario", "decide", "find_box"):
         noting_real(monkeypatch, made, name)
@@ -161,7 +161,7 @@ def test_each_part_of_klab_is_asked_once(home: Path, asked: list[str]) -> None:
 def test_what_does_not_fit_is_refused_before_anything_is_made(
     home: Path, asked: list[str], left: list[Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(create, "host_facts", lambda _home: HostFacts(512, 64, 1e6, home, ()))
+    monkeypatch.setattr(create, "host_facts", lambda *_: HostFacts(512, 64, DiskRoom(home, 1 << 50, ""), ()))
     with pytest.raises(HostError, match="1m2w does not fit on this machine") as caught:
         prepare(Request("1m2w"))
     assert "klab plan 1m2w" in caught.value.hint

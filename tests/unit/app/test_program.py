@@ -11,7 +11,7 @@ import pytest
 from support.shelved import shelved_box
 
 from lab.app import create
-from lab.host.capacity import HostFacts
+from lab.host.capacity import DiskRoom, HostFacts
 from lab.scenario.catalog import Catalog
 from lab.scenario.library import Loaded, load_scenario
 from lab.snapshots.store import SnapshotStore
@@ -31,11 +31,11 @@ def _fake_host(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         loaded = load_scenario(name, catalog)
         return replace(loaded, scenario=replace(loaded.scenario, bootstrap="none"))
 
-    facts = HostFacts(1 << 20, 64, 1e6, home, ())
+    facts = HostFacts(1 << 20, 64, DiskRoom(home, 1 << 50, ""), ())
     shelved_box(Home(home))
     monkeypatch.setattr(create, "load_scenario", plain)
     monkeypatch.setattr(create, "choose_provider", lambda _wanted: "fake")
-    monkeypatch.setattr(create, "host_facts", lambda _home: facts)
+    monkeypatch.setattr(create, "host_facts", lambda *_: facts)
 
 
 @pytest.mark.usefixtures("_fake_host")

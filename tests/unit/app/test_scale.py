@@ -13,7 +13,7 @@ from lab.app.labs import Labs
 from lab.cluster.acts.scale import Change, Changed
 from lab.cluster.lab import Lab
 from lab.errors import HostError, Interrupted
-from lab.host.capacity import HostFacts
+from lab.host.capacity import DiskRoom, HostFacts
 from lab.store import Home
 
 
@@ -77,10 +77,10 @@ def test_a_node_without_room_is_refused(
     lab: Lab, changes: list[tuple[str, Change, dict[str, object]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scale.scale(lab, workers=2)
-    fits, node = changes[0][1].fits, lab.plan.known("w1")
-    monkeypatch.setattr(scale, "host_facts", lambda _host: HostFacts(1 << 20, 64, 1e6, lab.home.root, ()))
+    fits, node, disks = changes[0][1].fits, lab.plan.known("w1"), DiskRoom(lab.home.root, 1 << 50, "")
+    monkeypatch.setattr(scale, "host_facts", lambda *_: HostFacts(1 << 20, 64, disks, ()))
     fits(lab.plan, [node])
-    monkeypatch.setattr(scale, "host_facts", lambda _host: HostFacts(64, 64, 1e6, lab.home.root, ()))
+    monkeypatch.setattr(scale, "host_facts", lambda *_: HostFacts(64, 64, disks, ()))
     with pytest.raises(HostError, match="w1 would not fit on this machine") as caught:
         fits(lab.plan, [node])
     assert caught.value.details

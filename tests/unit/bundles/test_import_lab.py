@@ -14,6 +14,7 @@ from support.kills import killed_in
 from support.shelved import flipped, shelve, shelved_box
 
 from lab.boxes import store
+from lab.boxes.manifest import Box
 from lab.bundles import import_lab as module
 from lab.bundles.export_lab import write_bundle
 from lab.bundles.file import BundleFile, open_bundle
@@ -22,6 +23,7 @@ from lab.cluster.acts.destroy import destroy
 from lab.cluster.events import Event
 from lab.cluster.lab import Lab
 from lab.errors import BoxError, ClusterError, Conflict, LabError, MachineError, NotReadyInTime, UsageError
+from lab.host.capacity import DiskRoom
 from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
 from lab.machines.fake.disk_transfer import FakeDiskTransfer
@@ -232,13 +234,24 @@ def test_a_bundle_without_its_box(desk: Desk, student: Student, tmp_path: Path) 
 
 def test_room(student: Student) -> None:
     bundle = student.file.bundle
-    assert room_problems(bundle, None, 1.0) == []
-    assert room_problems(bundle, None, 0.0)[0].endswith("0.0 GiB are free")
     in_box = bundle.member("box/disk.qcow2.gz")
-    gib = sum(member.content for member in bundle.members if member != in_box) / (1 << 30)
+    nodes = sum(member.content for member in bundle.members if member != in_box)
+    both = nodes + 2 * bundle.box.files["disk.qcow2"][0]
     box = shelved_box(student.home)
-    assert room_problems(bundle, box, gib) == []
-    assert room_problems(bundle, None, gib) != []
+
+    def told(box: Box | None, home: int, disks: int, *, place: str = "") -> list[str]:
+        rooms = (
+            DiskRoom(student.home.root, home, "KLAB_HOME"),
+            DiskRoom(Path(place or student.home.root), disks, "pool"),
+        )
+        return [line.rpartition("; ")[2] for line in room_problems(bundle, box, *rooms)]
+
+    assert told(None, both, both) == []
+    assert told(None, both - 1, both - 1) == ["pool"], "on one disk they share the room"
+    assert told(box, nodes, nodes) == []
+    assert told(None, both - nodes, nodes, place="/proc") == [], "each on its own disk"
+    assert told(None, both - nodes - 1, nodes - 1, place="/proc") == ["KLAB_HOME", "pool"]
+    assert told(box, 0, nodes, place="/proc") == []
 
 
 def test_another_host_is_told(desk: Desk, student: Student, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.writer import Writer
 from lab.cli.app import cli
 from lab.errors import Interrupted
-from lab.host.capacity import HostFacts, Route
+from lab.host.capacity import DiskRoom, HostFacts, Route
 from lab.machines.captures import PartKind
 from lab.machines.fake.machines import FakeMachines
+from lab.machines.fake.provider import FakeProvider
 from lab.store import Home, LabFolder
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
@@ -55,10 +56,11 @@ def facts(monkeypatch: pytest.MonkeyPatch) -> HostFacts:
 
 def host(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> HostFacts:
     """A host of that size, on which fake machines are made."""
-    known: dict[str, Any] = {"memory": 32_000, "cpus": 8, "disk": 100.0, "disk_path": Path("/"), "routes": ()}
+    known: dict[str, Any] = {"memory": 32_000, "cpus": 8, "disks": DiskRoom(Path("/"), 100 << 30, ""), "routes": ()}
     made = HostFacts(**{**known, **changes})
     for module in (flow, create):
-        monkeypatch.setattr(module, "host_facts", lambda _home: made)
+        monkeypatch.setattr(module, "host_facts", lambda *_: made)
+    monkeypatch.setattr(FakeProvider, "disk_room", lambda *_: made.disks)
     monkeypatch.setattr(create, "choose_provider", lambda wanted: "fake" if wanted == "auto" else wanted)
     return made
 
@@ -215,7 +217,7 @@ def test_a_damaged_file(klab: Klab, student: Path) -> None:
     [
         ({"memory": 100}, "GiB RAM"),
         ({"cpus": 1}, "has 2 CPUs, this host has 1"),
-        ({"disk": 0.0}, "the bundle needs"),
+        ({"disks": DiskRoom(Path("/"), 0, "")}, "the bundle needs"),
     ],
 )
 def test_a_host_that_is_too_small(

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from lab.host.capacity import HostFacts, Route, check_fits, parse_gateways, parse_resolvers, parse_routes, warnings
+from lab.host.capacity import (
+    DiskRoom,
+    HostFacts,
+    Route,
+    check_fits,
+    parse_gateways,
+    parse_resolvers,
+    parse_routes,
+    warnings,
+)
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
@@ -22,7 +31,7 @@ ROUTES = json.dumps(
         {"dst": "198.51.100.7", "gateway": "192.0.2.1", "dev": "wg0"},
     ]
 )
-ROOMY = HostFacts(memory=16384, cpus=4, disk=100.0, disk_path=Path("/srv"), routes=())
+ROOMY = HostFacts(memory=16384, cpus=4, disks=DiskRoom(Path("/srv"), 100 << 30, "a pool elsewhere"), routes=())
 
 
 @pytest.fixture
@@ -41,8 +50,8 @@ def test_too_little_memory_is_refused_with_numbers(plan: Plan) -> None:
 
 
 def test_too_little_disk_is_refused_with_the_place(plan: Plan) -> None:
-    (problem,) = check_fits(plan, replace(ROOMY, disk=1.25))
-    assert "1.2 GiB are free in /srv" in problem
+    (problem,) = check_fits(plan, replace(ROOMY, disks=replace(ROOMY.disks, free=5 << 28)))
+    assert problem == "needs 6.0 GiB disk to begin with, 1.2 GiB are free in /srv; a pool elsewhere"
 
 
 def test_cpus_may_be_shared_but_no_node_may_exceed_the_host(plan: Plan) -> None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from lab.cli.commands.doctor import command
 from lab.errors import HostError
-from lab.host.capacity import HostFacts
+from lab.host.capacity import DiskRoom, HostFacts
 from lab.host.profile import HostProfile
 from lab.machines import doctor
 from lab.machines.doctor import Finding
@@ -47,7 +47,7 @@ def test_json_holds_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(f["name"], f["ok"]) for f in json.loads(output)] == [("disk", True), ("vagrant", False)]
 
 
-ROOM = HostFacts(memory=8192, cpus=4, disk=50.0, disk_path=Path("/"), routes=())
+ROOM = HostFacts(memory=8192, cpus=4, disks=DiskRoom(Path("/"), 50 << 30, "KLAB_HOME moves it"), routes=())
 NOTHING_MISSING: dict[str, Any] = {
     "find": lambda program: f"/usr/bin/{program}",
     "plugins": lambda: {"vagrant-libvirt"},
@@ -56,6 +56,7 @@ NOTHING_MISSING: dict[str, Any] = {
     "user": lambda: 0,
     "why_emulated": lambda _home: "",
     "facts": lambda _home: ROOM,
+    "machine_disks": lambda _home: replace(ROOM.disks, elsewhere="a pool moves them"),
 }
 
 
@@ -91,16 +92,23 @@ def test_a_missing_plugin_and_what_a_person_without_rights_can_do(tmp_path: Path
 
 
 def test_a_host_without_hardware_virtualization_or_room(tmp_path: Path) -> None:
-    small = replace(ROOM, memory=1024, disk=5.0)
+    small = replace(ROOM, memory=1024, disks=replace(ROOM.disks, free=5 << 30))
     profile = HostProfile(accelerated=False, factor=12.5, dilation=0.3)
     findings = found(
-        tmp_path, why_emulated=lambda _home: "no KVM", profile=lambda _home: profile, facts=lambda _home: small
+        tmp_path,
+        why_emulated=lambda _home: "no KVM",
+        profile=lambda _home: profile,
+        facts=lambda _home: small,
+        machine_disks=lambda _home: DiskRoom(Path("/var/lib/libvirt/images"), 1 << 30, "a pool moves them"),
     )
     assert findings["hardware virtualization"].seen == "no KVM; guests are emulated, plain arithmetic 12.5 times slower"
-    for name in ("hardware virtualization", "memory", "disk"):
+    for name in ("hardware virtualization", "memory", "disk for boxes", "disk for machines"):
         assert not findings[name].ok
         assert findings[name].hint
         assert not findings[name].fatal
+    assert "KLAB_HOME" in findings["disk for boxes"].hint
+    assert "a pool moves them" in findings["disk for machines"].hint
+    assert "/var/lib/libvirt/images" in findings["disk for machines"].seen
 
 
 def test_looking_starts_nothing(tmp_path: Path) -> None:

@@ -134,6 +134,15 @@ def test_virtualbox_is_real_time_without_a_word_from_qemu_or_kvm(
     assert not any(tmp_path.iterdir())
 
 
+def test_room_on_virtualbox_is_that_of_its_machine_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As VirtualBox 7.0 prints it, transcribed (src/VBox/Frontends/VBoxManage/VBoxManageList.cpp).
+    told = f"API version:                     7_0\nDefault machine folder:          {tmp_path}/VirtualBox VMs\nEnd: 1\n"
+    monkeypatch.setattr(process, "run", lambda argv, **_options: process.Completed(tuple(argv), 0, told, ""))
+    (tmp_path / "VirtualBox VMs").mkdir()
+    room = providers.provider_named("virtualbox").disk_room(Home(tmp_path / "home"), "default")
+    assert (room.folder, room.free > 0) == (tmp_path / "VirtualBox VMs", True)
+
+
 @pytest.mark.parametrize("name", ["libvirt", "virtualbox"])
 def test_machines_move_disks_where_their_provider_says_so(name: str, tmp_path: Path, catalog: Catalog) -> None:
     home, record = Home(tmp_path), Record(str(uuid.uuid4()), "demo", name, "box", 0, "ready", 0.0)
