@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contract import tinybox
-from contract.outside import OUTSIDE, Outside
+from contract.outside import Outside, outside
 
 from lab.disks.seed_iso import write_iso
 from lab.machines.protocol import Machines
@@ -35,7 +35,7 @@ class Lab:
     @property
     def outside(self) -> Outside:
         """Failures of its machines that come from outside klab."""
-        return OUTSIDE[self.folder.record().provider]
+        return outside(self.folder.record().provider)
 
     def open(self) -> Machines:
         """Its machines, as a new klab process would open them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,12 +45,36 @@ class Outside(Protocol):
     def capture_file(self, lab: Lab, name: str) -> Path:
         """Where a capture's file is."""
 
+    def read(self, file: Path) -> bytes:
+        """What is in a capture's file, whoever it belongs to."""
+
+    def write(self, file: Path, data: bytes) -> None:
+        """Replace what is in a capture's file; owner and mode stay."""
+
+    def rename(self, file: Path, name: str) -> Path:
+        """Give a capture's file another name in its folder."""
+
     def capture_entry(self, lab: Lab, key: str) -> Path:
         """The file in which stands what a capture consists of."""
 
 
+class OwnFiles:
+    """Captures' files as the files of whoever runs the tests."""
+
+    def read(self, file: Path) -> bytes:
+        return file.read_bytes()
+
+    def write(self, file: Path, data: bytes) -> None:
+        with file.open("r+b") as out:
+            out.write(data)
+            out.truncate()
+
+    def rename(self, file: Path, name: str) -> Path:
+        return file.rename(file.with_name(name))
+
+
 @dataclass
-class FakeOutside:
+class FakeOutside(OwnFiles):
     vagrant: bool = False
     daemon: bool = False
 
@@ -76,7 +101,7 @@ class FakeOutside:
 
 
 @dataclass
-class LibvirtOutside:
+class LibvirtOutside(OwnFiles):
     vagrant: bool = True
     daemon: bool = True
 
@@ -114,7 +139,46 @@ class LibvirtOutside:
         return connect().lookupByUUIDString(found.uuid)
 
 
-OUTSIDE: dict[str, Outside] = {"fake": FakeOutside(), "libvirt": LibvirtOutside()}
+@dataclass
+class SystemOutside(LibvirtOutside):
+    """The system's libvirtd, whose processes and files belong to others: it takes sudo to harm them."""
+
+    def crash(self, lab: Lab, node: str) -> None:
+        domain, machines = self._domain(lab, node), lab.open()
+        pid = _sudo("cat", f"/run/libvirt/qemu/{domain.name()}.pid").decode()
+        _sudo("kill", "-KILL", pid.strip())
+        assert poll(lambda: machines.states()[node] != NodeState.RUNNING, Deadline.after(60), every=0.1)
+
+    def kill_daemon(self, lab: Lab) -> None:
+        daemon = int(_sudo("systemctl", "show", "--value", "--property=MainPID", "libvirtd"))
+        _sudo("kill", "-KILL", str(daemon))
+        assert poll(lambda: started(daemon) is None, Deadline.after(60), every=0.1)
+
+    def read(self, file: Path) -> bytes:
+        return _sudo("cat", str(file))
+
+    def write(self, file: Path, data: bytes) -> None:
+        _sudo("tee", str(file), stdin=data)
+
+    def rename(self, file: Path, name: str) -> Path:
+        _sudo("mv", str(file), str(file.with_name(name)))
+        return file.with_name(name)
+
+
+def _sudo(*words: str, stdin: bytes = b"") -> bytes:
+    return subprocess.run(["sudo", "--non-interactive", *words], input=stdin, check=True, capture_output=True).stdout
+
+
+def outside(provider: str) -> Outside:
+    """What can be done from outside to the machines of a provider, where these tests run."""
+    if provider == "fake":
+        return FakeOutside()
+    return SystemOutside() if on_system_libvirt() else LibvirtOutside()
+
+
+def on_system_libvirt() -> bool:
+    """Whether the tests use the system's libvirtd; else they use a private one."""
+    return os.environ.get("KLAB_LIBVIRT") == "system"
 
 
 class TinyGuests(FakeMachines):
