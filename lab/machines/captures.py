@@ -46,6 +46,17 @@ class Rewrite:
     sources: tuple[str, ...]
 
 
+def differences(saved: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What an `unfit` tells where saved RAM wants the very platform that it was saved on, by node."""
+    return [
+        f"the RAM of {node} was saved with {what} {before.get(what, 'unknown')}, "
+        f"here it is {now.get(node, {}).get(what, 'unknown')}"
+        for node, before in saved.items()
+        for what in sorted({*before, *now.get(node, {})})
+        if before.get(what) != now.get(node, {}).get(what)
+    ]
+
+
 class Captures(Protocol):
     """The RAM and disks of one lab's machines at one moment, kept under a key.
 
@@ -79,7 +90,15 @@ class Captures(Protocol):
         ...
 
     def platform(self) -> dict[str, dict[str, str]]:
-        """By node what its saved RAM depends on: the emulator's version, CPU model and the like, by name."""
+        """By node what its RAM, were it saved now, depends on: the emulator's version, CPU model and the like, by name.
+
+        Raises:
+            MachineError: a machine is missing.
+        """
+        ...
+
+    def unfit(self, saved: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """Why RAM cannot be loaded here that was saved when `platform` told this, one line each; [] where it can."""
         ...
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:

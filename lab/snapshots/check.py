@@ -6,24 +6,23 @@ from collections.abc import Mapping, Sequence
 
 from lab.machines.captures import Part
 from lab.plan.model import Plan
-from lab.snapshots.manifest import Manifest, NodeRecord
+from lab.snapshots.manifest import Manifest
 
 
-def lab_problems(manifest: Manifest, lab_id: str, plan: Plan, platform: Mapping[str, Mapping[str, str]]) -> list[str]:
+def lab_problems(manifest: Manifest, lab_id: str, plan: Plan) -> list[str]:
     """Why a snapshot does not fit a lab, one line each.
 
     Args:
         manifest: the snapshot's.
         lab_id: the lab's own.
         plan: the lab's nodes as they are now.
-        platform: what saved RAM depends on, by node, as it is now.
     """
     if manifest.lab_id != lab_id:
         return [f"it is of another lab: {manifest.lab} ({manifest.lab_id})"]
-    return node_problems(manifest, plan, platform)
+    return node_problems(manifest, plan)
 
 
-def node_problems(manifest: Manifest, plan: Plan, platform: Mapping[str, Mapping[str, str]]) -> list[str]:
+def node_problems(manifest: Manifest, plan: Plan) -> list[str]:
     """Why the nodes of a snapshot, of whichever lab, are not those of a plan; arguments as `lab_problems`."""
     there = {node.name: node for node in plan.nodes}
     problems = [f"{name} is in the lab, but not in the snapshot" for name in there if manifest.node(name) is None]
@@ -33,19 +32,7 @@ def node_problems(manifest: Manifest, plan: Plan, platform: Mapping[str, Mapping
             problems.append(f"{node.name} is in the snapshot, but no longer in the lab")
         elif (now.uuid, now.role) != (node.uuid, node.role):
             problems.append(f"{node.name} is another machine now: {now.role} {now.uuid}, not {node.role} {node.uuid}")
-        elif node.running:
-            problems += platform_problems(node, platform.get(node.name, {}))
     return problems
-
-
-def platform_problems(node: NodeRecord, now: Mapping[str, str]) -> list[str]:
-    """What has changed on this host that a node's saved RAM depends on."""
-    return [
-        f"the RAM of {node.name} was saved with {what} {node.platform.get(what, 'unknown')}, "
-        f"here it is {now.get(what, 'unknown')}"
-        for what in sorted({*node.platform, *now})
-        if node.platform.get(what) != now.get(what)
-    ]
 
 
 def part_problems(manifest: Manifest, parts: Sequence[Part]) -> list[str]:

@@ -219,9 +219,9 @@ class _Restore:
         if self.alone:
             manifest = replace(manifest, nodes=tuple(n for n in manifest.nodes if n.name in self.nodes))
             plan = replace(plan, nodes=tuple(n for n in plan.nodes if n.name in self.nodes))
-        problems = lab_problems(manifest, session.record.id, plan, session.captures.platform())
-        if not problems:
-            problems = file_problems(session.machines, manifest)
+        problems = lab_problems(manifest, session.record.id, plan)
+        problems = problems or session.captures.unfit({n.name: n.platform for n in manifest.nodes if n.running})
+        problems = problems or file_problems(session.machines, manifest)
         if problems:
             raise Conflict(
                 f"snapshot {manifest.name!r} cannot be restored",

@@ -142,7 +142,7 @@ def spoil(lab: Lab, machines: Machines, way: str, name: str) -> Callable[[], obj
     changes = {
         "half": lambda: good[: len(good) // 2],
         "lab": lambda: good.replace(manifest.lab_id, "another"),
-        "QEMU": lambda: good.replace(f'"QEMU": "{platform["QEMU"]}"', '"QEMU": "1.2.3"'),
+        "QEMU": lambda: good.replace(f'"QEMU": "{platform["QEMU"]}"', '"QEMU": "99.2.3"'),
         "CPU": lambda: good.replace(f'"CPU model": "{platform["CPU model"]}"', '"CPU model": "i486"'),
     }
     bad = changes[what]()

@@ -256,6 +256,7 @@ def test_room_and_platform(lab: Lab) -> None:
     assert sorted(platform) == NODES
     assert all(platform["cp1"].values())
     assert platform == lab.open().captures().platform()
+    assert machines.captures().unfit(platform) == []
 
 
 def test_clocks_are_set_forward_and_never_back(lab: Lab) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab.disks import images
 from lab.errors import MachineError, NotFound, Remedy
-from lab.machines.captures import Part, PartKind, Rewrite, Room
+from lab.machines.captures import Part, PartKind, Rewrite, Room, differences
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
@@ -52,6 +52,9 @@ class FakeCaptures:
 
     def platform(self) -> dict[str, dict[str, str]]:
         return {node.name: {"fake": self._behaviour.version} for node in self._plan.nodes}
+
+    def unfit(self, saved: Mapping[str, Mapping[str, str]]) -> list[str]:
+        return differences(saved, self.platform())
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
         begun = self._folder / f"{key}.begun"

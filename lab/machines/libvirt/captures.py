@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from lab.disks import images
 from lab.errors import LabError, MachineError, Remedy
 from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
-from lab.machines.libvirt import definitions, ram_images
+from lab.machines.libvirt import definitions, platform, ram_images
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
 from lab.machines.libvirt.domains import end_job, state_of
@@ -91,19 +91,15 @@ class LibvirtCaptures:
             return Room(free, needed)
 
     def platform(self) -> dict[str, dict[str, str]]:
-        resources = self._resources()
+        connection = self._resources().connection
         with translate_errors("libvirt cannot report how the machines are defined"):
-            version = resources.connection.getVersion()
-            found = {}
-            for name, domain in self._domains(self._plan.nodes).items():
-                hardware = definitions.hardware(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
-                found[name] = {
-                    "QEMU": f"{version // 1000000}.{version // 1000 % 1000}.{version % 1000}",
-                    "virtualization": hardware.virtualization,
-                    "machine type": hardware.machine,
-                    "CPU model": hardware.cpu,
-                }
-        return found
+            domains = self._domains(self._plan.nodes)
+            return {name: platform.describe(connection, domain) for name, domain in domains.items()}
+
+    def unfit(self, saved: Mapping[str, Mapping[str, str]]) -> list[str]:
+        connection = self._resources().connection
+        with translate_errors("libvirt cannot report what it can run"):
+            return [line for name, told in saved.items() for line in platform.problems(connection, name, told)]
 
     # --- capture ----------------------------------------------------------------------------------
 

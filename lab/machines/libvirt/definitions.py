@@ -16,6 +16,8 @@ from lab.machines.ownership import XML_NAMESPACE, XML_PREFIX, Owner
 from lab.plan.model import Networks, Node
 
 FIRST_MANAGEMENT_HOST = 10
+# Where a definition has one of these in place of a model, the model follows from the host.
+CPU_MODES = frozenset({"host-model", "host-passthrough", "maximum"})
 # A domain's definition is read, changed and given back: its prefixes stay what they were.
 ElementTree.register_namespace("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
 ElementTree.register_namespace(XML_PREFIX, XML_NAMESPACE)
@@ -268,6 +270,12 @@ def hardware(domain_xml: str) -> Hardware:
     kind, cpu = tree.find("os/type"), tree.find("cpu")
     model = None if cpu is None else cpu.findtext("model") or cpu.get("mode")
     return Hardware(tree.get("type", ""), "" if kind is None else kind.get("machine", ""), model or "")
+
+
+def cpu(domain_xml: str) -> str:
+    """The CPU of a domain as its definition has it; of one that runs, each feature by name. Empty without one."""
+    found = _parse(domain_xml).find("cpu")
+    return "" if found is None else ElementTree.tostring(found, encoding="unicode").strip()
 
 
 def description(domain_xml: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.disks import images
 from lab.errors import MachineError, NotFound, ProgramError, Remedy
-from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
+from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room, differences
 from lab.machines.virtualbox.output import Shot, parse_names, parse_shots
 from lab.plan.model import Plan
 from lab.process import Completed
@@ -95,6 +95,9 @@ class VirtualBoxCaptures:
         processor = next((line.removeprefix(_PROCESSOR) for line in lines if line.startswith(_PROCESSOR)), "")
         told = {"VirtualBox": version, "processor": processor.strip()}
         return dict.fromkeys(self._all(), told)
+
+    def unfit(self, saved: Mapping[str, Mapping[str, str]]) -> list[str]:
+        return differences(saved, self.platform())
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
         machines = self._machines(nodes)

@@ -24,7 +24,7 @@ from lab.cluster.wait.console import Console
 from lab.errors import LabError
 from lab.host import capacity, namespaces
 from lab.machines import ssh_clock
-from lab.machines.libvirt import definitions, guest_agent
+from lab.machines.libvirt import definitions, guest_agent, platform
 from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant.failures import explain
@@ -172,6 +172,7 @@ POOL = "<pool type='dir'><name>klab</name><target><path>/var/lib/klab</path></ta
 AGENT = json.dumps(
     {"started": {"pid": 7}, "ended": {"exited": True, "exitcode": 0, "out-data": base64.b64encode(b"x").decode()}}
 )
+QEMU_VERSION = '{"return":{"qemu":{"micro":2,"minor":0,"major":10},"package":"Debian 1:10.0.2+ds-2"},"id":"libvirt-9"}'
 
 
 def _of(*samples: str) -> Callable[[Path], list[str]]:
@@ -244,6 +245,11 @@ def agent(text: str, _folder: Path) -> None:
     with mock.patch("libvirt_qemu.qemuAgentCommand", ask_agent), mock.patch.object(guest_agent, "POLL_SECONDS", 0.001):
         done = guest_agent.run(domain, ["true"], 0.01)
     assert done is None or (isinstance(done.code, int) and isinstance(done.stdout + done.stderr, str))
+
+
+def qemu_version(text: str, _folder: Path) -> None:
+    found = platform.version_told(text)
+    assert found is None or len(found.split(".")) == 3
 
 
 def whole_json(act: Callable[[str, Path], None]) -> Callable[[str, Path], None]:
@@ -363,6 +369,7 @@ def domain(text: str, _folder: Path) -> None:
     definitions.disk(text)
     definitions.live_chain(text)
     definitions.hardware(text)
+    definitions.cpu(text)
     owner_in_description(definitions.description(text))
     owner_in_metadata(text)
     changed = definitions.with_disk(text, "/other.img")
@@ -407,6 +414,9 @@ TARGETS = (
         _of(AGENT),
         json_texts,
         whole_json(agent),
+    ),
+    Target(
+        "QEMU's version", ("lab.machines.libvirt.platform:version_told",), _of(QEMU_VERSION), json_texts, qemu_version
     ),
     Target("VBoxManage list vms", ("lab.machines.virtualbox.output:parse_machines",), _of(MACHINES), texts, machines),
     Target(

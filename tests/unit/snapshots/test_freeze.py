@@ -9,7 +9,7 @@ from dataclasses import replace
 from support.desk import Desk
 
 from lab.errors import MachineError
-from lab.machines.captures import PartKind
+from lab.machines.captures import PartKind, differences
 from lab.machines.protocol import NodeState
 from lab.snapshots.check import lab_problems, node_problems
 from lab.snapshots.freeze import describe, resume, save, seal, set_clocks
@@ -82,9 +82,12 @@ def test_the_nodes_are_compared_with_any_plan_and_a_snapshot_with_its_own_lab(de
     moment = save(desk.machines.captures(), desk.lab.journal(), lambda _step: desk.lab.folder.lock(), "a", BOTH)
     nodes = describe(plan, platform, BOTH, moment, lambda when: when)
     manifest = Manifest("a", "a", "another", "other", "1m2w", 1.0, 1.0, nodes)
-    assert lab_problems(manifest, desk.lab.record.id, plan, platform) == ["it is of another lab: other (another)"]
-    assert node_problems(manifest, plan, platform) == []
+    assert lab_problems(manifest, desk.lab.record.id, plan) == ["it is of another lab: other (another)"]
+    assert node_problems(manifest, plan) == []
     fewer = replace(plan, nodes=plan.nodes[:1])
-    assert node_problems(manifest, fewer, platform) == ["w1 is in the snapshot, but no longer in the lab"]
-    (changed, *_) = node_problems(manifest, plan, {})
-    assert changed.startswith("the RAM of cp1 was saved with ")
+    assert node_problems(manifest, fewer) == ["w1 is in the snapshot, but no longer in the lab"]
+    saved = {node.name: node.platform for node in nodes}
+    assert desk.machines.captures().unfit(saved) == []
+    assert differences(saved, {}) == [
+        f"the RAM of {name} was saved with fake 1, here it is unknown" for name in ("cp1", "w1")
+    ]
