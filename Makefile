@@ -24,7 +24,7 @@ install: ## Install what is missing: packages, Python environment; about a secon
 	@tools/setup
 
 lab: install ## From a fresh machine to three Ready nodes
-	tools/as-root $(KLAB) box build
+	$(KLAB) box build
 	tools/as-member $(KLAB) create 1m2w
 	tools/as-member $(KLAB) kubectl 1m2w -- get nodes -o wide
 	@printf '\nNext:\n  %s\n  %s\n  %s\n' \
@@ -47,7 +47,7 @@ fix: ## Fix what ruff can fix
 test: install ## Unit, contract, integration and end to end with a real cluster
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	@$(MAKE) test-fuzz
-	tools/as-root $(KLAB) box build
+	$(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/contract
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/integration
 	$(PYTEST) -v $(SLOWEST) tests/e2e
@@ -68,18 +68,18 @@ test-e2e: ## A real lab; builds the box if there is none
 	$(PYTEST) tests/e2e
 
 test-life: install ## Life-cycle and failure tests: broken nodes, lost power, growth, expired certificates; long when emulated
-	tools/as-root $(KLAB) box build
+	$(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/life
 
 test-ha: install ## Three control planes: power loss, quorum, reboot, replacement; over an hour when emulated
-	tools/as-root $(KLAB) box build
+	$(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/ha
 
 fuzz: ## Fuzz with many more inputs: KLAB_FUZZ_EXAMPLES=3000, KLAB_FUZZ_SEED repeats a run; a quarter of an hour
 	KLAB_FUZZ_EXAMPLES=$${KLAB_FUZZ_EXAMPLES:-3000} $(PYTEST) -n 2 --dist worksteal -q tests/fuzz
 
 soak: install ## Fifty snapshots and restores of a lab at work, and rarer cases; hours when emulated
-	tools/as-root $(KLAB) box build
+	$(KLAB) box build
 	$(PYTEST) -v tests/soak
 
 bench: install ## Measure klab against the classroom recipe

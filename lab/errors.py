@@ -6,6 +6,7 @@
     |-- NotFound                 3   no such lab, node, box or scenario
     |-- Conflict                 4   what is asked for contradicts what exists
     |-- HostError                5   this machine lacks something (program, RAM, right)
+    |   `-- RootNeeded           5   ... root's rights, with which the same would work
     |-- ProgramError             6   a program that klab started failed
     |   `-- ProgramTimeout       6   ... or did not end in time
     |-- BoxError                 7   a box is damaged or cannot be built
@@ -150,6 +151,10 @@ class HostError(LabError):
     """This machine lacks something klab needs: a program, memory, disk, a permission."""
 
     exit_code = 5
+
+
+class RootNeeded(HostError):
+    """Only root may do this; the command line asks sudo, other programs show the error."""
 
 
 class ProgramError(LabError):

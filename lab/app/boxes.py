@@ -62,7 +62,7 @@ def build(
         tell: told each step as it begins.
 
     Raises:
-        BoxError: as `lab.boxes.build.build_box`.
+        RootNeeded, BoxError and others: as `lab.boxes.build.build_box`.
     """
     from lab.boxes import build as building  # half of the time that `klab box list` would take
 
@@ -72,7 +72,8 @@ def build(
     built = building.build_box(home, catalog, name, version, tell, rebuild=rebuild)
     if vmdk:
         tell("disk for VirtualBox")
-        built = ensure_vmdk(home, built)
+        with building.given_back(home):
+            built = ensure_vmdk(home, built)
     return Built(built, _compared(before[0], built) if rebuild and before else None)
 
 

@@ -14,6 +14,7 @@ import contextlib
 import os
 import platform
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -79,7 +80,8 @@ def build_box(
 
     Raises:
         NotFound: no such box or version.
-        HostError: not root, a program is missing, or the disk is too full.
+        RootNeeded: not root.
+        HostError: a program is missing, or the disk is too full.
         Conflict: another build is running.
         BoxError, ProgramError: a step failed; finished steps are kept.
     """
@@ -94,7 +96,7 @@ def build_box(
     if not rebuild and store.list_boxes(home) and (found := _Build(home, recipe, whole, on_progress).find()):
         return found
     check_host(home)
-    with whole.lock(), _given_back(home):
+    with whole.lock(), given_back(home):
         whole.sweep()
         if not rebuild:
             return _Build(home, recipe, whole, on_progress).run()
@@ -110,7 +112,8 @@ def check_host(home: Home) -> None:
     """Find out in the first second what would fail in the tenth minute.
 
     Raises:
-        HostError: not root, a program is missing, or too little disk is free.
+        RootNeeded: not root.
+        HostError: a program is missing, or too little disk is free.
     """
     need_root()
     gomodules.need_go()
@@ -122,7 +125,7 @@ def check_host(home: Home) -> None:
             details=[f"this is {platform.machine()}"],
             hint="build it on an x86-64 machine",
         )
-    make_private(home.root)
+    _make_home(home.root)
     free = shutil.disk_usage(home.root).free / (1 << 30)
     if free < SPACE_GIB:
         raise HostError(
@@ -131,18 +134,28 @@ def check_host(home: Home) -> None:
         )
 
 
+def _make_home(root: Path) -> None:
+    """Make klab's folder for whoever owns the folder that it comes to lie in: under sudo that is the person."""
+    missing = [each for each in (root, *root.parents) if not each.exists()]
+    make_private(root)
+    for each in reversed(missing):
+        above = each.parent.stat()
+        os.chown(each, above.st_uid, above.st_gid)
+
+
 @contextlib.contextmanager
-def _given_back(home: Home) -> Iterator[None]:
-    """Give every file to the user who called sudo: labs are made without it."""
+def given_back(home: Home) -> Iterator[None]:
+    """Give what root makes of boxes to the owner of klab's folder, who makes labs of them without root."""
     try:
         yield
     finally:
-        uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
-        if uid and gid:
-            os.chown(home.root, int(uid), int(gid))
-            for folder, _, files in (*os.walk(home.cache), *os.walk(home.boxes)):
-                for path in (folder, *(f"{folder}/{name}" for name in files)):
-                    os.chown(path, int(uid), int(gid), follow_symlinks=False)
+        if os.geteuid() == 0:
+            owner = home.root.stat()
+            for folder, folders, files in (*os.walk(home.cache), *os.walk(home.boxes)):
+                for path in (folder, *(f"{folder}/{name}" for name in (*folders, *files))):
+                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+                # Go makes its folders read-only; their owner could not delete them.
+                Path(folder).chmod(Path(folder).stat().st_mode | stat.S_IWUSR)
 
 
 class _Build:
@@ -155,9 +168,9 @@ class _Build:
         self.tell = on_progress
         self.cache = cache
         self.log = home.cache / "build.log"
-        choice = gomodules.toolchain(recipe.go)
-        self._compilers = [gomodules.compiler(choice), _first_line("gcc", "--version")]
-        self._programs_from: Source = GoModules(recipe.folder, choice, self._compilers)
+        go = gomodules.toolchain(recipe.go, home.cache / "go")
+        self._compilers = [gomodules.compiler(go), _first_line("gcc", "--version")]
+        self._programs_from: Source = GoModules(recipe.folder, go, self._compilers)
         self._sources = debian.sources(recipe.suite)
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab import process
-from lab.errors import HostError, Remedy
+from lab.errors import RootNeeded
 
 # /run and /tmp are memory: what a program leaves there does not get into the box.
 _ENTER = """
@@ -37,12 +37,12 @@ def need_root() -> None:
     """Refuse to continue as an ordinary user.
 
     Raises:
-        HostError: klab does not run as root.
+        RootNeeded: klab does not run as root.
     """
     if os.geteuid() != 0:
-        raise HostError(
+        raise RootNeeded(
             "building a box needs root: it unpacks and enters a Debian file system",
-            hint=("sudo -E ", Remedy("box build")),
+            hint="install sudo, or run the same as root, with KLAB_HOME set to your own",
         )
 
 

@@ -1,6 +1,6 @@
 """Debian file systems from packages, by mmdebstrap.
 
-The mirror is the one that this machine's own apt uses: a class behind a mirror or a
+The mirror is the one that this machine's own apt takes Debian from: a class behind a mirror or a
 proxy needs no further set-up. The system that is made asks Debian's public service:
 its users may never see the builder's mirror.
 """
@@ -8,7 +8,6 @@ its users may never see the builder's mirror.
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,9 @@ from lab.errors import HostError
 
 MIRROR_VARIABLE = "KLAB_DEBIAN_MIRROR"
 TIMEOUT = 3600.0
+# What the Release files of Debian's archives say of themselves (deb822, DebianRepository/Format).
+_ARCHIVE, _SECURITY = "Debian", "Debian-Security"
+_TARGETS = "$(SITE)|$(ORIGIN)|$(LABEL)|$(RELEASE)"
 # debian.org/doc/manuals/debian-reference, "Basics of the package management"; format: sources.list(5), DEB822.
 _PUBLIC_SOURCES = """\
 Types: deb
@@ -45,29 +47,34 @@ def sources(suite: str) -> list[str]:
     """
     if chosen := os.environ.get(MIRROR_VARIABLE):
         return [f"deb {chosen} {suite} main"]
-    done = process.run(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)"], timeout=60)
-    return choose_sources(suite, _codename(), done.stdout)
+    return choose_sources(suite, process.run(["apt-get", "indextargets", "--format", _TARGETS], timeout=60).stdout)
 
 
-def choose_sources(suite: str, host: str, targets: str) -> list[str]:
-    """The sources for `suite`, given the host's own release and apt's list of "SITE RELEASE" lines.
+def choose_sources(suite: str, targets: str) -> list[str]:
+    """The sources for `suite`, given apt's list of "SITE|ORIGIN|LABEL|RELEASE" lines.
+
+    Whatever release the machine itself runs: each mirror of Debian has them all. Ubuntu's mirrors have none of them.
 
     Raises:
-        HostError: the list has no mirror of the host's release.
+        HostError: the list has no mirror of Debian.
     """
-    sites: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {_ARCHIVE: {}, _SECURITY: {}}
     for line in targets.splitlines():
-        site, _, release = line.strip().partition(" ")
-        sites.setdefault(release, site)
-    if host not in sites:
+        site, *about = line.strip().rsplit("|", 3)
+        if len(about) == 3 and about[0] == _ARCHIVE and about[1] in found and not site.startswith("cdrom:"):
+            found[about[1]].setdefault(about[2], site)
+    archives, securities = found[_ARCHIVE], found[_SECURITY]
+    if not archives:
         raise HostError(
             "this machine's apt has no Debian mirror to take the box's packages from",
             hint=f"export {MIRROR_VARIABLE}=URL with the address of a Debian mirror",
         )
-    found = [f"deb {sites[host]} {suite} main", f"deb {sites[host]} {suite}-updates main"]
-    if security := sites.get(f"{host}-security"):
-        found.append(f"deb {security} {suite}-security main")
-    return found
+    archive = archives.get(suite) or next(iter(archives.values()))
+    sources = [f"deb {archive} {suite} main", f"deb {archive} {suite}-updates main"]
+    if securities:
+        security = securities.get(f"{suite}-security") or next(iter(securities.values()))
+        sources.append(f"deb {security} {suite}-security main")
+    return sources
 
 
 def set_public_sources(root: Path, suite: str) -> None:
@@ -109,7 +116,3 @@ def _mmdebstrap(
         log=log,
         hint=f"the whole output: {log}",
     )
-
-
-def _codename() -> str:
-    return platform.freedesktop_os_release().get("VERSION_CODENAME", "")

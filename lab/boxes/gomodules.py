@@ -7,8 +7,10 @@ everybody else gets under that version, wherever it was downloaded from.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,35 +50,63 @@ def need_go() -> None:
         )
 
 
-def toolchain(wanted: str) -> str:
-    """The Go compiler to build with, as a value for GOTOOLCHAIN.
+def toolchain(wanted: str, caches: Path) -> dict[str, str]:
+    """The variables under which to call the go command.
 
-    The recipe's own where it can be had, so that all hosts make the same bytes; else
-    this host's ("auto"), which makes a working box with other digests.
+    GOTOOLCHAIN is the recipe's compiler where it can be had, so that all hosts make the same bytes; else this host's
+    ("auto"), which makes a working box with other digests.
+
+    Args:
+        wanted: the recipe's version of Go: 1.26.8.
+        caches: the folder for what Go downloads and compiles, where HOME is another user's; see `apart`.
+
+    Raises:
+        HostError: the go command does not work.
     """
+    elsewhere = apart(caches)
     for choice in (f"go{wanted}", "auto"):
+        chosen = {"GOTOOLCHAIN": choice, **elsewhere}
         try:
-            done = process.run(["go", "version"], timeout=600, env={"GOTOOLCHAIN": choice}, cwd=Path("/"), check=False)
+            done = process.run(["go", "version"], timeout=600, env=chosen, cwd=Path("/"), check=False)
         except LabError:
             continue
         if done.code == 0:
-            return choice
+            return chosen
     raise HostError("go does not run", details=done.tail, hint="go version")
 
 
-def compiler(choice: str) -> str:
-    """What `go version` says under that GOTOOLCHAIN: "go version go1.26.8 linux/amd64"."""
-    return process.run(["go", "version"], timeout=600, env={"GOTOOLCHAIN": choice}, cwd=Path("/")).stdout.strip()
+def apart(caches: Path) -> dict[str, str]:
+    """The variables by which Go writes below `caches` only, where HOME is another user's; none where it is one's own.
+
+    Under sudo HOME is the person's. What root left in there, the person's own Go could neither read nor replace. What
+    the person has set (`go env -w`) is still read. (go help environment; Go's telemetry follows XDG_CONFIG_HOME.)
+    """
+    home = Path(os.environ.get("HOME", "/"))
+    if not home.is_dir() or home.stat().st_uid == os.geteuid():
+        return {}
+    config = os.environ.get("XDG_CONFIG_HOME") or str(home / ".config")
+    return {
+        "GOENV": os.environ.get("GOENV") or f"{config}/go/env",
+        "GOPATH": str(caches),
+        "GOMODCACHE": str(caches / "pkg" / "mod"),
+        "GOCACHE": str(caches / "build"),
+        "XDG_CONFIG_HOME": str(caches / "config"),
+    }
 
 
-def build(program: Program, folder: Path, target: Path, *, choice: str, log: Path) -> None:
+def compiler(go: Mapping[str, str]) -> str:
+    """What `go version` says under the variables of `toolchain`: "go version go1.26.8 linux/amd64"."""
+    return process.run(["go", "version"], timeout=600, env=go, cwd=Path("/")).stdout.strip()
+
+
+def build(program: Program, folder: Path, target: Path, *, go: Mapping[str, str], log: Path) -> None:
     """Compile one program of a recipe.
 
     Args:
         program: what to compile.
         folder: the recipe's folder.
         target: an empty folder; gets `bin/NAME` for each of `program.build`.
-        choice: the GOTOOLCHAIN to build with.
+        go: the variables of `toolchain`.
         log: file that the output is appended to.
 
     Raises:
@@ -90,7 +120,7 @@ def build(program: Program, folder: Path, target: Path, *, choice: str, log: Pat
             (name,) = program.build
             process.run(["gcc", "-static", "-Os", "-s", "-o", out / name, folder / program.c], timeout=300, log=log)
         else:
-            _build_go(program, folder, target, out, _Go(choice, log))
+            _build_go(program, folder, target, out, _Go(go, log))
     except HostError:
         raise
     except LabError as error:
@@ -114,9 +144,9 @@ def checksum_database(configured: str) -> str:
 class _Go:
     """The go command with klab's settings; `cwd` is the module it works in."""
 
-    def __init__(self, choice: str, log: Path) -> None:
-        configured = process.run(["go", "env", "GOSUMDB"], timeout=60, cwd=Path("/")).stdout
-        self._env = {**_ENV, "GOTOOLCHAIN": choice, "GOSUMDB": checksum_database(configured)}
+    def __init__(self, go: Mapping[str, str], log: Path) -> None:
+        configured = process.run(["go", "env", "GOSUMDB"], timeout=60, env=go, cwd=Path("/")).stdout
+        self._env = {**_ENV, **go, "GOSUMDB": checksum_database(configured)}
         self._log = log
 
     def run(self, cwd: Path, *argv: str) -> str:

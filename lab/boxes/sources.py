@@ -6,7 +6,7 @@ recipe that chooses it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -47,11 +47,11 @@ class Source(Protocol):
 class GoModules:
     """Compiles Go modules, and C files of the recipe.
 
-    `folder` is the recipe's, `choice` the GOTOOLCHAIN, `compilers` what the compilers say they are.
+    `folder` is the recipe's, `go` the variables of `gomodules.toolchain`, `compilers` what the compilers say they are.
     """
 
     folder: Path
-    choice: str
+    go: Mapping[str, str]
     compilers: Sequence[str]
     code: ClassVar[tuple[ModuleType, ...]] = (gomodules,)
 
@@ -60,4 +60,4 @@ class GoModules:
         return [self.compilers, [digest_tree(self.folder / place) for place in places]]
 
     def make(self, program: Program, target: Path, log: Path) -> None:
-        gomodules.build(program, self.folder, target, choice=self.choice, log=log)
+        gomodules.build(program, self.folder, target, go=self.go, log=log)

@@ -45,7 +45,6 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
         details=[f"{box.name} ({box.short}) serves the labs of the bundle it came with: {box.origin}" for box in found]
         + [error.message for error in damaged_boxes(home)],
         hint=(
-            "sudo -E ",
             Remedy("box build", options=(box_name, "--kubernetes", kubernetes)),
             *((", or ", Remedy("box trust", options=(found[0].short,)), " if you trust its author") if found else ()),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ def box() -> None:
 def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json: bool) -> None:
     """Build the box NAME, or find the one that the same inputs made before.
 
+    Building needs root; as another user klab asks sudo. The box, and all that is kept for the next build, is yours.
+
     \b
     Examples:
       klab box build
@@ -44,10 +47,17 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
     """
     from lab.app import boxes
     from lab.cli.terminal.output import echo_json, note
+    from lab.errors import RootNeeded
     from lab.store import Home
 
-    with _progress() as tell:
-        done = boxes.build(Home.default(), name, kubernetes, rebuild=rebuild, vmdk=vmdk, tell=tell)
+    home = Home.default()
+    try:
+        with _progress() as tell:
+            done = boxes.build(home, name, kubernetes, rebuild=rebuild, vmdk=vmdk, tell=tell)
+    except RootNeeded as needed:
+        from lab.cli.terminal.sudo import again_as_root
+
+        sys.exit(again_as_root(needed, home))
     built, rebuilt = done.box, done.rebuilt
     if as_json:
         compared = {} if rebuilt is None else {"rebuilt": _comparison(rebuilt)}

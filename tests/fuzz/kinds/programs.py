@@ -150,7 +150,9 @@ NEIGHBOURS = json.dumps(
         "there": [{"dst": "192.168.56.10", "dev": "virbr1", "lladdr": "52:54:00:d2:da:db", "state": ["REACHABLE"]}],
     }
 )
-TARGETS_OF_APT = "http://mirror.example/debian bookworm\nhttp://mirror.example/security bookworm-security\n"
+TARGETS_OF_APT = """http://mirror.example/debian|Debian|Debian|bookworm
+http://mirror.example/security|Debian|Debian-Security|bookworm-security
+"""
 DOMAIN = """
 <domain type='qemu'>
   <name>klab-demo_cp1</name><uuid>cd0e7372-2c36-5e67-aba5-542d191bfb1c</uuid>
@@ -356,7 +358,7 @@ def program_name(text: str, folder: Path) -> None:
 
 
 def apt(text: str, _folder: Path) -> None:
-    assert choose_sources("trixie", "bookworm", text)
+    assert choose_sources("trixie", text)
 
 
 def go(text: str, _folder: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from lab import process
 from lab.boxes import build, chroot, gomodules
 from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
-from lab.errors import BoxError, Conflict, HostError, NotFound
+from lab.errors import BoxError, Conflict, HostError, NotFound, RootNeeded
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
 
@@ -33,7 +33,7 @@ def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_ordinary_user_is_told_about_sudo(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chroot.os, "geteuid", lambda: 1000)
-    with pytest.raises(HostError, match="needs root") as caught:
+    with pytest.raises(RootNeeded, match="needs root") as caught:
         build.build_box(home, load_catalog(), "debian-13", "1.35.4")
     assert "sudo" in caught.value.hint
 
@@ -170,7 +170,7 @@ def test_this_machines_settings_excuse_no_module_from_the_checksum_database(
     settings = {"GOSUMDB": "off", "GONOSUMDB": "*", "GOPRIVATE": "*", "GOINSECURE": "*", "GONOPROXY": "*"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    go = gomodules._Go("local", tmp_path / "log")
+    go = gomodules._Go({"GOTOOLCHAIN": "local"}, tmp_path / "log")
     seen = go.run(tmp_path, "env", *settings).split("\n")[: len(settings)]
     assert seen == ["sum.golang.org", "none", "none", "none", "none"]
     assert gomodules.checksum_database("sum.golang.google.cn") == "sum.golang.google.cn"
@@ -185,3 +185,60 @@ def test_a_link_in_the_place_of_the_caches_lock_is_not_followed(tmp_path: Path) 
     with pytest.raises(HostError, match="a symbolic link"), cache.lock():
         pass
     assert victim.read_text() == "precious"
+
+
+def at_anothers_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """As under sudo: HOME and the settings in it are the person's, the process is somebody else's."""
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CONFIG_HOME", "GOENV", "GOPATH", "GOCACHE", "GOMODCACHE"):
+        monkeypatch.delenv(name, raising=False)
+    mine = os.geteuid()
+    monkeypatch.setattr(gomodules.os, "geteuid", lambda: mine + 1)
+
+
+def test_go_writes_nothing_into_another_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, caches, work = tmp_path / "home", tmp_path / "cache" / "go", tmp_path / "work"
+    (home / ".config/go").mkdir(parents=True)
+    (home / ".config/go/env").write_text("GOSUMDB=sum.golang.org https://sums.example.org\n")
+    work.mkdir()
+    (work / "main.go").write_text('package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("made") }\n')
+    before = sorted(home.rglob("*"))
+    at_anothers_home(monkeypatch, home)
+    go = gomodules._Go({"GOTOOLCHAIN": "local", **gomodules.apart(caches)}, tmp_path / "log")
+    go.run(work, "mod", "init", "klab.local/hello")
+    go.run(work, "build", "-o", "hello", ".")
+    assert process.run([work / "hello"], timeout=30).stdout == "made\n"
+    assert (caches / "build").is_dir()
+    assert sorted(home.rglob("*")) == before
+    # What the person has set with go env -w holds all the same.
+    assert go.run(work, "env", "GOSUMDB").strip() == "sum.golang.org https://sums.example.org"
+
+
+def test_in_ones_own_home_go_uses_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert gomodules.apart(tmp_path / "cache") == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_what_root_makes_belongs_to_the_owner_of_klabs_folder(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    for folder in (home.cache / "go/pkg/mod", home.boxes / "one", home.labs / "anothers"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("")
+    os.chown(home.root, 1234, 1234)
+    (home.cache / "go/pkg/mod").chmod(0o555)
+    (home.boxes / "link").symlink_to(home.labs / "anothers/file")
+    with build.given_back(home):
+        pass
+    owners = {str(path.relative_to(home.root)): path.lstat().st_uid for path in home.root.rglob("*")}
+    assert {uid for name, uid in owners.items() if name.startswith(("cache", "boxes"))} == {1234}
+    assert {uid for name, uid in owners.items() if name.startswith("labs")} == {0}
+    assert (home.cache / "go/pkg/mod").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_klabs_folder_made_under_sudo_is_the_persons(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    build._make_home(tmp_path / ".local/share/klab")
+    assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {1234}
+    build._make_home(tmp_path / ".local/share/klab")

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lab import process
+from lab.app import boxes
 from lab.boxes import build, store
 from lab.boxes.manifest import CONTENTS, DISK, MANIFEST, Box, describe_file, write_manifest
 from lab.cli.commands.box import box as command
-from lab.errors import BoxError, Conflict, NotFound
+from lab.errors import BoxError, Conflict, NotFound, RootNeeded
 from lab.store import Home
 
 
@@ -148,3 +150,42 @@ def test_a_damaged_box_is_listed_and_hides_no_other(home: Home) -> None:
 def test_a_list_does_not_import_what_builds_boxes() -> None:
     code = "import sys, lab.app.boxes; sys.exit('lab.boxes.build' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_ordinary_user_builds_by_sudo(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    sudo = programs / "sudo"
+    sudo.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\nexit 7\n')
+    sudo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.example:3128")
+    monkeypatch.setenv("KLAB_DEBIAN_MIRROR", "http://mirror.example/debian")
+    monkeypatch.setenv("GOPROXY", "http://modules.example")
+    monkeypatch.setenv("UNRELATED", "1")
+    monkeypatch.setattr(sys, "argv", [".venv/bin/klab", "box", "build", "debian-13"])
+    monkeypatch.setattr(boxes, "build", refuse)
+    done = run("build", "debian-13")
+    assert done.exit_code == 7
+    assert "needs root" in done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    named = asked[0].removeprefix("--preserve-env=").split(",")
+    assert {"HTTPS_PROXY", "KLAB_DEBIAN_MIRROR", "GOPROXY"} <= set(named)
+    assert {"UNRELATED", "PATH", "HOME", "KLAB_HOME"}.isdisjoint(named)
+    assert asked[1:] == [
+        *("env", f"PATH={programs}:/usr/bin:/bin", "HOME=/home/someone", f"KLAB_HOME={tmp_path}"),
+        *("PYTHONDONTWRITEBYTECODE=1", f"{Path.cwd()}/.venv/bin/klab", "box", "build", "debian-13"),
+    ]
+    assert "secret" not in "".join(asked)
+
+
+def test_without_sudo_the_person_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(home.root))
+    monkeypatch.setattr(process.shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr(boxes, "build", refuse)
+    assert isinstance(run("build").exception, RootNeeded)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise RootNeeded("building a box needs root", hint="install sudo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,22 @@ import pytest
 from lab.boxes.debian import MIRROR_VARIABLE, choose_sources, set_public_sources, sources
 from lab.errors import HostError
 
-TARGETS = """http://mirror.example/debian bookworm
-http://mirror.example/debian bookworm
-http://mirror.example/debian bookworm-updates
-http://mirror.example/security bookworm-security
-https://vendor.example/apt stable
+# Recorded on Debian 12 (apt-get indextargets), with other addresses; UBUNTU's fields are those of its Release files.
+TARGETS = """http://mirror.example/debian|Debian|Debian|bookworm
+http://mirror.example/debian|Debian|Debian|bookworm
+http://mirror.example/debian|Debian|Debian|bookworm-updates
+http://mirror.example/debian|Debian Backports|Debian Backports|bookworm-backports
+http://mirror.example/security|Debian|Debian-Security|bookworm-security
+https://vendor.example/apt|vendor|vendor|stable
+"""
+UBUNTU = """http://mirror.example/ubuntu|Ubuntu|Ubuntu|noble
+http://mirror.example/ubuntu|Ubuntu|Ubuntu|noble-updates
+http://mirror.example/ubuntu|Ubuntu|Ubuntu|noble-security
 """
 
 
 def test_the_box_comes_from_the_mirror_of_this_machine() -> None:
-    assert choose_sources("trixie", "bookworm", TARGETS) == [
+    assert choose_sources("trixie", TARGETS) == [
         "deb http://mirror.example/debian trixie main",
         "deb http://mirror.example/debian trixie-updates main",
         "deb http://mirror.example/security trixie-security main",
@@ -26,14 +33,28 @@ def test_the_box_comes_from_the_mirror_of_this_machine() -> None:
 
 
 def test_no_security_mirror_is_no_reason_to_stop() -> None:
-    found = choose_sources("trixie", "bookworm", "http://mirror.example/debian bookworm")
+    found = choose_sources("trixie", "http://mirror.example/debian|Debian|Debian|bookworm")
     assert [line.split()[2] for line in found] == ["trixie", "trixie-updates"]
 
 
-def test_a_machine_of_another_kind_names_a_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(HostError) as caught:
-        choose_sources("trixie", "noble", "http://vendor.example/ubuntu jammy")
+def test_the_mirror_that_has_the_suite_is_preferred() -> None:
+    both = "http://old.example/debian|Debian|Debian|bookworm\nhttp://new.example/debian|Debian|Debian|trixie\n"
+    assert choose_sources("trixie", both)[0] == "deb http://new.example/debian trixie main"
+
+
+def test_a_cd_is_no_mirror() -> None:
+    disc = "cdrom:[Debian GNU/Linux 13.1.0 _Trixie_ - Official amd64 DVD]|Debian|Debian|trixie\n"
+    assert choose_sources("trixie", disc + TARGETS)[0] == "deb http://mirror.example/debian trixie main"
+    with pytest.raises(HostError, match="no Debian mirror"):
+        choose_sources("trixie", disc)
+
+
+def test_ubuntus_mirror_has_no_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HostError, match="no Debian mirror") as caught:
+        choose_sources("trixie", UBUNTU)
     assert MIRROR_VARIABLE in caught.value.hint
+    # One that has a source of Debian's beside its own needs no variable.
+    assert choose_sources("trixie", UBUNTU + TARGETS)[0] == "deb http://mirror.example/debian trixie main"
     monkeypatch.setenv(MIRROR_VARIABLE, "http://mirror.example/debian")
     assert sources("trixie") == ["deb http://mirror.example/debian trixie main"]
 
@@ -56,3 +77,9 @@ def test_the_box_asks_debian_itself_and_not_the_builders_mirror(
         "URIs: http://deb.debian.org/debian-security",
         "Suites: trixie-security",
     ]
+
+
+def test_the_apt_of_this_machine_tells_what_is_asked() -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("this machine has no apt")
+    assert all(line.startswith("deb ") for line in sources("trixie"))

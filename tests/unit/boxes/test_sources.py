@@ -24,7 +24,7 @@ def named(name: str) -> Program:
 
 
 def test_a_program_of_the_recipes_own_follows_its_sources(folder: Path) -> None:
-    source: Source = GoModules(folder, "local", ["go", "gcc"])
+    source: Source = GoModules(folder, {"GOTOOLCHAIN": "local"}, ["go", "gcc"])
     before = {name: source.inputs(named(name)) for name in ("pause", "coredns", "etcd")}
     with (folder / "programs/pause/pause.c").open("a") as file:
         file.write("/* changed */\n")
@@ -34,7 +34,7 @@ def test_a_program_of_the_recipes_own_follows_its_sources(folder: Path) -> None:
 
 
 def test_every_program_follows_the_compilers(folder: Path) -> None:
-    one = GoModules(folder, "local", ["go version go1.26.8"])
+    one = GoModules(folder, {"GOTOOLCHAIN": "local"}, ["go version go1.26.8"])
     other = replace(one, compilers=["go version go1.26.9"])
     assert one.inputs(named("etcd")) != other.inputs(named("etcd"))
 
@@ -42,6 +42,6 @@ def test_every_program_follows_the_compilers(folder: Path) -> None:
 def test_it_is_the_go_builder_that_makes_it(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[object] = []
     monkeypatch.setattr(gomodules, "build", lambda *given, **named: asked.append((given, named)))
-    GoModules(folder, "go1.26.8", []).make(named("etcd"), tmp_path, tmp_path / "log")
-    assert asked == [((named("etcd"), folder, tmp_path), {"choice": "go1.26.8", "log": tmp_path / "log"})]
+    GoModules(folder, {"GOTOOLCHAIN": "go1.26.8"}, []).make(named("etcd"), tmp_path, tmp_path / "log")
+    assert asked == [((named("etcd"), folder, tmp_path), {"go": {"GOTOOLCHAIN": "go1.26.8"}, "log": tmp_path / "log"})]
     assert GoModules.code == (gomodules,)
