@@ -15,13 +15,16 @@ QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/un
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-life test-ha fuzz soak bench golden docs lock clean
+.PHONY: help install install-test lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-life test-ha fuzz soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: ## Install what is missing: packages, Python environment; about a second when nothing is
 	@tools/setup
+
+install-test: ## Install what the tests need as well
+	@tools/setup --test
 
 lab: install ## From a fresh machine to three Ready nodes
 	$(KLAB) box build
@@ -44,7 +47,7 @@ fix: ## Fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: install ## Unit, contract, integration and end to end with a real cluster
+test: install-test ## Unit, contract, integration and end to end with a real cluster
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	@$(MAKE) test-fuzz
 	$(KLAB) box build

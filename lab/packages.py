@@ -15,7 +15,6 @@ PACKAGES = {
     "mke2fs": "e2fsprogs",
     "sfdisk": "fdisk",
     "grub-mkimage": "grub-common grub-pc-bin",
-    "skopeo": "skopeo",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "nsenter": "util-linux",
