@@ -229,7 +229,8 @@ def prepare_import(request: Request, *, home: Home | None = None, note: Note = s
             host, disks = LocalHost(home), provider_named(provider).disk_room(home, plan.pool)
             room = room_problems(found.bundle, box, home_room(host), disks)
             hint = (Remedy("bundles", options=("FILE",)), " shows what is in it")
-            refuse_what_does_not_fit(plan, host_facts(host, disks), room, hint, note)
+            networks = provider_named(provider).networks(plan)
+            refuse_what_does_not_fit(plan, host_facts(host, disks), networks, room, hint, note)
     return Prepared(request, lab, found, by, is_kept, box is None, provider, profile, where)
 
 

@@ -15,7 +15,7 @@ from lab.cluster.acts.create import Created as Created
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.errors import Advice, Conflict, HostError, Interrupted, Remedy
-from lab.host.capacity import HostFacts, answering, check_fits, host_facts, warnings
+from lab.host.capacity import HostFacts, LabNetworks, answering, check_fits, host_facts, warnings
 from lab.host.local import LocalHost
 from lab.host.network import returning, stop_unused_private_libvirt
 from lab.host.profile import HostProfile
@@ -141,7 +141,8 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
                 " shows what it needs; smaller sizes go into the scenario file",
             )
             disks = provider_named(provider).disk_room(home, plan.pool)
-            refuse_what_does_not_fit(plan, host_facts(LocalHost(home), disks), [], hint, note)
+            networks = provider_named(provider).networks(plan)
+            refuse_what_does_not_fit(plan, host_facts(LocalHost(home), disks), networks, [], hint, note)
     return Prepared(request, Lab(home, folder, plan), loaded, provider, box, profile, where)
 
 
@@ -241,13 +242,14 @@ def provider_for(wanted: str, record: Record | None) -> str:
 
 
 def refuse_what_does_not_fit(
-    plan: Plan, facts: HostFacts, others: Sequence[str], hint: Advice, note: Note = silent
+    plan: Plan, facts: HostFacts, networks: LabNetworks, others: Sequence[str], hint: Advice, note: Note = silent
 ) -> None:
     """Make sure that a lab fits on this machine, and say what will be felt.
 
     Args:
         plan: the lab.
         facts: the machine.
+        networks: what the lab's provider takes there.
         others: what else keeps it from running, one line each.
         hint: what to do where something does.
         note: told what will be felt.
@@ -255,7 +257,7 @@ def refuse_what_does_not_fit(
     Raises:
         HostError: it does not fit.
     """
-    problems = [*check_fits(plan, facts), *others]
+    problems = [*check_fits(plan, facts, networks), *others]
     if plan.load_balancer is not None and (holder := answering(plan.load_balancer.vip)):
         problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")
     if problems:

@@ -35,11 +35,12 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
 
     home = home or Home.default()
     try:
-        disks = provider_named(choose_provider("auto")).disk_room(home, decided.pool)
+        provider = provider_named(choose_provider("auto"))
+        disks, networks = provider.disk_room(home, decided.pool), provider.networks(decided)
     except HostError as error:
         return Planned(decided, ["; ".join((error.message, *error.details))], [])
     facts = host_facts(LocalHost(home), disks)
-    return Planned(decided, check_fits(decided, facts), warnings(decided, facts))
+    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts))
 
 
 def check(scenario: str) -> Plan:

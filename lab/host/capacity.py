@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePath
@@ -32,6 +32,19 @@ class Route:
 
     network: IPv4Network
     interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabNetworks:
+    """The networks that a lab takes on its host, by what each is for, and the interfaces that are theirs already."""
+
+    ranges: Mapping[str, IPv4Network]
+    interfaces: tuple[str, ...] = ()
+
+    @classmethod
+    def bridged(cls, plan: Plan) -> LabNetworks:
+        """Those of a lab whose provider makes a bridge for each network of the plan, and keeps none."""
+        return cls({"network": plan.networks.cidr, "management network": plan.networks.management_cidr})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,7 @@ def host_facts(host: Host, disks: DiskRoom) -> HostFacts:
     )
 
 
-def check_fits(plan: Plan, facts: HostFacts, own_interfaces: Sequence[str] = ()) -> list[str]:
+def check_fits(plan: Plan, facts: HostFacts, networks: LabNetworks) -> list[str]:
     """Everything that keeps a lab from running on this host, one line each; empty when it fits.
 
     CPUs may be shared: nodes together may have more than the host, since a lab is idle most
@@ -98,15 +111,15 @@ def check_fits(plan: Plan, facts: HostFacts, own_interfaces: Sequence[str] = ())
     Args:
         plan: the lab.
         facts: the host.
-        own_interfaces: the lab's own bridges, when its networks exist already.
+        networks: what its provider takes for it.
     """
     problems = check_room(plan.nodes, facts)
-    for what, network in (("network", plan.networks.cidr), ("management network", plan.networks.management_cidr)):
+    for what, network in networks.ranges.items():
         problems += [
             f"the lab's {what} {network} overlaps the host's route to {route.network} through {route.interface}; "
             "another --seat or network.cidr avoids it"
             for route in facts.routes
-            if route.interface not in own_interfaces and route.network.overlaps(network)
+            if route.interface not in networks.interfaces and route.network.overlaps(network)
         ]
         problems += [
             f"the lab's {what} {network} holds {address}, which this machine needs as its gateway or DNS server; "

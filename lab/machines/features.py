@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from lab.host.capacity import DiskRoom
+from lab.host.capacity import DiskRoom, LabNetworks
 from lab.host.profile import HostProfile
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
@@ -73,6 +73,14 @@ class Provider(Protocol):
         Args:
             home: klab's home.
             pool: the storage pool that the scenario names, for providers that have such.
+
+        Raises:
+            HostError: the provider does not answer.
+        """
+        ...
+
+    def networks(self, plan: Plan) -> LabNetworks:
+        """The networks that a lab takes on this host, where the calling thread is.
 
         Raises:
             HostError: the provider does not answer.

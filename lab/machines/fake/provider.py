@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.host.capacity import DiskRoom
+from lab.host.capacity import DiskRoom, LabNetworks
 from lab.host.profile import REAL_TIME, HostProfile
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
@@ -37,6 +37,9 @@ class FakeProvider(Behaviour):
 
     def disk_room(self, home: Home, pool: str) -> DiskRoom:  # noqa: ARG002
         return DiskRoom(home.root, self.free, elsewhere="nothing moves them")
+
+    def networks(self, plan: Plan) -> LabNetworks:
+        return LabNetworks.bridged(plan)
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> FakeMachines:
         return self.applied(self.make(home, folder, plan, record, box, self))

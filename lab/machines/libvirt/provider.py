@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import process
-from lab.host.capacity import DiskRoom, home_room
+from lab.host.capacity import DiskRoom, LabNetworks, home_room
 from lab.host.local import LocalHost
 from lab.host.network import wants_private
 from lab.host.private_libvirt import PrivateLibvirt
@@ -39,6 +39,9 @@ class LibvirtProvider:
         from lab.machines.libvirt.pools import disk_room
 
         return disk_room(connect(), pool)
+
+    def networks(self, plan: Plan) -> LabNetworks:
+        return LabNetworks.bridged(plan)
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.libvirt.machines import LibvirtMachines

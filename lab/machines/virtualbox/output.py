@@ -7,9 +7,11 @@ settings file. None of it could be run where klab is made: see docs/how-to/provi
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +21,7 @@ NAMESPACE = "{http://www.virtualbox.org/}"
 _VM = re.compile(r'^"(?P<name>.*)" \{(?P<uuid>[0-9a-f-]{36})\}$')
 _PAIR = re.compile(r'^(?:"(?P<quoted>[^"]*)"|(?P<key>[^=]+))=(?:"(?P<text>.*)"|(?P<bare>.*))$')
 _NAME = re.compile(r'^SnapshotName(?:-[\d-]+)?="(?P<name>.*)"$')
+_FIELD = re.compile(r"^(?P<name>[A-Za-z0-9]+): *(?P<value>\S.*)$")
 _MACHINE_FOLDER = re.compile(r"^Default machine folder: *(?P<folder>/.*)$", re.MULTILINE)
 _STATES = {
     "running": NodeState.RUNNING,
@@ -42,6 +45,16 @@ def parse_machine_folder(text: str) -> str:
     """The folder that machines are made in, from `VBoxManage list systemproperties`; empty where it names none."""
     found = _MACHINE_FOLDER.search(text)
     return found["folder"].rstrip() if found else ""
+
+
+def parse_interfaces(text: str) -> dict[str, IPv4Network]:
+    """The network of each host-only interface that has one, by name, from `VBoxManage list hostonlyifs`."""
+    found = {}
+    for block in text.split("\n\n"):
+        told = {match["name"]: match["value"] for line in block.splitlines() if (match := _FIELD.match(line))}
+        with contextlib.suppress(KeyError, ValueError):
+            found[told["Name"]] = IPv4Network(f"{told['IPAddress']}/{told['NetworkMask']}", strict=False)
+    return found
 
 
 def parse_info(text: str) -> dict[str, str]:

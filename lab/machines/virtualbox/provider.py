@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import process
-from lab.host.capacity import DiskRoom
+from lab.host.capacity import DiskRoom, LabNetworks
 from lab.host.local import free_at
 from lab.host.profile import REAL_TIME, HostProfile
 from lab.machines.features import BoxFormat, Features
 from lab.machines.protocol import Machines
-from lab.machines.virtualbox.output import parse_machine_folder
+from lab.machines.virtualbox.output import parse_interfaces, parse_machine_folder
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
 
@@ -36,6 +36,12 @@ class VirtualBoxProvider:
         told = process.run(["VBoxManage", "list", "systemproperties"], timeout=QUESTION_SECONDS).stdout
         folder = Path(parse_machine_folder(told) or MACHINE_FOLDER).expanduser()
         return DiskRoom(*free_at(folder), elsewhere="VBoxManage setproperty machinefolder moves them")
+
+    def networks(self, plan: Plan) -> LabNetworks:
+        """A host-only interface with this very network is what Vagrant uses again; it never removes one."""
+        told = process.run(["VBoxManage", "list", "hostonlyifs"], timeout=QUESTION_SECONDS).stdout
+        own = [name for name, network in parse_interfaces(told).items() if network == plan.networks.cidr]
+        return LabNetworks({"network": plan.networks.cidr}, tuple(own))
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.virtualbox.machines import VirtualBoxMachines

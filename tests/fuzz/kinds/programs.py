@@ -91,6 +91,19 @@ Minimum guest RAM size:          4 Megabytes
 Default machine folder:          /home/me/VirtualBox VMs
 Raw-mode Supported:              no
 """
+# One host-only interface of VirtualBox 7.2, transcribed (listNetworkInterfaces in the same file).
+INTERFACES = """Name:            vboxnet0
+GUID:            786f6276-656e-4074-8000-0a0027000000
+DHCP:            Disabled
+IPAddress:       192.168.56.1
+NetworkMask:     255.255.255.0
+HardwareAddress: 0a:00:27:00:00:00
+Status:          Down
+
+Name:            vboxnet1
+IPAddress:       192.168.57.1
+NetworkMask:     255.255.255.0
+"""
 INFO = """name="klab-demo_cp1"
 groups="/"
 UUID="cd0e7372-2c36-5e67-aba5-542d191bfb1c"
@@ -279,6 +292,12 @@ def machine_folder(text: str, _folder: Path) -> None:
     assert virtualbox.parse_machine_folder(text)[:1] in {"", "/"}
 
 
+def interfaces(text: str, _folder: Path) -> None:
+    for name, network in virtualbox.parse_interfaces(text).items():
+        assert name
+        assert network.prefixlen <= 32
+
+
 def info(text: str, _folder: Path) -> None:
     found = virtualbox.parse_info(text)
     assert all(isinstance(key, str) and isinstance(value, str) for key, value in found.items())
@@ -427,6 +446,13 @@ TARGETS = (
         _of(PROPERTIES),
         texts,
         machine_folder,
+    ),
+    Target(
+        "VBoxManage list hostonlyifs",
+        ("lab.machines.virtualbox.output:parse_interfaces",),
+        _of(INTERFACES),
+        texts,
+        interfaces,
     ),
     Target("VBoxManage showvminfo", ("lab.machines.virtualbox.output:parse_info",), _of(INFO), texts, info),
     Target("VBoxManage snapshot list", ("lab.machines.virtualbox.output:parse_names",), _of(SNAPSHOTS), texts, names),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.host import capacity
 from lab.host.capacity import (
     DiskRoom,
     HostFacts,
+    LabNetworks,
     Route,
-    check_fits,
     parse_gateways,
     parse_resolvers,
     parse_routes,
@@ -38,6 +39,10 @@ ROOMY = HostFacts(memory=16384, cpus=4, disks=DiskRoom(Path("/srv"), 100 << 30, 
 def plan() -> Plan:
     scenario = Scenario(version=1, name="demo", topology=Topology(control_planes=1, workers=2))
     return decide(scenario, load_catalog())
+
+
+def check_fits(plan: Plan, facts: HostFacts, *interfaces: str) -> list[str]:
+    return capacity.check_fits(plan, facts, replace(LabNetworks.bridged(plan), interfaces=interfaces))
 
 
 def test_a_roomy_host_fits(plan: Plan) -> None:
@@ -82,7 +87,14 @@ def test_what_the_host_needs_is_not_in_the_lab(plan: Plan) -> None:
 def test_the_labs_own_bridge_does_not_count(plan: Plan) -> None:
     facts = replace(ROOMY, routes=(Route(IPv4Network("192.168.56.0/24"), "virbr3"),))
     assert check_fits(plan, facts)
-    assert check_fits(plan, facts, own_interfaces=["virbr3"]) == []
+    assert check_fits(plan, facts, "virbr3") == []
+
+
+def test_only_what_the_provider_takes_is_looked_at(plan: Plan) -> None:
+    management = Route(plan.networks.management_cidr, "eth1")
+    assert check_fits(plan, replace(ROOMY, routes=(management,)))
+    alone = LabNetworks({"network": plan.networks.cidr})
+    assert capacity.check_fits(plan, replace(ROOMY, routes=(management,)), alone) == []
 
 
 def test_routes_without_a_prefix_are_single_addresses() -> None:

@@ -14,6 +14,7 @@ import lab
 from lab import process
 from lab.errors import HostError, LabError
 from lab.host import network, private_libvirt
+from lab.host.capacity import DiskRoom, HostFacts, Route, check_fits
 from lab.host.profile import REAL_TIME
 from lab.machines import providers
 from lab.machines.libvirt import connection
@@ -141,6 +142,41 @@ def test_room_on_virtualbox_is_that_of_its_machine_folder(tmp_path: Path, monkey
     (tmp_path / "VirtualBox VMs").mkdir()
     room = providers.provider_named("virtualbox").disk_room(Home(tmp_path / "home"), "default")
     assert (room.folder, room.free > 0) == (tmp_path / "VirtualBox VMs", True)
+
+
+# As VirtualBox 7.2 prints it, transcribed (src/VBox/Frontends/VBoxManage/VBoxManageList.cpp, listNetworkInterfaces).
+INTERFACE = """Name:            {name}
+GUID:            786f6276-656e-4074-8000-0a0027000000
+DHCP:            Disabled
+IPAddress:       {address}
+NetworkMask:     255.255.255.0
+IPV6Address:{space}
+IPV6NetworkMaskPrefixLength: 0
+HardwareAddress: 0a:00:27:00:00:00
+MediumType:      Ethernet
+Wireless:        No
+Status:          Down
+VBoxNetworkName: HostInterfaceNetworking-{name}
+
+"""
+
+
+def test_the_interface_that_an_earlier_lab_left_to_virtualbox_is_its_own(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vagrant never removes one, and takes it again; another network's stays in the way."""
+    plan, provider = decide(Scenario(version=1, name="demo"), catalog), providers.provider_named("virtualbox")
+    told = INTERFACE.format(name="vboxnet0", address="192.168.56.1", space=" " * 5)
+    told += INTERFACE.format(name="vboxnet1", address="192.168.57.1", space=" " * 5)
+    monkeypatch.setattr(process, "run", lambda argv, **_options: process.Completed(tuple(argv), 0, told, ""))
+    networks = provider.networks(plan)
+    assert networks.interfaces == ("vboxnet0",)
+    assert list(networks.ranges.values()) == [plan.networks.cidr], "it makes no management network"
+    disks = DiskRoom(tmp_path, 100 << 30, "")
+    left = Route(plan.networks.cidr, "vboxnet0")
+    facts = HostFacts(memory=16384, cpus=4, disks=disks, routes=(left, Route(plan.networks.management_cidr, "eth1")))
+    assert check_fits(plan, facts, networks) == []
+    assert len(check_fits(plan, facts, providers.provider_named("libvirt").networks(plan))) == 2
 
 
 @pytest.mark.parametrize("name", ["libvirt", "virtualbox"])

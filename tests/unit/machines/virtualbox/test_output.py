@@ -4,6 +4,8 @@ of it was recorded."""
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 import pytest
 from support.vboxmanage import INFO
 
@@ -20,6 +22,13 @@ def test_machines_are_listed_by_name() -> None:
     found = output.parse_machines(LIST)
     assert found["klab-demo_cp1"] == "cd0e7372-2c36-5e67-aba5-542d191bfb1c"
     assert found["a {strange} name"] == "bab2f4c0-2c36-5e67-aba5-542d191bfb1c"
+
+
+def test_interfaces_without_an_address_have_no_network() -> None:
+    told = "Name:            vboxnet0\nIPAddress:       \nNetworkMask:     \n\n"
+    assert output.parse_interfaces(told) == {}
+    told += "Name:            vboxnet1\nIPAddress:       192.168.57.9\nNetworkMask:     255.255.255.0\n\n"
+    assert output.parse_interfaces(told) == {"vboxnet1": IPv4Network("192.168.57.0/24")}
 
 
 def test_info_is_read_with_quoted_keys_and_values_over_several_lines() -> None:
