@@ -15,7 +15,7 @@ QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/un
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install install-test lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-life test-ha fuzz soak bench golden docs lock clean
+.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-life test-ha fuzz soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,9 +27,13 @@ install-test: ## Install what the tests need as well
 	@tools/setup --test
 
 lab: install ## From a fresh machine to three Ready nodes
+	@# All sudo comes first: none asks for a password after minutes of building.
+	@tools/as-member $(MAKE) first-lab
+
+first-lab:
 	$(KLAB) box build
-	tools/as-member $(KLAB) create 1m2w
-	tools/as-member $(KLAB) kubectl 1m2w -- get nodes -o wide
+	$(KLAB) create 1m2w
+	$(KLAB) kubectl 1m2w -- get nodes -o wide
 	@printf '\nNext:\n  %s\n  %s\n  %s\n' \
 		'.venv/bin/klab ssh 1m2w cp1                a shell on the control plane' \
 		'.venv/bin/klab kubectl 1m2w -- get pods -A   kubectl, pointed at the lab' \

@@ -216,19 +216,30 @@ def test_a_member_of_a_directory_joins_the_groups_too(machine: Machine) -> None:
     ]
 
 
-def test_new_groups_are_entered_without_a_password(machine: Machine) -> None:
+def test_a_command_gets_new_groups_and_the_whole_environment_by_name(machine: Machine) -> None:
     machine.put(
-        "id",
-        '[ "$*" = -u ] && echo 1000; [ "$*" = -nG ] && echo me users; '
-        '[ "$*" = -un ] && echo me; [ "$*" = -gn ] && echo me; [ "$*" = "-nG me" ] && echo me users kvm libvirt',
+        "id", 'case "$*" in -u) echo 1000;; -un) echo me;; -nG) echo me users;; *) echo me users libvirt;; esac'
     )
-    machine.put("sg", 'exec sh -c "$3"')
+    machine.put("sudo", 'shift 3; exec "$@"')
     machine.put("klab", "printf '[%s]' \"$@\"")
-    path = f"{machine.folder}:{os.defpath}"
     done = subprocess.run(
-        [ROOT / "tools/as-member", "klab", "create", "a b", "it's $HOME"],
-        env={"PATH": path}, capture_output=True, text=True, timeout=60, check=False,
+        [ROOT / "tools/as-member", "klab", "create", "a b"],
+        env={"PATH": f"{machine.folder}:{os.defpath}", "HOME": "/home/me", "HTTPS_PROXY": "http://u:secret@proxy.example"},
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.stdout == "[create][a b][it's $HOME]", done.stderr
-    groups = [call.split()[1] for call in machine.calls if call.startswith("sg ")]
-    assert groups == ["me", "libvirt", "kvm"]
+    assert done.stdout.endswith("[create][a b]"), done.stderr
+    (asked,) = [call for call in machine.calls if call.startswith("sudo ")]
+    names = asked.split()[1].removeprefix("--preserve-env=").split(",")
+    assert {"HTTPS_PROXY", "HOME", "PATH"} <= set(names)
+    assert asked.split()[2:4] == ["--user", "me"]
+    assert "secret" not in asked
+
+
+def test_a_login_that_knows_its_groups_needs_no_sudo(machine: Machine) -> None:
+    machine.put("id", 'case "$*" in -u) echo 1000;; -un) echo me;; *) echo me libvirt;; esac')
+    machine.put("sudo", "exit 1")
+    done = subprocess.run(
+        [ROOT / "tools/as-member", "echo", "done"],
+        env={"PATH": f"{machine.folder}:{os.defpath}"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "done\n"
