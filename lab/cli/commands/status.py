@@ -38,8 +38,9 @@ def command(lab: str | None, watch: bool, interval: float | None, as_json: bool)
     """Show a lab's machines and how its cluster is. Exit code 9 when it is not Ready.
 
     The cluster is asked from this machine: the API through its endpoint and on each control
-    plane, etcd member by member, the certificates in use, the bootstrap token. Machines that
-    do not run are not asked. klab doctor LAB shows what is wrong and what repairs it.
+    plane, etcd member by member, the certificates in use, the bootstrap token, and over NTP which
+    clock the lab follows. Machines that do not run are not asked. klab doctor LAB shows what is
+    wrong and what repairs it.
 
     \b
     Examples:
@@ -80,7 +81,7 @@ def _code(facts: ClusterFacts) -> int:
 
 def _text(seen: Look) -> str:
     from lab.cli.terminal.output import table
-    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
+    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, time_line, token_line
 
     lab, record, facts = seen.lab, seen.record, seen.facts
     version = lab.plan.kubernetes.version
@@ -96,9 +97,15 @@ def _text(seen: Look) -> str:
     elif facts.endpoint is not None:
         words = (endpoint_line, etcd_line, certificate_line, token_line, pod_line)
         names = ("endpoint", "etcd", "certificates", "bootstrap token", "system pods")
-        lines += [f"{name.ljust(len(names[3]))}  {say(facts)}" for name, say in zip(names, words, strict=True)]
+        lines += [_line(name, say(facts)) for name, say in zip(names, words, strict=True)]
+    if facts.clocks and not facts.stopped:
+        lines.append(_line("time", time_line(facts)))
     lines += [f"not seen: {line}" for line in facts.unseen]
     return "\n".join(lines)
+
+
+def _line(name: str, says: str) -> str:
+    return f"{name.ljust(len('bootstrap token'))}  {says}"
 
 
 def _row(node: NodeFacts, facts: ClusterFacts) -> list[str]:
@@ -168,6 +175,8 @@ def _everything(seen: Look) -> dict[str, Any]:
         "tokens": None if facts.tokens is None else [{**asdict(t), "valid": t.valid} for t in facts.tokens],
         "token_hours": token.hours if token else None,
         "pods": None if facts.pods is None else [asdict(p) for p in facts.pods],
+        "time_source": facts.time_source,
+        "clocks": [asdict(c) for c in facts.clocks],
         "unseen": list(facts.unseen),
     }
 

@@ -17,7 +17,7 @@ from lab.cluster.diagnostics.context import (
     unreported,
     with_runtime,
 )
-from lab.cluster.observe.facts import certificate_line
+from lab.cluster.observe.facts import certificate_line, time_line
 from lab.components.runtime import runtimes
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
@@ -180,9 +180,9 @@ def _clocks(case: CheckContext, _before: Before) -> Iterator[Finding]:
 
 def _clocks_summary(case: CheckContext) -> str:
     gaps = list(_gaps(case))
-    if not gaps:
-        return "nothing to compare"
-    return f"at most {max(abs(g[2]) for g in gaps):.1f} s apart, give or take {max(g[3] for g in gaps):.1f} s"
+    apart, doubt = max((abs(g[2]) for g in gaps), default=0.0), max((g[3] for g in gaps), default=0.0)
+    compared = f"at most {apart:.1f} s apart, give or take {doubt:.1f} s" if gaps else "nothing to compare"
+    return f"{compared}; source: {time_line(case.facts)}"
 
 
 def _certificates(case: CheckContext, _before: Before) -> Iterator[Finding]:

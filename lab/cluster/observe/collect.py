@@ -17,6 +17,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from lab import process
+from lab.cluster.clients import ntp
 from lab.cluster.clients.etcd import CLIENT_PORT, Etcd
 from lab.cluster.clients.etcd_answers import EtcdMember, MemberStatus, name_of
 from lab.cluster.clients.https import ASK_SECONDS, Https, UnreachableError
@@ -25,11 +26,13 @@ from lab.cluster.clients.resources import bootstrap_token
 from lab.cluster.observe.api_objects import name_of_object, node_facts, pod_facts, read_all
 from lab.cluster.observe.facts import (
     Certificate,
+    ClockFacts,
     ClusterFacts,
     Endpoint,
     EtcdFacts,
     MemberFacts,
     NodeFacts,
+    TimeSource,
     Token,
 )
 from lab.cluster.secrets import admin_files, etcd_client_files
@@ -40,6 +43,11 @@ from lab.store import LabFolder, Record
 from lab.waiting import workers
 
 KUBELET_PORT = 10250
+# What chronyd gives as its reference (chrony.conf(5), refid): a PTP device's clock, and its own under `local`.
+HOST_CLOCK = b"PHC"
+OWN_CLOCK = bytes([127, 127, 1, 1])
+# Of a probe's time: who drops datagrams silently holds up no one who only wants to know whether the lab works.
+CLOCK_SHARE = 0.5
 TOKENS = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
 DAY = 24 * 3600.0
 WORKERS = 32
@@ -90,13 +98,16 @@ class _Collector:
     def take(self) -> ClusterFacts:
         if self.plan.bootstrap != "full":
             nodes = tuple(self._machine(node) for node in self.plan.nodes)
-            return ClusterFacts(self.plan.name, self.guest_time, nodes, unseen=tuple(self.unseen))
+            with workers(WORKERS) as pool:
+                clocks = tuple(pool.map(self._clock, self.planes))
+            return ClusterFacts(self.plan.name, self.guest_time, nodes, unseen=tuple(self.unseen), clocks=clocks)
         https = Https(admin_files(self.folder), self.reach, self.seconds)
         with workers(WORKERS) as pool:
             waiting = pool.submit(self._endpoint, https)
             apis = {n.name: pool.submit(_api, https, n.address, API_PORT) for n in self.planes}
             statuses = self._statuses(pool)
             certificates = self._certificates(pool)
+            asked_clocks = [pool.submit(self._clock, node) for node in self.planes]
             endpoint = waiting.result()
             answers = {name: each.result() for name, each in apis.items()}
             api = {name: each.error for name, each in answers.items()}
@@ -119,6 +130,7 @@ class _Collector:
             tokens=None if isinstance(tokens, str) else self._tokens(tokens),
             pods=None if isinstance(pods, str) else read_all(pod_facts, pods),
             unseen=tuple(self.unseen),
+            clocks=tuple(each.result() for each in asked_clocks),
         )
 
     # --- machines and nodes -------------------------------------------------------------------
@@ -148,6 +160,21 @@ class _Collector:
     def _state(self, name: str) -> str:
         state = self.states.get(name)
         return state.value if state else "unknown"
+
+    def _clock(self, node: Node) -> ClockFacts:
+        try:
+            reference = ntp.ask(node.address, seconds=self.seconds * CLOCK_SHARE, reach=self.reach).reference
+        except UnreachableError as error:
+            return ClockFacts(node.name, TimeSource.UNSEEN, error=error.message)
+        if not reference:
+            return ClockFacts(node.name, TimeSource.NONE)
+        if reference.startswith(HOST_CLOCK):
+            return ClockFacts(node.name, TimeSource.HOST)
+        if reference == OWN_CLOCK:
+            return ClockFacts(node.name, TimeSource.OWN)
+        address = IPv4Address(reference)
+        name = next((other.name for other in self.plan.nodes if other.address == address), "")
+        return ClockFacts(node.name, TimeSource.NODE if name else TimeSource.OTHER, name or str(address))
 
     # --- the API ------------------------------------------------------------------------------
 

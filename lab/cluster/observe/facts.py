@@ -7,6 +7,7 @@ What it means that something is so, and what to do about it, is the business of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from textwrap import shorten
 
 from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
@@ -147,6 +148,34 @@ class PodFacts:
         return self.namespace in SYSTEM_NAMESPACES
 
 
+class TimeSource(StrEnum):
+    """What a node's clock follows.
+
+    HOST: the clock of the machine that runs the lab, which the hypervisor offers. OWN: nothing; it serves the lab's
+    time by itself. NODE: another node of the lab. OTHER: another server. NONE: it is not synchronized.
+    """
+
+    HOST = "host"
+    OWN = "own"
+    NODE = "node"
+    OTHER = "other"
+    NONE = "none"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFacts:
+    """What a control plane's clock follows, as its NTP server says.
+
+    `follows` is the name of a node, or an address, where the source is one; `error` tells why it cannot be seen.
+    """
+
+    node: str
+    source: TimeSource
+    follows: str = ""
+    error: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """One observation of a lab.
@@ -154,7 +183,8 @@ class ClusterFacts:
     `unseen` tells what could not be seen though something runs that should tell, one line each.
     `guest_time` is what the guests' clocks show, in seconds since 1970: as an API server tells,
     or as the lab's timeline has it where none does. Without Kubernetes (bootstrap prepared or
-    none) `endpoint` and `etcd` are None. `tokens` and `pods` are None where they cannot be seen.
+    none) `endpoint` and `etcd` are None. `tokens` and `pods` are None where they cannot be seen. `clocks` are those
+    of the control planes that run; the workers follow them, or the host's like them.
     """
 
     lab: str
@@ -166,6 +196,7 @@ class ClusterFacts:
     tokens: tuple[Token, ...] | None = None
     pods: tuple[PodFacts, ...] | None = None
     unseen: tuple[str, ...] = ()
+    clocks: tuple[ClockFacts, ...] = ()
 
     @property
     def stopped(self) -> bool:
@@ -194,6 +225,13 @@ class ClusterFacts:
         off = next((n.name for n in self.nodes if n.api is not None and n.machine not in gone), "")
         way = f"klab start {self.lab} {off} starts one" if off else f"klab doctor {self.lab} finds the cause"
         return f"etcd has lost its quorum: {here} of {all_} members answer, {needed} are needed; {way}"
+
+    @property
+    def time_source(self) -> TimeSource:
+        """What the lab's time comes from."""
+        order = (TimeSource.HOST, TimeSource.OTHER, TimeSource.OWN, TimeSource.NODE, TimeSource.NONE)
+        found = {clock.source for clock in self.clocks}
+        return next((source for source in order if source in found), TimeSource.UNSEEN)
 
     @property
     def soonest(self) -> Certificate | None:
@@ -256,6 +294,27 @@ def token_line(facts: ClusterFacts) -> str:
     if token is None or not token.valid:
         return f"{'expired' if token else 'none'}; klab token {facts.lab} makes one"
     return "never expires" if token.hours is None else f"{token.hours:.1f} hours left"
+
+
+def time_line(facts: ClusterFacts) -> str:
+    """Where the lab's time comes from, in one line; control planes that follow another one are not named."""
+    nodes: dict[TimeSource, list[ClockFacts]] = {}
+    for clock in facts.clocks:
+        nodes.setdefault(clock.source, []).append(clock)
+    if not facts.clocks:
+        return "cannot be seen"
+    parts = []
+    if hosts := nodes.get(TimeSource.HOST):
+        some = "" if len(hosts) == len(facts.clocks) else f", followed by {', '.join(c.node for c in hosts)}"
+        parts.append(f"this machine's clock{some}")
+    parts += [f"{c.node} follows {c.follows}" for c in nodes.get(TimeSource.OTHER, ())]
+    parts += [
+        f"{c.node}'s own clock, which drifts from this machine's: the hypervisor offers no other"
+        for c in nodes.get(TimeSource.OWN, ())
+    ]
+    parts += [f"{c.node} is not synchronized" for c in nodes.get(TimeSource.NONE, ())]
+    parts += [f"{c.node}: {c.error}" for c in nodes.get(TimeSource.UNSEEN, ())]
+    return "; ".join(parts) or "the control planes follow one another"
 
 
 def pod_line(facts: ClusterFacts) -> str:

@@ -16,6 +16,7 @@ from fuzz.harness import Target
 from fuzz.kinds.programs import whole_json
 from fuzz.mutations import json_texts, octets, texts
 
+from lab.cluster.clients import ntp
 from lab.cluster.clients.api import Api
 from lab.cluster.clients.etcd import Etcd
 from lab.cluster.clients.https import Answer, Https, UnreachableError, _json, clock
@@ -173,18 +174,23 @@ def gathered(text: str, folder: Path) -> None:
         mock.patch.object(Https, "peer_certificate", return_value=der),
         mock.patch.object(collect.process, "run", return_value=neigh),
         mock.patch.object(collect, "WORKERS", 2),
+        mock.patch.object(collect.ntp, "ask", return_value=ntp.NtpAnswer(b"PHC0")),
     ):
         found = collect.collect_facts(lab(folder), plan(), RECORD, _Machines(), seconds=1.0)  # type: ignore[arg-type]
     json.dumps(asdict(found))
-    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, token_line
+    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, time_line, token_line
 
-    for line in (certificate_line, endpoint_line, etcd_line, pod_line, token_line):
+    for line in (certificate_line, endpoint_line, etcd_line, pod_line, time_line, token_line):
         assert isinstance(line(found), str)
 
 
 from cryptography.hazmat.primitives.serialization import Encoding  # noqa: E402
 
 _DER = Encoding.DER
+
+
+def time_told(data: bytes, _folder: Path) -> None:
+    assert len(ntp.parse(data, bytes(8)).reference) in {0, 4}
 
 
 def members(text: str, folder: Path) -> None:
@@ -361,5 +367,13 @@ TARGETS = (
         whole_json(token),
     ),
     Target("nodes and pods", ("lab.cluster.wait.ready:Readiness.nodes",), _of(ALL), json_texts, whole_json(readiness)),
+    Target(
+        "NTP answer",
+        ("lab.cluster.clients.ntp:parse",),
+        lambda _: [bytes([0x24, 3]) + bytes(10) + b"PHC0" + bytes(32)],
+        octets,
+        time_told,
+        refuses=(ValueError,),
+    ),
     Target("a shown certificate", ("lab.cluster.observe.collect:_parse",), certificates, octets, shown),
 )

@@ -19,12 +19,14 @@ from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
 from lab.cluster.observe import collect
 from lab.cluster.observe.facts import (
     Certificate,
+    ClockFacts,
     ClusterFacts,
     Endpoint,
     EtcdFacts,
     MemberFacts,
     NodeFacts,
     PodFacts,
+    TimeSource,
     Token,
 )
 from lab.plan.decide import decide
@@ -70,6 +72,7 @@ def facts(plan: Plan) -> ClusterFacts:
         certificates=(Certificate("w1", "kubelet", 363.7), Certificate("", "klab's admin", 364.0)),
         tokens=(Token("abcdef", 21.5),),
         pods=(PodFacts("kube-system", "coredns-1", "w1", ready=True),),
+        clocks=(ClockFacts("cp1", TimeSource.HOST),),
     )
 
 
@@ -119,6 +122,7 @@ def test_a_healthy_lab(facts: ClusterFacts, seen: Any, capsys: pytest.CaptureFix
     assert said["certificates"] == "the soonest expires in 364 days: kubelet on w1"
     assert said["bootstrap token"] == "21.5 hours left"
     assert said["system pods"] == "all ready"
+    assert said["time"] == "this machine's clock"
 
 
 def changed(facts: ClusterFacts, name: str, **changes: Any) -> ClusterFacts:
@@ -232,6 +236,8 @@ def test_json_holds_everything(facts: ClusterFacts, seen: Any, capsys: pytest.Ca
     assert found["nodes"][0]["machine"] == "running"
     assert found["nodes"][0]["kubernetes"] == "Ready"
     assert found["endpoint"]["holder"] == "cp2"
+    assert found["time_source"] == "host"
+    assert found["clocks"] == [{"node": "cp1", "source": "host", "follows": "", "error": ""}]
     assert found["soonest_certificate_days"] == 363.7
     assert found["tokens"] == [{"id": "abcdef", "hours": 21.5, "valid": True}]
     assert found["token_hours"] == 21.5

@@ -18,12 +18,14 @@ from lab.cluster.diagnostics.control_plane import SETTLING_SECONDS
 from lab.cluster.diagnostics.nodes import SERVICES
 from lab.cluster.observe.facts import (
     Certificate,
+    ClockFacts,
     ClusterFacts,
     Endpoint,
     EtcdFacts,
     MemberFacts,
     NodeFacts,
     PodFacts,
+    TimeSource,
     Token,
 )
 from lab.cluster.observe.node_report import STATIC_PODS, YOUNG_SECONDS, Clock, NodeReport, Process, Unit
@@ -83,6 +85,7 @@ def healthy(plan: Plan) -> CheckContext:
         certificates=(Certificate("cp1", "API server", 300.0), Certificate("", "klab's admin", 364.0)),
         tokens=(Token("abcdef", 20.0),),
         pods=pods,
+        clocks=tuple(ClockFacts(n.name, TimeSource.HOST) for n in plan.control_planes),
     )
     reports = {n.name: report(plan, n) for n in plan.nodes}
     return CheckContext(plan, facts, reports, {}, Path("/labs/ha/scenario.yaml"))
@@ -179,7 +182,7 @@ def test_a_healthy_lab_has_no_findings(plan: Plan) -> None:
     assert says["machines"] == "5 run"
     assert says["etcd"] == "3 of 3 members answer, 2 are needed; leader cp1; no alarm"
     assert says["virtual IP"] == "192.168.56.10 is on cp1"
-    assert says["clocks"] == "at most 0.0 s apart, give or take 0.2 s"
+    assert says["clocks"] == "at most 0.0 s apart, give or take 0.2 s; source: this machine's clock"
     assert says["token"] == "20.0 hours left"  # noqa: S105
     assert len(results) == len(diagnostics.CHECKS)
 
@@ -339,7 +342,7 @@ def test_one_clock_has_nothing_to_be_compared_with(single: Plan) -> None:
     case = healthy(single)
     assert found(case) == []
     case = told(case, case.plan.nodes[0].name, clock=None)
-    assert {r.check: r.says for r in diagnose(case)}["clocks"] == "nothing to compare"
+    assert {r.check: r.says for r in diagnose(case)}["clocks"].startswith("nothing to compare; source: ")
 
 
 # --- certificates and tokens ------------------------------------------------------------------
