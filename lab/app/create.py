@@ -262,5 +262,5 @@ def refuse_what_does_not_fit(
         problems.append(f"the virtual IP {plan.load_balancer.vip} is taken: {holder} answers there already")
     if problems:
         raise HostError(f"{plan.name} does not fit on this machine", details=problems, hint=hint)
-    for line in warnings(plan, facts):
+    for line in warnings(plan, facts, networks):
         note(line)

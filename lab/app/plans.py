@@ -40,7 +40,7 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     except HostError as error:
         return Planned(decided, ["; ".join((error.message, *error.details))], [])
     facts = host_facts(LocalHost(home), disks)
-    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts))
+    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts, networks))
 
 
 def check(scenario: str) -> Plan:

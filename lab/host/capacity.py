@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePath
+from typing import Any
 
 from lab import process
 from lab.errors import HostError
 from lab.host.host import Host
 from lab.plan.model import Node, Plan
+from lab.scenario.model import is_private
 
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 DISCARD_PORT = 9  # RFC 863
@@ -24,14 +26,25 @@ RESOLV_CONF = "/etc/resolv.conf"
 OVERHEAD = 64
 # Disks grow as they are written: a node begins with little, a cluster's first day needs about this, GiB.
 DISK_PER_NODE = 2.0
+# The networks of a lab, and what gives it another.
+NETWORK, MANAGEMENT = "network", "management network"
+_AVOIDS = {NETWORK: "another --seat or network.cidr", MANAGEMENT: "another --seat or network.management"}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A network that the host reaches, and the interface it goes through."""
+    """A network that the host reaches, or reaches on purpose not (ip-route(8), TYPE).
+
+    interface: what it goes through; several are divided by commas, and there is none where packets are dropped.
+    connected: the interface itself has an address in the network, and the network's hosts are its neighbours.
+    """
 
     network: IPv4Network
     interface: str
+    connected: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.network} through {self.interface}" if self.interface else f"{self.network}, which drops packets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +54,14 @@ class LabNetworks:
     ranges: Mapping[str, IPv4Network]
     interfaces: tuple[str, ...] = ()
 
+    def of_others(self, routes: Sequence[Route]) -> list[Route]:
+        """Those of a host's routes that are not the lab's own."""
+        return [route for route in routes if route.interface not in self.interfaces]
+
     @classmethod
     def bridged(cls, plan: Plan) -> LabNetworks:
         """Those of a lab whose provider makes a bridge for each network of the plan, and keeps none."""
-        return cls({"network": plan.networks.cidr, "management network": plan.networks.management_cidr})
+        return cls({NETWORK: plan.networks.cidr, MANAGEMENT: plan.networks.management_cidr})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +133,26 @@ def check_fits(plan: Plan, facts: HostFacts, networks: LabNetworks) -> list[str]
     problems = check_room(plan.nodes, facts)
     for what, network in networks.ranges.items():
         problems += [
-            f"the lab's {what} {network} overlaps the host's route to {route.network} through {route.interface}; "
-            "another --seat or network.cidr avoids it"
-            for route in facts.routes
-            if route.interface not in networks.interfaces and route.network.overlaps(network)
+            f"the lab's {what} {network} overlaps the host's route to {route}; {_AVOIDS[what]} avoids it"
+            for route in networks.of_others(facts.routes)
+            if _clash(network, route)
         ]
         problems += [
             f"the lab's {what} {network} holds {address}, which this machine needs as its gateway or DNS server; "
-            "another --seat or network.cidr avoids it"
+            f"{_AVOIDS[what]} avoids it"
             for address in facts.needed
             if address in network
         ]
     return problems
+
+
+def _clash(lab: IPv4Network, route: Route) -> bool:
+    """Whether lab and host cannot both have their packets.
+
+    The route to the lab is more specific than one to a wider network, and wins. That is of no matter, unless hosts of
+    the wider network are neighbours: those that have an address of the lab's could not be reached any more.
+    """
+    return route.network.subnet_of(lab) or (route.connected and lab.subnet_of(route.network))
 
 
 def check_room(nodes: Sequence[Node], facts: HostFacts) -> list[str]:
@@ -182,24 +207,36 @@ def answering(address: IPv4Address) -> str | None:
     return found[0] if found else None
 
 
-def warnings(plan: Plan, facts: HostFacts) -> list[str]:
-    """What does not keep a lab from running but will be felt, one line each."""
+def warnings(plan: Plan, facts: HostFacts, networks: LabNetworks) -> list[str]:
+    """What does not keep a lab from running but will be felt, one line each; arguments as `check_fits`."""
     cpus = sum(node.cpus for node in plan.nodes)
-    if cpus > 2 * facts.cpus:
-        return [f"the nodes have {cpus} CPUs together, this host has {facts.cpus}: expect waiting"]
-    return []
+    felt = [f"the nodes have {cpus} CPUs together, this host has {facts.cpus}: expect waiting"]
+    # A wide route to more than private addresses leads everywhere, as the default route and a VPN's halves of it do.
+    return (felt if cpus > 2 * facts.cpus else []) + [
+        f"the lab's {what} {network} lies within the host's route to {route}: while the lab exists, what has these "
+        f"addresses there cannot be reached; {_AVOIDS[what]} avoids it"
+        for what, network in networks.ranges.items()
+        for route in networks.of_others(facts.routes)
+        if route.interface and is_private(route.network) and network.subnet_of(route.network)
+        if not _clash(network, route)
+    ]
 
 
 def parse_routes(text: str) -> tuple[Route, ...]:
     """The routes in what `ip -json route` prints; the default route leads everywhere and overlaps nothing."""
     try:
-        return tuple(
-            Route(IPv4Network(entry["dst"]), str(entry.get("dev", "?")))
-            for entry in json.loads(text or "[]")
-            if entry.get("dst", "default") != "default"
-        )
+        return tuple(_route(entry) for entry in json.loads(text or "[]") if entry.get("dst", "default") != "default")
     except _MALFORMED as error:
         raise _unreadable(error) from error
+
+
+def _route(entry: Mapping[str, Any]) -> Route:
+    ways = [entry, *entry.get("nexthops", ())]
+    return Route(
+        IPv4Network(entry["dst"]),
+        ", ".join(str(way["dev"]) for way in ways if "dev" in way and entry.get("type", "unicast") == "unicast"),
+        connected=(entry.get("protocol"), entry.get("scope")) == ("kernel", "link"),
+    )
 
 
 def _unreadable(error: Exception) -> HostError:

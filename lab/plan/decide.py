@@ -21,7 +21,7 @@ from lab.plan.names import management_network_name, network_name
 from lab.scenario.catalog import Catalog
 from lab.scenario.kinds import check_name
 from lab.scenario.model import SEAT_RANGE, NodeSpec, Role, Scenario
-from lab.scenario.rules import MANAGEMENT_RANGE
+from lab.scenario.rules import MANAGEMENT_PREFIX
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "klab")
 MAC_PREFIX = "52:54:00"  # locally administered, by custom QEMU's and KVM's
@@ -195,14 +195,19 @@ def _free(cidr: IPv4Network, offset: int, taken: set[IPv4Address]) -> IPv4Addres
 
 def _management_network(scenario: Scenario, cidr: IPv4Network, lab: str, seat: int) -> IPv4Network:
     """A /24 of the management range, by lab and seat, that none of the lab's own ranges overlaps."""
-    count = 2 ** (24 - MANAGEMENT_RANGE.prefixlen)
+    within = scenario.network.management
+    size = 2 ** (32 - MANAGEMENT_PREFIX)
+    count = within.num_addresses // size
     first = int.from_bytes(_digest(lab, seat, "management")[:4]) % count
     taken = (cidr, scenario.kubernetes.pod_cidr, scenario.kubernetes.service_cidr)
     for i in range(count):
-        network = IPv4Network((int(MANAGEMENT_RANGE.network_address) + (first + i) % count * 256, 24))
+        network = IPv4Network((int(within.network_address) + (first + i) % count * size, MANAGEMENT_PREFIX))
         if not any(network.overlaps(other) for other in taken):
             return network
-    raise UsageError(f"no /24 is free in {MANAGEMENT_RANGE} for Vagrant's own network", hint="choose other ranges")
+    raise UsageError(
+        f"no /{MANAGEMENT_PREFIX} is free in {within} for Vagrant's own network",
+        hint="choose another network.management",
+    )
 
 
 def _nodes(

@@ -17,21 +17,19 @@ from lab.plan.decide import MAC_PREFIX
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.scenario.catalog import Catalog
 from lab.scenario.kinds import CPUS, WORD, check_mirror, check_name, check_node_name, check_registry
-from lab.scenario.model import MOST_ADDONS
+from lab.scenario.model import MOST_ADDONS, is_private
 from lab.scenario.rules import (
     DISK_MAX_GIB,
-    MANAGEMENT_RANGE,
+    MANAGEMENT_PREFIX,
     MOST_CONTROL_PLANES,
     NETWORK_PREFIX,
     POD_PREFIX_PER_NODE,
     POD_PREFIX_WIDEST,
     SERVICE_PREFIX,
-    is_private,
     is_usable,
 )
 from lab.text import shortened, visible
 
-MANAGEMENT_PREFIX = 24
 MOST_MEMORY_MIB = 1 << 24  # 16 TiB
 MOST_SEAT = 1 << 24
 MOST_GROWN = 240  # a scenario has fewer, but klab node add continues until a /24 is full
@@ -120,7 +118,7 @@ def _networks(networks: Networks) -> Iterator[str]:
         yield f"{lab} cannot be a lab's network"
     elif networks.gateway != lab[1]:
         yield f"the gateway of {lab} is not {networks.gateway}"
-    if management.prefixlen != MANAGEMENT_PREFIX or not management.subnet_of(MANAGEMENT_RANGE):
+    if management.prefixlen != MANAGEMENT_PREFIX or not is_private(management):
         yield f"{management} cannot be a lab's management network"
 
 

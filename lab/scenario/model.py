@@ -41,8 +41,16 @@ PRIVATE_RANGES = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168
 # The address range that VirtualBox allows for host-only networks without further set-up
 # (VirtualBox manual, section 6.7); klab keeps to it so that one scenario fits both providers.
 SEAT_RANGE = IPv4Network("192.168.56.0/21")
+# Away from what libvirt (192.168.122.0/24), Docker (172.17.0.0/16 and on) and home routers take by default.
+MANAGEMENT_RANGE = IPv4Network("172.28.0.0/14")
 MOST_ADDONS = 100
 MOST_NODES = 57  # 7 control planes and 50 workers
+
+
+def is_private(network: IPv4Network) -> bool:
+    """Whether no host on the internet has an address of a network."""
+    return any(network.subnet_of(each) for each in PRIVATE_RANGES)
+
 
 Role = Literal["control-plane", "worker"]
 Bootstrap = Literal["full", "prepared", "none"]
@@ -136,6 +144,12 @@ class LabNetwork:
         "Range of node addresses, 192.168.56.0/24 when left out; moved by the seat's number. "
         "VirtualBox allows 192.168.56.0/21.",
         default=IPv4Network("192.168.56.0/24"),
+    )
+    management: IPv4Network = key(
+        NETWORK,
+        f"Range from which each lab's second network is taken, a /24 for Vagrant; {MANAGEMENT_RANGE} when left out. "
+        "VirtualBox has none.",
+        default=MANAGEMENT_RANGE,
     )
     allow_public: bool = key(
         FLAG,

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.cni import networks
 from lab.scenario.catalog import Catalog
-from lab.scenario.model import PRIVATE_RANGES, Scenario
+from lab.scenario.model import PRIVATE_RANGES, Scenario, is_private
 from lab.scenario.schema import Loc, did_you_mean
 from lab.scenario.sizes import human
 
@@ -20,8 +20,7 @@ POD_PREFIX_PER_NODE = 24  # kube-controller-manager's default --node-cidr-mask-s
 POD_PREFIX_WIDEST = POD_PREFIX_PER_NODE - 16  # ... which it wants within 16 bits of the whole range
 SERVICE_PREFIX = range(12, 29)  # kube-apiserver: at most 2^20 addresses; kubeadm: at least 10
 NETWORK_PREFIX = range(16, 29)
-# Vagrant's own network of each lab is a /24 in here (lab.plan.model).
-MANAGEMENT_RANGE = IPv4Network("172.28.0.0/14")
+MANAGEMENT_PREFIX = 24  # of a lab's management network (lab.plan.decide)
 # kubeadm refuses a control plane with less (cmd/kubeadm/app/preflight: ControlPlaneMem, ControlPlaneNumCPU).
 KUBEADM_MIN_MIB = 1700
 KUBEADM_MIN_CPUS = 2
@@ -127,15 +126,28 @@ def _ranges(s: Scenario) -> Iterator[Finding]:
         (("kubernetes", "pod_cidr"), s.kubernetes.pod_cidr),
         (("kubernetes", "service_cidr"), s.kubernetes.service_cidr),
     ]
+    management = s.network.management
     for i, (at, network) in enumerate(ranges):
         for other, earlier in ranges[:i]:
             if network.overlaps(earlier):
                 yield (at, other), f"{'.'.join(map(str, at))} {network} overlaps {'.'.join(map(str, other))} {earlier}"
         if not is_usable(network):
             yield (at,), f"{network} cannot be used for hosts"
-        if MANAGEMENT_RANGE.subnet_of(network):
-            yield (at,), f"{network} leaves no room for Vagrant's own network, a /24 in {MANAGEMENT_RANGE}"
-
+        if management.subnet_of(network):
+            yield (
+                (at, ("network", "management")),
+                f"{network} leaves no room for Vagrant's own network, a /{MANAGEMENT_PREFIX} in {management}",
+            )
+    if management.prefixlen > MANAGEMENT_PREFIX:
+        yield (
+            (("network", "management"),),
+            f"a /{MANAGEMENT_PREFIX} for each lab is taken from it; given: /{management.prefixlen}",
+        )
+    if not is_private(management):
+        yield (
+            (("network", "management"),),
+            f"{management} is not private; choose a range in {', '.join(map(str, PRIVATE_RANGES))}",
+        )
     if not (is_private(s.network.cidr) or s.network.allow_public):
         yield (
             (("network", "cidr"), ("network", "allow_public")),
@@ -148,11 +160,6 @@ def is_usable(network: IPv4Network) -> bool:
     """Whether hosts can have addresses of a network: none of it is set aside (RFC 6890)."""
     apart = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
     return not any(network.overlaps(IPv4Network(each)) for each in apart)
-
-
-def is_private(network: IPv4Network) -> bool:
-    """Whether no host on the internet has an address of a network."""
-    return any(network.subnet_of(each) for each in PRIVATE_RANGES)
 
 
 def _room(s: Scenario) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import process
-from lab.host.capacity import DiskRoom, LabNetworks
+from lab.host.capacity import NETWORK, DiskRoom, LabNetworks
 from lab.host.local import free_at
 from lab.host.profile import REAL_TIME, HostProfile
 from lab.machines.features import BoxFormat, Features
@@ -41,7 +41,7 @@ class VirtualBoxProvider:
         """A host-only interface with this very network is what Vagrant uses again; it never removes one."""
         told = process.run(["VBoxManage", "list", "hostonlyifs"], timeout=QUESTION_SECONDS).stdout
         own = [name for name, network in parse_interfaces(told).items() if network == plan.networks.cidr]
-        return LabNetworks({"network": plan.networks.cidr}, tuple(own))
+        return LabNetworks({NETWORK: plan.networks.cidr}, tuple(own))
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.virtualbox.machines import VirtualBoxMachines

@@ -141,7 +141,7 @@ def lab_network(text: str) -> Callable[[Plan], Plan]:
         networks(management_name="default"),
         networks(management_cidr=IPv4Network("172.28.0.0/30")),
         networks(management_cidr=IPv4Network("172.28.0.0/32")),
-        networks(management_cidr=IPv4Network("10.0.0.0/24")),
+        networks(management_cidr=IPv4Network("192.0.2.0/24")),
         kubernetes(runtime="docker; rm -rf /"),
         kubernetes(cni=HOSTILE),
         kubernetes(pod_cidr=IPv4Network("127.0.0.0/16")),

@@ -54,7 +54,7 @@ def test_a_scenario_with_every_key(read) -> None:
         disk: 30
         box: debian-13
         kubernetes: {version: v1.35.4, runtime: containerd, cni: none, pod_cidr: 10.1.0.0/16, service_cidr: 10.2.0.0/16}
-        network: {cidr: 10.10.0.0/24}
+        network: {cidr: 10.10.0.0/24, management: 10.11.0.0/16}
         bootstrap: full
         provider: {libvirt: {cpu_model: Haswell, pool: fast}, virtualbox: {linked_clone: false}}
         mirrors: {docker.io: "http://mirror:5000"}
@@ -66,6 +66,7 @@ def test_a_scenario_with_every_key(read) -> None:
     assert scenario.kubernetes.version == "1.35.4"
     assert scenario.mirrors == {"docker.io": "http://mirror:5000"}
     assert scenario.provider.libvirt.pool == "fast"
+    assert str(scenario.network.management) == "10.11.0.0/16"
 
 
 def test_all_problems_of_a_file_at_once_by_line(problems) -> None:
@@ -206,6 +207,9 @@ def test_an_honest_alias_works(read) -> None:
         ("network: {cidr: 192.0.2.0/24}", "say network.allow_public: true"),
         ("network: {cidr: 0.1.0.0/16}", "cannot be used for hosts"),
         ("network: {cidr: 127.1.0.0/16, allow_public: true}", "cannot be used for hosts"),
+        ("network: {management: 10.11.0.0/25}", "a /24 for each lab is taken from it; given: /25"),
+        ("network: {management: 192.0.2.0/24}", "192.0.2.0/24 is not private"),
+        ("network: {management: 192.168.56.0/24}", "leaves no room for Vagrant's own network, a /24 in"),
         ("network: {cidr: 192.168.56.0/0.0.0.255}", "is not in CIDR notation; did you mean 192.168.56.0/24?"),
         ("topology: {nodes: [{name: ip6-localhost, role: control-plane}]}", "is reserved"),
         ("topology: {nodes: [{name: workers, role: control-plane}]}", "is a group of the Ansible inventory"),
