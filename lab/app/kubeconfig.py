@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from lab.cluster.clients.proxies import straight_to
 from lab.errors import LabError, Remedy
 from lab.kubeconfig import Merged, find_user, kubectl_files, merge_files
+from lab.plan.file import from_json
 from lab.store import LabFolder
 
 
@@ -39,3 +42,15 @@ def merge(folder: LabFolder, file: Path | None = None) -> list[Merged]:
 def merged_into(folder: LabFolder) -> Path | None:
     """The first of a person's own files that the lab's kubeconfig was merged into."""
     return find_user(f"klab-{folder.name}")
+
+
+def beside_a_proxy(folder: LabFolder) -> str | None:
+    """What lets other programs reach the lab, as an assignment for a shell.
+
+    None where the environment names no proxy, or the lab's plan cannot be read.
+    """
+    try:
+        exceptions = straight_to(from_json(folder.plan_text()))
+    except LabError:
+        return None
+    return f"NO_PROXY={shlex.quote(exceptions['NO_PROXY'])}" if exceptions else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lab.boxes.kubectl import kubectl_for
+from lab.cluster.clients.proxies import straight_to
 from lab.cluster.lab import Lab
 from lab.errors import MachineError, Remedy
 from lab.machines.protocol import NodeState
@@ -53,7 +54,7 @@ def kubelet_journal(lab: Lab, node: str, lines: int, *, follow: bool) -> Program
 
 def kubectl(lab: Lab, words: Sequence[str]) -> Program:
     """kubectl, of the version that fits the lab, with the lab's kubeconfig."""
-    return Program([_kubectl(lab), *words], {"KUBECONFIG": str(lab.folder.kubeconfig)})
+    return Program([_kubectl(lab), *words], {"KUBECONFIG": str(lab.folder.kubeconfig), **straight_to(lab.plan)})
 
 
 def has_kubectl(lab: Lab) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lab import process
+from lab.app.plans import check
 from lab.boxes.store import list_boxes
+from lab.cluster.clients.proxies import straight_to
 from lab.kubeconfig import merge_files
 from lab.scenario.manifests import read_manifests
 from lab.scenario.yaml_source import manifest_budget
@@ -118,3 +123,34 @@ def test_kubectl_reads_what_klab_merged(kubectl: Path, before: str, tmp_path: Pa
     env = {"KUBECONFIG": str(file)}
     assert process.run([kubectl, "config", "current-context"], timeout=60, env=env).stdout == "klab-08\n"
     process.run([kubectl, "config", "set-context", "other"], timeout=60, env=env)
+
+
+def test_kubectl_goes_straight_to_the_lab_and_to_others_by_the_proxy(kubectl: Path, tmp_path: Path) -> None:
+    plan = check("1m2w")
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with contextlib.closing(server.socket):
+        proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}", "NO_PROXY": "", "no_proxy": ""}
+        for address in (*(str(node.address) for node in plan.nodes), "203.0.113.1"):
+            words = [
+                f"--server=https://{address}:6443",
+                "--token=any",
+                "--request-timeout=2s",
+                "get",
+                "--raw",
+                "/version",
+            ]
+            env = {"KUBECONFIG": str(tmp_path / "none"), **proxy}
+            process.run([kubectl, *words], timeout=60, check=False, env={**env, **straight_to(plan, proxy)})
+        server.shutdown()
+    assert set(asked) == {"203.0.113.1:6443"}

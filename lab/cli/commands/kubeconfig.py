@@ -54,3 +54,5 @@ def command(lab: str | None, merge: str | None, path: bool) -> None:
         if not changed:
             note("nothing to change: it was merged before")
         note(f"kubectl config use-context klab-{folder.name}")
+    if exceptions := kubeconfig.beside_a_proxy(folder):
+        note(f"a proxy is set here; kubectl reaches the lab with: export {exceptions}")

@@ -18,6 +18,7 @@ from lab import process
 from lab.cluster.acts.power import await_ready
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.clients.etcd import Etcd
+from lab.cluster.clients.proxies import straight_to
 from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token, revoke_token
@@ -213,7 +214,7 @@ class NodeChanges:
             process.run(
                 [*command, f"--timeout={limit:.0f}s"],
                 timeout=limit + 30,
-                env={"KUBECONFIG": str(self.folder.kubeconfig)},
+                env={"KUBECONFIG": str(self.folder.kubeconfig), **straight_to(self.plan)},
             )
         except ProgramError as error:
             # A pod that cannot be evicted (a disruption budget) must not keep the lab from shrinking.

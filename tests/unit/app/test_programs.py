@@ -44,11 +44,14 @@ def test_a_shell_needs_a_machine_that_runs(lab: Lab) -> None:
 
 
 def test_kubectl_is_of_the_labs_box_and_knows_the_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
     box = shelved_box(lab.home)
     lab.folder.update_record(box=box.folder.name)
     found = programs.kubectl(lab, ["get", "nodes"])
     assert found.argv == [str(box.kubectl), "get", "nodes"]
     assert found.env == {"KUBECONFIG": str(lab.folder.kubeconfig)}
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert "192.168.56.0/24" in programs.kubectl(lab, ["get", "nodes"]).env["NO_PROXY"]
     asked: list[str] = []
     monkeypatch.setattr(programs, "have", lambda program: asked.append(program) or True)
     assert programs.has_kubectl(lab)

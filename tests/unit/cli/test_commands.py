@@ -182,6 +182,19 @@ def test_kubeconfig_merges_into_a_named_file(klab, make_lab, tmp_path: Path) -> 
     assert "klab-one" in (tmp_path / "k").read_text()
 
 
+def test_kubeconfig_says_what_a_proxy_needs(
+    klab, make_lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_lab("one")
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert app.run(["kubeconfig", "--path"]) == 0
+    assert "proxy" not in capsys.readouterr().err
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert app.run(["kubeconfig", "--path"]) == 0
+    assert "export NO_PROXY=192.168.56.0/24," in capsys.readouterr().err
+
+
 def test_kubeconfig_of_a_lab_without_one(make_lab, capsys: pytest.CaptureFixture[str]) -> None:
     (make_lab("one") / "kubeconfig").unlink()
     assert app.run(["kubeconfig"]) == 1

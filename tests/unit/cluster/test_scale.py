@@ -271,6 +271,15 @@ def test_a_drain_that_fails_is_noted_and_does_not_keep_the_node(small: Lab) -> N
     assert notes
 
 
+def test_a_drain_asks_no_proxy(small: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\necho "$NO_PROXY" > {tmp_path}/seen\n')
+    kubectl.chmod(0o755)
+    remove_node(small.change(str(kubectl)), "w1")
+    assert "192.168.56.0/24" in (tmp_path / "seen").read_text()
+
+
 def test_errors_of_a_node_that_cannot_be_told_name_it(small: Lab) -> None:
     def ssh(_self: FakeMachines, *_: Any, **more: Any) -> Any:
         if more.get("stdin"):
