@@ -23,7 +23,8 @@ MOST_BYTES = 4 << 20  # of a lab's log; then it becomes klab.log.1, in place of 
 MOST_WAITING = 200  # lines kept until the lab is known
 MOST_IN_LINE = 2000  # characters of a command line
 REMOVED = "REMOVED"
-_VALUE = r"(?:\"[^\"\0]*\"|'[^'\0]*'|[^\s'\";,\0]+)"  # a NUL ends a word of a command
+# A NUL ends a word of a command; in JSON within JSON each quotation mark has backslashes before it.
+_VALUE = r"\\{0,4}(?:\"[^\"\0]*\"|'[^'\0]*'|[^\s'\";,\0]+)"
 _NAMES = (
     r"(?:certificate-?key|client-?key-?data|token|passw(?:or)?d|passphrase|secret"
     r"|creds|(?:access|api|secret)[_-]?(?:access[_-]?)?key)"
@@ -35,7 +36,7 @@ _SECRETS = (
     re.compile(
         rf"(?P<before>(?<![\w-])--?[\w-]{{0,80}}?{_NAMES}(?:[=\0]|\s+)){_VALUE}", re.IGNORECASE
     ),  # --token VALUE
-    re.compile(rf"(?P<before>{_NAMES}[\"']?\s*[=:]\s*){_VALUE}", re.I),  # password: VALUE, "token": "VALUE"
+    re.compile(rf"(?P<before>{_NAMES}\\{{0,4}}[\"']?\s*[=:]\s*){_VALUE}", re.I),  # password: VALUE, "token": "VALUE"
     re.compile(r"(?P<before>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     re.compile(r"(?P<before>\w://[^\s/@:\0]*:)[^\s/@\0]+(?=@)"),  # https://USER:PASSWORD@HOST
     # A bootstrap token of kubeadm; a JSON Web Token; the data of a header for HTTP authorization.

@@ -31,6 +31,16 @@ def console(lab: Lab, node: str, lines: int, *, follow: bool = False) -> Iterato
         raise NotFound(f"{node} has printed nothing yet", hint=(Remedy("status"), " shows whether it runs")) from None
 
 
+def last_lines(file: Path, count: int) -> str:
+    """The end of a text file, however long it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as opened:
+        return _end(opened, count).decode("utf-8", "replace")
+
+
 def _read(file: Path, lines: int, *, follow: bool) -> Iterator[bytes]:
     with file.open("rb") as opened:
         yield _end(opened, lines)

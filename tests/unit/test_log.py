@@ -45,6 +45,7 @@ def folder(tmp_path: Path) -> Iterator[LabFolder]:
         ["sh", "-c", KEY[:-10]],
         ["curl", "-H", "Authorization: Bearer xyzzy"],
         ["curl", "-d", json.dumps({"password": "5f1e0c"})],
+        ["curl", "-d", json.dumps({"said": json.dumps({"password": "5f1e0c"})})],
         ["sh", "-c", "PASSWORD=5f1e0c program"],
         ["echo", "abcdef.0123456789abcdef"],
         ["echo", "client-key-data: 5f1e0c"],

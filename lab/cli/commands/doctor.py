@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("lab", required=False)
+@click.option(
+    "--report",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    help="Write all of it, and more, into a text file for somebody who helps; klab-report-DATE.txt when left out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(lab: str | None, as_json: bool) -> None:
+def command(lab: str | None, report: str | None, as_json: bool) -> None:
     """Check whether this machine can run labs; with LAB what is broken in that lab.
 
     Exit code 5 when this machine lacks something, 9 when something is wrong with the lab.
@@ -27,13 +34,23 @@ def command(lab: str | None, as_json: bool) -> None:
     the first run takes up to a minute longer. klab asks a lab's nodes over ssh, and prints with
     each finding the command that repairs it.
 
+    A report has this machine's system, programs, libvirt, networks and labs with the ends of their
+    logs; with LAB also what is wrong with that lab and what its nodes print. Secrets, your name and
+    this machine's are removed. It is text: read it before you send it.
+
     \b
     Examples:
       klab doctor
       klab doctor ha-3m2w
+      klab doctor --report
+      klab doctor ha-3m2w --report ha.txt
       klab doctor --json
     """
-    if lab is None:
+    if report is not None:
+        from lab.cli.reports.doctor import run_report
+
+        run_report(lab, report, as_json=as_json)
+    elif lab is None:
         _host(as_json=as_json)
     else:
         _lab(lab, as_json=as_json)
