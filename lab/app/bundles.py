@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lab.app.create import making, provider_for, refuse_what_does_not_fit
+from lab.app.create import making, profile_for, provider_for, refuse_what_does_not_fit
 from lab.app.interruption import interruptible
 from lab.app.labs import Labs, Note, silent
 from lab.bundles import export_lab as write
@@ -224,7 +224,7 @@ def prepare_import(request: Request, *, home: Home | None = None, note: Note = s
         # By its own plan: it may have been scaled since.
         Labs(home).open(plan.name, note=note)
     with making(home, lab.folder, request.command):
-        profile = provider_named(provider).profile(home, plan.cpus)
+        profile = profile_for(provider, home, plan, record)
         if record is None:
             host, disks = LocalHost(home), provider_named(provider).disk_room(home, plan.pool)
             room = room_problems(found.bundle, box, home_room(host), disks)

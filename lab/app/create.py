@@ -134,7 +134,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
         # By its own plan, which may differ from the one that is asked for.
         Labs(home).open(plan.name, note=note)
     with making(home, folder, request.command):
-        profile = provider_named(provider).profile(home, plan.cpus)
+        profile = profile_for(provider, home, plan, record)
         if record is None:
             hint = (
                 Remedy("plan", options=(plan.scenario,)),
@@ -239,6 +239,17 @@ def provider_for(wanted: str, record: Record | None) -> str:
             hint=(Remedy("destroy", lab=record.name), " first, or choose another name with --name"),
         )
     return record.provider
+
+
+def profile_for(provider: str, home: Home, plan: Plan, record: Record | None) -> HostProfile:
+    """How a lab's machines run here: decided when the lab is made, for good.
+
+    Raises:
+        HostError: as `lab.machines.features.Provider.profile`.
+    """
+    if record is not None:
+        return HostProfile(record.accelerated, record.dilation)
+    return provider_named(provider).profile(home, plan.cpus)
 
 
 def refuse_what_does_not_fit(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lab import process
 from lab.errors import LabError, Remedy
 from lab.host.capacity import DiskRoom, HostFacts, home_room, host_facts
 from lab.host.emulation.emulator import find_compiler
-from lab.host.kvm_probe import probe_host, why_not_accelerated
+from lab.host.kvm_probe import Acceleration
 from lab.host.local import LocalHost
 from lab.host.network import GROUP_HINT, system_answers
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.host.profile import HostProfile
 from lab.machines.libvirt.connection import library
+from lab.machines.libvirt.kvm import acceleration_now
 from lab.machines.libvirt.pools import DEFAULT_POOL
 from lab.machines.providers import choose_provider, provider_named
 from lab.machines.vagrant.command import Vagrant
@@ -54,8 +54,8 @@ class Check:
 class Probes:
     """What the checks ask of this machine.
 
-    `find` gives a program's path; `plugins` are Vagrant's; `why_emulated` is empty where hardware virtualization
-    runs a guest. Each raises a LabError where it cannot tell.
+    `find` gives a program's path; `plugins` are Vagrant's; `acceleration` is what KVM does now, whatever was
+    known. Each raises a LabError where it cannot tell.
     """
 
     home: Home
@@ -64,8 +64,7 @@ class Probes:
     libvirt_python: Callable[[], str] = lambda: str(library().getVersion())
     system_libvirtd: Callable[[], bool] = system_answers
     user: Callable[[], int] = os.geteuid
-    why_emulated: Callable[[Home], str] = why_not_accelerated
-    profile: Callable[[Home], HostProfile] = probe_host
+    acceleration: Callable[[Home], Acceleration] = acceleration_now
     facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home), home_room(LocalHost(home)))
     machine_disks: Callable[[Home], DiskRoom] = lambda home: _machine_disks(home)
 
@@ -81,13 +80,14 @@ def examine(host: Probes) -> Iterator[Finding]:
 
 
 def _checks(host: Probes) -> list[Check]:
+    acceleration = functools.cache(lambda: host.acceleration(host.home))
     return [
-        *(Check(name, partial(host.find, name)) for name in PROGRAMS),
+        *(Check(name, functools.partial(host.find, name)) for name in PROGRAMS),
         Check("plugin " + PLUGIN, lambda: _plugin(host)),
         Check("libvirt-python", host.libvirt_python),
         Check("libvirtd", lambda: libvirtd(host)),
-        Check("hardware virtualization", lambda: _virtualization(host), fatal=False),
-        Check("slower clocks for emulation", lambda: _slow_clock(host)),
+        Check("hardware virtualization", lambda: _virtualization(acceleration()), fatal=False),
+        Check("slower clocks for emulation", lambda: _slow_clock(acceleration())),
         Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
         Check("disk for boxes", lambda: _disk(host.facts(host.home).disks), fatal=False),
         Check("disk for machines", lambda: _disk(host.machine_disks(host.home)), fatal=False),
@@ -119,19 +119,17 @@ def libvirtd(host: Probes) -> str:
     return "no system libvirtd; klab starts a private one when it makes a lab"
 
 
-def _virtualization(host: Probes) -> str:
-    why = host.why_emulated(host.home)
-    if why:
-        factor = host.profile(host.home).factor
+def _virtualization(found: Acceleration) -> str:
+    if found.obstacle is not None:
         raise LabError(
-            f"{why}; guests are emulated, plain arithmetic {factor:g} times slower",
-            hint="switch on virtualization (VT-x, AMD-V) in the BIOS, or nested virtualization in the hypervisor above",
+            f"{found.obstacle.why}; guests are emulated, plain arithmetic {found.factor:g} times slower",
+            hint=found.obstacle.hint,
         )
     return "KVM runs a guest"
 
 
-def _slow_clock(host: Probes) -> str:
-    if not host.why_emulated(host.home):
+def _slow_clock(found: Acceleration) -> str:
+    if found.obstacle is None or found.obstacle.taken:
         return "not needed"
     return find_compiler()
 

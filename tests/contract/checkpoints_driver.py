@@ -118,7 +118,7 @@ def made(home: Home, name: str, box: Path) -> Lab:
 
 def from_checkpoint(home: Home, name: str, file: Path) -> import_lab.Made:
     found = open_bundle(file)
-    profile = HostProfile(accelerated=False, factor=1.0, dilation=DILATION)
+    profile = HostProfile(accelerated=False, dilation=DILATION)
     plan = plan_of(found.bundle, name)
     lab = ClusterLab(home, home.lab(plan.name), plan, open_machines, SECONDS)
     return create_from_bundle(Request(lab, found, "libvirt", profile))

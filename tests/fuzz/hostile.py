@@ -65,7 +65,7 @@ def create(path: Path, home: Home) -> None:
     file = open_bundle(path)
     plan = plan_of(file.bundle)
     lab = Lab(home, home.lab(plan.name), plan, opener(), 60)
-    create_from_bundle(Request(lab, file, "fake", HostProfile(accelerated=True, factor=1.0, dilation=1.0)))
+    create_from_bundle(Request(lab, file, "fake", HostProfile(accelerated=True, dilation=1.0)))
 
 
 def tree(root: Path) -> list[str]:

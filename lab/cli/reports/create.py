@@ -35,7 +35,10 @@ def speed(profile: HostProfile) -> str:
     """How quick guests are on this host, as a person is told."""
     if profile.accelerated:
         return "hardware virtualization"
-    return f"emulated (no usable KVM), guests' clocks at {profile.dilation:g} of real speed"
+    emulated = f"emulated, guests' clocks at {profile.dilation:g} of real speed"
+    if profile.obstacle is None:
+        return emulated
+    return f"{emulated}: {profile.obstacle.why} ({profile.obstacle.hint})"
 
 
 def _report(created: Created, *, as_json: bool) -> None:

@@ -125,23 +125,3 @@ def check_reachable(file: Path, home: Home) -> None:
             details=[f"closed to others: {folder}" for folder in reversed(closed)],
             hint="set KLAB_HOME to a folder that others may walk through, or KLAB_DILATION=1 to do without",
         )
-
-
-def wanted_rate(default: float) -> float:
-    """The rate at which guests' clocks shall run: KLAB_DILATION where it is set.
-
-    Raises:
-        HostError: KLAB_DILATION is not a number above 0 and at most 1.
-    """
-    text = os.environ.get("KLAB_DILATION")
-    if text is None:
-        return default
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate <= 1:
-        raise HostError(
-            f"KLAB_DILATION is {text!r}; it must be a number above 0 and at most 1", hint="unset KLAB_DILATION"
-        )
-    return rate

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from lab.errors import HostError, MachineError, ProgramTimeout, Remedy
-from lab.host.emulation.emulator import find_compiler, wanted_rate
+from lab.host.emulation.emulator import find_compiler
 from lab.host.probe_guest import ROUNDS, run_guest, run_here
-from lab.host.profile import HostProfile
+from lab.host.profile import HostProfile, Obstacle
 
 # Time dilation 0.3 lets stock kubeadm time-outs hold on a host about 15 times slower; measured,
 # see docs/decisions/0202-time-dilation.md.
@@ -17,12 +18,21 @@ CPUS_PER_CORE = 3
 EMULATED_SECONDS = 60.0
 
 
-def emulated(factor: float, cpus: int) -> HostProfile:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a host emulates guests: how many times longer the probe guest's work takes than natively, and for how many
+    seconds the guest was there for it."""
+
+    factor: float
+    seconds: float
+
+
+def emulated(cpus: int, obstacle: Obstacle) -> HostProfile:
     """What this host is without hardware virtualization.
 
     Args:
-        factor: how many times longer a guest takes for the same work.
         cpus: virtual CPUs of the lab that is to run; many on few cores get slower clocks still.
+        obstacle: what keeps it from hardware virtualization.
 
     Raises:
         HostError: KLAB_DILATION is invalid, or the compiler, which klab then uses, is missing.
@@ -30,7 +40,7 @@ def emulated(factor: float, cpus: int) -> HostProfile:
     rate = wanted_rate(pace(cpus, len(os.sched_getaffinity(0))))
     if rate != 1.0:
         find_compiler()
-    return HostProfile(accelerated=False, factor=factor, dilation=rate)
+    return HostProfile(accelerated=False, dilation=rate, obstacle=obstacle)
 
 
 def pace(cpus: int, cores: int) -> float:
@@ -43,8 +53,8 @@ def pace(cpus: int, cores: int) -> float:
     return round(DILATION * share**2, 2)
 
 
-def slowness() -> float:
-    """How many times longer the work takes under emulation than natively.
+def measured() -> Pace:
+    """How this host emulates guests.
 
     Raises:
         HostError: QEMU does not run a guest.
@@ -58,4 +68,24 @@ def slowness() -> float:
             details=[error.message, *error.details],
             hint=(Remedy("doctor"), " tells what this machine lacks"),
         ) from error
-    return round(max(1.0, (full - empty) / run_here(ROUNDS)), 1)
+    return Pace(factor=round(max(1.0, (full - empty) / run_here(ROUNDS)), 1), seconds=full)
+
+
+def wanted_rate(default: float) -> float:
+    """The rate at which guests' clocks shall run: KLAB_DILATION where it is set.
+
+    Raises:
+        HostError: KLAB_DILATION is not a number above 0 and at most 1.
+    """
+    text = os.environ.get("KLAB_DILATION")
+    if text is None:
+        return default
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1:
+        raise HostError(
+            f"KLAB_DILATION is {text!r}; it must be a number above 0 and at most 1", hint="unset KLAB_DILATION"
+        )
+    return rate

@@ -27,9 +27,9 @@ class LibvirtProvider:
         return process.have("libvirtd") or process.have("virtqemud")
 
     def profile(self, home: Home, cpus: int) -> HostProfile:
-        from lab.host.kvm_probe import probe_host
+        from lab.machines.libvirt.kvm import profile
 
-        return probe_host(home, cpus)
+        return profile(home, cpus)
 
     def disk_room(self, home: Home, pool: str) -> DiskRoom:
         private_libvirt = PrivateLibvirt(home)

@@ -25,15 +25,12 @@ from lab.cluster.timeline import draw_svg, draw_text, last_create, spans
 from lab.disks.layers import Merge
 from lab.errors import BoxError, LabError, NotFound
 from lab.host import kvm_probe
-from lab.host.emulation import pace
 from lab.host.private_libvirt import PrivateLibvirt
-from lab.host.profile import HostProfile
 from lab.machines.captures import PartKind
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.ssh import Ssh
 from lab.plan.file import from_json as plan_from_json
 from lab.plan.file import to_json as plan_to_json
-from lab.process import Completed
 from lab.snapshots import manifest as manifests
 from lab.snapshots import objects
 from lab.snapshots.journal import STEPS, Attempt, AttemptJournal
@@ -239,22 +236,15 @@ def hosts(_folder: Path) -> list[str]:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return [
         json.dumps(asdict(kvm_probe._Kept(boot, "QEMU emulator version 7.2", True, 1.0, ""))),
-        json.dumps(asdict(kvm_probe._Kept(boot, "QEMU emulator version 7.2", False, 17.5, "no KVM"))),
+        json.dumps(asdict(kvm_probe._Kept(boot, "QEMU emulator version 7.2", False, 17.5, "no KVM", seen=True))),
     ]
 
 
 def host(text: str, folder: Path) -> None:
     (folder / "host.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    answer = Completed(("qemu",), 0, "QEMU emulator version 7.2\n", "")
-    with (
-        mock.patch.object(kvm_probe.process, "run", return_value=answer),
-        mock.patch.object(kvm_probe, "_kvm_fails", return_value=""),
-        mock.patch.object(kvm_probe, "slowness", return_value=1.0),
-        mock.patch.object(pace, "find_compiler", return_value="cc"),
-    ):
-        found = kvm_probe.probe_host(Home(folder))
-    assert isinstance(found, HostProfile)
-    assert type(found.accelerated) is bool
+    qemu = mock.Mock(version=lambda: "QEMU emulator version 7.2", obstacle=lambda: None)
+    found = kvm_probe.acceleration(Home(folder), qemu)
+    assert found.obstacle is None or type(found.obstacle.why) is str
     assert type(found.factor) in {int, float}
 
 
@@ -378,7 +368,7 @@ TARGETS = (
     ),
     Target("events.jsonl", ("lab.cluster.events:read_events", "lab.cluster.events:_parse"), journals, texts, journal),
     Target("box manifest", ("lab.boxes.manifest:read_box",), boxes, json_texts, box),
-    Target("host.json", ("lab.host.kvm_probe:_kept",), hosts, json_texts, host),
+    Target("host.json", ("lab.host.kvm_probe:_read",), hosts, json_texts, host),
     Target(
         "CA certificate",
         ("lab.cluster.secrets:authorities", "lab.cluster.pki:load_key"),

@@ -33,7 +33,7 @@ from lab.plan.file import from_json
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder
 
-PROFILE = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
+PROFILE = HostProfile(accelerated=True, dilation=1.0)
 
 
 @dataclass
@@ -257,7 +257,7 @@ def test_room(student: Student) -> None:
 def test_another_host_is_told(desk: Desk, student: Student, tmp_path: Path) -> None:
     later = desk.of(clock=lambda: desk.lab.clock() + 10 * 24 * 3600)
     student.file = write_bundle(later, "later", tmp_path / "later.klab")
-    made = student.create(profile=HostProfile(accelerated=False, factor=10.0, dilation=0.2))
+    made = student.create(profile=HostProfile(accelerated=False, dilation=0.2))
     assert made.warnings[0].startswith("this machine's clock is behind")
     assert "with hardware virtualization and runs without" in made.warnings[1]
     assert made.folder.record().dilation == 0.2

@@ -99,7 +99,7 @@ class Wanted:
 
 
 def request_for(text: str, catalog: Catalog) -> Wanted:
-    profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
+    profile = HostProfile(accelerated=True, dilation=1.0)
     return Wanted(decide(parse_scenario(text, catalog), catalog), CreateRequest(text, "fake", profile, "box", None))
 
 

@@ -56,7 +56,7 @@ class Lab:
 
     def create(self) -> Created:
         """`klab create` once more."""
-        profile = HostProfile(accelerated=True, factor=1.0, dilation=1.0)
+        profile = HostProfile(accelerated=True, dilation=1.0)
         return create(self.lab(), CreateRequest("", "fake", profile, "box", None))
 
     def sign_admin(self, ends: datetime.datetime) -> None:

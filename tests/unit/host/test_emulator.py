@@ -10,7 +10,7 @@ import pytest
 from lab.errors import HostError
 from lab.files import make_private
 from lab.guest_clock import GuestClock
-from lab.host.emulation import emulator
+from lab.host.emulation import emulator, pace
 from lab.store import Home
 
 # Asks the kernel itself, past what is preloaded: vDSO functions are no system calls.
@@ -121,14 +121,14 @@ def test_an_unchanged_wrapper_is_not_written_again(wrapper: Path, tmp_path: Path
 def test_a_rate_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAB_DILATION", text)
     with pytest.raises(HostError, match="KLAB_DILATION"):
-        emulator.wanted_rate(0.3)
+        pace.wanted_rate(0.3)
 
 
 def test_the_environment_sets_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAB_DILATION", "0.5")
-    assert emulator.wanted_rate(0.3) == 0.5
+    assert pace.wanted_rate(0.3) == 0.5
     monkeypatch.delenv("KLAB_DILATION")
-    assert emulator.wanted_rate(0.3) == 0.3
+    assert pace.wanted_rate(0.3) == 0.3
 
 
 def test_a_closed_folder_on_the_way_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from lab.cli.commands.doctor import command
 from lab.errors import HostError
 from lab.host.capacity import DiskRoom, HostFacts
-from lab.host.profile import HostProfile
+from lab.host.kvm_probe import Acceleration
+from lab.host.profile import Obstacle
 from lab.machines import doctor
 from lab.machines.doctor import Finding
 from lab.store import Home
@@ -54,7 +55,7 @@ NOTHING_MISSING: dict[str, Any] = {
     "libvirt_python": lambda: "11003000",
     "system_libvirtd": lambda: False,
     "user": lambda: 0,
-    "why_emulated": lambda _home: "",
+    "acceleration": lambda _home: Acceleration(None, 1.0),
     "facts": lambda _home: ROOM,
     "machine_disks": lambda _home: replace(ROOM.disks, elsewhere="a pool moves them"),
 }
@@ -93,15 +94,14 @@ def test_a_missing_plugin_and_what_a_person_without_rights_can_do(tmp_path: Path
 
 def test_a_host_without_hardware_virtualization_or_room(tmp_path: Path) -> None:
     small = replace(ROOM, memory=1024, disks=replace(ROOM.disks, free=5 << 30))
-    profile = HostProfile(accelerated=False, factor=12.5, dilation=0.3)
     findings = found(
         tmp_path,
-        why_emulated=lambda _home: "no KVM",
-        profile=lambda _home: profile,
+        acceleration=lambda _home: Acceleration(Obstacle("no KVM", "switch it on"), 12.5),
         facts=lambda _home: small,
         machine_disks=lambda _home: DiskRoom(Path("/var/lib/libvirt/images"), 1 << 30, "a pool moves them"),
     )
     assert findings["hardware virtualization"].seen == "no KVM; guests are emulated, plain arithmetic 12.5 times slower"
+    assert findings["hardware virtualization"].hint == "switch it on"
     for name in ("hardware virtualization", "memory", "disk for boxes", "disk for machines"):
         assert not findings[name].ok
         assert findings[name].hint
