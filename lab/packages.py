@@ -25,10 +25,14 @@ PACKAGES = {
     "go": "golang-go",
     "VBoxManage": "virtualbox",
 }
+PLUGIN_HINT = "sudo apt-get install vagrant-libvirt; with HashiCorp's Vagrant: vagrant plugin install vagrant-libvirt"
+# What does as well, where apt has no such package.
+INSTEAD = {"vagrant": "; Ubuntu 24.04 has neither: docs/how-to/providers.md has the commands for HashiCorp's"}
 # Programs that no Debian package brings, or none in a version that fits.
 ELSEWHERE = {"kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others"}
 
 
 def install_hint(program: str) -> str:
     """How a person installs `program`. A program that is not in the table has the name of its package."""
-    return ELSEWHERE.get(program) or f"sudo apt-get install {PACKAGES.get(program, program)}"
+    by_apt = f"sudo apt-get install {PACKAGES.get(program, program)}{INSTEAD.get(program, '')}"
+    return ELSEWHERE.get(program) or by_apt

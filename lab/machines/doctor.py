@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import process
+from lab import packages, process
 from lab.errors import LabError, Remedy
 from lab.host.capacity import DiskRoom, HostFacts, home_room, host_facts
 from lab.host.emulation.emulator import find_compiler
+from lab.host.firewalls import conflict
 from lab.host.kvm_probe import Acceleration
 from lab.host.local import LocalHost
 from lab.host.network import GROUP_HINT, system_answers
@@ -64,6 +65,7 @@ class Probes:
     libvirt_python: Callable[[], str] = lambda: str(library().getVersion())
     system_libvirtd: Callable[[], bool] = system_answers
     user: Callable[[], int] = os.geteuid
+    firewalls: Callable[[], str] = conflict
     acceleration: Callable[[Home], Acceleration] = acceleration_now
     facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home), home_room(LocalHost(home)))
     machine_disks: Callable[[Home], DiskRoom] = lambda home: _machine_disks(home)
@@ -86,6 +88,7 @@ def _checks(host: Probes) -> list[Check]:
         Check("plugin " + PLUGIN, lambda: _plugin(host)),
         Check("libvirt-python", host.libvirt_python),
         Check("libvirtd", lambda: libvirtd(host)),
+        Check("firewall", lambda: _firewall(host), fatal=False),
         Check("hardware virtualization", lambda: _virtualization(acceleration()), fatal=False),
         Check("slower clocks for emulation", lambda: _slow_clock(acceleration())),
         Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
@@ -97,7 +100,7 @@ def _checks(host: Probes) -> list[Check]:
 
 def _plugin(host: Probes) -> str:
     if PLUGIN not in host.plugins():
-        raise LabError(f"{PLUGIN} is not installed", hint=f"sudo apt-get install {PLUGIN}")
+        raise LabError(f"{PLUGIN} is not installed", hint=packages.PLUGIN_HINT)
     return "installed"
 
 
@@ -117,6 +120,18 @@ def libvirtd(host: Probes) -> str:
     for program in ("unshare", "nsenter", "virtlogd", "dnsmasq"):
         host.find(program)
     return "no system libvirtd; klab starts a private one when it makes a lab"
+
+
+def _firewall(host: Probes) -> str:
+    if PrivateLibvirt(host.home).holds_labs or not host.system_libvirtd():
+        return "not concerned: the private libvirt has a network of its own"
+    if problem := host.firewalls():
+        raise LabError(
+            f"{problem}: guests get no address, or no way to other networks",
+            hint='sudo apt-get install iptables; write firewall_backend = "iptables" into /etc/libvirt/network.conf; '
+            "sudo systemctl restart libvirtd",
+        )
+    return "nothing known overrules libvirt's rules"
 
 
 def _virtualization(found: Acceleration) -> str:

@@ -58,7 +58,7 @@ def choose_provider(wanted: str) -> str:
             return each.name
     raise HostError(
         f"neither {' nor '.join(each.title for each in PROVIDERS.values())} is installed",
-        hint="sudo apt-get install libvirt-daemon-system qemu-system-x86 vagrant vagrant-libvirt",
+        hint="make install, in a clone of klab; or the commands in docs/how-to/providers.md",
     )
 
 

@@ -25,3 +25,4 @@ def test_the_way_to_a_program() -> None:
     assert install_hint("mke2fs") == "sudo apt-get install e2fsprogs"
     assert install_hint("tmux") == "sudo apt-get install tmux"
     assert "klab box build" in install_hint("kubectl")
+    assert install_hint("vagrant").startswith("sudo apt-get install vagrant vagrant-libvirt; Ubuntu")

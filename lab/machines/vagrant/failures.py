@@ -11,7 +11,7 @@ from lab.host.network import GROUP_HINT
 from lab.machines.protocol import NodeState
 from lab.machines.restarts import RUNS_AGAIN_SECONDS
 from lab.machines.vagrant.command import Vagrant
-from lab.packages import install_hint
+from lab.packages import PLUGIN_HINT
 from lab.process import Completed
 from lab.waiting import Deadline, poll
 
@@ -41,7 +41,7 @@ _CASES = (
         ("The provider 'libvirt' could not be found", "Vagrant could not find the provider", "Unknown provider"),
         HostError,
         "Vagrant lacks the plugin vagrant-libvirt",
-        install_hint("vagrant"),
+        PLUGIN_HINT,
     ),
     _Case(
         ("Permission denied", "authentication unavailable", "access denied by policy"),

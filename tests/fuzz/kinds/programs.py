@@ -23,6 +23,7 @@ from lab.cluster.observe.validity import ask
 from lab.cluster.wait.console import Console
 from lab.errors import LabError
 from lab.host import capacity, namespaces
+from lab.host.firewalls import parse_backend
 from lab.machines import ssh_clock
 from lab.machines.libvirt import definitions, guest_agent, platform
 from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
@@ -163,6 +164,12 @@ NEIGHBOURS = json.dumps(
         "there": [{"dst": "192.168.56.10", "dev": "virbr1", "lladdr": "52:54:00:d2:da:db", "state": ["REACHABLE"]}],
     }
 )
+NETWORK_CONF = """# first available backend from the following list:
+#
+#     [iptables, nftables]
+#
+#firewall_backend = "iptables"
+"""
 TARGETS_OF_APT = """http://mirror.example/debian|Debian|Debian|bookworm
 http://mirror.example/security|Debian|Debian-Security|bookworm-security
 """
@@ -376,6 +383,10 @@ def program_name(text: str, folder: Path) -> None:
         assert isinstance(namespaces.command(7), str)
 
 
+def network_conf(text: str, _folder: Path) -> None:
+    assert parse_backend(text, lambda _program: False)
+
+
 def apt(text: str, _folder: Path) -> None:
     assert choose_sources("trixie", text)
 
@@ -474,6 +485,13 @@ TARGETS = (
         _of(ROUTES),
         json_texts,
         routes,
+    ),
+    Target(
+        "libvirt's network.conf",
+        ("lab.host.firewalls:parse_backend",),
+        _of(NETWORK_CONF, 'firewall_backend = "nftables"\n'),
+        texts,
+        network_conf,
     ),
     Target("resolv.conf", ("lab.host.capacity:parse_resolvers",), _of(RESOLVERS), texts, resolvers),
     Target("ip neigh", ("lab.host.capacity:answering",), _of(NEIGHBOURS), json_texts, whole_json(neighbours)),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lab import packages
 from lab.cli.commands.doctor import command
 from lab.errors import HostError
 from lab.host.capacity import DiskRoom, HostFacts
@@ -55,6 +56,7 @@ NOTHING_MISSING: dict[str, Any] = {
     "libvirt_python": lambda: "11003000",
     "system_libvirtd": lambda: False,
     "user": lambda: 0,
+    "firewalls": lambda: "",
     "acceleration": lambda _home: Acceleration(None, 1.0),
     "facts": lambda _home: ROOM,
     "machine_disks": lambda _home: replace(ROOM.disks, elsewhere="a pool moves them"),
@@ -88,7 +90,7 @@ def test_a_missing_program_is_found_with_its_package(missing: str, tmp_path: Pat
 
 def test_a_missing_plugin_and_what_a_person_without_rights_can_do(tmp_path: Path) -> None:
     findings = found(tmp_path, plugins=set, user=lambda: 1000)
-    assert findings["plugin vagrant-libvirt"].hint == "sudo apt-get install vagrant-libvirt"
+    assert findings["plugin vagrant-libvirt"].hint == packages.PLUGIN_HINT
     assert "usermod -aG libvirt" in findings["libvirtd"].hint
 
 
@@ -115,3 +117,12 @@ def test_looking_starts_nothing(tmp_path: Path) -> None:
     assert "private one" in found(tmp_path)["libvirtd"].seen
     assert "system libvirtd answers" in found(tmp_path, system_libvirtd=lambda: True)["libvirtd"].seen
     assert not (tmp_path / "realm").exists()
+
+
+def test_firewalls_that_overrule_libvirts_are_a_note_with_a_repair(tmp_path: Path) -> None:
+    overruled = {"firewalls": lambda: "libvirt's firewall rules are nftables', which ufw overrules"}
+    finding = found(tmp_path, system_libvirtd=lambda: True, **overruled)["firewall"]
+    assert (finding.ok, finding.fatal) == (False, False)
+    assert "guests get no address" in finding.seen
+    assert 'firewall_backend = "iptables"' in finding.hint
+    assert found(tmp_path, **overruled)["firewall"].ok, "the private libvirt is in a network of its own"
