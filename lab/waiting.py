@@ -7,11 +7,13 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +72,8 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, every: float = 1.
 
 def workers(most: int) -> Executor:
     """At most so many threads, for tasks of several kinds; leaving its context waits for all of them."""
+    from concurrent.futures import ThreadPoolExecutor  # late, as all of it: a deadline alone does not need it
+
     context = contextvars.copy_context()
     return ThreadPoolExecutor(max(1, most), "klab", initializer=_enter, initargs=(context,))
 
@@ -114,6 +118,8 @@ def map_parallel(
     Raises:
         Exception: the first failure, in the order of the items, once all have ended.
     """
+    from concurrent.futures import FIRST_EXCEPTION, wait
+
     running = _Running()
     with workers(min(most, len(items))) as pool:
         futures: dict[Q, Future[T]] = {}
@@ -143,6 +149,8 @@ class _Running:
         self._begun: list[threading.Event] = []
 
     def run(self, act: Callable[[Q], T], item: Q) -> T:
+        from concurrent.futures import CancelledError
+
         ended = threading.Event()
         with self._lock:
             if self._ending:

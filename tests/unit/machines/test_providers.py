@@ -98,11 +98,11 @@ def test_auto_takes_what_is_installed(installed: str, provider: str, monkeypatch
     assert providers.choose_provider("auto") == provider
 
 
-def test_auto_without_either_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_either_names_the_way_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "have", lambda _program: False)
     with pytest.raises(HostError) as caught:
         providers.choose_provider("auto")
-    assert "vagrant-libvirt" in caught.value.hint
+    assert "make install" in caught.value.hint
 
 
 def test_a_provider_that_klab_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
