@@ -14,10 +14,11 @@ from lab.errors import UsageError
 @click.command()
 @click.argument("words", nargs=-1, metavar="[LAB] NODE")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing what the node prints.")
+@click.option("--boots", is_flag=True, help="Show what it printed before its last boot, too.")
 @click.option("--kubelet", is_flag=True, help="Show the kubelet's journal instead of the serial console.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=200, show_default=True)
-def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> None:
-    """Show what a node printed on its serial console, from power-on.
+def command(words: tuple[str, ...], follow: bool, boots: bool, kubelet: bool, lines: int) -> None:
+    """Show what a node printed on its serial console since its last boot.
 
     \b
     Examples:
@@ -43,7 +44,7 @@ def command(words: tuple[str, ...], follow: bool, kubelet: bool, lines: int) -> 
         shown = GuestOutput() if sys.stdout is not None and sys.stdout.isatty() else None
         sys.exit(attach(programs.kubelet_journal(lab, node.name, lines, follow=follow).argv, through=shown))
     show = GuestOutput()
-    for data in console(lab, node.name, lines, follow=follow):
+    for data in console(lab, node.name, lines, boots=boots, follow=follow, note=note):
         show(data)
 
 

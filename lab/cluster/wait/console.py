@@ -6,18 +6,17 @@ network and after it has lost it. `lab.render.node_script` writes what is read h
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.cluster.events import STATES, Journal, State
+from lab.cluster.wait.console_file import ConsoleFile
 from lab.render.node_script import LOG_MARK, MARK
 
 TAIL = 25
 MOST_IN_LINE = 2048  # bytes; the rest of a longer line is passed over
-BLOCK = 1 << 16
 MOST_AT_ONCE = 4 << 20  # bytes; the rest is read the next time, so that a guest that keeps printing does not block klab
 MOST_MARKS = 2000  # a node with every attempt of every phase sets some hundred
 _MARK = re.compile(rf"{MARK} (?P<phase>[a-z-]+) (?P<state>[a-z]+) ?(?P<text>.*)")
@@ -29,16 +28,19 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\
 
 
 class Console:
-    """One node's console file, read from where it was left."""
+    """One node's console, read from where it was left: what it tells of the machine's present run.
+
+    `unreadable` is why klab cannot read it, such as a file of root's; empty where it can, or where there is none yet.
+    """
 
     def __init__(self, node: str, file: Path) -> None:
         self.node = node
         self.finished: set[str] = set()
         self.failed: tuple[str, str] | None = None
         self.alive = False
+        self.unreadable = ""
         self._begun = False
-        self._file = file
-        self._offset = 0
+        self._file = ConsoleFile(file)
         self._rest = b""
         self._marks = 0
         self._lines: deque[str] = deque(maxlen=200)
@@ -48,16 +50,20 @@ class Console:
     def read(self, journal: Journal) -> None:
         """Read what is new and note each mark in the journal."""
         try:
-            with self._file.open("rb") as file:
-                if file.seek(0, os.SEEK_END) < self._offset:  # a new console: the node was started again
-                    self._offset, self._rest = 0, b""
-                file.seek(self._offset)
-                end = self._offset + MOST_AT_ONCE
-                while self._offset < end and (data := file.read(BLOCK)):
-                    self._offset += len(data)
-                    self._take(data, journal)
-        except OSError:
-            return
+            for piece in self._file.read(MOST_AT_ONCE):
+                if piece.fresh:
+                    self._forget()
+                self._take(piece.data, journal)
+        except OSError as error:
+            self.unreadable = "" if isinstance(error, FileNotFoundError) else f"{error.strerror}: {error.filename}"
+        else:
+            self.unreadable = ""
+
+    def _forget(self) -> None:
+        """The machine was started again: what it said before is no news of this run. What it has finished stays so."""
+        self.alive, self.failed, self._rest = False, None, b""
+        for lines in (self._lines, self._log, self._cloud_init):
+            lines.clear()
 
     def _take(self, data: bytes, journal: Journal) -> None:
         *lines, rest = data.split(b"\n")
@@ -71,6 +77,11 @@ class Console:
     def in_first_boot(self) -> bool:
         """Whether the node is in its first boot: cloud-init does not resume what a crash has interrupted."""
         return self._begun and "clean" not in self.finished
+
+    def fail(self, phase: str, text: str, log: Sequence[str]) -> None:
+        """Take the node for failed, as learned in another way."""
+        self.failed = (phase, text)
+        self._log.extend(log)
 
     def tail(self) -> list[str]:
         """The last lines a person should see.
@@ -102,11 +113,11 @@ class Console:
         self._note(phase, state, text, journal)
 
     def _note(self, phase: str, state: State, text: str, journal: Journal) -> None:
-        if phase == "cloud-init" and state == "begin":
-            self._begun = True
+        if phase == "cloud-init" and state == "begin":  # at each boot, until the first is finished
+            self._begun, self.failed = True, None
             journal.add(self.node, "boot", "done")
-        if phase == "boot":  # node.sh runs: cloud-init has done its part
-            phase = "cloud-init"
+        if phase == "boot":  # node.sh runs, from its beginning: cloud-init has done its part
+            phase, self.failed = "cloud-init", None
         if state == "begin":
             self._log.clear()
         if state == "done":
@@ -166,6 +177,11 @@ class Consoles:
     def unfinished(self) -> list[str]:
         """The nodes that have not reported the end of their first boot."""
         return [name for name, console in self._by_node.items() if "clean" not in console.finished]
+
+    @property
+    def unreadable(self) -> list[Console]:
+        """Those that klab cannot read."""
+        return [console for console in self._by_node.values() if console.unreadable]
 
     def finish(self, node: str) -> None:
         """Take a node's first boot for finished, as learned in another way."""

@@ -43,7 +43,9 @@ def explain_timeout(
     console = consoles.of(name)
     if console is not None:
         details += [f"{name}| {line}" for line in console.tail()[-SHOWN:]]
-        if not console.alive:
+        if console.unreadable:
+            details.append(f"{name}'s console cannot be read: {console.unreadable}")
+        elif not console.alive:
             return MachineError(
                 f"the machine {name} does not boot: its console is silent",
                 details=details,

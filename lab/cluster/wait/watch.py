@@ -27,6 +27,10 @@ from lab.waiting import Deadline
 POLL_SECONDS = 1.0
 # Each question costs the API server work that a slow guest needs for starting.
 API_POLL_SECONDS = 2.0
+# What a node is asked whose console cannot be read: whether node.sh has failed, and what its log then shows.
+FAILED = ("sh", "-c", "systemctl -q is-failed klab-node && { tail -n 25 /var/log/klab-kubeadm.log 2>/dev/null; true; }")
+FAILED_POLL_SECONDS = 30.0
+FAILED_ANSWER_SECONDS = 10.0
 
 
 class Watch:
@@ -51,6 +55,8 @@ class Watch:
         self.supervisor = Supervisor(folder, plan, machines, journal, self.nodes, self.consoles)
         self._power: PowerOn | None = None
         self._ready: set[str] = set()
+        self._told: set[str] = set()
+        self._ask_again = Deadline.after(0)
 
     # --- machines -----------------------------------------------------------------------------
 
@@ -153,8 +159,24 @@ class Watch:
 
     def _look_for_trouble(self) -> None:
         self.consoles.read()
+        self._ask_instead_of_reading()
         if (failed := self.consoles.failed) is not None:
             raise explain_failure(self.plan, failed)
         if self._power is not None and self._power.error is not None:
             raise self._power.error
         self.supervisor.check(powered=self.powered())
+
+    def _ask_instead_of_reading(self) -> None:
+        """Ask nodes whose consoles cannot be read whether their first boot has failed, once they answer at all."""
+        for console in self.consoles.unreadable:
+            if console.node not in self._told:
+                self._told.add(console.node)
+                self.journal.add("", "console", "note", f"{console.node}'s cannot be read: {console.unreadable}")
+        if not self.powered() or not self._ask_again.passed:
+            return
+        self._ask_again = Deadline.after(FAILED_POLL_SECONDS)
+        for console in self.consoles.unreadable:
+            with contextlib.suppress(LabError):
+                done = self.machines.run(console.node, FAILED, timeout=FAILED_ANSWER_SECONDS)
+                if done.code == 0:
+                    console.fail("first boot", "klab-node.service failed", done.stdout.splitlines())

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from lab.cluster.events import Journal, phase_of, read_events
-from lab.cluster.wait.console import BLOCK, MOST_AT_ONCE, MOST_IN_LINE, MOST_MARKS, Console
+from lab.cluster.wait.console import MOST_AT_ONCE, MOST_IN_LINE, MOST_MARKS, Console
+from lab.cluster.wait.console_file import BLOCK, ConsoleFile, rotated
 
 BOOTING = b"\x1b[0m\x1b[2J[    0.1] Linux version 6.12\r\nklab: cloud-init begin\r\n"
 
@@ -195,3 +198,99 @@ def test_words_in_another_order_do_not_say_that_there_is_no_seed(tmp_path: Path)
         more.write(b"cloud-init v. 25 finished at Mon, 01 Jan. Datasource DataSourceNone.  Up 9 seconds\n")
     console.read(journal_of(tmp_path))
     assert console.failed == ("cloud-init", "the node has not found its seed")
+
+
+# --- files that are replaced, and runs that follow one another ------------------------------------------
+
+
+def take_another(file: Path, text: bytes) -> None:
+    """As virtlogd does when a file is full."""
+    file.rename(rotated(file))
+    file.write_bytes(text)
+
+
+def begin_another(file: Path, text: bytes) -> None:
+    """As klab does before it starts a machine."""
+    file.unlink()
+    file.write_bytes(text)
+
+
+def test_a_full_file_is_read_to_its_end_before_the_one_that_continues_it(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(b"klab: join begin\nklab: jo")
+    console.read(journal_of(tmp_path))
+    with file.open("ab") as more:
+        more.write(b"in retry\n")
+    take_another(file, b"klab: join done\n")
+    console.read(journal_of(tmp_path))
+    assert seen(tmp_path) == [("join", "begin"), ("join", "retry"), ("join", "done")]
+
+
+def test_the_failure_of_an_earlier_run_is_no_news_of_this_one(tmp_path: Path) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(BOOTING + b"klab: clean done\nklab: join failed no route\nklab| no route\n")
+    console.read(journal_of(tmp_path))
+    assert console.failed == ("join", "no route")
+    begin_another(file, b"")
+    console.read(journal_of(tmp_path))
+    begin_another(file, b"[    0.1] Linux version 6.12, at more length than all that was said before: " + b"x" * 200)
+    console.read(journal_of(tmp_path))
+    assert console.failed is None
+    assert console.tail() == []
+    assert console.finished == {"clean"}, "what is finished stays so"
+
+
+@pytest.mark.parametrize("again", [b"klab: cloud-init begin\n", b"klab: boot done\n"])
+def test_a_node_that_tries_again_after_a_reboot_has_not_failed(tmp_path: Path, again: bytes) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    file.write_bytes(BOOTING + b"klab: join failed no route\nklab| no route\n" + again + b"klab: join done\n")
+    console.read(journal_of(tmp_path))
+    assert console.failed is None
+    with file.open("ab") as more:
+        more.write(b"klab: clean failed disk full\n")
+    console.read(journal_of(tmp_path))
+    assert console.failed == ("clean", "disk full")
+
+
+def test_a_file_that_klab_may_not_read_is_told_from_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "w1.log"
+    console = Console("w1", file)
+    console.read(journal_of(tmp_path))
+    assert console.unreadable == ""
+    file.write_bytes(b"klab: join begin\n")
+    console.read(journal_of(tmp_path))
+    take_another(file, b"klab: join done\n")
+    really = os.open
+
+    def closed(path: Path, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", closed)
+    console.read(journal_of(tmp_path))
+    assert console.unreadable == f"Permission denied: {file}"
+    monkeypatch.setattr(os, "open", really)
+    console.read(journal_of(tmp_path))
+    assert console.unreadable == ""
+    assert "join" in console.finished
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_reader_keeps_one_file_open_and_no_more(tmp_path: Path) -> None:
+    file, before = tmp_path / "w1.log", open_files()
+    file.write_bytes(b"1\n")
+    reader = ConsoleFile(file)
+    for number in range(5):
+        list(reader.read(100))
+        begin_another(file, f"{number}\n".encode())
+    assert open_files() == before + 1
+    assert [(piece.data, piece.fresh) for piece in reader.read(100)] == [(b"4\n", True)]
+    del reader
+    assert open_files() == before

@@ -20,6 +20,7 @@ from lab.cluster.acts.destroy import destroy
 from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
 from lab.cluster.wait.power_on import PowerOn
+from lab.cluster.wait.watch import FAILED
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
 from lab.files import write_atomic
 from lab.host.profile import HostProfile
@@ -247,6 +248,44 @@ def test_a_machine_whose_console_is_silent_does_not_boot(home: Home, catalog: Ca
 
     with pytest.raises(MachineError, match="does not boot"):
         create(home, request_for(FULL, catalog), lambda *args: Silent(*args), deadline=time_is_up)
+
+
+class Closed(Scripted):
+    """Consoles that cannot be read: links that lead to themselves, since root may read everything."""
+
+    def consoles(self) -> dict[str, Path]:
+        found = {name: path.with_suffix(".closed") for name, path in super().consoles().items()}
+        for path in found.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_symlink():
+                path.symlink_to(path.name)
+        return found
+
+    def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
+        FakeMachines.up(self, deadline, on_line, nodes)
+        if self.act is not None:
+            self.act(self)
+
+
+def test_a_node_whose_console_cannot_be_read_is_asked_whether_it_failed(home: Home, catalog: Catalog) -> None:
+    seen: list[Event] = []
+    answers = {" ".join(FAILED): (0, "error: no route\ngiving up\n")}
+    machines = fake_lab.opener(partial(Closed, says="", act=None), answers=answers)
+    with pytest.raises(ClusterError, match=r"failed in phase first boot: klab-node\.service failed") as caught:
+        create(home, request_for(FULL, catalog), machines, seen.append)
+    assert caught.value.details == ("error: no route", "giving up")
+    notes = [event.text for event in seen if event.state == "note"]
+    assert [note.partition(":")[0] for note in notes] == ["cp1's cannot be read", "w1's cannot be read"]
+    assert "Too many levels of symbolic links" in notes[0]
+
+
+def test_a_console_that_cannot_be_read_is_not_called_silent(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
+    machines = fake_lab.opener(
+        partial(Closed, says="", act=lambda _m: time_is_up.event.set()), answers={" ".join(FAILED): (1, "")}
+    )
+    with pytest.raises(NotReadyInTime) as caught:
+        create(home, request_for(FULL, catalog), machines, deadline=time_is_up)
+    assert any("cp1's console cannot be read" in line for line in caught.value.details)
 
 
 def test_cloud_init_trouble_is_shown(home: Home, catalog: Catalog, time_is_up: TimeIsUp) -> None:
