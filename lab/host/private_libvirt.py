@@ -64,8 +64,6 @@ CONFIG = {
     "qemu.conf": (
         'user = "root"\ngroup = "root"\ndynamic_ownership = 0\nremember_owner = 0\n'
         'security_driver = "none"\ncgroup_controllers = []\nnamespaces = []\n'
-        # Consoles are followed while they grow: no daemon in between that cuts and renames them.
-        'stdio_handler = "file"\n'
     ),
     "libvirtd.conf": 'auth_unix_ro = "none"\nauth_unix_rw = "none"\n',
     "virtlogd.conf": "",

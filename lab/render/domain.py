@@ -19,7 +19,7 @@ class LibvirtFacts:
     """What is known of a lab on libvirt beyond the plan.
 
     `description` marks each domain as this lab's. `slow_clock` is the emulator with slow clocks, None in real time.
-    `seed_folder` is where the storage pool keeps the seeds.
+    `seed_folder` is where the storage pool keeps the seeds, `console_folder` where it keeps the consoles.
     """
 
     box: str
@@ -28,6 +28,7 @@ class LibvirtFacts:
     box_pool: str
     lab_pool: str
     seed_folder: str
+    console_folder: str
     machine_type: str
     accelerated: bool
     slow_clock: SlowClock | None = None
@@ -65,7 +66,7 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class DomainSpec:
-    """A node's machine. `memory` is in MiB; `console` is the file of its serial port, in the lab's folder.
+    """A node's machine. `memory` is in MiB; `console` is the file that its serial port appends to.
 
     Its first network interface is in the management network, the second in the lab's.
     """
@@ -113,6 +114,6 @@ def domain_spec(plan: Plan, node: Node, facts: LibvirtFacts) -> DomainSpec:
         memory=node.memory,
         management_mac=node.management_mac,
         lab_mac=node.mac,
-        console=f"logs/{console_file(node.name)}",
+        console=f"{facts.console_folder}/{console_file(node.name)}",
         hardware=hardware(plan, facts),
     )

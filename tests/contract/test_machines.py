@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from contract.consoles import printed
 from contract.labs import Lab, with_another_worker
 
+from lab.cluster.wait.console_file import ConsoleFile, rotated
 from lab.errors import MachineError, NotFound, ProgramError, ProgramTimeout
 from lab.machines.fake.machines import BOOT_ID
 from lab.machines.protocol import Machines, NodeState
@@ -19,6 +22,7 @@ from lab.waiting import Deadline, poll
 pytestmark = pytest.mark.incremental
 
 LIMIT = 300
+LINES = 25_000
 
 
 def all_in(machines: Machines, state: NodeState) -> bool:
@@ -89,8 +93,32 @@ def test_ssh_argv_is_for_a_terminal(lab: Lab) -> None:
 
 
 def test_consoles_can_be_read_while_machines_run(lab: Lab) -> None:
-    for node, file in lab.open().consoles().items():
-        assert poll(lambda n=node, f=file: f"{n} is up" in f.read_text(errors="replace"), Deadline.after(60))
+    for node in ("cp1", "w1"):
+        assert printed(lab, node)
+
+
+@pytest.mark.parametrize("lab", ["libvirt"], indirect=True)
+def test_what_a_talkative_guest_prints_takes_limited_space_and_is_followed(lab: Lab) -> None:
+    machines = lab.open()
+    file = machines.consoles()["w1"]
+    reader, said = ConsoleFile(file), b""
+    reader.end()
+    # virtlogd takes another file at 2 MiB.
+    machines.ssh("w1", ["sh", "-c", f"seq 1 {LINES} | sed 's/$/ {'x' * 90}/' > /dev/ttyS0"], timeout=LIMIT)
+    assert poll(lambda: rotated(file.resolve()).exists(), Deadline.after(60))
+    with contextlib.suppress(PermissionError):  # the other file is root's
+        for piece in reader.read(1 << 30):
+            said += piece.data
+    numbers = [int(line.split()[0]) for line in said.splitlines()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == LINES if os.geteuid() == 0 else len(said) > 1 << 20
+    assert printed(lab, "cp1"), "the others' are as they were"
+    if os.geteuid() != 0:
+        with pytest.raises(PermissionError):
+            file.read_bytes()
+    assert machines.stop(["w1"], Deadline.after(LIMIT)) == []
+    machines.start(["w1"])
+    assert printed(lab, "w1"), "a start begins it afresh, and it is the person's again"
 
 
 def test_seeds_are_dropped_and_machines_stay_manageable(lab: Lab) -> None:
@@ -118,6 +146,8 @@ def test_a_machine_that_is_off_or_paused_comes_back_without_its_seed(lab: Lab) -
     machines.up(Deadline.after(LIMIT), print)
     assert all_in(machines, NodeState.RUNNING)
     assert machines.ssh("w1", ["hostname"], timeout=60).stdout == "w1\n"
+    assert printed(lab, "cp1"), "that of a machine that was only paused goes on"
+    assert printed(lab, "w1"), "that of a machine that was off begins afresh"
 
 
 def test_stop_and_start(lab: Lab) -> None:
@@ -131,6 +161,8 @@ def test_stop_and_start(lab: Lab) -> None:
     after = boots(machines, "cp1", "w1")
     assert after["cp1"] == before["cp1"]
     assert after["w1"] != before["w1"]
+    assert printed(lab, "cp1")
+    assert printed(lab, "w1")
 
 
 def test_start_of_a_paused_machine_resumes_it(lab: Lab) -> None:

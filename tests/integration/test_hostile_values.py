@@ -160,7 +160,7 @@ def files_of(plan: Plan) -> dict[str, str]:
         "hosts.lines": render_host_lines(plan),
     }
     for number, node in enumerate(plan.nodes):
-        made[f"{number}.xml"] = new_domain(domain_spec(plan, node, EMULATED), OWNER, "/disk", "/console")
+        made[f"{number}.xml"] = new_domain(domain_spec(plan, node, EMULATED), OWNER, "/disk")
         seed = render_seed(plan, node, SECRETS)
         made |= {f"{number}-{name}.yaml": text for name, text in seed.items()}
         for at, file in enumerate(yaml.load(seed["user-data"], yaml.CSafeLoader)["write_files"]):
@@ -270,7 +270,7 @@ def test_what_the_host_supplies_is_never_markup_for_vagrant(character: str) -> N
     plan = plan_from(TREE)
     hostile = f"/srv/a{character}b"
     clock = dataclasses.replace(EMULATED.slow_clock, emulator=hostile)  # type: ignore[type-var]
-    values = dict.fromkeys(("seed_folder", "box_pool", "machine_type", "description"), hostile)
+    values = dict.fromkeys(("seed_folder", "console_folder", "box_pool", "machine_type", "description"), hostile)
     for field, value in {**values, "slow_clock": clock}.items():
         with pytest.raises(HostError, match="cannot be given to Vagrant"):
             render_libvirt(plan, dataclasses.replace(EMULATED, **{field: value}))

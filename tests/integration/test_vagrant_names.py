@@ -23,6 +23,7 @@ FACTS = LibvirtFacts(
     box_pool="default",
     lab_pool="klab-test",
     seed_folder="/nowhere",
+    console_folder="/nowhere/consoles",
     machine_type="pc-q35-10.0",
     accelerated=True,
 )

@@ -34,6 +34,7 @@ KVM = LibvirtFacts(
     box_pool="default",
     lab_pool="klab-00000000-0000-4000-8000-000000000000",
     seed_folder="/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000",
+    console_folder="/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/consoles",
     machine_type="pc-q35-10.0",
     accelerated=True,
 )

@@ -10,8 +10,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from lab.machines.libvirt import definitions, session
+from lab.machines.libvirt import definitions, pools, session
 from lab.machines.libvirt.connection import library
+from lab.machines.libvirt.consoles import FOLDER, ConsoleFiles
 from lab.machines.libvirt.machines import LibvirtMachines
 from lab.machines.libvirt.pools import LabPool
 from lab.machines.ownership import Owner
@@ -110,6 +111,13 @@ class Host:
     def volumes(self) -> set[str]:
         return set(LabPool(self.connection, OWNER).volumes())
 
+    def consoles(self) -> ConsoleFiles:
+        """The console files of the lab, which has a pool."""
+        pool = LabPool(self.connection, OWNER).find()
+        assert pool is not None
+        folder = Path(definitions.pool_path(pool.XMLDesc())) / FOLDER
+        return ConsoleFiles(pool, folder, folder, self.folder.logs)
+
     def add_volumes(self, *names: str) -> None:
         pool = LabPool(self.connection, OWNER).find()
         assert pool is not None
@@ -121,6 +129,7 @@ class Host:
 def make_host(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     """Makes a host from the state of each node's machine: `make_host(cp1="running", w1="off")`."""
     library()  # silences libvirt
+    create = libvirt.virStoragePool.createXML
     open_: list[libvirt.virConnect] = []
 
     def make(**states: str) -> Host:
@@ -132,6 +141,7 @@ def make_host(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
         open_.append(connection)
         host = Host(Home(tmp_path), plan, connection)
         monkeypatch.setattr(session, "connect", lambda: connection)
+        monkeypatch.setattr(pools, "DEFAULT_FOLDER", tmp_path / "images")
         monkeypatch.setattr(provider, "OFF_POLL_SECONDS", 0.01)
         monkeypatch.setattr(provider, "PRESS_SECONDS", 0.0)
 
@@ -142,7 +152,14 @@ def make_host(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
             if len(host.presses) > host.deaf:
                 domain.shutdown()
 
-        # Two things that QEMU's driver knows and the test driver does not.
+        def create_volume(pool: libvirt.virStoragePool, xml: str, flags: int = 0) -> libvirt.virStorageVol:
+            volume = create(pool, xml, flags)
+            if "type='dir'" in xml:
+                Path(volume.path()).mkdir(parents=True, exist_ok=True)
+            return volume
+
+        # Three things that the drivers of QEMU and of folders know and the test driver does not.
+        monkeypatch.setattr(libvirt.virStoragePool, "createXML", create_volume)
         monkeypatch.setattr(libvirt.virDomain, "shutdownFlags", press)
         monkeypatch.setattr(libvirt.virDomain, "undefineFlags", lambda domain, _flags: domain.undefine())
         return host

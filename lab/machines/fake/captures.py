@@ -83,6 +83,7 @@ class FakeCaptures:
             if memory.exists():
                 shutil.copyfile(memory, self._books.memory(node))
                 shutil.copyfile(folder / f"{node}-boot", self._books.boot_id(node))
+            self._books.begin_console(node)
             self._books.set_state(node, NodeState.PAUSED if memory.exists() else NodeState.STOPPED)
             on_back(node)
 

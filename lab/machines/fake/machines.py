@@ -24,7 +24,7 @@ from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant.provider import refuse_absent
 from lab.plan.model import Plan
-from lab.plan.names import USER, console_file
+from lab.plan.names import USER
 from lab.process import Completed, failed
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
@@ -73,10 +73,7 @@ class FakeMachines:
         if not self._books.state(node).on:
             self._books.boot_id(node).write_text(f"{uuid.uuid4()}\n")
             self._books.memory(node).unlink(missing_ok=True)
-            console = self.consoles()[node]
-            console.parent.mkdir(parents=True, exist_ok=True)
-            with console.open("a", encoding="utf-8") as out:
-                print(BOOT_LINE.format(node=node), file=out)
+            self._books.begin_console(node, f"{BOOT_LINE.format(node=node)}\n")
         self._books.set_state(node, NodeState.RUNNING)
 
     def _make(self, node: str) -> None:
@@ -125,7 +122,7 @@ class FakeMachines:
         return {node.name: self._books.state(node.name) for node in self._plan.nodes}
 
     def consoles(self) -> dict[str, Path]:
-        return {node.name: self._folder.logs / console_file(node.name) for node in self._plan.nodes}
+        return {node.name: self._books.console(node.name) for node in self._plan.nodes}
 
     def ssh(
         self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None

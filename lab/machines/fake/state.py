@@ -13,6 +13,8 @@ from pathlib import Path
 from lab.files import write_atomic
 from lab.machines.captures import PartKind
 from lab.machines.protocol import NodeState
+from lab.plan.names import console_file
+from lab.store import LabFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class FakeState:
             self.disk(node),
             self.memory(node),
         ]
+
+    def console(self, node: str) -> Path:
+        return LabFolder(self.folder.parent).logs / console_file(node)
+
+    def begin_console(self, node: str, text: str = "") -> None:
+        """Begin a machine's console afresh, as each start of it does."""
+        self.console(node).parent.mkdir(parents=True, exist_ok=True)
+        self.console(node).unlink(missing_ok=True)
+        self.console(node).write_text(text)
 
     def content(self, node: str, kind: PartKind) -> Path:
         return self.memory(node) if kind == PartKind.MEMORY else self.disk(node)

@@ -26,6 +26,7 @@ from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room
 from lab.machines.libvirt import definitions, platform, ram_images
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
+from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.domains import end_job, state_of
 from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
 from lab.machines.libvirt.resources import Resources
@@ -52,7 +53,7 @@ class LibvirtCaptures:
         index: which files hold which capture.
         ssh: what knows the nodes' host keys.
         resources: the lab's things in libvirt.
-        prepare: makes what these nodes' machines need of their host.
+        prepare: makes what machines need of their host; returns their console files.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class LibvirtCaptures:
         index: CaptureIndex,
         ssh: Ssh,
         resources: Callable[[], Resources],
-        prepare: Callable[[Sequence[Node]], object],
+        prepare: Callable[[], ConsoleFiles],
     ) -> None:
         self._plan = plan
         self._index = index
@@ -212,14 +213,14 @@ class LibvirtCaptures:
                 f"capture {key} does not hold {', '.join(missing)}",
                 hint=(Remedy("snapshots"), " lists the others"),
             )
-        self._prepare(list(wanted.values()))
+        consoles = self._prepare()
         resources = self._resources()
         store = LayerStore(resources)
 
         def ready(name: str) -> _Return:
             with translate_errors(f"{name} cannot be restored"):
                 pipe = self._index.folder / f"{key}.{name}.pipe"
-                return self._ready(resources, store, wanted[name], entry.nodes[name], pipe)
+                return self._ready(resources, store, consoles, wanted[name], entry.nodes[name], pipe)
 
         def restore(name: str) -> None:
             with translate_errors(f"{name} cannot be restored"):
@@ -236,17 +237,24 @@ class LibvirtCaptures:
         for name in wanted:
             self._ssh.know(name, entry.nodes[name].host_key)
 
-    def _ready(self, resources: Resources, store: LayerStore, node: Node, saved: Saved, pipe: Path) -> _Return:
+    def _ready(
+        self, resources: Resources, store: LayerStore, consoles: ConsoleFiles, node: Node, saved: Saved, pipe: Path
+    ) -> _Return:
         overlay, connection = new_layer(self._plan, node.name), resources.connection
         store.add_layer(overlay, saved.disk)
-        path, image, xml = store.path(overlay), None, ""
+
+        def here(definition: str) -> str:
+            on_layer = definitions.with_disk(definition, store.path(overlay))
+            return definitions.with_console(on_layer, str(consoles.path(node.name)))
+
+        image, xml = None, ""
         if saved.memory:
             image = ram_images.Image(store, saved, pipe, library().libvirtError)
             image.check()
             flag = library().VIR_DOMAIN_SAVE_IMAGE_XML_SECURE
-            xml = definitions.with_disk(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)), path)
-        definition = definitions.with_disk(saved.definition, path)
-        return _Return(connection, resources.domains.find(node.uuid), definition, image, xml)
+            xml = here(image.read_head(lambda file: connection.saveImageGetXMLDesc(file, flag)))
+        domain, definition = resources.domains.find(node.uuid), here(saved.definition)
+        return _Return(connection, domain, definition, image, xml, lambda: consoles.renew(node.name))
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -294,7 +302,7 @@ class LibvirtCaptures:
 class _Return:
     """A machine that is being restored: its domain now, how it will start, and its RAM image with its definition.
 
-    `image` is None for one that was off, and `image_xml` empty.
+    `image` is None for one that was off, and `image_xml` empty. `renew_console` begins its console afresh.
     """
 
     connection: libvirt.virConnect
@@ -302,11 +310,13 @@ class _Return:
     definition: str
     image: ram_images.Image | None
     image_xml: str
+    renew_console: Callable[[], None]
 
     def go(self) -> None:
         """Put it back, whatever it does now."""
         if self.domain is not None:
             ignore_missing(self.domain.destroy)
+        self.renew_console()
         self.connection.defineXML(self.definition)
         if self.image is not None:
             flag, heads = library().VIR_DOMAIN_SAVE_PAUSED, int(self.connection.getLibVersion() >= HEAD_FIRST)

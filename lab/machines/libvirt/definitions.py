@@ -137,6 +137,19 @@ def raw_volume(name: str) -> str:
 </volume>"""
 
 
+def folder_volume(name: str, user: int, group: int) -> str:
+    """A volume that is a folder, which belongs to a user."""
+    return f"""
+<volume>
+  <name>{escape(name)}</name>
+  <capacity unit='bytes'>1</capacity>
+  <target>
+    <format type='dir'/>
+    <permissions><mode>0700</mode><owner>{user}</owner><group>{group}</group></permissions>
+  </target>
+</volume>"""
+
+
 def pool_path(xml: str) -> str:
     """The folder of a directory pool."""
     return _parse(xml).findtext("target/path") or ""
@@ -207,6 +220,17 @@ def with_disk(domain_xml: str, path: str) -> str:
         for chain in found.findall("backingStore"):
             found.remove(chain)
     return ElementTree.tostring(tree, encoding="unicode")
+
+
+def with_console(domain_xml: str, path: str) -> str:
+    """The same domain with its serial console in that file, appended to it; unchanged where it is so already."""
+    tree, wanted, changed = _parse(domain_xml), {"path": path, "append": "on"}, False
+    # libvirt shows the first serial port as the console, too.
+    for source in tree.iterfind("devices/*[@type='file']/source[@path]"):
+        changed = changed or source.attrib != wanted
+        source.attrib.clear()
+        source.attrib.update(wanted)
+    return ElementTree.tostring(tree, encoding="unicode") if changed else domain_xml
 
 
 def _disk(tree: ElementTree.Element) -> ElementTree.Element | None:

@@ -57,8 +57,7 @@ class DiskImport:
             ) from error
         finally:
             draft.unlink(missing_ok=True)
-        console = str((self.folder / spec.console).absolute())
-        self.store.define(new_domain(spec, self.owner, self.store.path(name), console))
+        self.store.define(new_domain(spec, self.owner, self.store.path(name)))
 
     def _place(self, name: str, draft: Path) -> None:
         pool = self.store.pool.find()

@@ -42,7 +42,7 @@ class LibvirtDiskTransfer:
         wanted = plan.select(list(disks))
         end_orphans(provision.folder.path)
         resources.refuse_foreign(plan)
-        box_pool, lab_pool = provision.prepare_host(resources, plan.nodes)
+        box_pool, lab_pool = provision.prepare_host(resources)
         box = provision.prepare_box(box_pool)
         facts = provision.write_vagrantfile(lab_pool, plan)
         made = DiskImport(LayerStore(resources), provision.session.owner, box, provision.folder.path)

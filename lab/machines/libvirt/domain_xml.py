@@ -15,14 +15,13 @@ from lab.render.domain import DomainSpec, Hardware
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
-def new_domain(spec: DomainSpec, owner: Owner, disk: str, console: str) -> str:
+def new_domain(spec: DomainSpec, owner: Owner, disk: str) -> str:
     """A machine as libvirt's defineXML takes it.
 
     Args:
         spec: what the machine is.
         owner: the lab's mark.
         disk: path of the disk that it writes to.
-        console: path of the file that its serial port writes to.
     """
     common = spec.hardware
     emulator = f"<emulator>{escape(common.emulator)}</emulator>" if common.emulator else ""
@@ -63,7 +62,7 @@ def new_domain(spec: DomainSpec, owner: Owner, disk: str, console: str) -> str:
     {_interface(0, spec.management_mac, common.management_network, common)}
     {_interface(1, spec.lab_mac, common.lab_network, common)}
     <serial type='file'>
-      <source path={quoteattr(console)}/>
+      <source path={quoteattr(spec.console)} append='on'/>
       <target port='0'/>
     </serial>
     <channel type='unix'><target type='virtio' name={quoteattr(common.channel)}/></channel>

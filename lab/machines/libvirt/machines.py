@@ -18,6 +18,7 @@ from lab.machines import ssh_clock
 from lab.machines.libvirt import guest_agent, guest_clock
 from lab.machines.libvirt.captures import LibvirtCaptures
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
+from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.domains import eject, state_of, switch_on
 from lab.machines.libvirt.provision import Provision
@@ -77,7 +78,7 @@ class LibvirtMachines(VagrantProvider):
         resources.refuse_foreign(self._plan)
         self._provision.refuse_unknown_cpu()
         vagrant = self._commands()
-        box_pool, lab_pool = self._provision.prepare_host(resources, wanted)
+        box_pool, lab_pool = self._provision.prepare_host(resources)
         self._provision.mend(resources, wanted)
         missing = [node for node in wanted if resources.domains.find(node.uuid) is None]
         for node in missing:
@@ -108,8 +109,10 @@ class LibvirtMachines(VagrantProvider):
             if state_of(domain) == NodeState.PAUSED:
                 switch_on(name, domain)
         states = self.states()
-        if all(states[node.name] == NodeState.RUNNING for node in nodes):
+        off = [node for node in nodes if states[node.name] != NodeState.RUNNING]
+        if not off:
             return
+        self._provision.renew_consoles(off)
         failures.vagrant_up(
             vagrant,
             "libvirt",
@@ -147,8 +150,9 @@ class LibvirtMachines(VagrantProvider):
         wanted = self._plan.select(nodes)
         domains = self._existing(wanted)
         refuse_absent([node.name for node in wanted], domains)
-        self._provision.prepare_host(self._resources(), wanted)
+        self._provision.prepare_host(self._resources())
         self._provision.wrapper()
+        self._provision.renew_consoles([node for node in wanted if not state_of(domains[node.name]).on])
         for name, domain in domains.items():
             switch_on(name, domain)
 
@@ -208,6 +212,8 @@ class LibvirtMachines(VagrantProvider):
             resources.domains.remove(domain)
         self._provision.layers.clear(gone)
         resources.pool.remove_volume(seed_volume(node))
+        if (consoles := self._provision.consoles()) is not None:
+            consoles.remove(node)
         others = tuple(other for other in self._plan.nodes if other != gone)
         resources.networks.ensure_hosts(self._plan.networks, others)
         pool = resources.pool.find()
@@ -258,13 +264,14 @@ class LibvirtMachines(VagrantProvider):
     def captures(self) -> LibvirtCaptures:
         provision = self._provision
 
-        def prepare(nodes: Sequence[Node]) -> None:
+        def prepare() -> ConsoleFiles:
             resources = self._resources()
             steps: dict[str, Callable[[], object]] = {
-                "host": lambda: provision.prepare_host(resources, nodes),
+                "host": lambda: provision.prepare_host(resources),
                 "emulator": provision.wrapper,
             }
             map_parallel(lambda step: steps[step](), list(steps))
+            return provision.needed_consoles()
 
         return LibvirtCaptures(self._plan, provision.index, self._ssh, self._resources, prepare)
 

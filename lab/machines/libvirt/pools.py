@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lab.errors import HostError
 from lab.host.capacity import DiskRoom
 from lab.host.local import free_at
-from lab.machines.libvirt import definitions
+from lab.machines.libvirt import consoles, definitions
 from lab.machines.libvirt.connection import absent, library, start_if_inactive, translate_errors
 from lab.machines.libvirt.storage_jobs import when_idle
 from lab.machines.ownership import Owner
@@ -151,6 +151,7 @@ class LabPool:
                     pool.create()
             if pool.isActive():
                 when_idle(pool, pool.refresh)
+                consoles.empty(Path(definitions.pool_path(pool.XMLDesc())))
                 for volume in pool.listAllVolumes():
                     when_idle(pool, volume.delete)
                 when_idle(pool, pool.destroy)

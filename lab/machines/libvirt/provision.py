@@ -16,9 +16,10 @@ from lab.disks import qcow2
 from lab.errors import BoxError, MachineError, Remedy, UsageError
 from lab.files import write_atomic
 from lab.host.emulation import emulator
-from lab.machines.libvirt import definitions, transfer
+from lab.machines.libvirt import consoles, definitions, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
-from lab.machines.libvirt.connection import translate_errors
+from lab.machines.libvirt.connection import library, translate_errors
+from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.pools import find_box_pool
 from lab.machines.libvirt.resources import Resources
@@ -28,7 +29,7 @@ from lab.machines.vagrant.command import BOX_VERSION, Vagrant
 from lab.machines.vagrant.provider import machine_folder
 from lab.machines.vagrant.vagrant_home import box_name
 from lab.plan.model import Node, Plan
-from lab.plan.names import console_file, seed_volume
+from lab.plan.names import seed_volume
 from lab.render.domain import LibvirtFacts
 from lab.render.emulation import SlowClock
 from lab.render.vagrantfile import render_libvirt
@@ -62,9 +63,7 @@ class Provision:
         """The lab's disk layers and RAM images."""
         return LayerCollector(self.plan, self.index, self.session.resources)
 
-    def prepare_host(
-        self, resources: Resources, nodes: Sequence[Node]
-    ) -> tuple[libvirt.virStoragePool, libvirt.virStoragePool]:
+    def prepare_host(self, resources: Resources) -> tuple[libvirt.virStoragePool, libvirt.virStoragePool]:
         """Make what machines need of their host, whatever a restart of it has left.
 
         Returns:
@@ -73,7 +72,7 @@ class Provision:
         resources.networks.ensure(self.plan)
         box_pool = resources.pool.box_pool(self.plan.pool)
         lab_pool = resources.pool.ensure(box_pool)
-        self._prepare_consoles(nodes)
+        self._consoles(lab_pool).ensure()
         return box_pool, lab_pool
 
     def mend(self, resources: Resources, nodes: Sequence[Node]) -> bool:
@@ -159,11 +158,42 @@ class Provision:
                     hint=(Remedy("destroy", lab=self.plan.name), ", then ", Remedy("create"), " recreates it"),
                 )
 
-    def _prepare_consoles(self, nodes: Sequence[Node]) -> None:
-        """Make the console files ours before QEMU or virtlogd, which are root, make them theirs."""
-        self.folder.logs.mkdir(parents=True, exist_ok=True)
+    def consoles(self) -> ConsoleFiles | None:
+        """The console files of the lab's machines; None where the lab has no storage pool."""
+        pool = self.session.resources().pool.find()
+        return None if pool is None else self._consoles(pool)
+
+    def needed_consoles(self) -> ConsoleFiles:
+        """The same, where machines are about to be started.
+
+        Raises:
+            MachineError: the lab has no storage pool.
+        """
+        found = self.consoles()
+        if found is None:
+            raise MachineError("the lab's storage pool is gone", hint="run the same command again: it creates the pool")
+        return found
+
+    def _consoles(self, pool: libvirt.virStoragePool) -> ConsoleFiles:
+        with translate_errors("libvirt cannot report where the consoles are"):
+            folder = Path(definitions.pool_path(pool.XMLDesc())) / consoles.FOLDER
+        outside = self.session.private_libvirt.uncovered(folder) if self.session.private_libvirt.inside else None
+        return ConsoleFiles(pool, folder, outside or folder, self.folder.logs)
+
+    def renew_consoles(self, nodes: Sequence[Node]) -> None:
+        """Begin the consoles of machines that are off afresh; a machine that exists appends to them from now on."""
+        files, domains = self.needed_consoles(), self.session.resources().domains.of(nodes)
         for node in nodes:
-            (self.folder.logs / console_file(node.name)).touch()
+            files.renew(node.name)
+            domain = domains.get(node.name)
+            if domain is None:
+                continue
+            with translate_errors(f"the console of {node.name} cannot be set"):
+                flags = library().VIR_DOMAIN_XML_INACTIVE | library().VIR_DOMAIN_XML_SECURE
+                before = domain.XMLDesc(flags)
+                after = definitions.with_console(before, str(files.path(node.name)))
+                if after != before:
+                    domain.connect().defineXML(after)
 
     def wrapper(self) -> Path | None:
         """The emulator with a slower clock, where the lab's machines have one; written if need be."""
@@ -187,6 +217,7 @@ class Provision:
                 box_pool=self.plan.pool if box_pool is None else box_pool.name(),
                 lab_pool=self.session.owner.pool_name,
                 seed_folder=definitions.pool_path(pool.XMLDesc()),
+                console_folder=str(self._consoles(pool).folder),
                 machine_type=definitions.machine_type(capabilities),
                 accelerated=record.accelerated,
                 slow_clock=SlowClock(str(wrapper), repr(record.epoch), repr(record.dilation)) if wrapper else None,

@@ -19,6 +19,10 @@ Vagrant.configure("2") do |config|
   config.ssh.private_key_path = File.expand_path("ssh/id_ed25519", __dir__)
   config.ssh.insert_key = false
 
+  # Consoles are appended to, so that their files stay their owner's. vagrant-libvirt does so by itself from 0.12 on;
+  # one before puts a path into the machine's XML as it is.
+  append = Vagrant.has_plugin?("vagrant-libvirt", "< 0.12") ? "' append='on" : ""
+
   config.vm.provider :libvirt do |libvirt|
     libvirt.uri = "qemu:///system"
     libvirt.driver = 'kvm'
@@ -64,7 +68,7 @@ Vagrant.configure("2") do |config|
       libvirt.memory = 2048
       libvirt.machine_virtual_size = 20
       libvirt.management_network_mac = '52:54:00:e3:6c:78'
-      libvirt.serial type: "file", source: { path: File.expand_path('logs/console-cp1.log', __dir__) }
+      libvirt.serial type: "file", source: { path: '/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/consoles/console-cp1.log' + append }
 
       # The seed, until the first boot is done: klab then ejects and deletes it. The line stays:
       # with a drive but no line here, `vagrant destroy` fails (vagrant-libvirt 0.11).
@@ -91,7 +95,7 @@ Vagrant.configure("2") do |config|
       libvirt.memory = 2048
       libvirt.machine_virtual_size = 20
       libvirt.management_network_mac = '52:54:00:5e:dc:d0'
-      libvirt.serial type: "file", source: { path: File.expand_path('logs/console-w1.log', __dir__) }
+      libvirt.serial type: "file", source: { path: '/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/consoles/console-w1.log' + append }
 
       # The seed, until the first boot is done: klab then ejects and deletes it. The line stays:
       # with a drive but no line here, `vagrant destroy` fails (vagrant-libvirt 0.11).
@@ -118,7 +122,7 @@ Vagrant.configure("2") do |config|
       libvirt.memory = 2048
       libvirt.machine_virtual_size = 20
       libvirt.management_network_mac = '52:54:00:f1:6c:da'
-      libvirt.serial type: "file", source: { path: File.expand_path('logs/console-w2.log', __dir__) }
+      libvirt.serial type: "file", source: { path: '/var/lib/libvirt/images/klab-00000000-0000-4000-8000-000000000000/consoles/console-w2.log' + append }
 
       # The seed, until the first boot is done: klab then ejects and deletes it. The line stays:
       # with a drive but no line here, `vagrant destroy` fails (vagrant-libvirt 0.11).

@@ -240,7 +240,9 @@ def test_a_klab_that_may_not_read_the_pool_fetches_the_layers(
 
 # --- adopt --------------------------------------------------------------------------------------------
 
-FACTS = LibvirtFacts("box", "1", "klab lab x", "default", "klab-x", "/pool", "pc-q35-10.0", accelerated=True)
+FACTS = LibvirtFacts(
+    "box", "1", "klab lab x", "default", "klab-x", "/pool", "/pool/consoles", "pc-q35-10.0", accelerated=True
+)
 
 
 class Pool:

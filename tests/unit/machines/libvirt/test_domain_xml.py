@@ -20,7 +20,9 @@ from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
 
 OWNER = Owner("cb7b241c-70ce-456d-a4d8-2e6b37ed0cff", 0, 12.5)
-FACTS = LibvirtFacts("box", "1", OWNER.description, "default", "klab-x", "/pool", "pc-q35-10.0", accelerated=True)
+FACTS = LibvirtFacts(
+    "box", "1", OWNER.description, "default", "klab-x", "/pool", "/pool/consoles", "pc-q35-10.0", accelerated=True
+)
 SLOW = replace(FACTS, accelerated=False, slow_clock=SlowClock("/home/a b/qemu-dilated", "12.5", "0.25"))
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
@@ -32,7 +34,7 @@ def plan(catalog: Catalog) -> Plan:
 
 def made(plan: Plan, facts: LibvirtFacts = FACTS) -> tuple[ElementTree.Element, Node, str]:
     node = plan.known("w1")
-    xml = new_domain(domain_spec(plan, node, facts), OWNER, "/pool/it's.img", "/labs/demo/logs/console-w1.log")
+    xml = new_domain(domain_spec(plan, node, facts), OWNER, "/pool/it's.img")
     return ElementTree.fromstring(xml), node, xml  # noqa: S314 - it is klab's own
 
 
@@ -48,7 +50,10 @@ def test_it_is_the_nodes_machine(plan: Plan) -> None:
     nics = [(i.find("mac").get("address"), i.find("source").get("network")) for i in tree.iter("interface")]  # type: ignore[union-attr]
     # eth0 is Vagrant's, eth1 the lab's.
     assert nics == [(node.management_mac, "klab-demo-mgmt"), (node.mac, "klab-demo")]
-    assert tree.find("devices/serial/source").get("path") == "/labs/demo/logs/console-w1.log"  # type: ignore[union-attr]
+    console = tree.find("devices/serial/source")
+    assert console is not None
+    assert console.attrib == {"path": "/pool/consoles/console-w1.log", "append": "on"}, "else virtlogd makes it root's"
+    assert definitions.with_console(xml, "/pool/consoles/console-w1.log") == xml
     assert tree.find("devices/emulator") is None
     assert tree.find(f"{QEMU}commandline") is None
 
@@ -87,7 +92,7 @@ def both(plan: Plan, spec: DomainSpec) -> dict[str, str]:
     lab = replace(plan, nodes=(plan.known(spec.node),)) if plan.node(spec.node) else replace(plan, nodes=plan.nodes[:1])
     return {
         "Vagrantfile": render_domains(lab, SLOW, [spec]),
-        "definition": new_domain(spec, OWNER, "/disk", f"/labs/demo/{spec.console}"),
+        "definition": new_domain(spec, OWNER, "/disk"),
     }
 
 

@@ -13,6 +13,7 @@ from support.libvirt_host import OWNER, RECORD, Host, Vagrant, domain_xml, plan_
 from lab.errors import Conflict, HostError, MachineError, NotFound
 from lab.machines.libvirt import definitions, provision
 from lab.machines.libvirt.connection import start_if_inactive
+from lab.machines.libvirt.consoles import FOLDER
 from lab.machines.libvirt.domains import Domains, state_of, switch_on
 from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.machines import LibvirtMachines
@@ -44,7 +45,6 @@ def test_start_is_only_about_the_nodes_it_is_given(make_host: Callable[..., Host
     host = make_host(cp1="off", w1="off", w2="paused")
     host.machines().start(["w1"])
     assert host.machines().states() == {"cp1": NodeState.STOPPED, "w1": NodeState.RUNNING, "w2": NodeState.PAUSED}
-    assert host.machines().consoles()["w1"].is_file(), "ours, before QEMU makes it root's"
 
 
 def test_start_brings_back_what_a_restart_of_the_host_switches_off(make_host: Callable[..., Host]) -> None:
@@ -341,7 +341,7 @@ def full_host(make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -
         host.add_volumes(f"klab-demo_{node}.img", seed_volume(node))
         (host.folder.seeds / f"{node}.iso").touch()
         (host.folder.path / ".vagrant" / "machines" / node / "libvirt").mkdir(parents=True)
-        host.machines().consoles()[node].touch()
+        host.consoles().renew(node)
     (host.folder.path / "Vagrantfile").touch()
     return host, told
 
@@ -356,7 +356,9 @@ def test_remove_takes_one_machine_with_all_that_is_its_and_nothing_else(full_hos
     assert any("klab removes the rest" in line for line in lines)
     del before["klab-demo_w1"]
     assert host.runs() == before
-    assert host.volumes() == {f"klab-demo_{n}.img" for n in ("cp1", "w2")} | {seed_volume(n) for n in ("cp1", "w2")}
+    left = {f"klab-demo_{n}.img" for n in ("cp1", "w2")} | {seed_volume(n) for n in ("cp1", "w2")}
+    assert host.volumes() == left | {FOLDER}
+    assert sorted(file.name for file in host.consoles().folder.iterdir()) == ["console-cp1.log", "console-w2.log"]
     assert [entry.name for entry in host.hosts()] == ["cp1", "w2"]
     assert [network.isActive() for network in host.connection.listAllNetworks()] == networks
     text = (host.folder.path / "Vagrantfile").read_text()

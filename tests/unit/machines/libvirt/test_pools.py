@@ -12,7 +12,7 @@ from support.libvirt_host import OWNER, Host
 from lab.errors import HostError
 from lab.host.local import free_at
 from lab.machines.libvirt import definitions, pools, provider
-from lab.machines.libvirt.pools import DEFAULT_FOLDER, LabPool, disk_room
+from lab.machines.libvirt.pools import LabPool, disk_room
 from lab.machines.providers import provider_named
 
 
@@ -34,11 +34,11 @@ def box_pool(host: Host, name: str = "default") -> libvirt.virStoragePool:
 def test_the_usual_pool_is_made_where_it_is_missing(host: Host) -> None:
     made = box_pool(host)
     assert (made.name(), made.isActive(), made.autostart()) == ("default", 1, 1)
-    assert definitions.pool_path(made.XMLDesc()) == str(DEFAULT_FOLDER)
+    assert definitions.pool_path(made.XMLDesc()) == str(pools.DEFAULT_FOLDER)
 
 
 def test_another_pool_that_has_the_usual_folder_is_taken(host: Host) -> None:
-    define(host, "images", DEFAULT_FOLDER)
+    define(host, "images", pools.DEFAULT_FOLDER)
     assert box_pool(host).name() == "images"
     assert [pool.name() for pool in host.connection.listAllStoragePools()] == ["images"]
     host.machines().start(["cp1"])
@@ -56,7 +56,7 @@ def vagrantfile(host: Host) -> str:
 
 
 def test_a_pool_that_is_off_is_started_and_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    define(host, "default", DEFAULT_FOLDER)
+    define(host, "default", pools.DEFAULT_FOLDER)
     monkeypatch.setattr(libvirt.virStoragePool, "refresh", lambda *_: pytest.fail("a person's pool was read"))
     assert box_pool(host).isActive()
     assert box_pool(host).isActive()
@@ -98,7 +98,8 @@ def test_the_room_is_that_of_the_pools_folder(host: Host, tmp_path: Path) -> Non
     room = disk_room(host.connection, "vm")
     assert (room.folder, room.free > 0) == (tmp_path, True)
     assert "provider.libvirt.pool" in room.elsewhere
-    assert disk_room(host.connection, "default").folder == free_at(DEFAULT_FOLDER)[0], "it is made by the first lab"
+    there = free_at(pools.DEFAULT_FOLDER)[0]
+    assert disk_room(host.connection, "default").folder == there, "it is made by the first lab"
 
 
 def test_a_folder_that_klab_may_not_look_at_is_asked_of_libvirt(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
