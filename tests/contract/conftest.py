@@ -72,7 +72,8 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     box = request.getfixturevalue("tiny_box")
     home = request.getfixturevalue("real_home")
     with host_network(home):
-        lab = make_lab(home, name, nodes=2, provider="libvirt", box=box)
+        seat = int(os.environ.get("KLAB_TEST_SEAT", "0"))
+        lab = make_lab(home, name, nodes=2, provider="libvirt", box=box, seat=seat)
         yield lab
         if on_system_libvirt() or PrivateLibvirt(home).running:  # a test may have failed before the story's end
             lab.open().destroy(print)
