@@ -21,7 +21,7 @@ from lab.app.consoles import last_lines
 from lab.app.doctor import examine_host, examine_lab
 from lab.app.labs import Labs
 from lab.cluster.lab import Lab
-from lab.errors import Conflict, LabError, UsageError
+from lab.errors import Conflict, LabError, Remedy, UsageError
 from lab.files import write_outside
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.log import command_line
@@ -46,7 +46,9 @@ _UNITS = (
     *("libvirtd.service", "libvirtd.socket", "virtqemud.socket", "virtlogd.socket", "apparmor", "ufw", "firewalld"),
     *("nftables", "docker"),
 )
-# What `virsh capabilities` and a configuration file say in few words.
+ANOTHER = Remedy("doctor", options=("--report", "OTHER.txt"))
+ELSEWHERE = (Remedy("doctor", options=("--report", "FILE")), " with a file in another folder")
+# What `virsh capabilities` says in few words.
 _CAPABILITIES = ("<arch", "<model", "<vendor", "<domain ", "<emulator", "<doi", "<microcode")
 
 
@@ -66,9 +68,9 @@ def refuse_existing(file: Path) -> None:
         UsageError: its folder does not exist.
     """
     if file.exists() or file.is_symlink():
-        raise Conflict(f"{file} exists", hint="klab doctor --report OTHER.txt")
+        raise Conflict(f"{file} exists", hint=ANOTHER)
     if not file.parent.is_dir():
-        raise UsageError(f"the folder {file.parent} does not exist", hint="klab doctor --report FILE, in a folder")
+        raise UsageError(f"the folder {file.parent} does not exist", hint=ELSEWHERE)
 
 
 def write(file: Path, text: str) -> None:
@@ -83,7 +85,7 @@ def write(file: Path, text: str) -> None:
     except FileExistsError:
         refuse_existing(file)
     except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}", hint="klab doctor --report FILE") from error
+        raise UsageError(f"{file} cannot be written: {error.strerror}", hint=ELSEWHERE) from error
 
 
 def sections(lab: Lab | None = None, home: Home | None = None) -> Iterator[Section]:

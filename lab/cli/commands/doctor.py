@@ -11,9 +11,12 @@ import click
 from lab.errors import ClusterError, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.cluster.diagnostics import Finding, Result
+    from lab.machines.doctor import Finding as HostFinding
+
+APT = "sudo apt-get install "
 
 
 @click.command()
@@ -67,11 +70,28 @@ def _host(*, as_json: bool) -> None:
         words = {(True, True): "ok", (True, False): "ok", (False, True): "MISSING", (False, False): "note"}
         rows = [[finding.name, words[finding.ok, finding.fatal], finding.seen] for finding in findings]
         echo(table(["check", "result", "seen"], rows))
-        for finding in findings:
-            if finding.hint:
-                echo(f"\n{finding.name}: {finding.hint}")
+        for names, hint in _hints(findings):
+            echo(f"\n{', '.join(names)}: {hint}")
+        echo(f"\n{_verdict(findings)}")
     if any(finding.fatal and not finding.ok for finding in findings):
         sys.exit(HostError.exit_code)
+
+
+def _hints(findings: Sequence[HostFinding]) -> Iterator[tuple[list[str], str]]:
+    """What to do, without which no lab runs first: the names of what it is about, and how. One line installs it all."""
+    lacking = sorted((each for each in findings if each.hint), key=lambda each: not each.fatal)
+    packaged = [each for each in lacking if each.hint.startswith(APT) and not set(each.hint) & set(";,()")]
+    if packaged:
+        packages = dict.fromkeys(name for each in packaged for name in each.hint.removeprefix(APT).split())
+        yield [each.name for each in packaged], APT + " ".join(packages)
+    yield from (([each.name], each.hint) for each in lacking if each not in packaged)
+
+
+def _verdict(findings: Sequence[HostFinding]) -> str:
+    missing = [each.name for each in findings if each.fatal and not each.ok]
+    if missing:
+        return f"no lab can run on this machine yet; it lacks: {', '.join(missing)}"
+    return "this machine can run labs"
 
 
 def _lab(name: str, *, as_json: bool) -> None:

@@ -43,6 +43,35 @@ def test_a_note_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "klab box build" in output
 
 
+def test_one_line_installs_all_that_is_missing_and_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = {
+        "vagrant": "vagrant vagrant-libvirt",
+        "plugin vagrant-libvirt": "vagrant-libvirt",
+        "ssh": "openssh-client",
+    }
+    missing = [
+        Finding(name, ok=False, seen=f"{name} is not installed", hint=f"sudo apt-get install {packages}")
+        for name, packages in programs.items()
+    ]
+    advice = "sudo apt-get install libvirt-daemon-system; then log in again"
+    daemon = Finding("libvirtd", ok=False, seen="no system libvirtd answers", hint=advice)
+    _, output = run(monkeypatch, [NOTE, *missing, daemon, FINE])
+    assert output.partition("\n\n")[2].splitlines() == [
+        "vagrant, plugin vagrant-libvirt, ssh: sudo apt-get install vagrant vagrant-libvirt openssh-client",
+        "",
+        f"libvirtd: {advice}",
+        "",
+        "boxes: klab box build",
+        "",
+        "no lab can run on this machine yet; it lacks: vagrant, plugin vagrant-libvirt, ssh, libvirtd",
+    ]
+
+
+def test_a_machine_that_lacks_nothing_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, [FINE])[1].splitlines()[-1] == "this machine can run labs"
+    assert run(monkeypatch, [FINE, NOTE])[1].splitlines()[-1] == "this machine can run labs"
+
+
 def test_json_holds_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     code, output = run(monkeypatch, [FINE, MISSING], "--json")
     assert code == HostError.exit_code
