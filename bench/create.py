@@ -35,7 +35,7 @@ from lab.boxes.store import find_box
 from lab.cluster.secrets import load_or_make
 from lab.components.cni.flannel import cni_configuration
 from lab.disks.seed_iso import write_iso
-from lab.host.emulation.emulator import write_wrapper
+from lab.host.emulation.slow_clock import ensure_library
 from lab.host.network import enter_host_network
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.providers import provider_named
@@ -167,7 +167,7 @@ def run_classroom(home: Home) -> float:
     }
     if profile.dilation != 1.0:
         env |= {
-            "BENCH_EMULATOR": str(write_wrapper(home)),
+            "BENCH_LIBRARY": str(ensure_library(home)),
             "BENCH_EPOCH": repr(time.time()),
             "BENCH_RATE": repr(profile.dilation),
         }

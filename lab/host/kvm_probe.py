@@ -103,7 +103,7 @@ def probe_host(home: Home, kvm: Kvm, cpus: int = 0) -> HostProfile:
     if found.obstacle.taken:
         # A lab that is made without KVM stays without it.
         raise HostError("KVM cannot be used at the moment", details=[found.obstacle.why], hint=found.obstacle.hint)
-    return emulated(cpus, found.obstacle)
+    return emulated(home, cpus, found.obstacle)
 
 
 def acceleration(home: Home, kvm: Kvm, *, again: bool = False) -> Acceleration:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lab import packages, process
 from lab.errors import LabError, Remedy
 from lab.host.capacity import DiskRoom, HostFacts, home_room, host_facts
-from lab.host.emulation.emulator import find_compiler
+from lab.host.emulation.slow_clock import ensure_library, find_compiler
 from lab.host.firewalls import conflict
 from lab.host.kvm_probe import Acceleration
 from lab.host.local import LocalHost
@@ -67,6 +67,7 @@ class Probes:
     user: Callable[[], int] = os.geteuid
     firewalls: Callable[[], str] = conflict
     acceleration: Callable[[Home], Acceleration] = acceleration_now
+    slow_clock: Callable[[Home], Path] = ensure_library
     facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home), home_room(LocalHost(home)))
     machine_disks: Callable[[Home], DiskRoom] = lambda home: _machine_disks(home)
 
@@ -90,7 +91,7 @@ def _checks(host: Probes) -> list[Check]:
         Check("libvirtd", lambda: libvirtd(host)),
         Check("firewall", lambda: _firewall(host), fatal=False),
         Check("hardware virtualization", lambda: _virtualization(acceleration()), fatal=False),
-        Check("slower clocks for emulation", lambda: _slow_clock(acceleration())),
+        Check("slower clocks for emulation", lambda: _slow_clock(host, acceleration())),
         Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
         Check("disk for boxes", lambda: _disk(host.facts(host.home).disks), fatal=False),
         Check("disk for machines", lambda: _disk(host.machine_disks(host.home)), fatal=False),
@@ -143,10 +144,11 @@ def _virtualization(found: Acceleration) -> str:
     return "KVM runs a guest"
 
 
-def _slow_clock(found: Acceleration) -> str:
+def _slow_clock(host: Probes, found: Acceleration) -> str:
     if found.obstacle is None or found.obstacle.taken:
         return "not needed"
-    return find_compiler()
+    # Root installs the library when a lab needs it; here nothing is changed.
+    return find_compiler() if host.user() == 0 else str(host.slow_clock(host.home))
 
 
 def _memory(facts: HostFacts) -> str:

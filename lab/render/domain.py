@@ -18,7 +18,7 @@ from lab.render.emulation import EMULATED_CPU, SlowClock
 class LibvirtFacts:
     """What is known of a lab on libvirt beyond the plan.
 
-    `description` marks each domain as this lab's. `slow_clock` is the emulator with slow clocks, None in real time.
+    `description` marks each domain as this lab's. `slow_clock` makes QEMU's clocks slower, None in real time.
     `seed_folder` is where the storage pool keeps the seeds, `console_folder` where it keeps the consoles.
     """
 
@@ -38,7 +38,7 @@ class LibvirtFacts:
 class Hardware:
     """What all machines of a lab have alike, in libvirt's words (libvirt.org/formatdomain.html).
 
-    `cpu_model` is None for the host's. `emulator` and `environment` are None and empty in real time.
+    `cpu_model` is None for the host's. `environment` is what QEMU is started with; empty in real time.
     """
 
     name_prefix: str
@@ -47,7 +47,6 @@ class Hardware:
     machine_type: str
     cpu_mode: str
     cpu_model: str | None
-    emulator: str | None
     environment: Mapping[str, str]
     management_network: str
     lab_network: str
@@ -97,7 +96,6 @@ def hardware(plan: Plan, facts: LibvirtFacts) -> Hardware:
         machine_type=facts.machine_type,
         cpu_mode="custom" if model else "host-model",
         cpu_model=model,
-        emulator=clock.emulator if clock else None,
         environment=clock.environment if clock else {},
         management_network=plan.networks.management_name,
         lab_network=plan.networks.name,

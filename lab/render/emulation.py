@@ -1,4 +1,4 @@
-"""What machines have only where the host has no hardware virtualization: a named CPU, and an emulator with slow clocks.
+"""What machines have only where the host has no hardware virtualization: a named CPU, and slower clocks.
 
 The rest of it is in `lab.host.emulation`.
 """
@@ -11,23 +11,24 @@ from dataclasses import dataclass
 EMULATED_CPU = "Haswell-noTSX"
 # How many times longer ssh may take to answer; Vagrant gives the DHCP lease 10 minutes whatever is set here.
 PATIENCE = 3
-# By which the emulator with slow clocks learns epoch and rate (lab/host/emulation/slow_clock.c).
+# By which QEMU gets the library with slower clocks, and that learns epoch and rate (lab/host/emulation/slow_clock.c).
+LIBRARY_VARIABLE = "LD_PRELOAD"
 EPOCH_VARIABLE = "KLAB_EPOCH"
 RATE_VARIABLE = "KLAB_RATE"
 
 
 @dataclass(frozen=True, slots=True)
 class SlowClock:
-    """An emulator whose clocks run slower than the host's: its path, and what it is told, as text.
+    """What makes QEMU's clocks run slower than the host's: the path of a library, and what it is told, as text.
 
     `epoch` is the moment from which its time differs, in seconds since 1970; `rate` is guest seconds per host second.
     """
 
-    emulator: str
+    library: str
     epoch: str
     rate: str
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that tell the emulator."""
-        return {EPOCH_VARIABLE: self.epoch, RATE_VARIABLE: self.rate}
+        """The variables that QEMU is started with."""
+        return {LIBRARY_VARIABLE: self.library, EPOCH_VARIABLE: self.epoch, RATE_VARIABLE: self.rate}

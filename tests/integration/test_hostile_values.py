@@ -269,7 +269,7 @@ def test_a_hostile_value_in_a_plan_is_refused_or_text() -> None:
 def test_what_the_host_supplies_is_never_markup_for_vagrant(character: str) -> None:
     plan = plan_from(TREE)
     hostile = f"/srv/a{character}b"
-    clock = dataclasses.replace(EMULATED.slow_clock, emulator=hostile)  # type: ignore[type-var]
+    clock = dataclasses.replace(EMULATED.slow_clock, library=hostile)  # type: ignore[type-var]
     values = dict.fromkeys(("seed_folder", "console_folder", "box_pool", "machine_type", "description"), hostile)
     for field, value in {**values, "slow_clock": clock}.items():
         with pytest.raises(HostError, match="cannot be given to Vagrant"):

@@ -38,7 +38,7 @@ KVM = LibvirtFacts(
     machine_type="pc-q35-10.0",
     accelerated=True,
 )
-EMULATED = replace(KVM, accelerated=False, slow_clock=SlowClock("/srv/klab/bin/qemu-dilated", epoch="1.5", rate="0.3"))
+EMULATED = replace(KVM, accelerated=False, slow_clock=SlowClock("/usr/lib/klab/slow_clock.so", epoch="1.5", rate="0.3"))
 VIRTUALBOX = VirtualBoxFacts(box="klab/debian-13-virtualbox", box_version="", description=DESCRIPTION)
 RENDERINGS = {
     "libvirt-kvm": lambda plan: render_libvirt(plan, KVM),
@@ -112,8 +112,7 @@ def test_the_header_says_where_the_file_comes_from() -> None:
     assert "klab made this file from scenario.yaml" in text.split("Vagrant.configure")[0]
 
 
-def test_real_time_hosts_get_neither_wrapper_nor_environment() -> None:
+def test_real_time_hosts_get_no_environment() -> None:
     text = render_libvirt(plan_of("1m2w"), KVM)
-    assert "emulator_path" not in text
-    assert "KLAB_RATE" not in text
+    assert "qemuenv" not in text
     assert "host-model" in text

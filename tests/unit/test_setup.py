@@ -206,6 +206,21 @@ def test_debians_python_comes_before_condas(machine: Machine) -> None:
     assert machine.run("find_python").stdout.strip() == "/usr/bin/python3"
 
 
+@pytest.mark.parametrize("kvm", [True, False])
+def test_the_slower_clock_goes_where_guests_are_emulated(kvm: bool, machine: Machine, tmp_path: Path) -> None:
+    machine.kvm = kvm
+    library, python = tmp_path / "lib.so", machine.folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/bash\necho {tmp_path}/made.so; echo {library}\n")
+    python.chmod(0o755)
+    (machine.folder / "calls").touch()
+    wanted = [] if kvm else [f"install -D -m 644 {tmp_path}/made.so {library}"]
+    for _ in range(2):
+        assert machine.run(f"cd {machine.folder}; install_slow_clock").returncode == 0
+        assert [call for call in machine.calls if call.startswith("install ")] == wanted
+        library.touch()
+
+
 def test_a_member_of_a_directory_joins_the_group_too(machine: Machine) -> None:
     machine.put("getent", "exit 0")
     done = machine.run("join_group")

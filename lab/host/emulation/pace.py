@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 
 from lab.errors import HostError, MachineError, ProgramTimeout, Remedy
-from lab.host.emulation.emulator import find_compiler
+from lab.host.emulation.slow_clock import ensure_library
 from lab.host.probe_guest import ROUNDS, run_guest, run_here
 from lab.host.profile import HostProfile, Obstacle
+from lab.store import Home
 
 # Time dilation 0.3 lets stock kubeadm time-outs hold on a host about 15 times slower; measured,
 # see docs/decisions/0202-time-dilation.md.
@@ -27,19 +28,20 @@ class Pace:
     seconds: float
 
 
-def emulated(cpus: int, obstacle: Obstacle) -> HostProfile:
+def emulated(home: Home, cpus: int, obstacle: Obstacle) -> HostProfile:
     """What this host is without hardware virtualization.
 
     Args:
+        home: klab's home.
         cpus: virtual CPUs of the lab that is to run; many on few cores get slower clocks still.
         obstacle: what keeps it from hardware virtualization.
 
     Raises:
-        HostError: KLAB_DILATION is invalid, or the compiler, which klab then uses, is missing.
+        HostError: KLAB_DILATION is invalid; or as `ensure_library`.
     """
     rate = wanted_rate(pace(cpus, len(os.sched_getaffinity(0))))
     if rate != 1.0:
-        find_compiler()
+        ensure_library(home)
     return HostProfile(accelerated=False, dilation=rate, obstacle=obstacle)
 
 

@@ -1,4 +1,4 @@
-/* Slower clocks for one program: klab preloads this into QEMU (see emulator.py).
+/* Slower clocks for one program: klab preloads this into QEMU (see slow_clock.py).
  *
  *     shown time = epoch + (real time - epoch) * rate     the clocks that tell the date
  *     shown time = real time * rate                       the clocks that only count

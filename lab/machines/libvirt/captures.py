@@ -30,6 +30,7 @@ from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.domains import end_job, state_of
 from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
 from lab.machines.libvirt.resources import Resources
+from lab.machines.libvirt.slow_clocks import SlowClocks
 from lab.machines.libvirt.volumes import MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
@@ -53,7 +54,7 @@ class LibvirtCaptures:
         index: which files hold which capture.
         ssh: what knows the nodes' host keys.
         resources: the lab's things in libvirt.
-        prepare: makes what machines need of their host; returns their console files.
+        prepare: makes what machines need of their host; returns their console files and their slower clocks.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class LibvirtCaptures:
         index: CaptureIndex,
         ssh: Ssh,
         resources: Callable[[], Resources],
-        prepare: Callable[[], ConsoleFiles],
+        prepare: Callable[[], tuple[ConsoleFiles, SlowClocks]],
     ) -> None:
         self._plan = plan
         self._index = index
@@ -213,14 +214,14 @@ class LibvirtCaptures:
                 f"capture {key} does not hold {', '.join(missing)}",
                 hint=(Remedy("snapshots"), " lists the others"),
             )
-        consoles = self._prepare()
+        consoles, clocks = self._prepare()
         resources = self._resources()
         store = LayerStore(resources)
 
         def ready(name: str) -> _Return:
             with translate_errors(f"{name} cannot be restored"):
                 pipe = self._index.folder / f"{key}.{name}.pipe"
-                return self._ready(resources, store, consoles, wanted[name], entry.nodes[name], pipe)
+                return self._ready(resources, store, consoles, clocks, wanted[name], entry.nodes[name], pipe)
 
         def restore(name: str) -> None:
             with translate_errors(f"{name} cannot be restored"):
@@ -234,18 +235,27 @@ class LibvirtCaptures:
         finally:
             for name in wanted:
                 ram_images.drop_made(store, entry.nodes[name])
+        running = [node for node in wanted.values() if entry.nodes[node.name].memory]
+        clocks.check(resources.domains.of(running))
         for name in wanted:
             self._ssh.know(name, entry.nodes[name].host_key)
 
     def _ready(
-        self, resources: Resources, store: LayerStore, consoles: ConsoleFiles, node: Node, saved: Saved, pipe: Path
+        self,
+        resources: Resources,
+        store: LayerStore,
+        consoles: ConsoleFiles,
+        clocks: SlowClocks,
+        node: Node,
+        saved: Saved,
+        pipe: Path,
     ) -> _Return:
         overlay, connection = new_layer(self._plan, node.name), resources.connection
         store.add_layer(overlay, saved.disk)
 
         def here(definition: str) -> str:
             on_layer = definitions.with_disk(definition, store.path(overlay))
-            return definitions.with_console(on_layer, str(consoles.path(node.name)))
+            return clocks.fitted(definitions.with_console(on_layer, str(consoles.path(node.name))))
 
         image, xml = None, ""
         if saved.memory:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape, quoteattr
 
+from lab.machines.libvirt.definitions import QEMU_NAMESPACE
 from lab.machines.ownership import Owner
 from lab.render.domain import DomainSpec, Hardware
-
-QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
 def new_domain(spec: DomainSpec, owner: Owner, disk: str) -> str:
@@ -24,7 +23,6 @@ def new_domain(spec: DomainSpec, owner: Owner, disk: str) -> str:
         disk: path of the disk that it writes to.
     """
     common = spec.hardware
-    emulator = f"<emulator>{escape(common.emulator)}</emulator>" if common.emulator else ""
     return f"""
 <domain type={quoteattr(common.virtualization)} xmlns:qemu='{QEMU_NAMESPACE}'>
   <name>{escape(spec.name)}</name>
@@ -46,7 +44,6 @@ def new_domain(spec: DomainSpec, owner: Owner, disk: str) -> str:
   <on_reboot>restart</on_reboot>
   <on_crash>destroy</on_crash>
   <devices>
-    {emulator}
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' cache={quoteattr(common.disk_cache)} discard={quoteattr(common.disk_discard)}/>
       <source file={quoteattr(disk)}/>
@@ -92,8 +89,8 @@ def _interface(number: int, mac: str, network: str, common: Hardware) -> str:
 
 
 def _environment(common: Hardware) -> str:
-    """What the emulator is told, where the lab has one of its own."""
-    if common.emulator is None:
+    """What QEMU gets in its environment."""
+    if not common.environment:
         return ""
     lines = [f"<qemu:env name={quoteattr(n)} value={quoteattr(value)}/>" for n, value in common.environment.items()]
     return f"<qemu:commandline>{''.join(lines)}</qemu:commandline>"

@@ -24,6 +24,7 @@ from lab.machines.libvirt.domains import eject, state_of, switch_on
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
+from lab.machines.libvirt.slow_clocks import SlowClocks
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant import failures
@@ -90,6 +91,7 @@ class LibvirtMachines(VagrantProvider):
         self._power_on(vagrant, resources, deadline, on_line, wanted)
         resources.domains.stamp()
         self._wait_for_ssh(deadline, wanted)
+        self._provision.slow_clocks().check(self._existing(wanted))
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -113,6 +115,7 @@ class LibvirtMachines(VagrantProvider):
         if not off:
             return
         self._provision.renew_consoles(off)
+        self._provision.slow_clocks().fit(resources.connection, self._existing(nodes))
         failures.vagrant_up(
             vagrant,
             "libvirt",
@@ -151,10 +154,12 @@ class LibvirtMachines(VagrantProvider):
         domains = self._existing(wanted)
         refuse_absent([node.name for node in wanted], domains)
         self._provision.prepare_host(self._resources())
-        self._provision.wrapper()
+        clocks = self._provision.slow_clocks()
         self._provision.renew_consoles([node for node in wanted if not state_of(domains[node.name]).on])
+        clocks.fit(self._resources().connection, domains)
         for name, domain in domains.items():
             switch_on(name, domain)
+        clocks.check(domains)
 
     def stop(self, nodes: Sequence[str], deadline: Deadline) -> list[str]:
         domains = self._existing(self._plan.select(nodes))
@@ -264,14 +269,9 @@ class LibvirtMachines(VagrantProvider):
     def captures(self) -> LibvirtCaptures:
         provision = self._provision
 
-        def prepare() -> ConsoleFiles:
-            resources = self._resources()
-            steps: dict[str, Callable[[], object]] = {
-                "host": lambda: provision.prepare_host(resources),
-                "emulator": provision.wrapper,
-            }
-            map_parallel(lambda step: steps[step](), list(steps))
-            return provision.needed_consoles()
+        def prepare() -> tuple[ConsoleFiles, SlowClocks]:
+            provision.prepare_host(self._resources())
+            return provision.needed_consoles(), provision.slow_clocks()
 
         return LibvirtCaptures(self._plan, provision.index, self._ssh, self._resources, prepare)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lab.disks import qcow2
 from lab.errors import BoxError, MachineError, Remedy, UsageError
 from lab.files import write_atomic
-from lab.host.emulation import emulator
+from lab.host.emulation.slow_clock import ensure_library
 from lab.machines.libvirt import consoles, definitions, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library, translate_errors
@@ -24,6 +24,7 @@ from lab.machines.libvirt.layer_gc import LayerCollector
 from lab.machines.libvirt.pools import find_box_pool
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
+from lab.machines.libvirt.slow_clocks import SlowClocks
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant.command import BOX_VERSION, Vagrant
 from lab.machines.vagrant.provider import machine_folder
@@ -195,18 +196,18 @@ class Provision:
                 if after != before:
                     domain.connect().defineXML(after)
 
-    def wrapper(self) -> Path | None:
-        """The emulator with a slower clock, where the lab's machines have one; written if need be."""
-        if self.record.dilation == 1.0:
-            return None
-        wrapper = emulator.write_wrapper(self.home)
-        if not self.session.private_libvirt.inside:
-            emulator.check_reachable(wrapper, self.home)
-        return wrapper
+    def slow_clocks(self) -> SlowClocks:
+        """The slower clocks of the lab's machines, where they have them; made ready if need be.
+
+        Raises:
+            HostError: as `ensure_library`.
+        """
+        dilated = self.record.dilation != 1.0
+        return SlowClocks(ensure_library(self.home) if dilated else None, self.record.guest_clock)
 
     def write_vagrantfile(self, pool: libvirt.virStoragePool, plan: Plan) -> LibvirtFacts:
         """Write the Vagrantfile; returns what it holds beyond the plan."""
-        record, wrapper = self.record, self.wrapper()
+        record, library = self.record, self.slow_clocks().library
         with translate_errors("libvirt cannot list its machine types"):
             capabilities = self._capabilities()
             box_pool = find_box_pool(self.session.resources().connection, self.plan.pool)
@@ -220,7 +221,7 @@ class Provision:
                 console_folder=str(self._consoles(pool).folder),
                 machine_type=definitions.machine_type(capabilities),
                 accelerated=record.accelerated,
-                slow_clock=SlowClock(str(wrapper), repr(record.epoch), repr(record.dilation)) if wrapper else None,
+                slow_clock=SlowClock(str(library), repr(record.epoch), repr(record.dilation)) if library else None,
             )
         write_atomic(self.folder.vagrantfile, render_libvirt(plan, facts))
         return facts

@@ -25,7 +25,7 @@ from lab.errors import LabError
 from lab.host import capacity, namespaces
 from lab.host.firewalls import parse_backend
 from lab.machines import ssh_clock
-from lab.machines.libvirt import definitions, guest_agent, platform
+from lab.machines.libvirt import definitions, guest_agent, platform, slow_clocks
 from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant.failures import explain
@@ -194,6 +194,9 @@ POOL = "<pool type='dir'><name>klab</name><target><path>/var/lib/klab</path></ta
 AGENT = json.dumps(
     {"started": {"pid": 7}, "ended": {"exited": True, "exitcode": 0, "out-data": base64.b64encode(b"x").decode()}}
 )
+MACHINE_CLOCK = (
+    '{"return": {"tm_year": 126, "tm_sec": 7, "tm_hour": 15, "tm_min": 16, "tm_mon": 10, "tm_mday": 29}}'  # recorded
+)
 QEMU_VERSION = '{"return":{"qemu":{"micro":2,"minor":0,"major":10},"package":"Debian 1:10.0.2+ds-2"},"id":"libvirt-9"}'
 
 
@@ -272,6 +275,11 @@ def agent(text: str, _folder: Path) -> None:
 def qemu_version(text: str, _folder: Path) -> None:
     found = platform.version_told(text)
     assert found is None or len(found.split(".")) == 3
+
+
+def machine_clock(text: str, _folder: Path) -> None:
+    found = slow_clocks.moment(text)
+    assert found is None or isinstance(found, float)
 
 
 def whole_json(act: Callable[[str, Path], None]) -> Callable[[str, Path], None]:
@@ -446,6 +454,13 @@ TARGETS = (
         _of(AGENT),
         json_texts,
         whole_json(agent),
+    ),
+    Target(
+        "the clock of a machine",
+        ("lab.machines.libvirt.slow_clocks:moment",),
+        _of(MACHINE_CLOCK),
+        json_texts,
+        machine_clock,
     ),
     Target(
         "QEMU's version", ("lab.machines.libvirt.platform:version_told",), _of(QEMU_VERSION), json_texts, qemu_version

@@ -36,8 +36,7 @@ Vagrant.configure("2") do |config|
     libvirt.machine_arch = "x86_64"
     libvirt.cpu_mode = 'custom'
     libvirt.cpu_model = 'Haswell-noTSX'
-    libvirt.emulator_path = '/srv/klab/bin/qemu-dilated'
-    libvirt.qemuenv('KLAB_EPOCH' => '1.5', 'KLAB_RATE' => '0.3')
+    libvirt.qemuenv('LD_PRELOAD' => '/usr/lib/klab/slow_clock.so', 'KLAB_EPOCH' => '1.5', 'KLAB_RATE' => '0.3')
     libvirt.disk_bus = "virtio"
     libvirt.disk_driver cache: 'writeback', discard: "unmap"
     libvirt.nic_model_type = "virtio"

@@ -45,3 +45,10 @@ def test_orphans_are_its_own_and_reaped_and_it_ends_with_the_last(tmp_path: Path
     subprocess.run(["/bin/kill", "-9", str(orphan)], check=True)
     assert poll(lambda: not (namespaces.PROC / str(orphan)).exists(), Deadline.after(30), every=0.01)
     assert poll(lambda: namespaces.started(keeper) is None, Deadline.after(30), every=0.01)
+
+
+def test_apparmor_is_left_where_there_is_one(tmp_path: Path) -> None:
+    """What aa-exec(1) of apparmor 3.1 writes for `-p unconfined`; that it takes effect, only such a kernel can show."""
+    subreaper._leave_apparmor(str(tmp_path / "no" / "exec"))
+    subreaper._leave_apparmor(str(tmp_path / "exec"))
+    assert (tmp_path / "exec").read_text() == "exec unconfined"

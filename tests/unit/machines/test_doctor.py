@@ -142,6 +142,17 @@ def test_a_host_without_hardware_virtualization_or_room(tmp_path: Path) -> None:
     assert "/var/lib/libvirt/images" in findings["disk for machines"].seen
 
 
+def test_what_emulation_needs_is_a_matter_of_emulation_and_of_rights(tmp_path: Path) -> None:
+    def missing(_home: Home) -> Path:
+        raise HostError("it is not installed", hint="sudo install")
+
+    name, slow = "slower clocks for emulation", Acceleration(Obstacle("no KVM", "switch it on"), 12.5)
+    assert found(tmp_path, slow_clock=missing)[name].seen == "not needed"
+    assert found(tmp_path, slow_clock=missing, acceleration=lambda _home: slow)[name].ok, "root installs it"
+    theirs = found(tmp_path, slow_clock=missing, acceleration=lambda _home: slow, user=lambda: 1000)[name]
+    assert (theirs.ok, theirs.hint) == (False, "sudo install")
+
+
 def test_looking_starts_nothing(tmp_path: Path) -> None:
     assert "private one" in found(tmp_path)["libvirtd"].seen
     assert "system libvirtd answers" in found(tmp_path, system_libvirtd=lambda: True)["libvirtd"].seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import libvirt
@@ -27,6 +28,7 @@ from lab.machines.protocol import NodeState
 from lab.machines.ssh import Ssh
 from lab.plan.names import seed_volume
 from lab.scenario.catalog import Catalog
+from lab.store import Home
 from lab.waiting import Deadline
 
 # --- start ------------------------------------------------------------------------------------------
@@ -59,14 +61,14 @@ def test_start_brings_back_what_a_restart_of_the_host_switches_off(make_host: Ca
     assert host.machines().states()["cp1"] == NodeState.RUNNING
 
 
-def test_start_makes_sure_of_the_emulator_with_the_slower_clock(
-    make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_makes_sure_of_the_slower_clock(make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> None:
     host = make_host(cp1="off")
-    wrapper = host.home.root / "closed" / "qemu-dilated"
-    wrapper.parent.mkdir(mode=0o700)
-    monkeypatch.setattr(provision.emulator, "write_wrapper", lambda _home: wrapper)
-    with pytest.raises(HostError, match="emulator wrapper"):
+
+    def missing(_home: Home) -> Path:
+        raise HostError("it is not installed")
+
+    monkeypatch.setattr(provision, "ensure_library", missing)
+    with pytest.raises(HostError, match="it is not installed"):
         host.machines(dilation=0.5).start(["cp1"])
     assert host.machines().states()["cp1"] == NodeState.STOPPED
     host.machines(dilation=1.0).start(["cp1"])
