@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import locks, log, records
-from lab.errors import Conflict, LabError, NotFound, Remedy, UsageError
+from lab.errors import Conflict, HostError, LabError, NotFound, Remedy, UsageError
 from lab.files import make_private, write_atomic
 from lab.guest_clock import GuestClock
 from lab.text import visible
@@ -33,13 +34,38 @@ class Home:
     root: Path
 
     @classmethod
-    def default(cls) -> Home:
+    def default(cls, *, gives_back: bool = False) -> Home:
         """KLAB_HOME where it is set, else the platform's user data folder; whether it exists or not.
+
+        Args:
+            gives_back: the caller, as root, leaves nothing of root's in another person's folder.
 
         Raises:
             UsageError: a program that klab starts would misread a character of its name.
+            HostError: klab runs as root, and the folder is another person's.
         """
-        return cls(_usable(_chosen()))
+        found = cls(_usable(_chosen()))
+        if not gives_back:
+            _refuse_root(found.root)
+        return found
+
+    def way_back(self, error: BaseException) -> str:
+        """How a person gets back what another user, such as root, has left in this folder; empty if that is not it.
+
+        Args:
+            error: what klab has met.
+        """
+        if not isinstance(error, PermissionError) or error.filename is None:
+            return ""
+        met = Path(os.fsdecode(error.filename)).absolute()
+        for path in (met, *met.parents):
+            if not path.is_relative_to(self.root):
+                return ""
+            with contextlib.suppress(OSError):
+                if path.lstat().st_uid != os.geteuid():
+                    root = shlex.quote(str(self.root))
+                    return f"another user has left files there: sudo chown -R $USER: {root} gives them back"
+        return ""
 
     @property
     def labs(self) -> Path:
@@ -91,6 +117,31 @@ class Home:
         if len(labs) > 1:
             raise Conflict("there is more than one lab", details=[names], hint="name the one you mean")
         return labs[0]
+
+
+def _refuse_root(root: Path) -> None:
+    """Keep root from leaving its files in a person's folder, where that person could not change or delete them."""
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        there = next(path for path in (root, *root.parents) if path.exists())
+        owner = there.stat().st_uid
+        if owner != 0:
+            name = _user(owner)
+            raise HostError(
+                f"klab runs as root, but {there} belongs to {name}",
+                hint=f"run the same command as {name}, without sudo: klab asks for root where it needs it; "
+                "labs of root's own need a KLAB_HOME of root's own",
+            )
+
+
+def _user(uid: int) -> str:
+    import pwd  # late: not every system has it
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _chosen() -> Path:

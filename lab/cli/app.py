@@ -210,7 +210,7 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
     if isinstance(error, click.Abort):
         note("nothing was done")
         return 1
-    if (refused := refusal(error, hint=REFUSED_HINT)) is not None:
+    if (refused := refusal(error, hint=_way_back(error) or REFUSED_HINT)) is not None:
         show_error(refused)
         return refused.exit_code
     if isinstance(error, FileNotFoundError) and _has_no_working_directory():
@@ -218,6 +218,14 @@ def _explain(error: BaseException, settings: Settings, arguments: Sequence[str])
         show_error(gone)
         return gone.exit_code
     return _bug(error, arguments)
+
+
+def _way_back(error: BaseException) -> str:
+    from lab.store import Home
+
+    with contextlib.suppress(LabError):
+        return Home.default().way_back(error)
+    return ""
 
 
 def _from_click(error: click.ClickException) -> LabError:

@@ -14,7 +14,7 @@ import pytest
 
 from lab import files, locks, store
 from lab.bundles import keys
-from lab.errors import Conflict, LabError, NotFound, UsageError
+from lab.errors import Conflict, HostError, LabError, NotFound, UsageError
 from lab.store import COPIED, Home, LabFolder, Record
 
 
@@ -136,6 +136,47 @@ def test_a_home_of_a_user_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAB_HOME", "~nobody-of-that-name/klab")
     with pytest.raises(UsageError, match="there is no such user"):
         Home.default()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("made", [True, False])
+def test_root_leaves_nothing_in_a_persons_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: bool) -> None:
+    (tmp_path / "person").mkdir()
+    home = tmp_path / "person" / "klab"
+    if made:
+        home.mkdir()
+        os.chown(home, 65534, 65534)
+    else:
+        os.chown(tmp_path / "person", 65534, 65534)
+    monkeypatch.setenv("KLAB_HOME", str(home))
+    with pytest.raises(HostError, match=f"klab runs as root, but {home if made else home.parent} belongs to") as caught:
+        Home.default()
+    assert "without sudo" in caught.value.hint
+    assert Home.default(gives_back=True).root == home, "klab box build gives everything back"
+    os.chown(home if made else home.parent, 0, 0)
+    assert Home.default().root == home
+    assert home.exists() is made
+
+
+def test_a_person_may_have_labs_below_a_folder_of_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KLAB_HOME", str(tmp_path / "klab"))
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert Home.default().root == tmp_path / "klab"
+
+
+def test_files_that_root_has_left_are_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = Home(tmp_path / "my home")
+    file = home.lab("demo").path / "lab.json"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    refused = PermissionError(13, "Permission denied", str(file))
+    assert home.way_back(refused) == "", "it is this user's own: a mode keeps it closed"
+    assert home.way_back(OSError(28, "No space left on device", str(file))) == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert f"sudo chown -R $USER: '{tmp_path}/my home'" in home.way_back(refused)
+    assert "chown" in home.way_back(PermissionError(13, "Permission denied", str(file.with_name("new"))))
+    assert home.way_back(PermissionError(13, "Permission denied", "/etc/shadow")) == ""
+    assert home.way_back(PermissionError("no name")) == ""
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a&b;c", "$(x)", "a%b", "ümläut", "\u96ea"])

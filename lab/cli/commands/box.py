@@ -50,7 +50,7 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
     from lab.errors import RootNeeded
     from lab.store import Home
 
-    home = Home.default()
+    home = Home.default(gives_back=True)
     try:
         with _progress() as tell:
             done = boxes.build(home, name, kubernetes, rebuild=rebuild, vmdk=vmdk, tell=tell)
