@@ -96,6 +96,14 @@ class Machines(Protocol):
         """
         ...
 
+    def halted(self) -> dict[str, str]:
+        """Why machines are paused that nobody has paused, by node: the host's disk is full, or has errors.
+
+        Raises:
+            HostError, MachineError: the provider does not answer.
+        """
+        ...
+
     def consoles(self) -> dict[str, Path]:
         """The file that holds each node's serial console output; it may not exist yet."""
         ...

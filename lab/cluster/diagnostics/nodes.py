@@ -38,13 +38,19 @@ def _machines(case: CheckContext, _before: Before) -> Iterator[Finding]:
     for line in case.facts.unseen:
         if line.startswith("machines: "):
             yield Finding("machines", "", "the machines cannot be inspected", line, "klab doctor")
-    if len(case.plan.nodes) > 1 and case.facts.stopped:
+    if len(case.plan.nodes) > 1 and case.facts.stopped and not any(node.halted for node in case.facts.nodes):
         seen = ", ".join(f"{node.name}: {node.machine}" for node in case.facts.nodes)
         yield Finding("machines", "", "the whole lab is off", seen, f"klab start {case.lab}", causes=True)
         return
     for node in case.plan.nodes:
-        state = case.seen(node.name).machine
+        state, halted = case.seen(node.name).machine, case.seen(node.name).halted
         if state in {NodeState.RUNNING, "unknown"}:
+            continue
+        if halted:
+            what = "its machine is paused: what it writes finds no place on this machine's disk"
+            # Without room it would be paused again at once.
+            repair = f"klab snapshot prune {case.lab} --keep 1; klab start {case.lab} {node.name}"
+            yield Finding("machines", node.name, what, halted, repair, causes=True)
             continue
         repair = case.recreate_node(node.name) if state == NodeState.ABSENT else f"klab start {case.lab} {node.name}"
         yield Finding(

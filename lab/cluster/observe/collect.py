@@ -92,6 +92,7 @@ class _Collector:
         self.guest_time = record.guest_clock.guest(time.time())
         self.unseen: list[str] = []
         self.states = self._states(machines)
+        self.halted = self._halted(machines)
         self.running = [n for n in plan.nodes if self.states.get(n.name, NodeState.RUNNING) == NodeState.RUNNING]
         self.planes = [n for n in self.running if n.is_control_plane]
 
@@ -142,8 +143,18 @@ class _Collector:
             self.unseen.append(f"machines: {error.message}")
             return {}
 
+    def _halted(self, machines: Machines) -> Mapping[str, str]:
+        if NodeState.PAUSED not in self.states.values():
+            return {}
+        try:
+            return machines.halted()
+        except LabError as error:
+            self.unseen.append(f"why machines are paused: {error.message}")
+            return {}
+
     def _machine(self, node: Node) -> NodeFacts:
-        return NodeFacts(node.name, node.role, str(node.address), self._state(node.name))
+        halted = self.halted.get(node.name, "")
+        return NodeFacts(node.name, node.role, str(node.address), self._state(node.name), halted=halted)
 
     def _node(self, node: Node, api: Mapping[str, str], registered: list[dict[str, Any]] | str) -> NodeFacts:
         facts = self._machine(node)

@@ -34,7 +34,8 @@ class Endpoint:
 class NodeFacts:
     """One node of the plan.
 
-    `machine` is a NodeState's value, or "unknown". `api` is for control planes: empty when its
+    `machine` is a NodeState's value, or "unknown"; `halted` tells why it is paused although nobody
+    has paused it. `api` is for control planes: empty when its
     own API server reports that it is ready, else why not; None for workers. `ready` is the Ready
     condition, None where it cannot be seen; `why` tells why it does not hold or is not seen.
     `unheard`: its Ready condition is Unknown; its kubelet has not reported to the API lately.
@@ -53,6 +54,7 @@ class NodeFacts:
     cordoned: bool = False
     kubelet: str = ""
     pressures: tuple[str, ...] = ()
+    halted: str = ""
 
     @property
     def runs(self) -> bool:

@@ -121,6 +121,9 @@ class FakeMachines:
     def states(self) -> dict[str, NodeState]:
         return {node.name: self._books.state(node.name) for node in self._plan.nodes}
 
+    def halted(self) -> dict[str, str]:
+        return {}
+
     def consoles(self) -> dict[str, Path]:
         return {node.name: self._books.console(node.name) for node in self._plan.nodes}
 

@@ -137,6 +137,19 @@ def state_of(domain: libvirt.virDomain) -> NodeState:
     }.get(state, NodeState.STOPPED)
 
 
+def disk_problem(domain: libvirt.virDomain) -> str | None:
+    """Why libvirt has paused a machine whose disk could not be written; None where it has not.
+
+    Source: libvirt.org/html/libvirt-libvirt-domain.html (VIR_DOMAIN_PAUSED_IOERROR, virDomainGetDiskErrors).
+    """
+    library_ = library()
+    with translate_errors("a machine's disk cannot be inspected"):
+        if domain.state() != [library_.VIR_DOMAIN_PAUSED, library_.VIR_DOMAIN_PAUSED_IOERROR]:
+            return None
+        full = library_.VIR_DOMAIN_DISK_ERROR_NO_SPACE in domain.diskErrors().values()
+    return "this machine's disk is full" if full else "this machine's disk has errors"
+
+
 def switch_on(name: str, domain: libvirt.virDomain) -> None:
     """Let a machine run, whatever it does; one that runs is left alone."""
     library_ = library()

@@ -20,11 +20,12 @@ from lab.machines.libvirt.captures import LibvirtCaptures
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
 from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
-from lab.machines.libvirt.domains import eject, state_of, switch_on
+from lab.machines.libvirt.domains import disk_problem, eject, state_of, switch_on
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
 from lab.machines.libvirt.slow_clocks import SlowClocks
+from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.ownership import Owner
 from lab.machines.protocol import NodeState
 from lab.machines.vagrant import failures
@@ -40,6 +41,7 @@ from lab.machines.vagrant.provider import (
 from lab.plan.model import Node, Plan
 from lab.plan.names import seed_volume
 from lab.process import Completed
+from lab.scenario.sizes import human
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline, map_parallel, poll
 
@@ -192,6 +194,14 @@ class LibvirtMachines(VagrantProvider):
     def states(self) -> dict[str, NodeState]:
         found = {node.name: NodeState.ABSENT for node in self._plan.nodes}
         return found | {name: state_of(domain) for name, domain in self._existing(self._plan.nodes).items()}
+
+    def halted(self) -> dict[str, str]:
+        resources, found = self._resources(), dict[str, str]()
+        for name, domain in self._existing(self._plan.nodes).items():
+            if (why := disk_problem(domain)) is not None:
+                store = LayerStore(resources)
+                found[name] = f"{why}: {human(store.free >> 20)} are free in {store.folder}"
+        return found
 
     # --- seeds ----------------------------------------------------------------------------------
 

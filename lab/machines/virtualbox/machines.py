@@ -144,6 +144,9 @@ class VirtualBoxMachines(VagrantProvider):
         infos = self._infos()
         return {n.name: state_of(infos[n.name]) if n.name in infos else NodeState.ABSENT for n in self._plan.nodes}
 
+    def halted(self) -> dict[str, str]:
+        return {}  # VirtualBox tells it in its log alone
+
     def drop_seeds(self) -> None:
         for node, info in self._infos().items():
             for controller, port, device in dvd_slots(info, f"{node}.iso"):

@@ -215,6 +215,15 @@ def test_a_machine_that_does_not_run_is_started(plan: Plan, state: NodeState) ->
     assert state.value in finding.what
 
 
+def test_a_machine_that_the_full_disk_has_paused_needs_room_first(plan: Plan) -> None:
+    case = off(healthy(plan), "w1", NodeState.PAUSED)
+    full = "this machine's disk is full: 0 MiB are free in /var/lib/libvirt/images/klab-1"
+    nodes = tuple(replace(node, halted=full) if node.name == "w1" else node for node in case.facts.nodes)
+    finding = only(facts(case, nodes=nodes))
+    assert (finding.node, finding.evidence) == ("w1", full)
+    assert finding.repair == "klab snapshot prune ha --keep 1; klab start ha w1"
+
+
 def test_a_machine_that_is_gone_is_made_anew(plan: Plan, single: Plan) -> None:
     assert only(off(healthy(plan), "w1", NodeState.ABSENT)).repair == "klab node replace ha w1"
     first, *_ = found(off(healthy(single), "cp1", NodeState.ABSENT))

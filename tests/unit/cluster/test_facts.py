@@ -42,13 +42,16 @@ SECONDS = 20.0  # how long a probe may take: a busy machine is no dead one
 
 
 class Machines:
-    """Machines that know their states, and nothing else."""
+    """Machines that know their states, why those that are paused are, and nothing else."""
 
     def __init__(self, plan: Plan, **off: NodeState) -> None:
         self.known = {n.name: off.get(n.name, NodeState.RUNNING) for n in plan.nodes}
 
     def states(self) -> dict[str, NodeState]:
         return self.known
+
+    def halted(self) -> dict[str, str]:
+        return {name: "the disk is full" for name, state in self.known.items() if state == NodeState.PAUSED}
 
 
 @pytest.fixture
@@ -173,6 +176,7 @@ def test_only_machines_that_run_are_asked(see: Callable[..., ClusterFacts], serv
     assert asked.isdisjoint({plan.nodes[0].address, plan.nodes[3].address})
     assert facts.etcd is not None
     assert facts.etcd.members[0].error == "the machine is paused"
+    assert [node.halted for node in facts.nodes if node.halted] == ["the disk is full"]
     assert not facts.ready
     assert facts.etcd.has_quorum
 

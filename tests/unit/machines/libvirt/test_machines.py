@@ -12,7 +12,7 @@ import pytest
 from support.libvirt_host import OWNER, RECORD, Host, Vagrant, domain_xml, plan_of
 
 from lab.errors import Conflict, HostError, MachineError, NotFound
-from lab.machines.libvirt import definitions, provision
+from lab.machines.libvirt import definitions, pools, provision
 from lab.machines.libvirt.connection import start_if_inactive
 from lab.machines.libvirt.consoles import FOLDER
 from lab.machines.libvirt.domains import Domains, state_of, switch_on
@@ -113,6 +113,23 @@ def test_a_machine_that_cannot_be_started_is_named(
     with pytest.raises(MachineError, match="cp1 cannot be started") as caught:
         host.machines().start(["cp1"])
     assert "guest memory" in caught.value.details[0]
+
+
+def test_why_a_machine_is_paused(make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    host = make_host(cp1="paused", w1="running")
+    host.machines().start(["w1"])
+    assert host.machines().halted() == {}, "somebody has paused cp1"
+    broken = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+    states = libvirt.virDomain.state
+    monkeypatch.setattr(
+        libvirt.virDomain, "state", lambda self: broken if self.name() == "klab-demo_cp1" else states(self)
+    )
+    for code, said in ((libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE, "is full"), (1, "has errors")):
+        monkeypatch.setattr(libvirt.virDomain, "diskErrors", lambda _domain, code=code: {"vda": code})
+        (node, why), *_ = host.machines().halted().items()
+        assert node == "cp1"
+        assert f"this machine's disk {said}" in why
+        assert why.endswith(f"free in {pools.DEFAULT_FOLDER}/klab-{RECORD.id}")
 
 
 # --- stop and power off -----------------------------------------------------------------------------
