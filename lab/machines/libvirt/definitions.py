@@ -5,6 +5,7 @@ Source: libvirt.org/formatnetwork.html, formatstorage.html, formatdomain.html.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -17,6 +18,7 @@ from lab.plan.model import Networks, Node
 from lab.render.emulation import LIBRARY_VARIABLE
 
 FIRST_MANAGEMENT_HOST = 10
+_OWNER = re.compile(r"\+(?P<uid>[0-9]{1,10}):\+(?P<gid>[0-9]{1,10})")
 # Where a definition has one of these in place of a model, the model follows from the host.
 CPU_MODES = frozenset({"host-model", "host-passthrough", "maximum"})
 # A domain's definition is read, changed and given back: its prefixes stay what they were.
@@ -341,6 +343,14 @@ def cpu_models(capabilities_xml: str) -> frozenset[str]:
     """The named CPU models that machines can have, from domain capabilities."""
     models = _parse(capabilities_xml).iterfind("cpu/mode[@name='custom']/model")
     return frozenset(model.text for model in models if model.text)
+
+
+def emulator_owner(capabilities_xml: str) -> tuple[int, int] | None:
+    """Uid and gid of the processes of a libvirt's machines, from the host's capabilities; None where it names none."""
+    for model in _parse(capabilities_xml).iterfind("host/secmodel"):
+        if model.findtext("model") == "dac" and (label := _OWNER.fullmatch(model.findtext("baselabel") or "")):
+            return int(label["uid"]), int(label["gid"])
+    return None
 
 
 def _parse(xml: str) -> ElementTree.Element:

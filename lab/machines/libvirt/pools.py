@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from lab.host.capacity import DiskRoom
 from lab.host.local import free_at
 from lab.machines.libvirt import consoles, definitions
 from lab.machines.libvirt.connection import absent, library, start_if_inactive, translate_errors
+from lab.machines.libvirt.qemu_user import qemu_user
 from lab.machines.libvirt.storage_jobs import when_idle
 from lab.machines.ownership import Owner
+from lab.machines.vagrant.command import BOX_VERSION
 
 if TYPE_CHECKING:
     import libvirt
@@ -54,6 +57,49 @@ def disk_room(connection: libvirt.virConnect, name: str) -> DiskRoom:
     return DiskRoom(found, free, elsewhere="provider.libvirt.pool in the scenario names a pool on another disk")
 
 
+def base_volume(box: str) -> str:
+    """What vagrant-libvirt 0.11 calls the copy of a box's disk in a pool (action/handle_box_image.rb).
+
+    Args:
+        box: what Vagrant calls the box; it carries a digest, so a name is one content, whoever has put it there.
+    """
+    return f"{box.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
+
+
+def forget_box(connection: libvirt.virConnect, box: str) -> None:
+    """Delete the copies of a box's disk in libvirt's pools, except those that a disk lies on, of whoever's lab.
+
+    Args:
+        connection: to the libvirt.
+        box: what Vagrant calls the box.
+
+    Raises:
+        MachineError, HostError: libvirt does not tell, or does not delete one.
+    """
+    with translate_errors(f"libvirt's copy of the box {box} cannot be removed"):
+        there = connection.listAllStoragePools()
+        pools = [pool for pool in there if pool.isActive()]
+        copies = [copy for pool in pools if (copy := _volume(pool, base_volume(box))) is not None]
+        if not copies:
+            return
+        # What is in a pool that is off cannot be seen.
+        hidden = [Path(definitions.pool_path(pool.XMLDesc())) for pool in there if not pool.isActive()]
+        used = {definitions.backing_path(each.XMLDesc()) for pool in pools for each in pool.listAllVolumes()}
+        for copy in copies:
+            folder = Path(copy.path()).parent
+            if copy.path() not in used and not any(each.is_relative_to(folder) for each in hidden):
+                when_idle(copy.storagePoolLookupByVolume(), copy.delete)
+
+
+def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+    try:
+        return pool.storageVolLookupByName(name)
+    except library().libvirtError as error:
+        if absent(error):
+            return None
+        raise
+
+
 class LabPool:
     """One lab's disks in one libvirt."""
 
@@ -92,6 +138,7 @@ class LabPool:
                     "virsh pool-create-as klab dir --build --target FOLDER makes one",
                 )
             _start(pool)
+            _refuse_closed(self._connection, pool)
             return pool
 
     def _folders(self) -> str:
@@ -157,6 +204,24 @@ class LabPool:
                 when_idle(pool, pool.destroy)
                 pool.delete()
             pool.undefine()
+
+
+def _refuse_closed(connection: libvirt.virConnect, pool: libvirt.virStoragePool) -> None:
+    """Make sure that QEMU can walk to a pool, as it cannot into a person's home.
+
+    Raises:
+        HostError: a folder on the way is closed.
+    """
+    user, folder = qemu_user(connection), Path(definitions.pool_path(pool.XMLDesc()))
+    closed = None if user is None else user.closed(folder)
+    if user is not None and closed is not None:
+        path = shlex.quote(str(closed))
+        raise HostError(
+            f"the storage pool {pool.name()!r} is out of reach for QEMU, which libvirt runs as {user.name}",
+            details=[f"its folder is {folder}", f"{user.name} may not walk through {closed}"],
+            hint=f"setfacl -m u:{user.uid}:x {path} opens that folder for it alone; "
+            "or set provider.libvirt.pool in the scenario to a pool elsewhere",
+        )
 
 
 def _activate(pool: libvirt.virStoragePool) -> None:

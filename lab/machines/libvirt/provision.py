@@ -21,7 +21,7 @@ from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.layer_gc import LayerCollector
-from lab.machines.libvirt.pools import find_box_pool
+from lab.machines.libvirt.pools import base_volume, find_box_pool
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
 from lab.machines.libvirt.slow_clocks import SlowClocks
@@ -125,8 +125,7 @@ class Provision:
             ("box.img", disk),
         ]
         self.vagrant().add_box(self._box_name, "libvirt", files, self.home.cache)
-        # The name that vagrant-libvirt 0.11 looks for (action/handle_box_image.rb).
-        volume = f"{self._box_name.replace('/', '-VAGRANTSLASH-')}_vagrant_box_image_{BOX_VERSION}_box.img"
+        volume = base_volume(self._box_name)
         with translate_errors("libvirt cannot report where the box is"):
             folder = Path(definitions.pool_path(pool.XMLDesc()))
         # A link does not reach from one mount to another, be it of the same file system (link(2)).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from support.libvirt_host import OWNER, Host
 from lab.errors import HostError
 from lab.host.local import free_at
 from lab.machines.libvirt import definitions, pools, provider
-from lab.machines.libvirt.pools import LabPool, disk_room
+from lab.machines.libvirt.pools import LabPool, base_volume, disk_room, forget_box
+from lab.machines.libvirt.qemu_user import QemuUser
 from lab.machines.providers import provider_named
 
 
@@ -117,3 +119,112 @@ def test_klab_looks_where_the_labs_will_be(host: Host, tmp_path: Path, monkeypat
     for private, folder in ((False, tmp_path / "pool"), (True, tmp_path)):
         monkeypatch.setattr(provider, "wants_private", lambda _private, answer=private: answer)
         assert provider_named("libvirt").disk_room(host.home, "vm").folder == folder
+
+
+# --- copies of boxes ------------------------------------------------------------------------------------
+
+BOX = "klab/debian-13-0011aabb"
+
+
+def put(pool: libvirt.virStoragePool, name: str, below: str | None = None) -> str:
+    xml = definitions.raw_volume(name) if below is None else definitions.overlay_volume(name, 1 << 20, below)
+    return str(pool.createXML(xml).path())
+
+
+@pytest.fixture
+def shelf(host: Host) -> libvirt.virStoragePool:
+    """A pool with a person's own image, a box's copy and that of another box."""
+    pool = define(host, "default", pools.DEFAULT_FOLDER)
+    pool.create()
+    for name in ("windows.qcow2", base_volume(BOX), base_volume("klab/other-99")):
+        put(pool, name)
+    return pool
+
+
+def test_a_box_leaves_the_pool_and_nothing_else_does(host: Host, shelf: libvirt.virStoragePool) -> None:
+    forget_box(host.connection, BOX)
+    forget_box(host.connection, BOX)
+    left = {volume.name() for volume in shelf.listAllVolumes()}
+    assert left == {"windows.qcow2", "klab-VAGRANTSLASH-other-99_vagrant_box_image_1.0.0_box.img"}
+
+
+def test_a_copy_that_somebodys_disk_lies_on_stays(host: Host, shelf: libvirt.virStoragePool) -> None:
+    """Another person's lab, or a machine that is none of klab's."""
+    base = shelf.storageVolLookupByName(base_volume(BOX)).path()
+    lab = define(host, "klab-of-another-person", pools.DEFAULT_FOLDER / "klab-of-another-person")
+    lab.create()
+    put(lab, "klab-demo_cp1.img", base)
+    forget_box(host.connection, BOX)
+    assert base_volume(BOX) in shelf.listVolumes()
+    lab.destroy()
+    forget_box(host.connection, BOX)
+    assert base_volume(BOX) in shelf.listVolumes(), "what is in a pool that is off cannot be seen"
+    lab.undefine()
+    forget_box(host.connection, BOX)
+    assert base_volume(BOX) not in shelf.listVolumes()
+
+
+# --- the way to a pool ----------------------------------------------------------------------------------
+
+# Of Debian's libvirt 11.3, shortened; the security model of its QEMU driver.
+CAPABILITIES = """<capabilities><host><cpu><arch>x86_64</arch></cpu>
+<secmodel><model>apparmor</model><doi>0</doi></secmodel>
+<secmodel><model>dac</model><doi>0</doi><baselabel type='kvm'>+64055:+64055</baselabel></secmodel>
+</host></capabilities>"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A person's home with a folder for disks in it, both closed; what lies above is open."""
+    folder = tmp_path / "home" / "vm"
+    folder.mkdir(parents=True, mode=0o700)
+    for each in (tmp_path, *tmp_path.parents):
+        if (mode := each.stat().st_mode) & 0o011 != 0o011:  # pytest's own
+            each.chmod(mode | 0o011)
+    (tmp_path / "home").chmod(0o700)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(("text", "owner"), [(CAPABILITIES, (64055, 64055)), ("<capabilities/>", None)])
+def test_whom_qemu_runs_as(text: str, owner: tuple[int, int] | None) -> None:
+    assert definitions.emulator_owner(text) == owner
+    assert definitions.emulator_owner(CAPABILITIES.replace("+64055:", "system_u:")) is None
+
+
+def test_a_pool_below_a_closed_folder_is_refused_with_that_folder(
+    host: Host, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define(host, "vm", home / "vm")
+    monkeypatch.setattr(libvirt.virConnect, "getCapabilities", lambda _connection: CAPABILITIES)
+    with pytest.raises(HostError, match="out of reach for QEMU, which libvirt runs as") as caught:
+        box_pool(host, "vm")
+    assert caught.value.details[1].endswith(f"may not walk through {home}")
+    assert f"setfacl -m u:64055:x {home}" in caught.value.hint
+    home.chmod(0o711)
+    with pytest.raises(HostError) as caught:
+        box_pool(host, "vm")
+    assert caught.value.details[1].endswith(f"may not walk through {home}/vm")
+    (home / "vm").chmod(0o711)
+    assert box_pool(host, "vm").isActive()
+
+
+def test_owner_and_group_have_rights_of_their_own(home: Path) -> None:
+    uid, gid = home.stat().st_uid, home.stat().st_gid
+    assert QemuUser("me", uid, {gid}).closed(home / "vm") is None
+    assert QemuUser("other", uid + 1, {gid}).closed(home / "vm") == home
+    for folder in (home, home / "vm"):
+        folder.chmod(0o710)
+    assert QemuUser("other", uid + 1, {gid}).closed(home / "vm") is None
+    assert QemuUser("other", uid + 1, {gid + 1}).closed(home / "vm") == home
+
+
+def test_a_folder_with_an_access_list_counts_as_open(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "listxattr", lambda _path: ["system.posix_acl_access"])
+    assert QemuUser("other", 64055, {64055}).closed(home / "vm") is None
+
+
+def test_a_qemu_of_roots_gets_everywhere(host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(host, "vm", home / "vm")
+    text = CAPABILITIES.replace("64055", "0")
+    monkeypatch.setattr(libvirt.virConnect, "getCapabilities", lambda _connection: text)
+    assert box_pool(host, "vm").isActive()
