@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.app.interruption import interruptible
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
-from lab.errors import Remedy
+from lab.errors import LabError, Remedy
 from lab.snapshots import commands, compare
 from lab.snapshots.compare import NOW as NOW
 from lab.snapshots.manifest import Manifest
@@ -26,11 +26,15 @@ from lab.snapshots.take import Taken
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The snapshots of a lab, those with a damaged manifest, and the id of the one that the lab is based on."""
+    """The snapshots of a lab, those with a damaged manifest, and the id of the one that the lab is based on.
+
+    `unmerged` is what takes space that could not be saved yet, with when it can, one line each.
+    """
 
     manifests: list[Manifest]
     damaged: list[Damaged]
     current: str
+    unmerged: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str | None:
@@ -112,7 +116,14 @@ def listing(lab: Lab) -> Listing:
     """All snapshots of a lab."""
     store = SnapshotStore(lab.folder)
     manifests, damaged = store.all()
-    return Listing(manifests, damaged, store.current)
+    return Listing(manifests, damaged, store.current, _unmerged(lab))
+
+
+def _unmerged(lab: Lab) -> list[str]:
+    try:
+        return lab.machines(lab.record).captures().unmerged()
+    except LabError:
+        return []  # where the machines cannot be asked, the list is what matters
 
 
 def diff(lab: Lab, first: str, second: str | None = None) -> Difference:

@@ -169,6 +169,10 @@ class Captures(Protocol):
         """The files of other captures that `delete` of these would rewrite if it may, to save space."""
         ...
 
+    def unmerged(self) -> list[str]:
+        """What takes space that `delete` could not save yet, with when it can, one line each."""
+        ...
+
     def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:
         """Delete captures, whole or half-made, and every file that no other and no machine needs. Idempotent.
 

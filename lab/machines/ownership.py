@@ -57,6 +57,11 @@ class Owner:
     def pool_uuid(self) -> str:
         return str(self._derived("pool"))
 
+    @property
+    def opener_uuid(self) -> str:
+        """The UUID of the machine that never runs, and only has a disk of the lab open."""
+        return str(self._derived("opener"))
+
     def network_uuid(self, kind: str) -> str:
         """The UUID of the lab's network (`lab` or `management`)."""
         return str(self._derived(f"network {kind}"))

@@ -93,4 +93,5 @@ def prune_autos(session: Session, newest: Manifest | None) -> None:
     """
     older = [m for m in session.snapshot_store.manifests() if newest is None or m.id != newest.id]
     kept = AUTO_KEPT - (newest is not None)
-    remove_locked(session, surplus_autos(older, kept, spared={session.snapshot_store.current}))
+    if gone := surplus_autos(older, kept, spared={session.snapshot_store.current}):
+        remove_locked(session, gone)

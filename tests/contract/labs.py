@@ -65,7 +65,7 @@ def make_lab(home: Home, name: str, *, nodes: int, provider: str, box: Path | No
             )
         )
         for node in lab.plan.nodes:
-            _write_seed(lab, node)
+            write_seed(lab, node)
     return lab
 
 
@@ -79,7 +79,7 @@ def with_another_worker(lab: Lab) -> Lab:
     node = more.node(name)
     assert node is not None
     grown = replace(lab, plan=replace(lab.plan, nodes=(node, *lab.plan.nodes)))
-    _write_seed(grown, node)
+    write_seed(grown, node)
     return grown
 
 
@@ -95,7 +95,8 @@ def _scenario(name: str, nodes: int) -> Scenario:
     )
 
 
-def _write_seed(lab: Lab, node: Node) -> None:
+def write_seed(lab: Lab, node: Node) -> None:
+    """Give a node the seed that its first boot needs."""
     key = lab.folder.ssh_key.with_suffix(".pub").read_text()
     address = f"{node.address}/{lab.plan.networks.cidr.prefixlen}"
     write_iso(tinybox.seed(node.name, address, node.mac, key), lab.folder.seeds / f"{node.name}.iso")

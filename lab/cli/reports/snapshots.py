@@ -101,6 +101,7 @@ def run_list(lab: Lab, *, as_json: bool) -> None:
                 "stands_on": found.name,
                 "snapshots": [summary(m, found.current) for m in found.manifests],
                 "damaged": [asdict(each) for each in found.damaged],
+                "unmerged": found.unmerged,
             }
         )
     elif not found.manifests and not found.damaged:
@@ -119,6 +120,10 @@ def _drawn(lab: Lab, found: Listing) -> str:
     total = sum(manifest.size for manifest in found.manifests)
     where = f"{lab.name} is based on {found.name or 'none of them'}"
     lines.append(f"{where}; {human(round(total / MIB))} in all")
+    lines += found.unmerged
+    if found.unmerged:
+        keep = sum(not manifest.auto for manifest in found.manifests)
+        lines.append(f"klab snapshot prune {lab.name} --keep {keep} does that")
     return "\n".join(lines)
 
 

@@ -117,6 +117,9 @@ class FakeCaptures:
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:  # noqa: ARG002 - they share nothing
         return []
 
+    def unmerged(self) -> list[str]:
+        return []
+
     def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:  # noqa: ARG002 - as above
         for key in keys:
             for folder in (self._folder / key, self._folder / f"{key}.begun"):

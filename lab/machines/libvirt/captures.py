@@ -86,6 +86,7 @@ class LibvirtCaptures:
         return map_parallel(lambda name: _resume(name, domains[name]), list(domains))
 
     def room(self, nodes: Sequence[str]) -> Room:
+        self._keeper.refuse_deep()
         free = LayerStore(self._resources()).free
         domains = self._domains(self._plan.select(nodes))
         with translate_errors("the machines' memory cannot be inspected"):
@@ -300,6 +301,9 @@ class LibvirtCaptures:
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
         return self._keeper.rewrites(keys)
+
+    def unmerged(self) -> list[str]:
+        return self._keeper.unmerged()
 
     def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:
         self._keeper.delete(keys, merge=merge)

@@ -292,6 +292,30 @@ def capture(disk: Disk, overlay: str, memory: str | None) -> str:
 </domainsnapshot>"""
 
 
+def disk_opener(owner: Owner, disk: str) -> str:
+    """A machine that is never to run: it has the disk with the path `disk` open, and is as small as can be.
+
+    It does not carry the lab's mark, being none of the lab's machines.
+    """
+    return f"""
+<domain type='qemu'>
+  <name>{escape(owner.pool_name)}-layers</name>
+  <uuid>{owner.opener_uuid}</uuid>
+  <description>klab merges disk layers of a lab; this machine never runs, and ends by itself</description>
+  <memory unit='MiB'>16</memory>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file={quoteattr(disk)}/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+  </devices>
+</domain>"""
+
+
 def overlay_volume(name: str, capacity: int, backing: str) -> str:
     """A volume that holds what is written over the file `backing`; `capacity` in bytes."""
     return f"""

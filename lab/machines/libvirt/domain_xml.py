@@ -14,13 +14,14 @@ from lab.machines.ownership import Owner
 from lab.render.domain import DomainSpec, Hardware
 
 
-def new_domain(spec: DomainSpec, owner: Owner, disk: str) -> str:
+def new_domain(spec: DomainSpec, owner: Owner, disk: str, seed: str | None = None) -> str:
     """A machine as libvirt's defineXML takes it.
 
     Args:
         spec: what the machine is.
         owner: the lab's mark.
         disk: path of the disk that it writes to.
+        seed: path of the medium in its cdrom; None leaves that empty.
     """
     common = spec.hardware
     return f"""
@@ -52,6 +53,7 @@ def new_domain(spec: DomainSpec, owner: Owner, disk: str) -> str:
     </disk>
     <disk type='file' device='cdrom'>
       <driver name='qemu' type='raw'/>
+      {f"<source file={quoteattr(seed)}/>" if seed else ""}
       <target dev={quoteattr(common.cdrom_device)} bus={quoteattr(common.cdrom_bus)}/>
       <readonly/>
     </disk>

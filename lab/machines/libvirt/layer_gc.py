@@ -6,7 +6,6 @@ it is finished after a kill.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,22 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.disks import images
-from lab.disks.layers import Merge, Tidying, closure, tidying
-from lab.errors import Conflict, MachineError, Remedy
+from lab.disks.layers import Merge, Tidying, chain, closure, tidying
+from lab.errors import MachineError, Remedy
 from lab.machines.captures import Rewrite
-from lab.machines.libvirt import definitions
+from lab.machines.libvirt import block_commit, definitions
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry
 from lab.machines.libvirt.connection import library, translate_errors
-from lab.machines.libvirt.domains import JOB_POLL_SECONDS, end_job, state_of
+from lab.machines.libvirt.domains import end_job, state_of
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.volumes import LAYER, MEMORY, LayerStore
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
 from lab.plan.names import domain_name
-from lab.waiting import Deadline, poll
 
 if TYPE_CHECKING:
     import libvirt
+
+
+# libvirt opens no disk of more than 200 files (src/storage_file/storage_source.c); a restore adds one.
+MOST_LAYERS = 190
 
 
 def new_layer(plan: Plan, node: str) -> str:
@@ -56,12 +58,41 @@ class LayerCollector:
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:
         """See `Captures.rewrites`."""
-        store = self._store()
-        if not store.direct or not self._index.readable()[1]:
+        if not self._index.readable()[1]:
             return []
-        merges = self._merges(tidying(store.backing, self._needed(without=keys)))
+        store = self._store()
+        merges = self._merges(store, tidying(store.backing, self._needed(without=keys)))
         held = self._captured(store, without=keys)
         return [Rewrite(merge.into, merge.gone) for merge in merges if merge.top in held]
+
+    def refuse_deep(self) -> None:
+        """Make sure that another layer can lie on the disks of the lab.
+
+        Raises:
+            MachineError: a disk has as many layers as libvirt opens.
+        """
+        store = self._store()
+        for user in self._users():
+            if len(chain(store.backing, next(iter(user.live), user.next))) >= MOST_LAYERS:
+                raise MachineError(
+                    f"the disk of {user.domain.name()} consists of {MOST_LAYERS} layers; libvirt opens few more",
+                    hint=(
+                        Remedy("snapshot prune", options=("--keep", "20")),
+                        " removes old snapshots and their layers",
+                    ),
+                )
+
+    def unmerged(self) -> list[str]:
+        """See `Captures.unmerged`."""
+        if not self._index.readable()[1]:
+            return ["disk layers cannot become one while the metadata of a snapshot is damaged"]
+        store, users = self._store(), self._users()
+        return [
+            f"{node.name}: {len(merge.gone) + 1} disk layers can become one{_why_not(store, merge, users)}"
+            for merge in tidying(store.backing, self._needed()).merge
+            for node in self._plan.nodes
+            if self._is_of(merge.into, node)
+        ]
 
     def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:
         """See `Captures.delete`; what cannot be merged now is merged another time."""
@@ -72,31 +103,27 @@ class LayerCollector:
             return  # what the damaged entry needs is unknown
         store = self._store()
         store.remove(self._idle_memory(store))
-        if self._index.merging is not None:
-            self._finish_merge(store)
+        finished = self._finish_merge(store)
         plan = tidying(store.backing, self._needed())
         store.remove(plan.drop)
-        if store.direct:
-            held = self._captured(store)
-            for each in self._merges(plan):
-                if merge or each.top not in held:
-                    self._merge(store, each)
+        held = self._captured(store)
+        for each in self._merges(store, plan) if finished else []:
+            if merge or each.top not in held:
+                self._index.note_merging(each)
+                self._finish_merge(store)
 
     def clear(self, node: Node) -> None:
-        """Delete the layers of a node without a machine, but for what captures hold; its first layer's name is free.
-
-        Raises:
-            Conflict: a capture holds that layer, and klab has no right to give the file another name.
-        """
+        """Delete the layers of a node without a machine, but for what captures hold."""
         store = self._store()
         whole = self._index.readable()[1]
         mine = [name for name in store.backing if self._is_of(name, node)]
         if whole:
             plan = tidying(store.backing, self._needed())
             store.remove([name for name in plan.drop if name in mine])
-        first = f"{domain_name(self._plan, node.name)}{LAYER}"
-        if first in store.backing:
-            self._rename(store, first, new_layer(self._plan, node.name))
+
+    def holds_first(self, node: Node) -> bool:
+        """Whether the name that Vagrant gives to the disk of a new machine is taken: a capture holds that layer."""
+        return f"{domain_name(self._plan, node.name)}{LAYER}" in self._store().backing
 
     def held(self, node: Node) -> set[str]:
         """The files of a node that captures hold."""
@@ -127,10 +154,10 @@ class LayerCollector:
         disks = {saved.disk for entry in self._entries(without) for saved in entry.nodes.values()}
         return closure(store.backing, disks)
 
-    def _merges(self, plan: Tidying) -> list[Merge]:
-        """What can be merged now. A machine that has just been restored opens its disk when it is resumed."""
-        closed = {name for user in self._users() if user.stands_still for name in user.live}
-        return [merge for merge in plan.merge if not closed & {merge.into, *merge.gone}]
+    def _merges(self, store: LayerStore, plan: Tidying) -> list[Merge]:
+        """What can be merged now."""
+        users = self._users()
+        return [merge for merge in plan.merge if not _why_not(store, merge, users)]
 
     def _idle_memory(self, store: LayerStore) -> list[str]:
         """RAM images that no capture needs."""
@@ -150,52 +177,66 @@ class LayerCollector:
 
     # --- merging ----------------------------------------------------------------------------------
 
-    def _merge(self, store: LayerStore, merge: Merge) -> None:
-        self._index.note_merging(merge)
-        self._finish_merge(store)
+    def _finish_merge(self, store: LayerStore) -> bool:
+        """Finish the merge that was written down, wherever a kill has left it.
 
-    def _finish_merge(self, store: LayerStore) -> None:
-        """Finish the merge that was written down, wherever a kill has left it."""
+        Returns:
+            Whether none is left to finish. One that cannot be finished now is another time.
+        """
         merge = self._index.merging
         if merge is None:
-            return
+            return True
         users = self._users()
+        if _why_not(store, merge, users):
+            return False
         writer = next((user for user in users if merge.into in user.tops), None)
         # Once a machine writes to the lower layer, what the upper one holds is old.
         if writer is None and merge.into in store.backing and merge.top in store.backing:
-            user = next((user for user in users if merge.top in user.live), None)
-            if user is not None:
-                _commit_live(user, store.path(merge.into), store.path(merge.top))
-            else:
-                images.commit(Path(store.path(merge.into)), Path(store.path(merge.top)))
+            self._commit(store, merge, users)
         for user in self._users():
             if user.next == merge.top:
                 store.define(definitions.with_disk(user.definition, store.path(merge.into)))
         store.refresh()
         live = {name for user in self._users() for name in user.live}
-        for child, below in store.backing.items():
+        for child in _above(store, merge):
             # What a machine has open, its emulator has told already.
-            if below == merge.top and child not in live and child not in merge.gone:
+            if child not in live:
                 images.lay_on(Path(store.path(child)), Path(store.path(merge.into)))
         self._index.move(merge.top, merge.into)
         store.remove(tuple(reversed(merge.gone)))
         self._index.note_merging(None)
+        return True
 
-    def _rename(self, store: LayerStore, old: str, new: str) -> None:
-        """Give a layer another name. It has both until all that lies on it knows the new one."""
-        if not store.direct:
-            keys = [e.key for e in self._entries() if old in {n for s in e.nodes.values() for n in store.chain(s.disk)}]
-            raise Conflict(
-                f"snapshots hold the disk {old}, which is in the way",
-                details=keys,
-                hint=("remove them first (", Remedy("snapshot rm"), "), or run klab as root"),
-            )
-        os.link(store.path(old), store.path(new))
-        for child, below in store.backing.items():
-            if below == old:
-                images.lay_on(Path(store.path(child)), Path(store.path(new)))
-        self._index.move(old, new)
-        store.remove([old])
+    def _commit(self, store: LayerStore, merge: Merge, users: Sequence[_User]) -> None:
+        """Bring the content of the layers that go into the one that stays."""
+        into, top = store.path(merge.into), store.path(merge.top)
+        user = next((user for user in users if merge.top in user.live), None)
+        if user is not None:
+            block_commit.commit(user.domain, into, top)
+        elif store.direct:
+            images.commit(Path(into), Path(top))
+        else:
+            resources = self._resources()
+            # Once for each layer above: its header has the name of the one below, and only an emulator may write it.
+            for layer in _above(store, merge) or [merge.top]:
+                with block_commit.opened(resources.connection, resources.owner, store.path(layer)) as domain:
+                    block_commit.commit(domain, into, top)
+
+
+def _above(store: LayerStore, merge: Merge) -> list[str]:
+    """The layers that lie on the uppermost of those that become one."""
+    return sorted(child for child, below in store.backing.items() if below == merge.top)
+
+
+def _why_not(store: LayerStore, merge: Merge, users: Sequence[_User]) -> str:
+    """What has to be for layers to become one that cannot now, as a clause; empty where they can."""
+    holders = [user for user in users if {merge.into, *merge.gone} & {*user.live}]
+    if any(user.stands_still for user in holders):
+        return ", once its machine is resumed"  # one that has just been restored opens its disk when it is resumed
+    open_ = {name for user in holders for name in user.live}
+    if holders and not store.direct and not {*_above(store, merge)} <= open_:
+        return ", once its machine is off: snapshots that it is not based on need them, too"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,40 +258,3 @@ class _User:
         """The layer that it writes to after its next start; empty without a disk."""
         disk = definitions.disk(self.definition)
         return "" if disk is None else Path(disk.path).name
-
-
-def _commit_live(user: _User, into: str, top: str) -> None:
-    """Let a running machine's emulator merge layers that it has open.
-
-    Raises:
-        MachineError: it does not come to an end.
-    """
-    library_ = library()
-    domain, name = user.domain, user.domain.name()
-    disk = definitions.disk(domain.XMLDesc())
-    device, active = ("", False) if disk is None else (disk.device, disk.path == top)
-    with translate_errors(f"the disk layers of {name} cannot be merged"):
-        if not domain.blockJobInfo(device):  # else an earlier klab has begun it
-            flags = library_.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if active else 0
-            domain.blockCommit(device, into, None if active else top, 0, flags)
-
-        def done() -> bool:
-            told = domain.blockJobInfo(device)
-            if active and told and told["cur"] == told["end"]:
-                try:
-                    domain.blockJobAbort(device, library_.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-                except library_.libvirtError as error:
-                    if error.get_error_code() not in {
-                        library_.VIR_ERR_BLOCK_COPY_ACTIVE,
-                        library_.VIR_ERR_OPERATION_INVALID,
-                    }:
-                        raise
-            return not told
-
-        poll(done, Deadline.after(images.MERGE_SECONDS), every=JOB_POLL_SECONDS)
-        if top in definitions.live_chain(domain.XMLDesc()):
-            raise MachineError(
-                f"the disk layers of {name} could not be merged",
-                details=[f"{top} into {into}"],
-                hint="the next command on the lab tries it again",
-            )

@@ -86,10 +86,11 @@ class LibvirtMachines(VagrantProvider):
         missing = [node for node in wanted if resources.domains.find(node.uuid) is None]
         for node in missing:
             self._ssh.forget_host_key(node.name)
-        if missing:
-            self._provision.prepare_box(box_pool)
+        box = self._provision.prepare_box(box_pool) if missing else None
         self._provision.upload_seeds(resources, lab_pool, wanted)
-        self._provision.write_vagrantfile(lab_pool, self._plan)
+        facts = self._provision.write_vagrantfile(lab_pool, self._plan)
+        if box is not None:
+            self._provision.define_beside_captures(resources, missing, facts, box)
         self._power_on(vagrant, resources, deadline, on_line, wanted)
         resources.domains.stamp()
         self._wait_for_ssh(deadline, wanted)

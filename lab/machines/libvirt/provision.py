@@ -20,18 +20,20 @@ from lab.machines.libvirt import consoles, definitions, transfer
 from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.consoles import ConsoleFiles
-from lab.machines.libvirt.layer_gc import LayerCollector
+from lab.machines.libvirt.domain_xml import new_domain
+from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
 from lab.machines.libvirt.pools import base_volume, find_box_pool
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
 from lab.machines.libvirt.slow_clocks import SlowClocks
+from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.ssh import Ssh
 from lab.machines.vagrant.command import BOX_VERSION, Vagrant
 from lab.machines.vagrant.provider import machine_folder
 from lab.machines.vagrant.vagrant_home import box_name
 from lab.plan.model import Node, Plan
 from lab.plan.names import seed_volume
-from lab.render.domain import LibvirtFacts
+from lab.render.domain import LibvirtFacts, domain_spec
 from lab.render.emulation import SlowClock
 from lab.render.vagrantfile import render_libvirt
 from lab.scenario.schema import did_you_mean
@@ -224,6 +226,26 @@ class Provision:
             )
         write_atomic(self.folder.vagrantfile, render_libvirt(plan, facts))
         return facts
+
+    def define_beside_captures(
+        self, resources: Resources, nodes: Sequence[Node], facts: LibvirtFacts, box: Path
+    ) -> None:
+        """Make those machines whose disk Vagrant cannot make: a capture of an earlier machine holds its name.
+
+        Args:
+            resources: the lab's things in libvirt.
+            nodes: nodes without a machine, whose seeds are in the lab's pool.
+            facts: what the Vagrantfile holds beyond the plan.
+            box: the box's disk, a file that libvirt has.
+        """
+        taken = [node for node in nodes if self.layers.holds_first(node)]
+        store = LayerStore(resources)
+        for node in taken:
+            layer = new_layer(self.plan, node.name)
+            store.add_first_layer(layer, node.disk << 30, box)
+            seed, owner = store.path(seed_volume(node.name)), self.session.owner
+            store.define(new_domain(domain_spec(self.plan, node, facts), owner, store.path(layer), seed))
+        self.mend(resources, taken)  # Vagrant learns of them
 
     def _capabilities(self) -> str:
         kind, connection = "kvm" if self.record.accelerated else "qemu", self.session.resources().connection

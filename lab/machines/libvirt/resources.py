@@ -20,6 +20,7 @@ class Resources:
 
     def __init__(self, connection: libvirt.virConnect, owner: Owner) -> None:
         self.connection = connection
+        self.owner = owner
         self.domains = Domains(connection, owner)
         self.networks = LabNetworks(connection, owner)
         self.pool = LabPool(connection, owner)

@@ -144,6 +144,18 @@ class LayerStore:
             pool = volume.storagePoolLookupByVolume()
             pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below)))
 
+    def add_first_layer(self, name: str, capacity: int, box: Path) -> None:
+        """Make an empty layer over the box's disk, with room for `capacity` bytes.
+
+        Raises:
+            MachineError: it cannot be made.
+        """
+        pool = self.pool.find()
+        if pool is None:
+            raise MachineError("the lab's storage pool is gone", hint=(Remedy("start"), " recreates it"))
+        with translate_errors(f"the disk layer {name} cannot be made"):
+            pool.createXML(definitions.overlay_volume(name, capacity, str(box)))
+
     def _needed(self, name: str) -> libvirt.virStorageVol:
         """A volume by name. libvirt learns of one that it has not made when the pool is read again.
 

@@ -180,6 +180,9 @@ class VirtualBoxCaptures:
         names = {part.name for key in stay for part in self.parts(key) if part.kind == PartKind.DISK}
         return [Rewrite(name, tuple(sorted(names))) for name in sorted(names)]
 
+    def unmerged(self) -> list[str]:
+        return []
+
     def delete(self, keys: Sequence[str], *, merge: bool = False) -> None:  # noqa: ARG002 - VirtualBox decides itself
         for name, machine in self._all().items():
             # Of one that was begun, not every machine has its part.
