@@ -87,6 +87,20 @@ class Provider(Protocol):
         """
         ...
 
+    def forget_box(self, home: Home, folder: str) -> None:
+        """Delete the copies of a box that were made for machines to start from, outside the store. Idempotent.
+
+        One that a machine lies on, of whoever's lab, stays.
+
+        Args:
+            home: klab's home.
+            folder: the box's, in the store: NAME@DIGEST.
+
+        Raises:
+            HostError, MachineError: one cannot be deleted.
+        """
+        ...
+
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         """The machines of one lab.
 

@@ -41,5 +41,8 @@ class FakeProvider(Behaviour):
     def networks(self, plan: Plan) -> LabNetworks:
         return LabNetworks.bridged(plan)
 
+    def forget_box(self, home: Home, folder: str) -> None:
+        """There is none."""
+
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> FakeMachines:
         return self.applied(self.make(home, folder, plan, record, box, self))

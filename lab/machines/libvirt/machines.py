@@ -263,6 +263,7 @@ class LibvirtMachines(VagrantProvider):
         resources = self._resources()
         self._clear_books([node.name for node in self._plan.nodes], on_line)
         resources.remove_all()
+        self._provision.forget_box_out_of_store()
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
         for folder in (self._folder.vagrant_state, self._folder.captures):
             shutil.rmtree(folder, ignore_errors=True)

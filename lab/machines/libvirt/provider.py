@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from lab import process
+from lab.errors import HostError
 from lab.host.capacity import DiskRoom, LabNetworks, home_room
 from lab.host.local import LocalHost
 from lab.host.network import wants_private
@@ -12,6 +14,7 @@ from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
 from lab.machines.features import BoxFormat, Features
 from lab.machines.protocol import Machines
+from lab.machines.vagrant.vagrant_home import box_name
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
 
@@ -42,6 +45,19 @@ class LibvirtProvider:
 
     def networks(self, plan: Plan) -> LabNetworks:
         return LabNetworks.bridged(plan)
+
+    def forget_box(self, home: Home, folder: str) -> None:
+        private_libvirt = PrivateLibvirt(home)
+        try:
+            private = wants_private(private_libvirt)
+        except HostError:
+            return  # this person may not use libvirt, and has put nothing there
+        if private and not private_libvirt.running:
+            return  # what it had of boxes went with its last lab
+        from lab.machines.libvirt import connection, pools
+
+        with private_libvirt.entered() if private else contextlib.nullcontext():
+            pools.forget_box(connection.connect(), box_name(folder, self.name))
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.libvirt.machines import LibvirtMachines

@@ -22,7 +22,7 @@ from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.layer_gc import LayerCollector, new_layer
-from lab.machines.libvirt.pools import base_volume, find_box_pool
+from lab.machines.libvirt.pools import base_volume, find_box_pool, forget_box
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
 from lab.machines.libvirt.slow_clocks import SlowClocks
@@ -134,6 +134,11 @@ class Provision:
         beside = self.session.private_libvirt.uncovered(folder) if self.session.private_libvirt.inside else None
         transfer.ensure_base(self.home, pool, volume, disk, folder=beside)
         return folder / volume
+
+    def forget_box_out_of_store(self) -> None:
+        """Delete libvirt's copy of the lab's box, unless the box is in the store, and the copy is the next lab's."""
+        if not (self.home.boxes / self.record.box).is_dir():
+            forget_box(self.session.resources().connection, self._box_name)
 
     def _box_disk(self) -> Path:
         if self.box is None:

@@ -43,6 +43,9 @@ class VirtualBoxProvider:
         own = [name for name, network in parse_interfaces(told).items() if network == plan.networks.cidr]
         return LabNetworks({NETWORK: plan.networks.cidr}, tuple(own))
 
+    def forget_box(self, home: Home, folder: str) -> None:
+        """It makes machines from Vagrant's copy."""
+
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.virtualbox.machines import VirtualBoxMachines
 

@@ -12,7 +12,7 @@ from support.libvirt_host import OWNER, Host
 
 from lab.errors import HostError
 from lab.host.local import free_at
-from lab.machines.libvirt import definitions, pools, provider
+from lab.machines.libvirt import connection, definitions, pools, provider
 from lab.machines.libvirt.pools import LabPool, base_volume, disk_room, forget_box
 from lab.machines.libvirt.qemu_user import QemuUser
 from lab.machines.providers import provider_named
@@ -162,6 +162,33 @@ def test_a_copy_that_somebodys_disk_lies_on_stays(host: Host, shelf: libvirt.vir
     lab.undefine()
     forget_box(host.connection, BOX)
     assert base_volume(BOX) not in shelf.listVolumes()
+
+
+def test_a_box_that_leaves_the_store_leaves_libvirt(
+    host: Host, shelf: libvirt.virStoragePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "connect", lambda: host.connection)
+    monkeypatch.setattr(provider, "wants_private", lambda _private: True)
+    provider_named("libvirt").forget_box(host.home, "debian-13@0011aabb")
+    assert base_volume(BOX) in shelf.listVolumes(), "a private libvirt that does not run has none"
+    monkeypatch.setattr(provider, "wants_private", lambda _private: False)
+    provider_named("libvirt").forget_box(host.home, "debian-13@0011aabb")
+    assert base_volume(BOX) not in shelf.listVolumes()
+
+
+def test_who_may_not_use_libvirt_has_put_no_box_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_private: object) -> bool:
+        raise HostError("libvirt does not let this user in", hint="join its group")
+
+    monkeypatch.setattr(provider, "wants_private", closed)
+    provider_named("libvirt").forget_box(host.home, "debian-13@0011aabb")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_destroy_leaves_the_copy_to_the_box(host: Host, shelf: libvirt.virStoragePool, kept: bool) -> None:
+    (host.home.boxes / ("debian-13@0011aabb" if kept else "another")).mkdir(parents=True)
+    host.machines(box="debian-13@0011aabb").destroy(print)
+    assert (base_volume(BOX) in shelf.listVolumes()) is kept
 
 
 # --- the way to a pool ----------------------------------------------------------------------------------
