@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from lab.errors import HostError
-from lab.host import namespaces
+from lab.host import access, namespaces
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.visitors import visitors
 from lab.store import Home
@@ -18,7 +18,6 @@ PRIVATE = "private libvirtd"
 # libvirtd's own socket, and that of the modular daemon which took its place in some systems.
 SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 ANSWER_SECONDS = 5.0
-GROUP_HINT = "sudo usermod -aG libvirt $USER, then log out and in again"
 
 
 def enter_host_network(home: Home) -> str:
@@ -109,9 +108,7 @@ def system_answers() -> bool:
             try:
                 client.connect(path)
             except PermissionError as error:
-                raise HostError(
-                    "libvirt does not let this user in", details=[f"{path}: {error.strerror}"], hint=GROUP_HINT
-                ) from error
+                raise access.refused_by_libvirt(f"{path}: {error.strerror}") from error
             except OSError:
                 continue
             return True

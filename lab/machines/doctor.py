@@ -10,12 +10,13 @@ from pathlib import Path
 
 from lab import packages, process
 from lab.errors import LabError, Remedy
+from lab.host import access
 from lab.host.capacity import DiskRoom, HostFacts, home_room, host_facts
 from lab.host.emulation.slow_clock import ensure_library, find_compiler
 from lab.host.firewalls import conflict
 from lab.host.kvm_probe import Acceleration
 from lab.host.local import LocalHost
-from lab.host.network import GROUP_HINT, system_answers
+from lab.host.network import system_answers
 from lab.host.private_libvirt import PrivateLibvirt
 from lab.machines.libvirt.connection import library
 from lab.machines.libvirt.kvm import acceleration_now
@@ -66,6 +67,7 @@ class Probes:
     system_libvirtd: Callable[[], bool] = system_answers
     user: Callable[[], int] = os.geteuid
     firewalls: Callable[[], str] = conflict
+    filesystem: Callable[[Path], str] = access.filesystem
     acceleration: Callable[[Home], Acceleration] = acceleration_now
     slow_clock: Callable[[Home], Path] = ensure_library
     facts: Callable[[Home], HostFacts] = lambda home: host_facts(LocalHost(home), home_room(LocalHost(home)))
@@ -92,6 +94,7 @@ def _checks(host: Probes) -> list[Check]:
         Check("firewall", lambda: _firewall(host), fatal=False),
         Check("hardware virtualization", lambda: _virtualization(acceleration()), fatal=False),
         Check("slower clocks for emulation", lambda: _slow_clock(host, acceleration())),
+        Check("klab's folder", lambda: _home(host), fatal=False),
         Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
         Check("disk for boxes", lambda: _disk(host.facts(host.home).disks), fatal=False),
         Check("disk for machines", lambda: _disk(host.machine_disks(host.home)), fatal=False),
@@ -117,10 +120,23 @@ def libvirtd(host: Probes) -> str:
         return "system libvirtd answers"
     host.find("libvirtd")
     if host.user() != 0:
-        raise LabError("no system libvirtd answers", hint=f"sudo systemctl enable --now libvirtd; {GROUP_HINT}")
+        raise LabError(
+            "no system libvirtd answers", hint=f"sudo systemctl enable --now libvirtd; {access.group_hint()}"
+        )
     for program in ("unshare", "nsenter", "virtlogd", "dnsmasq"):
         host.find(program)
     return "no system libvirtd; klab starts a private one when it makes a lab"
+
+
+def _home(host: Probes) -> str:
+    kind = host.filesystem(host.home.root)
+    seen = f"{host.home.root} is on {kind or 'a file system of unknown type'}"
+    if access.is_foreign(kind):
+        raise LabError(
+            f"{seen}: root may be nobody there, and boxes are built and a private libvirt is run by root",
+            hint="set KLAB_HOME to a local folder; with a built box and the system's libvirtd labs run as it is",
+        )
+    return seen
 
 
 def _firewall(host: Probes) -> str:

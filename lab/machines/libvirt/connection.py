@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Conflict, HostError, LabError, MachineError, Remedy
+from lab.host import access
 from lab.host.local import LIBVIRT_URI
-from lab.host.network import GROUP_HINT
 
 if TYPE_CHECKING:
     import libvirt
@@ -27,7 +27,7 @@ _CONFLICTS = (
     "operation failed: network '",
     "bridge name",
 )
-_RIGHTS = ("Permission denied", "authentication unavailable", "access denied", "authentication failed")
+_DENIED = "Permission denied"  # strerror(3) of EACCES: of a socket, or of a file
 
 
 def library() -> Any:
@@ -58,15 +58,34 @@ def connect() -> libvirt.virConnect:
     try:
         return library_.open(LIBVIRT_URI)
     except library_.libvirtError as error:
-        raise _no_connection(str(error)) from error
+        raise _no_connection(error) from error
 
 
-def _no_connection(text: str) -> HostError:
-    if any(word in text for word in _RIGHTS):
-        return HostError("libvirt does not let this user in", details=[text], hint=GROUP_HINT)
+def _no_connection(error: libvirt.libvirtError) -> HostError:
+    text = str(error)
+    if _DENIED in text or _unauthorized(error):
+        return access.refused_by_libvirt(text)
     return HostError(
         "libvirtd does not answer", details=[text], hint=("sudo systemctl enable --now libvirtd; ", Remedy("doctor"))
     )
+
+
+def _unauthorized(error: libvirt.libvirtError) -> bool:
+    """Whether libvirtd knows this user, and refuses."""
+    library_ = library()
+    return error.get_error_code() in {
+        library_.VIR_ERR_AUTH_FAILED,
+        library_.VIR_ERR_AUTH_CANCELLED,
+        library_.VIR_ERR_AUTH_UNAVAILABLE,
+        library_.VIR_ERR_ACCESS_DENIED,
+    }
+
+
+def _of_connection(error: libvirt.libvirtError) -> bool:
+    """Whether an error is about the way to libvirtd, not about what libvirtd was doing with a file."""
+    library_ = library()
+    lost = {library_.VIR_ERR_NO_CONNECT, library_.VIR_ERR_RPC, library_.VIR_ERR_SYSTEM_ERROR}
+    return error.get_error_code() in lost and "onnect" in str(error)
 
 
 @contextlib.contextmanager
@@ -91,10 +110,12 @@ def translate_errors(what: str) -> Iterator[None]:
 def explain(what: str, error: libvirt.libvirtError) -> LabError:
     """The exception of klab's for one of libvirt's."""
     text = str(error)
-    library_ = library()
-    lost = {library_.VIR_ERR_NO_CONNECT, library_.VIR_ERR_RPC, library_.VIR_ERR_SYSTEM_ERROR}
-    if any(word in text for word in _RIGHTS) or (error.get_error_code() in lost and "onnect" in text):
-        return _no_connection(text)
+    if silent := access.silent_virtlogd(text):
+        return silent
+    if _unauthorized(error) or _of_connection(error):
+        return _no_connection(error)
+    if _DENIED in text:
+        return access.closed_file(what, text)
     if "is already in use by interface" in text:
         return Conflict(
             what,

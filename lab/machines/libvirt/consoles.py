@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.errors import MachineError, Remedy
+from lab.errors import MachineError
+from lab.host import access
 from lab.machines.libvirt import definitions
 from lab.machines.libvirt.connection import absent, library, translate_errors
 from lab.plan.names import console_file
@@ -114,8 +115,11 @@ def empty(pool_folder: Path) -> None:
 
 
 def _refused(what: str, error: OSError) -> MachineError:
+    closed = access.closing_folder(Path(str(error.filename)))
     return MachineError(
         what,
         details=[f"{error.strerror}: {error.filename}"],
-        hint=(Remedy("doctor"), " shows whether this user may enter libvirt's storage"),
+        hint=f"sudo chmod o+x {closed} lets this user through"
+        if closed is not None and closed.name != FOLDER
+        else f"namei -l {error.filename} shows whose it is: run klab as the user who made the lab",
     )

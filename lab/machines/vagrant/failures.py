@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.errors import Advice, Conflict, HostError, LabError, MachineError, ProgramTimeout, Remedy
-from lab.host.network import GROUP_HINT
+from lab.host import access
 from lab.machines.protocol import NodeState
 from lab.machines.restarts import RUNS_AGAIN_SECONDS
 from lab.machines.vagrant.command import Vagrant
@@ -18,6 +18,10 @@ from lab.waiting import Deadline, poll
 DETAIL_LINES = 15
 # What Vagrant prints when a machine goes off while it waits for ssh.
 GONE = "entered an invalid state while waiting for it"
+
+# polkit's and libvirtd's refusals, and the words around its socket (libvirt, src/rpc/virnetsocket.c).
+_REFUSALS = ("authentication unavailable", "authentication failed", "access denied by policy")
+_SOCKET = ("Failed to connect socket", "libvirt-sock", "virtqemud-sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,6 @@ _CASES = (
         HostError,
         "Vagrant lacks the plugin vagrant-libvirt",
         PLUGIN_HINT,
-    ),
-    _Case(
-        ("Permission denied", "authentication unavailable", "access denied by policy"),
-        HostError,
-        "libvirt does not let this user in",
-        GROUP_HINT,
     ),
     _Case(
         ("Failed to connect socket", "Error while connecting to Libvirt", "unable to connect to server"),
@@ -148,6 +146,9 @@ def explain(done: Completed, cancelled: bool) -> LabError:
         return MachineError("starting the machines was stopped", hint=(Remedy("create"), " again continues"))
     # Errors are on standard error; only there does a phrase have this meaning.
     text = done.stderr or done.stdout
+    if (denied := _denied(text)) is not None:
+        denied.details = (*denied.details, *details)
+        return denied
     for case in _CASES:
         if any(phrase in text for phrase in case.phrases):
             return case.kind(case.message, details=details, hint=case.hint)
@@ -161,3 +162,24 @@ def explain(done: Completed, cancelled: bool) -> LabError:
             " shows what there is",
         ),
     )
+
+
+def _denied(text: str) -> HostError | None:
+    """The error for what someone may not, judged by who says so; None where it is about nothing of the kind."""
+    lines = text.splitlines()
+    if silent := access.silent_virtlogd(next((line for line in lines if "virtlogd" in line), "")):
+        return silent
+    if (line := next((line for line in lines if any(word in line for word in _REFUSALS)), None)) is not None:
+        return access.refused_by_libvirt(line)
+    line = next((line for line in lines if "Permission denied" in line), None)
+    if line is None:
+        return None
+    if any(word in line for word in _SOCKET):
+        return access.refused_by_libvirt(line)
+    if "(publickey" in line:
+        return HostError(
+            "a machine refuses the lab's ssh key",
+            details=[line],
+            hint=(Remedy("doctor"), " with the lab's name shows which node; ", Remedy("node replace"), " recreates it"),
+        )
+    return access.closed_file("a file of the lab's is closed to libvirt", line)

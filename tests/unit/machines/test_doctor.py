@@ -166,3 +166,11 @@ def test_firewalls_that_overrule_libvirts_are_a_note_with_a_repair(tmp_path: Pat
     assert "guests get no address" in finding.seen
     assert 'firewall_backend = "iptables"' in finding.hint
     assert found(tmp_path, **overruled)["firewall"].ok, "the private libvirt is in a network of its own"
+
+
+@pytest.mark.parametrize(("kind", "ok"), [("ext4", True), ("nfs4", False), ("fuse.sshfs", False)])
+def test_a_home_where_root_may_be_nobody_is_a_note(tmp_path: Path, kind: str, ok: bool) -> None:
+    finding = found(tmp_path, filesystem=lambda _path: kind)["klab's folder"]
+    assert (finding.ok, finding.fatal) == (ok, False)
+    assert kind in finding.seen
+    assert ("KLAB_HOME" in finding.hint) is not ok

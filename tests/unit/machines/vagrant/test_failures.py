@@ -32,7 +32,33 @@ CASES = [
         "Permission denied",
         HostError,
         "does not let this user in",
-        "usermod -aG libvirt",
+        "libvirt",
+    ),
+    (
+        "Error while connecting to Libvirt: authentication unavailable: no polkit agent available to authenticate",
+        HostError,
+        "does not let this user in",
+        "libvirt",
+    ),
+    (
+        "There was an error talking to Libvirt. The error message is shown\nbelow:\n\nCall to virDomainCreateWithFlags "
+        "failed: Cannot access storage file '/root-only/x.img' (as uid:64055, gid:64055): Permission denied",
+        HostError,
+        "a file of the lab's is closed to libvirt",
+        "namei -l /root-only/x.img",
+    ),
+    (
+        "Call to virDomainCreateWithFlags failed: Failed to connect socket to '/var/run/libvirt/virtlogd-sock': "
+        "Permission denied",
+        HostError,
+        "virtlogd does not answer",
+        "restart virtlogd",
+    ),
+    (
+        "vagrant@192.168.56.11: Permission denied (publickey).",
+        HostError,
+        "refuses the lab's ssh key",
+        "klab node replace",
     ),
     (
         "Error while connecting to Libvirt: Failed to connect socket to '/var/run/libvirt/libvirt-sock': "
