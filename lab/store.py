@@ -356,7 +356,8 @@ class LabFolder:
             raise LabError(
                 f"the record of lab {self.name!r} is damaged",
                 details=[f"{file}: {error}"],
-                hint="put that file back: without it klab cannot tell which machines are the lab's",
+                hint=Home(self.path.parent.parent).way_back(error)
+                or "put that file back: without it klab cannot tell which machines are the lab's",
             ) from error
 
     def write_record(self, record: Record) -> None:

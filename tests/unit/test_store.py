@@ -177,6 +177,12 @@ def test_files_that_root_has_left_are_given_back(monkeypatch: pytest.MonkeyPatch
     assert "chown" in home.way_back(PermissionError(13, "Permission denied", str(file.with_name("new"))))
     assert home.way_back(PermissionError(13, "Permission denied", "/etc/shadow")) == ""
     assert home.way_back(PermissionError("no name")) == ""
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **_: (_ for _ in ()).throw(PermissionError(13, "no", str(path)))
+    )
+    with pytest.raises(LabError) as caught:
+        home.lab("demo").record()
+    assert "sudo chown -R" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a&b;c", "$(x)", "a%b", "ümläut", "\u96ea"])
