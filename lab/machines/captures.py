@@ -21,13 +21,15 @@ class PartKind(StrEnum):
 class Part:
     """A file that a capture consists of.
 
-    `name` is the file's, unique in the lab. `size` are the bytes it takes on disk, holes left out.
+    `name` is the file's, unique in the lab. `size` are the bytes it takes on disk, holes left out. `stamp` is another
+    after each change of a file that is slow to read, as it is read through a daemon; empty where it is not slow.
     """
 
     node: str
     kind: PartKind
     name: str
     size: int
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,16 @@ def matched(manifest: Manifest, parts: Sequence[Part]) -> dict[str, str]:
     return found
 
 
+def unchanged(manifest: Manifest, parts: Sequence[Part]) -> set[str]:
+    """The names of files that by their stamp are what the manifest has a digest of; matched as in `matched`."""
+    found: set[str] = set()
+    for node in manifest.nodes:
+        mine = [part for part in parts if part.node == node.name]
+        pairs = zip(mine, node.parts, strict=False)
+        found |= {part.name for part, record in pairs if part.stamp and part.stamp == record.stamp}
+    return found
+
+
 def digest_problems(known: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Which files are no longer what they were, by name."""
     return [

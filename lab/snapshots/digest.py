@@ -14,7 +14,7 @@ import xxhash
 from lab.errors import LabError
 from lab.machines.captures import Part, PartKind
 from lab.machines.protocol import Machines
-from lab.snapshots.check import digest_problems, matched, part_problems
+from lab.snapshots.check import digest_problems, matched, part_problems, unchanged
 from lab.snapshots.manifest import Manifest
 from lab.waiting import map_parallel
 
@@ -86,14 +86,15 @@ def digests(machines: Machines, parts: Sequence[Part]) -> dict[str, str]:
 def file_problems(machines: Machines, manifest: Manifest, kinds: Collection[PartKind] = tuple(PartKind)) -> list[str]:
     """How a snapshot's files differ from its manifest, one line each; [] when they do not.
 
-    All must be there; those of these kinds are read.
+    All must be there; those of these kinds are read, but for what is slow to read and unchanged by its stamp.
     """
     names = {node.name for node in manifest.nodes}
     try:
         parts = [part for part in machines.captures().parts(manifest.id) if part.node in names]
         if problems := part_problems(manifest, parts):
             return problems
-        found = digests(machines, [part for part in parts if part.kind in kinds])
+        same = unchanged(manifest, parts)
+        found = digests(machines, [part for part in parts if part.kind in kinds and part.name not in same])
     except LabError as error:
         return [error.message, *error.details]
     return digest_problems(matched(manifest, parts), found)

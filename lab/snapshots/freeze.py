@@ -258,7 +258,9 @@ def records(parts: Sequence[Part], found: Mapping[str, str]) -> dict[str, tuple[
     """Parts with their digests, by node."""
     by_node: dict[str, list[PartRecord]] = {}
     for part in parts:
-        by_node.setdefault(part.node, []).append(PartRecord(part.kind, part.name, part.size, found[part.name]))
+        by_node.setdefault(part.node, []).append(
+            PartRecord(part.kind, part.name, part.size, found[part.name], part.stamp)
+        )
     return {node: tuple(parts) for node, parts in by_node.items()}
 
 

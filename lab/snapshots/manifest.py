@@ -20,12 +20,16 @@ _EXPECTED: Mapping[type, str] = {str: "a string", float: "a number", bool: "true
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """A file of a snapshot: its name when it was last looked at, bytes on disk, and the digest of its content."""
+    """A file of a snapshot: its name when it was last looked at, bytes on disk, and the digest of its content.
+
+    `stamp` is that of `Part`, when the digest was taken.
+    """
 
     kind: PartKind
     name: str
     size: int
     digest: str
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ The tests follow one lab's life, in order.
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 import time
 
 import pytest
@@ -15,11 +17,11 @@ from contract.labs import Lab, write_seed
 
 from lab.errors import MachineError, NotFound
 from lab.machines.captures import Part, PartKind
-from lab.machines.libvirt import captures as module
+from lab.machines.libvirt import own_files
 from lab.machines.libvirt.volumes import LAYER, MEMORY
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.names import domain_name
-from lab.waiting import Deadline, poll
+from lab.waiting import Deadline, background, poll
 
 pytestmark = pytest.mark.incremental
 
@@ -100,6 +102,14 @@ def test_ram_and_disk_come_back(lab: Lab) -> None:
     assert lab.open().captures().keys() == ["one", "two"], "another process sees the same"
     for node in NODES:
         printed(lab, node, times=0)  # of this run; the boot was in another
+
+
+def test_klab_itself_may_read_what_it_keeps(lab: Lab) -> None:
+    """Through libvirt all bytes of a lab would take much longer, at each snapshot, restore and export."""
+    parts = lab.open().captures().parts("one")
+    assert [
+        part for part in parts if part.stamp or not os.access(lab.outside.capture_file(lab, part.name), os.R_OK)
+    ] == []
 
 
 def test_back_to_an_older_one_and_on_from_there(lab: Lab) -> None:
@@ -237,8 +247,34 @@ def test_content_reads_the_same_through_libvirt(lab: Lab, monkeypatch: pytest.Mo
 
     parts = machines.captures().parts("five")
     direct = {part.name: whole(part) for part in parts}
-    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    monkeypatch.setattr(own_files, "readable", lambda _: False)
     assert {part.name: whole(part) for part in parts} == direct
+
+
+def test_files_are_read_through_libvirt_while_others_come_and_go(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt refuses to read a pool again, or to delete a file, while one of that pool is streamed."""
+    machines, over = lab.open(), threading.Event()
+    monkeypatch.setattr(own_files, "readable", lambda _: False)
+
+    def read() -> int:
+        times, other = 0, lab.open()
+        while not over.is_set():
+            digests(other, "five")
+            times += 1
+        return times
+
+    before = volumes(lab)
+    with background(read) as reading:
+        try:
+            for _ in range(3):
+                capture(machines, "beside")
+                machines.captures().finalize("beside")
+                assert digests(machines, "beside")
+                machines.captures().delete(["beside"], merge=True)
+        finally:
+            over.set()
+    assert reading.result() > 0
+    assert len(volumes(lab)) == len(before)
 
 
 def test_the_books_tell_what_cannot_be_brought_back(lab: Lab) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from bench import ordinary_user
 from bench import snapshots as module
 from bench.create import ready_at
 from bench.measure import Pair
@@ -148,3 +149,13 @@ def test_of_its_own_labs_one_is_measured_in_all_ways(tmp_path: Path, monkeypatch
     assert done.exit_code == 0, done.output
     assert made == {"single.yaml": True, "1m2w": False}
     assert CliRunner().invoke(module.main, ["--lab", "one"]).exit_code == 2
+
+
+def test_an_ordinary_user_against_root() -> None:
+    user = {"snapshot": [1.0, 9.0, 1.2], "restore": [2.7]}
+    root = {"snapshot": [1.0, 1.0, 0.5], "restore": [2.0]}
+    snapshot, restore = ordinary_user.pairs(user, root)
+    assert (snapshot.ratio, snapshot.verdict) == (1.2, "met")
+    assert (restore.what, restore.verdict) == ("restore", "NOT met")
+    side = ordinary_user.Side("mine", ("env", "A=b"), Path("/x.klab"))
+    assert side.command(ordinary_user.ACTS[0][1]) == ["env", "A=b", ordinary_user.KLAB, "snapshot", "mine", "one"]

@@ -13,7 +13,6 @@ Source: libvirt.org/formatsnapshot.html, kbase/domainstatecapture.html.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -167,6 +166,7 @@ class LibvirtCaptures:
                 )
             overlay = new_layer(self._plan, name)
             if active:
+                store.reserve(overlay, memory)
                 flags = library_.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | library_.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
                 domain.snapshotCreateXML(definitions.capture(disk, store.path(overlay), store.path(memory)), flags)
             else:
@@ -179,23 +179,21 @@ class LibvirtCaptures:
 
     def finalize(self, key: str) -> None:
         entry, store = self._index.entry(key), LayerStore(self._resources())
-        files = {name: Path(store.path(name)) for name in (part.name for part in self.parts(key))}
-        # What klab may not even read, libvirtd leaves to the kernel.
-        readable = store.direct and all(os.access(file, os.R_OK) for file in files.values())
-        nodes = dict(entry.nodes)
+        layers = {part.name for part in self.parts(key) if part.kind == PartKind.DISK}
 
         def bring_to_disk(name: str) -> Saved:
             saved = entry.nodes[name]
-            if not saved.memory or saved.older:
+            if not saved.memory or saved.older or not store.readable(saved.memory):
                 return saved
-            return ram_images.finalized(store, saved, self._index.whole_before(key, name))
+            older = self._index.whole_before(key, name)
+            return ram_images.finalized(store, saved, older if store.direct and store.readable(older) else "")
 
         try:
-            if readable:
-                for name, file in files.items():
-                    if not name.endswith(MEMORY):
-                        images.to_disk(file)
-                nodes = map_parallel(bring_to_disk, list(nodes))
+            # What klab may not even read, libvirtd leaves to the kernel.
+            for layer in layers:
+                if store.readable(layer):
+                    images.to_disk(Path(store.path(layer)))
+            nodes = map_parallel(bring_to_disk, list(entry.nodes))
         except OSError as error:
             raise MachineError(
                 f"capture {key} cannot be written to disk",
@@ -281,19 +279,17 @@ class LibvirtCaptures:
                 store.size(saved.older)  # it must be there
             kinds = [(saved.memory, PartKind.MEMORY)] if saved.memory else []
             kinds += [(name, PartKind.DISK) for name in store.chain(saved.disk)]
-            found += [Part(node, kind, name, store.size(name)) for name, kind in kinds]
+            found += [Part(node, kind, name, store.size(name), store.stamp(name)) for name, kind in kinds]
         return found
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
         store = LayerStore(self._resources())
-        path, older = Path(store.path(part.name)), self._index.older(part.name)
+        older = self._index.older(part.name)
         try:
             if older:
                 yield from ram_images.stretches(store, part.name, older)
-            elif os.access(path, os.R_OK):
-                yield from images.stretches(path)
             else:
-                yield from store.download(part.name)
+                yield from store.content(part.name)
         except OSError as error:
             raise MachineError(f"{part.name} cannot be read", details=[str(error)], hint=READ_HINT) from error
 

@@ -122,24 +122,28 @@ def _address(cidr: IPv4Network) -> str:
     return f"<ip address='{cidr[1]}' netmask='{cidr.netmask}'>"
 
 
-def directory_pool(name: str, uuid: str | None, path: str) -> str:
-    """A storage pool that is a folder; only root may list it, QEMU may walk through."""
+def directory_pool(name: str, uuid: str | None, path: str, *, owner: tuple[int, int] = (0, 0)) -> str:
+    """A storage pool that is a folder; only its owner, by user and group, may list it, QEMU may walk through."""
     identity = f"<uuid>{uuid}</uuid>" if uuid else ""
     return f"""
 <pool type='dir'>
   <name>{escape(name)}</name>{identity}
-  <target><path>{escape(path)}</path><permissions><mode>0711</mode></permissions></target>
+  <target><path>{escape(path)}</path><permissions><mode>0711</mode>{_owned(owner)}</permissions></target>
 </pool>"""
 
 
-def raw_volume(name: str) -> str:
+def _owned(owner: tuple[int, int]) -> str:
+    return f"<owner>{owner[0]}</owner><group>{owner[1]}</group>"
+
+
+def raw_volume(name: str, *, mode: str = "0600") -> str:
     """A volume that takes a file's bytes as they are, and grows with them: its size tells how many have arrived."""
     return f"""
 <volume>
   <name>{escape(name)}</name>
   <capacity unit='bytes'>1</capacity>
   <allocation unit='bytes'>0</allocation>
-  <target><format type='raw'/><permissions><mode>0600</mode></permissions></target>
+  <target><format type='raw'/><permissions><mode>{mode}</mode></permissions></target>
 </volume>"""
 
 
@@ -316,13 +320,13 @@ def disk_opener(owner: Owner, disk: str) -> str:
 </domain>"""
 
 
-def overlay_volume(name: str, capacity: int, backing: str) -> str:
-    """A volume that holds what is written over the file `backing`; `capacity` in bytes."""
+def overlay_volume(name: str, capacity: int, backing: str, *, owner: tuple[int, int] = (0, 0)) -> str:
+    """A volume that holds what is written over the file `backing`; `capacity` in bytes, `owner` by user and group."""
     return f"""
 <volume>
   <name>{escape(name)}</name>
   <capacity unit='bytes'>{capacity}</capacity>
-  <target><format type='qcow2'/><permissions><mode>0600</mode></permissions></target>
+  <target><format type='qcow2'/><permissions><mode>0600</mode>{_owned(owner)}</permissions></target>
   <backingStore><path>{escape(backing)}</path><format type='qcow2'/></backingStore>
 </volume>"""
 

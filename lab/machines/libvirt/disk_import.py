@@ -12,7 +12,7 @@ from pathlib import Path
 from lab.disks import deltas, images
 from lab.errors import MachineError, Remedy
 from lab.machines.disk_transfer import Incoming
-from lab.machines.libvirt import transfer
+from lab.machines.libvirt import own_files, transfer
 from lab.machines.libvirt.domain_xml import new_domain
 from lab.machines.libvirt.volumes import LAYER, LayerStore
 from lab.machines.ownership import Owner
@@ -67,6 +67,7 @@ class DiskImport:
             transfer.upload(pool, name, draft)
             return
         draft.chmod(0o600)
+        own_files.keep(draft)
         images.to_disk(draft)
         draft.replace(self.store.path(name))
         self.store.refresh()

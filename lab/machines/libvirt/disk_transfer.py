@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab.disks import deltas, images
 from lab.errors import MachineError, Remedy
 from lab.machines.disk_transfer import Incoming
-from lab.machines.libvirt import definitions
+from lab.machines.libvirt import definitions, own_files
 from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.pools import DEFAULT_POOL
@@ -62,8 +61,7 @@ class LibvirtDiskTransfer:
         base = store.base(layers[-1].name)
         copies = [target.with_name(f"{target.name}.{number}") for number in range(len(layers))]
         try:
-            # A member of libvirt's group may not read what QEMU's user writes.
-            if not all(os.access(file, os.R_OK) for file in (*layers, base)):
+            if not all(own_files.readable(file) for file in (*layers, base)):
                 base, layers = box.absolute(), _fetched(store, layers, box, copies)
             deltas.write(layers[0], base, target)
         except OSError as error:
@@ -104,8 +102,8 @@ class LibvirtDiskTransfer:
 
 
 def _fetched(store: LayerStore, layers: Sequence[Path], box: Path, copies: Sequence[Path]) -> list[Path]:
-    """Copies of layers through libvirtd, the uppermost first; the lowest lies on klab's own copy of the box."""
+    """Copies of layers that klab may not all read, the uppermost first; the lowest lies on klab's copy of the box."""
     for layer, copy, below in zip(reversed(layers), reversed(copies), (box, *reversed(copies)), strict=False):
-        images.write(store.download(layer.name), copy)
+        images.write(store.content(layer.name), copy)
         images.lay_on(copy, below.absolute())
     return list(copies)

@@ -213,7 +213,7 @@ class LayerCollector:
         user = next((user for user in users if merge.top in user.live), None)
         if user is not None:
             block_commit.commit(user.domain, into, top)
-        elif store.direct:
+        elif _own(store, merge):
             images.commit(Path(into), Path(top))
         else:
             resources = self._resources()
@@ -228,13 +228,20 @@ def _above(store: LayerStore, merge: Merge) -> list[str]:
     return sorted(child for child, below in store.backing.items() if below == merge.top)
 
 
+def _own(store: LayerStore, merge: Merge) -> bool:
+    """Whether klab itself may change these layers and those that lie on them."""
+    layers = _above(store, merge) or [merge.top]
+    # After a kill the uppermost may be gone already.
+    return store.direct and all(store.owns(layer) for layer in layers if layer in store.backing)
+
+
 def _why_not(store: LayerStore, merge: Merge, users: Sequence[_User]) -> str:
     """What has to be for layers to become one that cannot now, as a clause; empty where they can."""
     holders = [user for user in users if {merge.into, *merge.gone} & {*user.live}]
     if any(user.stands_still for user in holders):
         return ", once its machine is resumed"  # one that has just been restored opens its disk when it is resumed
     open_ = {name for user in holders for name in user.live}
-    if holders and not store.direct and not {*_above(store, merge)} <= open_:
+    if holders and not _own(store, merge) and not {*_above(store, merge)} <= open_:
         return ", once its machine is off: snapshots that it is not based on need them, too"
     return ""
 

@@ -7,6 +7,7 @@ storage, seeds), mends what a kill left half-done, and verifies the result itsel
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from lab.errors import MachineError, Remedy
 from lab.machines import ssh_clock
-from lab.machines.libvirt import guest_agent, guest_clock
+from lab.machines.libvirt import adoption, guest_agent, guest_clock
 from lab.machines.libvirt.captures import LibvirtCaptures
 from lab.machines.libvirt.connection import ignore_missing, library, translate_errors
 from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.domains import disk_problem, eject, state_of, switch_on
+from lab.machines.libvirt.layer_gc import new_layer
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
@@ -48,6 +50,7 @@ from lab.waiting import Deadline, map_parallel, poll
 if TYPE_CHECKING:
     import libvirt
 
+_log = logging.getLogger("klab.libvirt")
 SSH_TRY_SECONDS = 60.0
 SSH_POLL_SECONDS = 1.0
 
@@ -93,8 +96,24 @@ class LibvirtMachines(VagrantProvider):
             self._provision.define_beside_captures(resources, missing, facts, box)
         self._power_on(vagrant, resources, deadline, on_line, wanted)
         resources.domains.stamp()
+        self._adopt_disks(resources, wanted)
         self._wait_for_ssh(deadline, wanted)
         self._provision.slow_clocks().check(self._existing(wanted))
+
+    def _adopt_disks(self, resources: Resources, nodes: Sequence[Node]) -> None:
+        """Without it snapshots and exports are slower, as what klab may not read goes through libvirt: no failure."""
+        domains = {} if not LayerStore(resources).direct else resources.domains.of(nodes)
+        free = {
+            name: domain for name, domain in domains.items() if not self._provision.layers.held(self._plan.known(name))
+        }
+
+        def adopt(name: str) -> None:
+            try:
+                adoption.adopt(LayerStore(resources), free[name], new_layer(self._plan, name))
+            except MachineError as error:
+                _log.warning("%s: %s", error.message, "; ".join(error.details))
+
+        map_parallel(adopt, list(free))
 
     def cancel(self) -> None:
         self._cancelled = True

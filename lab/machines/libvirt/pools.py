@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,7 +153,9 @@ class LabPool:
             pool = self.find()
             if pool is None:
                 path = f"{definitions.pool_path(parent.XMLDesc())}/{self._owner.pool_name}"
-                xml = definitions.directory_pool(self._owner.pool_name, self._owner.pool_uuid, path)
+                # It is the person's own: klab keeps files there that libvirt alone would make unreadable (own_files).
+                owner = os.geteuid(), os.getegid()
+                xml = definitions.directory_pool(self._owner.pool_name, self._owner.pool_uuid, path, owner=owner)
                 pool = self._connection.storagePoolDefineXML(xml)
                 pool.setAutostart(1)
             if not pool.isActive():

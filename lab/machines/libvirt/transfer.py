@@ -44,17 +44,18 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
         if folder is not None and _linked(image, folder / name):
             when_idle(pool, pool.refresh)
         else:
-            upload(pool, name, image)
+            # A box is no secret; to read a disk klab has to read the box below it.
+            upload(pool, name, image, mode="0644")
 
 
-def upload(pool: libvirt.virStoragePool, name: str, file: Path) -> None:
+def upload(pool: libvirt.virStoragePool, name: str, file: Path, *, mode: str = "0600") -> None:
     """Copy a file into a pool under that name; what was there is replaced."""
     with translate_errors(f"{file.name} cannot be copied into the pool {pool.name()}"):
         old = _volume(pool, name)
         if old is not None:
             when_idle(pool, old.delete)
         size = file.stat().st_size
-        volume = pool.createXML(definitions.raw_volume(name))
+        volume = pool.createXML(definitions.raw_volume(name, mode=mode))
         stream = pool.connect().newStream()
         volume.upload(stream, 0, size)
         with file.open("rb") as source:

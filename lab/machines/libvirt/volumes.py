@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lab.disks import images
 from lab.disks.layers import chain
 from lab.errors import MachineError, Remedy
-from lab.machines.libvirt import definitions
+from lab.machines.libvirt import definitions, own_files
 from lab.machines.libvirt.connection import absent, connect, library, translate_errors
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.storage_jobs import when_idle
@@ -74,8 +74,50 @@ class LayerStore:
 
     @property
     def direct(self) -> bool:
-        """Whether klab itself may write to these files."""
+        """Whether klab itself may make files here, and rename them."""
         return os.access(self.folder, os.W_OK)
+
+    def readable(self, name: str) -> bool:
+        """Whether klab itself may read this file."""
+        return own_files.readable(Path(self.path(name)))
+
+    def owns(self, layer: str) -> bool:
+        """Whether klab itself may change a disk layer: qemu-img opens all that it lies on, too."""
+        if not self.direct:
+            return False
+        layers = self.chain(layer)
+        return all(self.readable(name) for name in layers) and own_files.readable(self.base(layers[-1]))
+
+    def stamp(self, name: str) -> str:
+        """What is another after each change of a file that is read through libvirtd; empty for others.
+
+        libvirt gives files to other owners as machines come and go, so the time of that does not count.
+        """
+        if self.readable(name):
+            return ""
+        try:
+            found = Path(self.path(name)).stat()
+        except OSError:  # it may not be looked at either: it is read each time
+            return ""
+        return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+    def reserve(self, *names: str) -> None:
+        """Make files that libvirt is about to fill, so that klab may read and write them then; root may anyway.
+
+        Raises:
+            MachineError: there is one already, or no room.
+        """
+        if not self.direct or os.geteuid() == 0:
+            return
+        try:
+            for name in names:
+                own_files.make(Path(self.path(name)))
+        except OSError as error:
+            raise MachineError(
+                "a file of the lab's storage pool cannot be made",
+                details=[f"{error.strerror}: {error.filename}"],
+                hint=(Remedy("snapshot prune", options=("--keep", "3")), " makes room there"),
+            ) from error
 
     @property
     def free(self) -> int:
@@ -142,7 +184,10 @@ class LayerStore:
         with translate_errors(f"the disk layer {name} cannot be made"):
             volume = self._needed(below)
             pool = volume.storagePoolLookupByVolume()
-            pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below)))
+            owner = (os.geteuid(), os.getegid()) if self.direct else (0, 0)
+            pool.createXML(definitions.overlay_volume(name, int(volume.info()[1]), self.path(below), owner=owner))
+        if self.direct:
+            own_files.keep(Path(self.path(name)))
 
     def add_first_layer(self, name: str, capacity: int, box: Path) -> None:
         """Make an empty layer over the box's disk, with room for `capacity` bytes.
@@ -191,8 +236,16 @@ class LayerStore:
                     if not absent(error):
                         raise
 
-    def download(self, name: str) -> Iterator[tuple[int, bytes | memoryview]]:
-        """The bytes of a file that klab itself may not read, through libvirtd; as `images.stretches`.
+    def content(self, name: str) -> Iterator[tuple[int, bytes | memoryview]]:
+        """The bytes of a file, as `images.stretches`; through libvirtd where klab itself may not read it.
+
+        Raises:
+            OSError, MachineError: it cannot be read, or is missing.
+        """
+        return images.stretches(Path(self.path(name))) if self.readable(name) else self._download(name)
+
+    def _download(self, name: str) -> Iterator[tuple[int, bytes | memoryview]]:
+        """The bytes of a file, through libvirtd.
 
         Over a connection of its own: libvirtd sends as fast as it reads, and what a slow reader of several
         streams on one connection does not take at once would pile up in memory.

@@ -16,6 +16,7 @@ from lab.disks import deltas, images
 from lab.errors import MachineError, NotFound
 from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import disk_transfer as module
+from lab.machines.libvirt import own_files
 from lab.machines.libvirt.capture_index import CaptureIndex, Entry, Saved
 from lab.machines.libvirt.disk_import import DiskImport
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
@@ -174,7 +175,7 @@ class Store:
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
 
-    def download(self, name: str) -> Iterator[tuple[int, bytes]]:
+    def content(self, name: str) -> Iterator[tuple[int, bytes]]:
         self.fetched += 1
         return images.stretches(self.folder / name)
 
@@ -225,7 +226,7 @@ def test_a_klab_that_may_not_read_the_pool_fetches_the_layers(
 ) -> None:
     store = Store(tmp_path, disks)
     monkeypatch.setattr(module, "LayerStore", store)
-    monkeypatch.setattr(module.os, "access", lambda file, _mode=0: Path(file).parent != tmp_path)
+    monkeypatch.setattr(own_files, "readable", lambda file: file.parent != tmp_path)
     own = tmp_path / "boxes" / "disk.qcow2"
     own.parent.mkdir()
     own.write_bytes(disks.box.read_bytes())

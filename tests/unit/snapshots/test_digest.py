@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from lab.errors import MachineError
 from lab.machines.captures import Part
 from lab.machines.fake.captures import FakeCaptures
 from lab.snapshots import digest as module
-from lab.snapshots.digest import digest, digests
+from lab.snapshots import manifest as manifests
+from lab.snapshots.commands import take
+from lab.snapshots.digest import digest, digests, file_problems
 
 
 def cut(content: bytes, places: list[int], *, zeros: bool) -> Iterator[tuple[int, bytes]]:
@@ -72,3 +76,44 @@ def test_several_files_at_once_each_once(desk: Desk) -> None:
     (desk.lab.folder.path / "fake" / "captures" / parts[0].name).unlink()
     with pytest.raises((MachineError, OSError)):
         digests(desk.machines, parts)
+
+
+def test_a_file_that_is_slow_to_read_is_read_once_until_its_stamp_changes(desk: Desk) -> None:
+    """Those that klab reads by itself have no stamp: they are read each time."""
+    read: list[str] = []
+    stamps = {"cp1": "1:2:3", "w1": ""}
+
+    def stamped(self: FakeCaptures, key: str) -> list[Part]:
+        return [replace(part, stamp=stamps[part.node]) for part in FakeCaptures.parts(self, key)]
+
+    def noted(self: FakeCaptures, part: Part) -> Iterator[tuple[int, bytes]]:
+        read.append(part.node)
+        return FakeCaptures.content(self, part)
+
+    lab = desk.of(open_machines=opener(parts=stamped, content=noted))
+    manifest = take(lab, "one").manifest
+    machines = lab.machines(lab.folder.record())
+    assert manifest == manifests.from_json(manifests.to_json(manifest))
+    read.clear()
+    assert file_problems(machines, manifest) == []
+    assert set(read) == {"w1"}
+    file = desk.lab.folder.path / "fake" / "captures" / machines.captures().parts(manifest.id)[0].name
+    good = file.read_bytes()
+    file.write_bytes(good + b"changed")
+    assert file_problems(machines, manifest) == [], "trusted by its stamp"
+    stamps["cp1"] = "1:9:4"
+    (line,) = file_problems(machines, manifest)
+    assert "has changed" in line
+    file.write_bytes(good)
+    stamps["cp1"] = ""
+    assert file_problems(machines, manifest) == []
+
+
+def test_a_manifest_of_an_older_klab_has_no_stamps(desk: Desk) -> None:
+    manifest = take(desk.lab, "one").manifest
+    text = manifests.to_json(manifest)
+    older = json.loads(text)
+    for node in older["nodes"]:
+        for part in node["parts"]:
+            del part["stamp"]
+    assert manifests.from_json(json.dumps(older)) == manifest
