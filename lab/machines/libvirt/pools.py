@@ -85,11 +85,21 @@ def forget_box(connection: libvirt.virConnect, box: str) -> None:
             return
         # What is in a pool that is off cannot be seen.
         hidden = [Path(definitions.pool_path(pool.XMLDesc())) for pool in there if not pool.isActive()]
-        used = {definitions.backing_path(each.XMLDesc()) for pool in pools for each in pool.listAllVolumes()}
+        used = {_below(each) for pool in pools for each in pool.listAllVolumes()}
         for copy in copies:
             folder = Path(copy.path()).parent
             if copy.path() not in used and not any(each.is_relative_to(folder) for each in hidden):
                 when_idle(copy.storagePoolLookupByVolume(), copy.delete)
+
+
+def _below(volume: libvirt.virStorageVol) -> str | None:
+    """The file that a volume lies on. libvirt lists one whose file is gone until it reads the pool again."""
+    try:
+        return definitions.backing_path(volume.XMLDesc())
+    except library().libvirtError as error:
+        if absent(error):
+            return None
+        raise
 
 
 def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:

@@ -148,6 +148,23 @@ def test_a_box_leaves_the_pool_and_nothing_else_does(host: Host, shelf: libvirt.
     assert left == {"windows.qcow2", "klab-VAGRANTSLASH-other-99_vagrant_box_image_1.0.0_box.img"}
 
 
+def test_a_volume_whose_file_is_gone_is_in_nobodys_way(
+    host: Host, shelf: libvirt.virStoragePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a lab that was just destroyed is in the list of the pool around it."""
+    gone = put(shelf, "klab-0a1b")
+    describe = libvirt.virStorageVol.XMLDesc
+
+    def described(volume: libvirt.virStorageVol, flags: int = 0) -> str:
+        if volume.path() == gone:
+            host.connection.storageVolLookupByPath("/no/such/volume")  # libvirt's own error
+        return str(describe(volume, flags))
+
+    monkeypatch.setattr(libvirt.virStorageVol, "XMLDesc", described)
+    forget_box(host.connection, BOX)
+    assert base_volume(BOX) not in shelf.listVolumes()
+
+
 def test_a_copy_that_somebodys_disk_lies_on_stays(host: Host, shelf: libvirt.virStoragePool) -> None:
     """Another person's lab, or a machine that is none of klab's."""
     base = shelf.storageVolLookupByName(base_volume(BOX)).path()
