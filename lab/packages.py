@@ -23,13 +23,15 @@ PACKAGES = {
     "ip": "iproute2",
     "gcc": "gcc libc6-dev",
     "go": "golang-go",
-    "VBoxManage": "virtualbox",
 }
 PLUGIN_HINT = "sudo apt-get install vagrant-libvirt; with HashiCorp's Vagrant: vagrant plugin install vagrant-libvirt"
 # What does as well, where apt has no such package.
 INSTEAD = {"vagrant": "; Ubuntu 24.04 has neither: docs/how-to/providers.md has the commands for HashiCorp's"}
 # Programs that no Debian package brings, or none in a version that fits.
-ELSEWHERE = {"kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others"}
+ELSEWHERE = {
+    "VBoxManage": "VirtualBox comes from virtualbox.org/wiki/Linux_Downloads; Ubuntu has a package of it, Debian none",
+    "kubectl": "klab box build brings one that fits; kubernetes.io/docs/tasks/tools has others",
+}
 
 
 def install_hint(program: str) -> str:

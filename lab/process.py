@@ -80,13 +80,21 @@ def have(program: str) -> bool:
     return True
 
 
+def _environment(changes: Mapping[str, str | None] | None) -> dict[str, str] | None:
+    """klab's own environment with these changes; None where there is none."""
+    if not changes:
+        return None
+    kept = {name: value for name, value in os.environ.items() if name not in changes}
+    return kept | {name: value for name, value in changes.items() if value is not None}
+
+
 def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
     timeout: float,
     check: bool = True,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     stdin: str | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
@@ -100,7 +108,7 @@ def run(
         timeout: seconds it may take; then its whole process group is killed.
         check: raise when it exits with anything but 0.
         cwd: the folder it runs in.
-        env: variables added to klab's own environment.
+        env: variables added to klab's own environment; those that are None are taken out of it.
         stdin: text handed to it; without it, it reads nothing.
         log: file that its output (both streams) is appended to, line by line.
         on_line: called with each line as it is printed (both streams).
@@ -154,7 +162,7 @@ def start(
     argv: Sequence[str | os.PathLike[str]],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     stdin: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a program in a process group of its own, with both output streams piped.
@@ -170,7 +178,7 @@ def start(
     child = subprocess.Popen(
         words,
         cwd=cwd,
-        env={**os.environ, **env} if env else None,
+        env=_environment(env),
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -193,7 +201,7 @@ def start(
 def attach(
     argv: Sequence[str | os.PathLike[str]],
     *,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     through: Callable[[bytes], None] | None = None,
 ) -> int:
     """Run a program on the person's own terminal (ssh, kubectl) and return its exit code, as a shell would.
@@ -202,7 +210,7 @@ def attach(
 
     Args:
         argv: the program and its arguments.
-        env: variables added to klab's own environment.
+        env: variables added to klab's own environment; those that are None are taken out of it.
         through: prints what the program prints (both streams), instead of the program itself.
 
     Raises:
@@ -213,7 +221,7 @@ def attach(
     began = _begun(words)
     child: subprocess.Popen[bytes] = subprocess.Popen(
         words,
-        env={**os.environ, **env} if env else None,
+        env=_environment(env),
         stdout=subprocess.PIPE if through else None,
         stderr=subprocess.STDOUT if through else None,
     )
@@ -235,7 +243,7 @@ def spawn(
     argv: Sequence[str | os.PathLike[str]],
     *,
     log: Path,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
 ) -> int:
     """Start a program that outlives klab (a daemon) and return its process id.
 
@@ -247,7 +255,7 @@ def spawn(
     with log.open("ab") as out:
         child = subprocess.Popen(
             words,
-            env={**os.environ, **env} if env else None,
+            env=_environment(env),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

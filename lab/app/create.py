@@ -154,7 +154,7 @@ def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener
         provider=prepared.provider,
         profile=prepared.profile,
         box_name=box.folder.name,
-        box_vagrant=vagrant_box(home, box, prepared.provider),
+        box_vagrant=vagrant_box(home, box, prepared.provider, {node.disk for node in prepared.plan.nodes}),
         addons=loaded.addons,
     )
     return act.create(prepared.lab.watched_by(listener, timeout), wanted)

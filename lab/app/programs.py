@@ -19,10 +19,10 @@ from lab.process import have
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command line, and the variables that it needs beside those of klab's own environment."""
+    """A command line, and the variables that it needs beside klab's own environment, or (None) must not have."""
 
     argv: list[str]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def ssh(lab: Lab, node: str, words: Sequence[str] = ()) -> Program:

@@ -80,6 +80,7 @@ def replace_node(lab: Lab, name: str, *, timeout: float | None = None, listener:
 def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool = False) -> Changed:
     record = lab.record
     box = _box(lab, record)
+    disks = {node.disk for node in lab.plan.nodes}
     with interruptible(
         "stopped half-way; the lab still runs",
         ("run the same command again to continue; ", Remedy("status"), " shows the lab"),
@@ -87,7 +88,7 @@ def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool 
         return act_on(
             Change(
                 lab=lab,
-                box=vagrant_box(lab.home, box, record.provider) if box else None,
+                box=vagrant_box(lab.home, box, record.provider, disks) if box else None,
                 kubectl=kubectl_for(lab.home, record.box, lab.plan.kubernetes.version),
                 fits=lambda plan, nodes: _refuse_what_does_not_fit(lab, plan, nodes),
                 allow_even=allow_even,

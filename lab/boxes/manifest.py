@@ -4,8 +4,8 @@
     |-- manifest.json   what the box is, and size and SHA-256 of each file beside it
     |-- disk.qcow2      the disk every node starts from
     |-- libvirt.box     the same disk as Vagrant's libvirt provider wants it
-    |-- disk.vmdk       the same disk for VirtualBox   } made when
-    |-- virtualbox.box  the VMDK as Vagrant wants it   } first asked for
+    |-- disk.vmdk       the same disk for VirtualBox                } made when
+    |-- virtualbox-20g.box   on a disk of 20 GiB, as Vagrant wants it } first asked for
     |-- kubectl         the one in the box, for the host
     |-- packages.txt    every Debian package in it, with its version
     `-- contents.txt    every file in it: SHA-256, mode, owner, path
@@ -33,7 +33,6 @@ MANIFEST = "manifest.json"
 DISK = "disk.qcow2"
 LIBVIRT = "libvirt.box"
 VMDK = "disk.vmdk"
-VIRTUALBOX = "virtualbox.box"
 KUBECTL = "kubectl"
 PACKAGES = "packages.txt"
 CONTENTS = "contents.txt"

@@ -10,16 +10,15 @@ from lab.boxes.manifest import MANIFEST, Box
 from lab.boxes.store import is_partial, list_boxes
 from lab.errors import Conflict, Remedy
 from lab.machines.providers import PROVIDERS
-from lab.machines.vagrant.vagrant_home import forget_box
 from lab.store import Home
 
 
 def remove(home: Home, box: Box) -> None:
-    """Delete a box, and what Vagrant and the providers have of it.
+    """Delete a box, and what the providers have of it.
 
     Raises:
         Conflict: a lab was made from it, or a bundle that `klab destroy` has kept needs it.
-        HostError, MachineError: Vagrant's part or a provider's cannot be deleted; the box is still there then.
+        HostError, MachineError: a provider's part cannot be deleted; the box is still there then.
     """
     if users := _labs_of(home, box):
         raise Conflict(
@@ -33,7 +32,6 @@ def remove(home: Home, box: Box) -> None:
             details=[str(file) for file in kept],
             hint=(Remedy("bundles"), " shows them; remove those that are no longer needed"),
         )
-    forget_box(box.folder.name)
     for provider in PROVIDERS.values():
         provider.forget_box(home, box.folder.name)
     # The manifest first: what is left after a kill is not a box any more, and prune removes it.

@@ -11,17 +11,21 @@ bundle only, until the same box is built here or a person trusts it; see `lab.bo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
-from lab.boxes.manifest import DISK, MANIFEST, SHORT, VIRTUALBOX, VMDK, Box, describe_file, read_box, write_manifest
+from lab.boxes.manifest import DISK, MANIFEST, SHORT, VMDK, Box, describe_file, read_box, write_manifest
 from lab.boxes.vagrant import write_virtualbox_box
+from lab.disks import vmdk
 from lab.errors import BoxError, Remedy
 from lab.machines.features import BoxFormat
 from lab.machines.providers import provider_named
+from lab.machines.vagrant.vagrant_home import sized_box
 from lab.store import Home
 
 
@@ -136,27 +140,50 @@ def _with_vmdk(box: Box) -> Box:
     return _ensure(box, VMDK, lambda target: write_vmdk(box.disk, target))
 
 
-def vagrant_box(home: Home, box: Box, provider: str) -> Path:
-    """The file that `vagrant box add` takes, checked; VirtualBox's is made when first asked for.
+def vagrant_box(home: Home, box: Box, provider: str, disks: Collection[int]) -> Path:
+    """The file that `vagrant box add` takes, checked; VirtualBox's are made when first asked for.
+
+    A linked clone on VirtualBox has a disk as large as its box's: there is a file for each size, side by side.
 
     Args:
         home: klab's folder.
         box: a built box.
         provider: the name of the provider that is to make machines from it.
+        disks: how large the machines' disks are, in GiB.
+
+    Returns:
+        The file; for VirtualBox the one of the smallest disk.
 
     Raises:
         LabError: the provider is unknown.
-        BoxError: the box is damaged.
+        BoxError: the box is damaged, or has a larger disk.
         ProgramError: the VMDK cannot be made.
         Conflict: another klab builds or puts a box.
     """
     box = check_box(box)
     if provider_named(provider).features.box_format == BoxFormat.LIBVIRT:
         return box.vagrant_box
+    if (least := min(disks)) << 10 < box.virtual_mib:
+        raise BoxError(
+            f"the box {box.name} needs a disk of {-(-box.virtual_mib // 1024)} GiB",
+            details=[f"a node has one of {least} GiB"],
+            hint="give the scenario a larger `disk`",
+        )
     with Cache(home.cache).lock():
         box = _with_vmdk(read_box(box.folder))
-        _ensure(box, VIRTUALBOX, lambda target: write_virtualbox_box(box.vmdk, target, box.virtual_mib))
-    return box.folder / VIRTUALBOX
+        for disk in sorted(set(disks)):
+            box = _ensure(box, sized_box(disk), partial(_write_sized, box, disk))
+    return box.folder / sized_box(least)
+
+
+def _write_sized(box: Box, disk: int, target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=box.folder, prefix=f"{VMDK}{PARTIAL}") as folder:
+        grown = Path(folder) / VMDK
+        try:
+            vmdk.grow(box.vmdk, grown, disk << 30)
+        except ValueError as error:
+            _raise(box, [f"{VMDK}: {error}"])
+        write_virtualbox_box(grown, target, disk << 10)
 
 
 def verify(home: Home, box: Box) -> None:
@@ -190,12 +217,12 @@ def _places(home: Home, name: str, digest: str) -> tuple[Path, Path]:
 def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:
     if name in box.files:
         return box
-    partial = box.folder / f"{name}{PARTIAL}"
+    begun = box.folder / f"{name}{PARTIAL}"
     try:
-        make(partial)
-        partial.replace(box.folder / name)
+        make(begun)
+        begun.replace(box.folder / name)
     finally:
-        partial.unlink(missing_ok=True)
+        begun.unlink(missing_ok=True)
     complete = replace(box, files={**box.files, name: describe_file(box.folder / name)})
     write_manifest(complete)
     return complete

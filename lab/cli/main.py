@@ -21,9 +21,12 @@ try:
 except KeyboardInterrupt:
     raise SystemExit(130) from None
 
+NO_HOST = 5  # as lab.errors.HostError has it, which is not imported for it
+
 
 def main() -> None:
     """Run klab with the command line's arguments and exit with the code that fits."""
+    _refuse_other_systems()
     _open_closed_streams()
     if sys.argv[1:] in (["--help"], ["-h"]) and _help():
         return
@@ -40,6 +43,17 @@ def main() -> None:
         if _HEARS:
             signal.signal(signal.SIGINT, _end_quietly)
     sys.exit(code)
+
+
+def _refuse_other_systems() -> None:
+    """Say where klab runs, before what exists on Linux alone is imported."""
+    machine = os.uname().machine if hasattr(os, "uname") else "another processor"
+    if (sys.platform, machine) != ("linux", "x86_64"):
+        sys.stderr.write(
+            f"error: klab runs on Linux on x86_64 only; this is {sys.platform} on {machine}\n"
+            "hint: use a computer with Linux, or a virtual machine that offers its guests virtualization\n"
+        )
+        sys.exit(NO_HOST)
 
 
 def _open_closed_streams() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import packages, process
@@ -23,10 +23,11 @@ from lab.machines.libvirt.kvm import acceleration_now
 from lab.machines.libvirt.pools import DEFAULT_POOL
 from lab.machines.providers import choose_provider, provider_named
 from lab.machines.vagrant.command import Vagrant
+from lab.machines.virtualbox import host as virtualbox_host
 from lab.store import Home
 
 PLUGIN = "vagrant-libvirt"
-PROGRAMS = ("vagrant", "qemu-system-x86_64", "qemu-img", "xorriso", "ssh", "ssh-keygen", "ip")
+PROGRAMS = ("vagrant", "qemu-img", "xorriso", "ssh", "ssh-keygen", "ip")
 # The smallest lab, one node of 2 GiB beside what the host itself needs; disk for box and lab.
 MEMORY = 3 * 1024
 DISK = 10.0
@@ -57,12 +58,17 @@ class Probes:
     """What the checks ask of this machine.
 
     `find` gives a program's path; `plugins` are Vagrant's; `acceleration` is what KVM does now, whatever was
-    known. Each raises a LabError where it cannot tell.
+    known; `libvirt_here` whether this machine has libvirt; `virtualbox` the version of VirtualBox that can run
+    machines, None where it is not installed. Each raises a LabError where it cannot tell.
     """
 
     home: Home
     find: Callable[[str], str] = process.find
     plugins: Callable[[], Collection[str]] = lambda: Vagrant(Path.cwd()).plugins()
+    libvirt_here: Callable[[], bool] = provider_named("libvirt").installed
+    virtualbox: Callable[[], str] | None = field(
+        default_factory=lambda: virtualbox_host.check if process.have("VBoxManage") else None
+    )
     libvirt_python: Callable[[], str] = lambda: str(library().getVersion())
     system_libvirtd: Callable[[], bool] = system_answers
     user: Callable[[], int] = os.geteuid
@@ -85,20 +91,30 @@ def examine(host: Probes) -> Iterator[Finding]:
 
 
 def _checks(host: Probes) -> list[Check]:
-    acceleration = functools.cache(lambda: host.acceleration(host.home))
+    """Those that every host needs, and those of the providers that are here; where none is, libvirt's."""
+    virtualbox_alone = host.virtualbox is not None and not host.libvirt_here()
     return [
         *(Check(name, functools.partial(host.find, name)) for name in PROGRAMS),
+        *([] if host.virtualbox is None else [Check("VirtualBox", host.virtualbox, fatal=virtualbox_alone)]),
+        *([] if virtualbox_alone else _checks_of_libvirt(host)),
+        Check("klab's folder", lambda: _home(host), fatal=False),
+        Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
+        Check("disk for boxes", lambda: _disk(host.facts(host.home).disks), fatal=False),
+        Check("disk for machines", lambda: _disk(host.machine_disks(host.home)), fatal=False),
+        Check("boxes", lambda: _boxes(host.home), fatal=False),
+    ]
+
+
+def _checks_of_libvirt(host: Probes) -> list[Check]:
+    acceleration = functools.cache(lambda: host.acceleration(host.home))
+    return [
+        Check("qemu-system-x86_64", functools.partial(host.find, "qemu-system-x86_64")),
         Check("plugin " + PLUGIN, lambda: _plugin(host)),
         Check("libvirt-python", host.libvirt_python),
         Check("libvirtd", lambda: libvirtd(host)),
         Check("firewall", lambda: _firewall(host), fatal=False),
         Check("hardware virtualization", lambda: _virtualization(acceleration()), fatal=False),
         Check("slower clocks for emulation", lambda: _slow_clock(host, acceleration())),
-        Check("klab's folder", lambda: _home(host), fatal=False),
-        Check("memory", lambda: _memory(host.facts(host.home)), fatal=False),
-        Check("disk for boxes", lambda: _disk(host.facts(host.home).disks), fatal=False),
-        Check("disk for machines", lambda: _disk(host.machine_disks(host.home)), fatal=False),
-        Check("boxes", lambda: _boxes(host.home), fatal=False),
     ]
 
 

@@ -88,7 +88,7 @@ class Provider(Protocol):
         ...
 
     def forget_box(self, home: Home, folder: str) -> None:
-        """Delete the copies of a box that were made for machines to start from, outside the store. Idempotent.
+        """Delete what was made of a box outside the store, for machines to start from. Idempotent.
 
         One that a machine lies on, of whoever's lab, stays.
 
@@ -109,6 +109,7 @@ class Provider(Protocol):
             folder: the lab's folder.
             plan: what was decided for it.
             record: its id, dilation and epoch.
-            box: the box's .box file; needed by `up` when a machine is still to be made.
+            box: a .box file in the box's folder, as `lab.boxes.store.vagrant_box` has it; needed by `up` when a
+                machine is still to be made.
         """
         ...

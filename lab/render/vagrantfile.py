@@ -7,7 +7,7 @@ Source: developer.hashicorp.com/vagrant/docs/vagrantfile, vagrant-libvirt.github
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,10 +33,12 @@ _MARKUP = re.compile(r"[<>&'\"\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class VirtualBoxFacts:
-    """What a Vagrantfile for VirtualBox holds beyond the plan; see `lab.render.domain.LibvirtFacts`."""
+    """What a Vagrantfile for VirtualBox holds beyond the plan; see `lab.render.domain.LibvirtFacts`.
 
-    box: str
-    box_version: str
+    `boxes`: the name of the box with a disk of so many GiB, for each size.
+    """
+
+    boxes: Mapping[int, str]
     description: str
 
 
@@ -86,12 +88,12 @@ def render_virtualbox(plan: Plan, facts: VirtualBoxFacts) -> str:
     """The Vagrantfile for VirtualBox."""
     return _render(
         plan,
-        nodes=[_node(plan, node) for node in plan.nodes],
+        nodes=[{"box": facts.boxes[node.disk], **_node(plan, node)} for node in plan.nodes],
         provider="virtualbox",
         boot_timeout=BOOT_TIMEOUT,
         linked_clone=plan.linked_clone,
         controller=CONTROLLER,
-        **asdict(facts),
+        description=facts.description,
     )
 
 

@@ -14,6 +14,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -151,7 +152,9 @@ def files_of(plan: Plan) -> dict[str, str]:
     made = {
         "libvirt.rb": render_libvirt(plan, KVM),
         "emulated.rb": render_libvirt(plan, EMULATED),
-        "virtualbox.rb": render_virtualbox(plan, VIRTUALBOX),
+        "virtualbox.rb": render_virtualbox(
+            plan, replace(VIRTUALBOX, boxes={node.disk: "klab/box" for node in plan.nodes})
+        ),
         "lab.xml": lab_network(plan.networks, OWNER),
         "management.xml": management_network(plan.networks, plan.nodes, OWNER),
         "flannel.yaml": render_manifest(plan),

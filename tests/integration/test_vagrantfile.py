@@ -39,7 +39,7 @@ KVM = LibvirtFacts(
     accelerated=True,
 )
 EMULATED = replace(KVM, accelerated=False, slow_clock=SlowClock("/usr/lib/klab/slow_clock.so", epoch="1.5", rate="0.3"))
-VIRTUALBOX = VirtualBoxFacts(box="klab/debian-13-virtualbox", box_version="", description=DESCRIPTION)
+VIRTUALBOX = VirtualBoxFacts(boxes={20: "klab/debian-13-virtualbox-20g"}, description=DESCRIPTION)
 RENDERINGS = {
     "libvirt-kvm": lambda plan: render_libvirt(plan, KVM),
     "libvirt-emulated": lambda plan: render_libvirt(plan, EMULATED),

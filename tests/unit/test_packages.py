@@ -7,8 +7,8 @@ from pathlib import Path
 from lab.packages import PACKAGES, install_hint
 
 LIST = Path(__file__).parents[2] / "tools" / "packages.txt"
-# Part of every Debian; not Debian's.
-NOT_LISTED = {"util-linux", "virtualbox"}
+# Part of every Debian.
+NOT_LISTED = {"util-linux"}
 
 
 def listed() -> set[str]:

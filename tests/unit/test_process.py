@@ -49,7 +49,7 @@ def test_a_program_on_the_persons_terminal_ends_as_it_would_in_a_shell(code: str
 @pytest.mark.parametrize(
     ("program", "hint"),
     [
-        ("VBoxManage", "sudo apt-get install virtualbox"),
+        ("VBoxManage", "virtualbox.org"),
         ("tmux", "sudo apt-get install tmux"),
         ("kubectl", "klab box build brings one"),
     ],
@@ -93,3 +93,10 @@ def test_what_a_program_prints_may_go_through_klab(code: str, exit_code: int) ->
     program = f"import sys; print('out', flush=True); print('err', file=sys.stderr, flush=True); {code}"
     assert process.attach([sys.executable, "-c", program], through=told.append) == exit_code
     assert b"".join(told) == b"out\nerr\n"
+
+
+def test_a_variable_that_is_none_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLAB_TEST_GONE", "1")
+    monkeypatch.setenv("KLAB_TEST_STAYS", "1")
+    shown = process.run(["env"], timeout=30, env={"KLAB_TEST_GONE": None, "KLAB_TEST_NEW": "2"}).stdout.splitlines()
+    assert sorted(line for line in shown if line.startswith("KLAB_TEST")) == ["KLAB_TEST_NEW=2", "KLAB_TEST_STAYS=1"]

@@ -14,7 +14,7 @@ from lab.host.private_libvirt import PrivateLibvirt
 from lab.host.profile import HostProfile
 from lab.machines.features import BoxFormat, Features
 from lab.machines.protocol import Machines
-from lab.machines.vagrant.vagrant_home import box_name
+from lab.machines.vagrant import vagrant_home
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder, Record
 
@@ -47,6 +47,8 @@ class LibvirtProvider:
         return LabNetworks.bridged(plan)
 
     def forget_box(self, home: Home, folder: str) -> None:
+        for entry in vagrant_home.entries(folder):
+            vagrant_home.forget(entry)
         private_libvirt = PrivateLibvirt(home)
         try:
             private = wants_private(private_libvirt)
@@ -57,7 +59,7 @@ class LibvirtProvider:
         from lab.machines.libvirt import connection, pools
 
         with private_libvirt.entered() if private else contextlib.nullcontext():
-            pools.forget_box(connection.connect(), box_name(folder, self.name))
+            pools.forget_box(connection.connect(), vagrant_home.box_name(folder))
 
     def open(self, home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> Machines:
         from lab.machines.libvirt.machines import LibvirtMachines

@@ -151,7 +151,7 @@ class Provision:
     @property
     def _box_name(self) -> str:
         """The box's name for Vagrant. A box's folder carries its digest, so a name is one content for good."""
-        return box_name(self.box.parent.name if self.box else self.record.box, "libvirt")
+        return box_name(self.box.parent.name if self.box else self.record.box)
 
     def upload_seeds(self, resources: Resources, pool: libvirt.virStoragePool, nodes: Sequence[Node]) -> None:
         for node in nodes:

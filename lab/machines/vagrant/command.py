@@ -36,9 +36,18 @@ BOX_SECONDS = 600.0
 ENVIRONMENT = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_BOX_UPDATE_CHECK_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The variables under which Vagrant works on the project in `folder`."""
-    return {**ENVIRONMENT, "VAGRANT_CWD": str(folder)}
+# What a person may have set for Vagrant that does not lead to other machines: where it keeps boxes and plug-ins.
+_KEPT = {"VAGRANT_HOME", "VAGRANT_LOG", "VAGRANT_LOG_FILE"}
+
+
+def environment(folder: Path) -> dict[str, str | None]:
+    """The variables under which Vagrant works on the project in `folder`; None for those that it must not have.
+
+    With a person's own it might read another Vagrantfile, keep the machines' ids of all labs in one place, give a
+    command another meaning, or load no plug-in (Vagrant 2.3.4, lib/vagrant/environment.rb and shared_helpers.rb).
+    """
+    others = {name for name in os.environ if name.startswith("VAGRANT_")} - _KEPT
+    return {**dict.fromkeys(sorted(others)), **ENVIRONMENT, "VAGRANT_CWD": str(folder)}
 
 
 class Vagrant:
@@ -146,7 +155,8 @@ class Vagrant:
             timeout=timeout,
             check=check,
             cwd=self.folder if self.folder.is_dir() else None,
-            env={**environment(self.folder), MARK: str(self.folder)},
+            # Its log goes to where errors are told, and holds every word that they are known by.
+            env={**environment(self.folder), "VAGRANT_LOG": None, MARK: str(self.folder)},
             on_line=on_line,
             on_start=self._started,
         )

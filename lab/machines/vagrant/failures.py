@@ -48,6 +48,25 @@ _CASES = (
         PLUGIN_HINT,
     ),
     _Case(
+        ("VERR_VMX_IN_VMX_ROOT_MODE", "VERR_SVM_IN_USE", "VERR_SVM_HOST_SVME_NOT_ENABLED"),
+        HostError,
+        "KVM keeps the processor's virtualization from VirtualBox",
+        "sudo modprobe -r kvm_intel kvm_amd kvm (no machine of libvirt's may run), then the same command again; "
+        "docs/how-to/providers.md tells how it stays so",
+    ),
+    _Case(
+        ("VERR_VMX_NO_VMX", "VERR_SVM_NO_SVM", "VERR_VMX_MSR_ALL_VMX_DISABLED", "VERR_SVM_DISABLED"),
+        HostError,
+        "the processor offers VirtualBox no hardware virtualization",
+        "switch on VT-x or AMD-V in the BIOS, or nested virtualization in the hypervisor above",
+    ),
+    _Case(
+        ("you have a version of VirtualBox installed",),
+        HostError,
+        "this Vagrant does not know this VirtualBox",
+        Remedy("doctor"),
+    ),
+    _Case(
         ("Failed to connect socket", "Error while connecting to Libvirt", "unable to connect to server"),
         HostError,
         "libvirtd does not answer",
@@ -138,6 +157,17 @@ def vagrant_up(
         raise explain(done, cancelled())
 
 
+def recognized(text: str, details: Sequence[str]) -> LabError | None:
+    """The error that a text tells of, with these details; None where no phrase in it is known."""
+    if (denied := _denied(text)) is not None:
+        denied.details = (*denied.details, *details)
+        return denied
+    for case in _CASES:
+        if any(phrase in text for phrase in case.phrases):
+            return case.kind(case.message, details=details, hint=case.hint)
+    return None
+
+
 def explain(done: Completed, cancelled: bool) -> LabError:
     """The error that tells why `vagrant up` failed, with Vagrant's last lines."""
     lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
@@ -145,14 +175,7 @@ def explain(done: Completed, cancelled: bool) -> LabError:
     if cancelled:
         return MachineError("starting the machines was stopped", hint=(Remedy("create"), " again continues"))
     # Errors are on standard error; only there does a phrase have this meaning.
-    text = done.stderr or done.stdout
-    if (denied := _denied(text)) is not None:
-        denied.details = (*denied.details, *details)
-        return denied
-    for case in _CASES:
-        if any(phrase in text for phrase in case.phrases):
-            return case.kind(case.message, details=details, hint=case.hint)
-    return MachineError(
+    return recognized(done.stderr or done.stdout, details) or MachineError(
         f"vagrant up failed with exit code {done.code}",
         details=details,
         hint=(

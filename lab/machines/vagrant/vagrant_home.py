@@ -16,7 +16,6 @@ from lab import locks
 from lab.errors import HostError
 from lab.files import make_private
 
-PROVIDERS = ("libvirt", "virtualbox")
 # A class that begins at the same time waits for the one that adds the box; for several boxes, one after another.
 LOCK_SECONDS = 1800.0
 
@@ -34,9 +33,19 @@ def locked() -> Iterator[None]:
         yield
 
 
-def box_name(folder: str, provider: str) -> str:
-    """What Vagrant calls the box of klab's in this folder. The folder carries a digest: a name is one content."""
-    return f"klab/{folder.replace('@', '-')}" + ("" if provider == "libvirt" else f"-{provider}")
+def box_name(folder: str, file: str = "") -> str:
+    """What Vagrant calls the box of klab's in this folder. The folder carries a digest: a name is one content.
+
+    Args:
+        folder: the box's, in klab's store.
+        file: the .box file, where there are several.
+    """
+    return "-".join(("klab/" + folder.replace("@", "-"), *([file.removesuffix(".box")] if file else [])))
+
+
+def sized_box(disk: int) -> str:
+    """The name of the .box file for VirtualBox with a disk of so many GiB, in a box's folder."""
+    return f"virtualbox-{disk}g.box"
 
 
 def holds(name: str, version: str, provider: str, files: Collection[str]) -> bool:
@@ -46,23 +55,26 @@ def holds(name: str, version: str, provider: str, files: Collection[str]) -> boo
     return {*files} <= {file.name for file in found} and all(file.exists() for file in found)
 
 
-def forget_box(folder: str) -> None:
-    """Delete what Vagrant has of the box of klab's in this folder, for any provider: links, or a copy. Idempotent.
+def entries(folder: str, file: str = "") -> list[Path]:
+    """Where Vagrant has the boxes of klab's in this folder; arguments as `box_name`, with * for any .box files."""
+    plain = _box_folder(box_name(folder, file))
+    return sorted(entry for entry in plain.parent.glob(plain.name) if entry.is_dir())
+
+
+def forget(entry: Path) -> None:
+    """Delete what Vagrant has of a box: links, or a copy.
 
     Raises:
         HostError: it cannot be deleted.
     """
-    for provider in PROVIDERS:
-        entry = _box_folder(box_name(folder, provider))
-        try:
-            if entry.is_dir():
-                shutil.rmtree(entry)
-        except OSError as error:
-            raise HostError(
-                f"Vagrant's entry of the box {folder} cannot be removed",
-                details=[str(error)],
-                hint=f"remove {entry}, as the user it belongs to, and try again",
-            ) from error
+    try:
+        shutil.rmtree(entry)
+    except OSError as error:
+        raise HostError(
+            f"Vagrant's entry of the box {entry.name} cannot be removed",
+            details=[str(error)],
+            hint=f"remove {entry}, as the user it belongs to, and try again",
+        ) from error
 
 
 def _box_folder(name: str) -> Path:

@@ -18,7 +18,7 @@ from lab.files import write_atomic
 from lab.machines import ssh_clock
 from lab.machines.ownership import Owner, owner_in_description
 from lab.machines.protocol import NodeState
-from lab.machines.vagrant import failures
+from lab.machines.vagrant import failures, vagrant_home
 from lab.machines.vagrant.command import Vagrant
 from lab.machines.vagrant.provider import (
     AGAIN,
@@ -27,17 +27,23 @@ from lab.machines.vagrant.provider import (
     press_until_off,
     refuse_absent,
 )
-from lab.machines.vagrant.vagrant_home import box_name
+from lab.machines.vagrant.vagrant_home import box_name, sized_box
 from lab.machines.virtualbox.captures import VirtualBoxCaptures
-from lab.machines.virtualbox.output import dvd_slots, parse_info, parse_machines, state_of
+from lab.machines.virtualbox.manage import manage
+from lab.machines.virtualbox.output import (
+    dvd_slots,
+    parse_disks,
+    parse_info,
+    parse_machines,
+    parse_medium,
+    state_of,
+)
 from lab.plan.model import Plan
 from lab.plan.names import domain_name
-from lab.process import Completed
 from lab.render.vagrantfile import VirtualBoxFacts, render_virtualbox
 from lab.store import Home, LabFolder, Record
 from lab.waiting import Deadline
 
-QUICK_SECONDS = 60.0
 # Neither running nor off: there is a process, or a saved state, to get rid of.
 _HALFWAY = {"paused", "saved", "aborted-saved", "gurumeditation"}
 
@@ -48,7 +54,8 @@ class VirtualBoxMachines(VagrantProvider):
     def __init__(self, _home: Home, folder: LabFolder, plan: Plan, record: Record, box: Path | None) -> None:
         super().__init__(folder, plan)
         self._box = box
-        self._box_name = box_name(box.parent.name if box else record.box, "virtualbox")
+        folder_of_box = box.parent.name if box else record.box
+        self._boxes = {disk: box_name(folder_of_box, sized_box(disk)) for disk in {node.disk for node in plan.nodes}}
         self._owner = Owner(record.id, record.seat, record.epoch)
         self._vagrant = Vagrant(folder.path)
         self._cancelled = False
@@ -59,8 +66,7 @@ class VirtualBoxMachines(VagrantProvider):
         for name, state in self.states().items():
             if name in wanted and state == NodeState.ABSENT:
                 self._ssh.forget_host_key(name)
-        if self._box is not None and self._box_name not in self._vagrant.boxes():
-            self._vagrant.run(["box", "add", "--name", self._box_name, str(self._box)], timeout=deadline.left)
+        self._add_boxes(self._box, deadline)
         self._folder.logs.mkdir(parents=True, exist_ok=True)
         self._write_vagrantfile(self._plan)
         if wanted:
@@ -74,9 +80,39 @@ class VirtualBoxMachines(VagrantProvider):
                 states=self.states,
             )
 
+            self._check_disks(wanted)
+
+    def _add_boxes(self, box: Path | None, deadline: Deadline) -> None:
+        """Give Vagrant the box with a disk of each size, where it does not have it yet."""
+        if box is None:
+            return
+        # Of two Vagrants that add the same box at the same time one fails.
+        with vagrant_home.locked():
+            there = self._vagrant.boxes()
+            for disk, name in self._boxes.items():
+                if name not in there:
+                    file = str(box.parent / sized_box(disk))
+                    self._vagrant.run(["box", "add", "--name", name, file], timeout=deadline.left)
+
+    def _check_disks(self, nodes: Sequence[str]) -> None:
+        """Make sure that each of these nodes has a disk of the size that its plan has.
+
+        Raises:
+            MachineError: one has another.
+        """
+        infos = self._infos()
+        for node in self._plan.select(nodes):
+            for disk in parse_disks(infos.get(node.name, {})).values():
+                mib = parse_medium(manage("showmediuminfo", "disk", disk).stdout).mib
+                if mib != node.disk << 10:
+                    raise MachineError(
+                        f"the disk of {node.name} has {mib} MiB, not {node.disk} GiB",
+                        details=[f"box {self._boxes[node.disk]}, disk {disk}"],
+                        hint=(Remedy("destroy"), " and ", Remedy("box rm"), " remove both; then build the box again"),
+                    )
+
     def _write_vagrantfile(self, plan: Plan) -> None:
-        # A box that is added as a file has no version.
-        facts = VirtualBoxFacts(box=self._box_name, box_version="", description=self._owner.description)
+        facts = VirtualBoxFacts(boxes=self._boxes, description=self._owner.description)
         write_atomic(self._folder.vagrantfile, render_virtualbox(plan, facts))
 
     def cancel(self) -> None:
@@ -101,7 +137,7 @@ class VirtualBoxMachines(VagrantProvider):
 
         def press(name: str) -> None:
             # What it answers does not matter: whether the machine is off is looked up.
-            _manage("controlvm", domain_name(self._plan, name), "acpipowerbutton", check=False)
+            manage("controlvm", domain_name(self._plan, name), "acpipowerbutton", check=False)
 
         return press_until_off(on, press, deadline)
 
@@ -120,11 +156,11 @@ class VirtualBoxMachines(VagrantProvider):
             self._switch_off(node, info)
         try:
             if info.get("VMState") == "paused":
-                _manage("controlvm", name, "resume")
+                manage("controlvm", name, "resume")
             else:
-                _manage("startvm", name, "--type", "headless")
+                manage("startvm", name, "--type", "headless")
         except ProgramError as error:
-            raise MachineError(
+            raise failures.recognized("\n".join(error.details), error.details) or MachineError(
                 f"{node} cannot be started",
                 details=error.details,
                 hint=(Remedy("create"), " again continues through Vagrant, which makes the host-only network again"),
@@ -135,7 +171,7 @@ class VirtualBoxMachines(VagrantProvider):
         name, word = domain_name(self._plan, node), info.get("VMState", "")
         if word not in _HALFWAY and state_of(info) != NodeState.RUNNING:
             return
-        done = _manage(*(["discardstate", name] if "saved" in word else ["controlvm", name, "poweroff"]), check=False)
+        done = manage(*(["discardstate", name] if "saved" in word else ["controlvm", name, "poweroff"]), check=False)
         # It may have gone off by itself in that moment.
         if done.code != 0 and self.states()[node].on:
             raise process.failed(done)
@@ -152,7 +188,7 @@ class VirtualBoxMachines(VagrantProvider):
             for controller, port, device in dvd_slots(info, f"{node}.iso"):
                 where = ["--storagectl", controller, "--port", port, "--device", device]
                 # A drive stays: one that is gone cannot be put back into a running machine.
-                _manage(
+                manage(
                     "storageattach", domain_name(self._plan, node), *where, "--medium", "emptydrive", "--forceunmount"
                 )
         shutil.rmtree(self._folder.seeds, ignore_errors=True)
@@ -191,7 +227,7 @@ class VirtualBoxMachines(VagrantProvider):
         for node, info in self._infos().items():
             if node in nodes:
                 self._switch_off(node, info)
-                _manage("unregistervm", domain_name(self._plan, node), "--delete")
+                manage("unregistervm", domain_name(self._plan, node), "--delete")
 
     def leftovers(self) -> list[str]:
         machines = [f"machine {domain_name(self._plan, node)}" for node in self._infos()]
@@ -201,25 +237,25 @@ class VirtualBoxMachines(VagrantProvider):
         return ssh_clock.set_clock(lambda words: self._ssh.run(node, words, timeout), clock)
 
     def captures(self) -> VirtualBoxCaptures:
-        return VirtualBoxCaptures(self._plan, _manage, self._infos)
+        return VirtualBoxCaptures(self._plan, manage, self._infos)
 
     def disk_transfer(self) -> None:
         """There is none: klab does not move VirtualBox's disks yet."""
 
     def _infos(self) -> dict[str, dict[str, str]]:
         """What VBoxManage reports of each machine that carries this lab's mark, by node."""
-        there = parse_machines(_manage("list", "vms").stdout)
+        there = parse_machines(manage("list", "vms").stdout)
         found = {}
         for node in self._plan.nodes:
             name = domain_name(self._plan, node.name)
             if name in there:
-                info = parse_info(_manage("showvminfo", there[name], "--machinereadable").stdout)
+                info = parse_info(manage("showvminfo", there[name], "--machinereadable").stdout)
                 if owner_in_description(info.get("description", "")) == self._owner.lab_id:
                     found[node.name] = info
         return found
 
     def _refuse_foreign(self) -> None:
-        there, own = parse_machines(_manage("list", "vms").stdout), self._infos()
+        there, own = parse_machines(manage("list", "vms").stdout), self._infos()
         for node in self._plan.nodes:
             name = domain_name(self._plan, node.name)
             if name in there and node.name not in own:
@@ -228,7 +264,3 @@ class VirtualBoxMachines(VagrantProvider):
                     details=[f"UUID {there[name]}"],
                     hint="give this lab another name with --name, or remove it: VBoxManage unregistervm --delete",
                 )
-
-
-def _manage(*words: str, check: bool = True, timeout: float = QUICK_SECONDS) -> Completed:
-    return process.run(["VBoxManage", *words], timeout=timeout, check=check)

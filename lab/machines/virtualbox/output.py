@@ -15,11 +15,17 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from xml.etree import ElementTree
 
+from lab.errors import MachineError
 from lab.machines.protocol import NodeState
 
 NAMESPACE = "{http://www.virtualbox.org/}"
 _VM = re.compile(r'^"(?P<name>.*)" \{(?P<uuid>[0-9a-f-]{36})\}$')
-_PAIR = re.compile(r'^(?:"(?P<quoted>[^"]*)"|(?P<key>[^=]+))=(?:"(?P<text>.*)"|(?P<bare>.*))$')
+_PAIR = re.compile(r'^(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<key>[^="]+))=(?P<value>.*)$')
+_ESCAPED = re.compile(r'\\(["\\])')
+_IMAGE = re.compile(r"(?P<controller>.+)-ImageUUID-(?P<place>\d+-\d+)")
+_PROPERTY = re.compile(r"^(?P<key>[A-Z][A-Za-z ]+): +(?P<value>.*)$")
+_CAPACITY = re.compile(r"(?P<mib>\d{1,12}) MBytes")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r'^SnapshotName(?:-[\d-]+)?="(?P<name>.*)"$')
 _FIELD = re.compile(r"^(?P<name>[A-Za-z0-9]+): *(?P<value>\S.*)$")
 _MACHINE_FOLDER = re.compile(r"^Default machine folder: *(?P<folder>/.*)$", re.MULTILINE)
@@ -27,6 +33,12 @@ _STATES = {
     "running": NodeState.RUNNING,
     "starting": NodeState.RUNNING,
     "stopping": NodeState.RUNNING,
+    "restoring": NodeState.RUNNING,
+    "saving": NodeState.RUNNING,
+    "livesnapshotting": NodeState.RUNNING,
+    "onlinesnapshotting": NodeState.RUNNING,
+    "deletingsnapshotlive": NodeState.RUNNING,
+    "deletingsnapshotlivepaused": NodeState.PAUSED,
     "paused": NodeState.PAUSED,
     "saved": NodeState.PAUSED,
     "aborted": NodeState.CRASHED,
@@ -58,23 +70,81 @@ def parse_interfaces(text: str) -> dict[str, IPv4Network]:
 
 
 def parse_info(text: str) -> dict[str, str]:
-    """Keys and values of `VBoxManage showvminfo --machinereadable`; a value may span lines (the description)."""
+    """Keys and values of `VBoxManage showvminfo --machinereadable`; a value may span lines (the description).
+
+    Most strings are written by `outputMachineReadableString`, with a backslash before quotes and backslashes; a few,
+    such as the path of a serial port, as they are.
+    """
     info: dict[str, str] = {}
-    key = ""
+    key, lines = "", list[str]()
     for line in text.splitlines():
-        match = _PAIR.match(line)
-        if match:
-            key = match["quoted"] or match["key"]
-            info[key] = match["text"] if match["text"] is not None else match["bare"]
-        elif key:
-            info[key] += f"\n{line}"
-    # The quotes of a value over several lines are on different lines.
-    return {key: value.strip('"') for key, value in info.items()}
+        if not lines:
+            match = _PAIR.match(line)
+            if match is None:
+                continue
+            key, line = _plain(match["quoted"] or match["key"] or ""), match["value"]
+        lines.append(line)
+        # The quotes of a value over several lines are on different lines.
+        if not lines[0].startswith('"') or _closes(line, alone=len(lines) == 1):
+            info[key] = _plain("\n".join(lines).removeprefix('"').removesuffix('"'))
+            lines = []
+    if lines:
+        info[key] = _plain("\n".join(lines).removeprefix('"'))
+    return info
+
+
+def _closes(line: str, *, alone: bool) -> bool:
+    """Whether a line ends with the quote that closes a value; `alone`: it begins with the one that opens it."""
+    before = line[:-1]
+    return line[-1:] == '"' and len(line) > alone and (len(before) - len(before.rstrip("\\"))) % 2 == 0
+
+
+def _plain(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
 
 
 def state_of(info: dict[str, str]) -> NodeState:
     """The value of `VMState`."""
     return _STATES.get(info.get("VMState", ""), NodeState.STOPPED)
+
+
+def parse_disks(info: dict[str, str]) -> dict[str, str]:
+    """The UUID of each hard disk of a machine, by the slot that it is in, from what `parse_info` returns."""
+    found = {}
+    for key, value in info.items():
+        match = _IMAGE.fullmatch(key)
+        # Drives have such a line, too, and one that tells whether their medium was ejected.
+        if match and f"{match['controller']}-IsEjected-{match['place']}" not in info:
+            found[f"{match['controller']}-{match['place']}"] = value
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A disk image: the UUID of the one it lies on, empty for none; those that lie on it; its size in MiB."""
+
+    parent: str
+    children: tuple[str, ...]
+    mib: int
+
+
+def parse_medium(text: str) -> Medium:
+    """What `VBoxManage showmediuminfo disk` prints (showMediumInfo in VBoxManageDisk.cpp).
+
+    Raises:
+        MachineError: the size is missing.
+    """
+    told = {match["key"]: match["value"] for line in text.splitlines() if (match := _PROPERTY.match(line))}
+    size = _CAPACITY.fullmatch(told.get("Capacity", ""))
+    if size is None:
+        raise MachineError(
+            "VirtualBox does not tell how large a disk is",
+            details=text.splitlines()[:20],
+            hint="VBoxManage list hdds shows the disks",
+        )
+    _, _, below = text.partition("\nChild UUIDs:")
+    parent = told.get("Parent UUID", "base")
+    return Medium("" if parent == "base" else parent, tuple(_UUID.findall(below)), int(size["mib"]))
 
 
 def dvd_slots(info: dict[str, str], image: str) -> list[tuple[str, str, str]]:

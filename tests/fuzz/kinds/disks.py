@@ -11,6 +11,7 @@ from unittest import mock
 from fuzz.harness import Target
 from fuzz.hostile import honest, parts
 from fuzz.mutations import json_texts, octets, texts
+from support.vmdks import write_vmdk
 
 from lab import process
 from lab.bundles.file import open_bundle
@@ -18,7 +19,7 @@ from lab.bundles.format import from_json, to_json
 from lab.bundles.keys import check_keys
 from lab.bundles.pack import pack, unpack
 from lab.bundles.signature import signer
-from lab.disks import deltas, images, qcow2, ram_delta, ram_pipe
+from lab.disks import deltas, images, qcow2, ram_delta, ram_pipe, vmdk
 from lab.errors import LabError
 
 PAGE = 4096
@@ -169,6 +170,19 @@ QEMU_IMG = json.dumps(
     }
 )
 DAMAGED = (LabError, ValueError)  # documented; the caller words it
+
+
+def sparse_disks(folder: Path) -> list[bytes]:
+    write_vmdk(folder / "small.vmdk", 1)
+    return [(folder / "small.vmdk").read_bytes()]
+
+
+def sparse_disk(data: bytes, folder: Path) -> None:
+    (folder / "fuzzed.vmdk").write_bytes(data)
+    vmdk.grow(folder / "fuzzed.vmdk", folder / "grown.vmdk", 2 << 30)
+    assert vmdk.capacity(folder / "grown.vmdk") == 2 << 30
+
+
 TARGETS = (
     Target(
         "bundle",
@@ -193,6 +207,19 @@ TARGETS = (
     ),
     Target("ssh-keygen", ("lab.bundles.signature:_good",), lambda _: [GOOD], texts, signature),
     Target("packed member", ("lab.bundles.pack:unpack",), packed, octets, unpacked, refuses=DAMAGED),
+    Target(
+        "VMDK",
+        (
+            "lab.disks.vmdk:_read_header",
+            "lab.disks.vmdk:_read_descriptor",
+            "lab.disks.vmdk:_read_tables",
+            "lab.disks.vmdk:_words",
+        ),
+        sparse_disks,
+        octets,
+        sparse_disk,
+        refuses=(ValueError,),
+    ),
     Target(
         "disk image",
         ("lab.disks.deltas:refuse_strange", "lab.disks.images:anonymous", "lab.disks.qcow2:_in_header"),

@@ -29,6 +29,7 @@ from lab.machines.libvirt import definitions, guest_agent, platform, slow_clocks
 from lab.machines.ownership import Owner, owner_in_description, owner_in_metadata
 from lab.machines.vagrant import command as vagrant
 from lab.machines.vagrant.failures import explain
+from lab.machines.virtualbox import host as virtualbox_host
 from lab.machines.virtualbox import output as virtualbox
 from lab.machines.virtualbox.output import parse_names, parse_shots
 from lab.process import Completed
@@ -104,6 +105,20 @@ Status:          Down
 Name:            vboxnet1
 IPAddress:       192.168.57.1
 NetworkMask:     255.255.255.0
+"""
+# showMediumInfo in src/VBox/Frontends/VBoxManage/VBoxManageDisk.cpp, transcribed.
+MEDIUM = """UUID:           5d7c2f36-9df2-4d5b-9b0c-3d52a1bb3b9e
+Parent UUID:    base
+State:          created
+Type:           normal (base)
+Location:       /home/me/VirtualBox VMs/klab_1/disk.vmdk
+Storage format: VMDK
+Format variant: dynamic default
+Capacity:       20480 MBytes
+Size on disk:   2048 MBytes
+Encryption:     disabled
+Child UUIDs:    0b1f0f0c-4ac7-4a87-a4d6-5e5f6ba0c0d4
+                9a0d9f8e-9f63-4e0e-8b59-8f1b7a5b1f27
 """
 INFO = """name="klab-demo_cp1"
 groups="/"
@@ -313,10 +328,22 @@ def interfaces(text: str, _folder: Path) -> None:
         assert network.prefixlen <= 32
 
 
+def version(text: str, _folder: Path) -> None:
+    found = virtualbox_host.parse_version(text)
+    assert found is None or len(found) == 3
+
+
+def medium(text: str, _folder: Path) -> None:
+    found = virtualbox.parse_medium(text)
+    assert found.mib >= 0
+    assert all(len(child) == 36 for child in found.children)
+
+
 def info(text: str, _folder: Path) -> None:
     found = virtualbox.parse_info(text)
     assert all(isinstance(key, str) and isinstance(value, str) for key, value in found.items())
     virtualbox.state_of(found)
+    virtualbox.parse_disks(found)
     virtualbox.dvd_slots(found, "cp1.iso")
     owner_in_description(found.get("description", ""))
 
@@ -480,7 +507,27 @@ TARGETS = (
         texts,
         interfaces,
     ),
-    Target("VBoxManage showvminfo", ("lab.machines.virtualbox.output:parse_info",), _of(INFO), texts, info),
+    Target(
+        "VBoxManage showvminfo",
+        ("lab.machines.virtualbox.output:parse_info", "lab.machines.virtualbox.output:parse_disks"),
+        _of(INFO),
+        texts,
+        info,
+    ),
+    Target(
+        "VBoxManage --version",
+        ("lab.machines.virtualbox.host:parse_version",),
+        _of("7.0.20_Debianr163906\n"),
+        texts,
+        version,
+    ),
+    Target(
+        "VBoxManage showmediuminfo",
+        ("lab.machines.virtualbox.output:parse_medium",),
+        _of(MEDIUM),
+        texts,
+        medium,
+    ),
     Target("VBoxManage snapshot list", ("lab.machines.virtualbox.output:parse_names",), _of(SNAPSHOTS), texts, names),
     Target(
         "VirtualBox settings",

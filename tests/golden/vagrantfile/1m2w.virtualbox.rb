@@ -7,7 +7,6 @@
 #   klab destroy 1m2w                  removes everything
 
 Vagrant.configure("2") do |config|
-  config.vm.box = 'klab/debian-13-virtualbox'
   config.vm.box_check_update = false
   config.vm.guest = :linux # told, not found out: each question to an emulated machine takes a second
   config.vm.boot_timeout = 600
@@ -17,6 +16,7 @@ Vagrant.configure("2") do |config|
   config.ssh.username = 'vagrant'
   config.ssh.private_key_path = File.expand_path("ssh/id_ed25519", __dir__)
   config.ssh.insert_key = false
+  config.vm.allow_fstab_modification = false # no folder is shared: the node's /etc/fstab stays as it is
 
   config.vm.provider :virtualbox do |virtualbox|
     virtualbox.gui = false
@@ -26,8 +26,8 @@ Vagrant.configure("2") do |config|
   end
 
   config.vm.define 'cp1' do |node|
+    node.vm.box = 'klab/debian-13-virtualbox-20g' # its disk has the size that the node's is to have
     node.vm.base_mac = '525400E36C78'
-    node.vm.disk :disk, size: '20GB', primary: true
     node.vm.network :private_network,
       ip: '192.168.56.11',
       netmask: '255.255.255.0',
@@ -54,8 +54,8 @@ Vagrant.configure("2") do |config|
   end
 
   config.vm.define 'w1' do |node|
+    node.vm.box = 'klab/debian-13-virtualbox-20g' # its disk has the size that the node's is to have
     node.vm.base_mac = '5254005EDCD0'
-    node.vm.disk :disk, size: '20GB', primary: true
     node.vm.network :private_network,
       ip: '192.168.56.21',
       netmask: '255.255.255.0',
@@ -82,8 +82,8 @@ Vagrant.configure("2") do |config|
   end
 
   config.vm.define 'w2' do |node|
+    node.vm.box = 'klab/debian-13-virtualbox-20g' # its disk has the size that the node's is to have
     node.vm.base_mac = '525400F16CDA'
-    node.vm.disk :disk, size: '20GB', primary: true
     node.vm.network :private_network,
       ip: '192.168.56.22',
       netmask: '255.255.255.0',

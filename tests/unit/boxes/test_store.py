@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.shelved import flipped
+from support.vmdks import write_vmdk
 
 from lab.boxes import removal, store
 from lab.boxes.cache import digest_file
@@ -19,13 +21,13 @@ from lab.boxes.manifest import (
     FACTS,
     LIBVIRT,
     MANIFEST,
-    VIRTUALBOX,
     VMDK,
     Box,
     describe_file,
     read_box,
     write_manifest,
 )
+from lab.disks import vmdk
 from lab.errors import BoxError, Conflict, HostError
 from lab.machines.vagrant.vagrant_home import vagrant_home
 from lab.store import Home, Record
@@ -114,7 +116,7 @@ def test_a_box_that_was_copied_is_judged_by_its_bytes(home: Home, monkeypatch: p
     # The new dates are remembered: nothing is read a second time.
     monkeypatch.setattr(store, "digest_file", None)
     assert store.check_box(moved) == moved
-    assert store.vagrant_box(home, moved, "libvirt") == box.vagrant_box
+    assert store.vagrant_box(home, moved, "libvirt", [20]) == box.vagrant_box
 
 
 def test_a_manifest_changed_together_with_the_disk_is_found(home: Home) -> None:
@@ -218,10 +220,10 @@ def test_prune_keeps_the_newest_and_what_labs_use(home: Home) -> None:
 
 def test_libvirt_gets_its_box_file_only_while_it_is_whole(home: Home) -> None:
     box = make_box(home)
-    assert store.vagrant_box(home, box, "libvirt") == box.vagrant_box
+    assert store.vagrant_box(home, box, "libvirt", [20]) == box.vagrant_box
     box.vagrant_box.unlink()
     with pytest.raises(BoxError, match="damaged"):
-        store.vagrant_box(home, box, "libvirt")
+        store.vagrant_box(home, box, "libvirt", [20])
 
 
 def test_a_vmdk_that_is_not_finished_takes_no_room(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,19 +240,47 @@ def test_a_vmdk_that_is_not_finished_takes_no_room(home: Home, monkeypatch: pyte
     assert sorted(box.folder.iterdir()) == before
 
 
-def test_a_vmdk_is_made_once_and_belongs_to_the_manifest(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    box = make_box(home)
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The VMDKs that were made of a box's disk; of 8 GiB each."""
     made: list[Path] = []
 
     def convert(_disk: Path, target: Path) -> None:
         made.append(target)
-        target.write_bytes(b"vmdk")
+        write_vmdk(target)
 
     monkeypatch.setattr(store, "write_vmdk", convert)
-    file = store.vagrant_box(home, box, "virtualbox")
+    return made
+
+
+def test_virtualbox_gets_a_box_for_each_size_of_disk(home: Home, conversions: list[Path]) -> None:
+    box = make_box(home)
+    file = store.vagrant_box(home, box, "virtualbox", [40, 20])
     again = read_box(box.folder)
-    assert store.vagrant_box(home, again, "virtualbox") == file
-    assert len(made) == 1
+    assert store.vagrant_box(home, again, "virtualbox", [20]) == file
+    assert len(conversions) == 1
     store.verify(home, again)
-    manifest = json.loads((box.folder / MANIFEST).read_text())
-    assert {VMDK, VIRTUALBOX} <= set(manifest["files"])
+    assert {VMDK, "virtualbox-20g.box", "virtualbox-40g.box"} <= set(again.files)
+    for gib in (20, 40):
+        with tarfile.open(box.folder / f"virtualbox-{gib}g.box") as members:
+            (disk, description) = (members.extractfile(name) for name in (VMDK, "box.ovf"))
+            assert disk is not None
+            assert description is not None
+            (box.folder.parent / "disk").write_bytes(disk.read())
+            assert vmdk.capacity(box.folder.parent / "disk") == gib << 30
+            assert f'ovf:capacity="{gib << 30}"' in description.read().decode()
+    assert [file.name for file in box.folder.iterdir() if ".partial" in file.name] == []
+
+
+def test_a_disk_smaller_than_the_boxs_is_refused(home: Home, conversions: list[Path]) -> None:
+    with pytest.raises(BoxError, match="needs a disk of 8 GiB") as caught:
+        store.vagrant_box(home, make_box(home), "virtualbox", [20, 7])
+    assert caught.value.details == ("a node has one of 7 GiB",)
+    assert conversions == []
+
+
+def test_a_vmdk_that_is_none_is_a_damaged_box(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "write_vmdk", lambda _disk, target: target.write_bytes(b"vmdk" * 200))
+    with pytest.raises(BoxError, match="is damaged") as caught:
+        store.vagrant_box(home, make_box(home), "virtualbox", [20])
+    assert caught.value.details == ("disk.vmdk: it is not a stream-optimized VMDK",)

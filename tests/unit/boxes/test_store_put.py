@@ -58,7 +58,7 @@ def test_it_is_a_disk_and_no_program(home: Home, box: Box) -> None:
     assert made.disk.read_bytes() == box.disk.read_bytes()
     assert sorted(file.name for file in made.folder.iterdir()) == sorted([DISK, LIBVIRT, MANIFEST])
     assert not [file for file in made.folder.iterdir() if file.stat().st_mode & 0o111]
-    assert store.vagrant_box(home, made, "libvirt") == made.vagrant_box
+    assert store.vagrant_box(home, made, "libvirt", [20]) == made.vagrant_box
 
 
 def test_it_serves_no_other_lab(home: Home, box: Box) -> None:
@@ -178,7 +178,7 @@ def test_one_at_a_time(home: Home, box: Box) -> None:
             lambda: incoming.put(home, box, Source(box)),
             lambda: removal.prune(home),
             lambda: store.ensure_vmdk(home, box),
-            lambda: store.vagrant_box(home, box, "virtualbox"),
+            lambda: store.vagrant_box(home, box, "virtualbox", [20]),
         ):
             with pytest.raises(Conflict):
                 act()

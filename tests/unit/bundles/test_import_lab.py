@@ -103,7 +103,7 @@ def test_the_same_lab_elsewhere(desk: Desk, student: Student) -> None:
     (box,) = store.list_boxes(student.home)
     store.verify(student.home, box)
     assert box.digest == student.file.bundle.box.digest
-    assert store.vagrant_box(student.home, box, "libvirt").is_file()
+    assert store.vagrant_box(student.home, box, "libvirt", [20]).is_file()
     assert made.warnings == ()
 
 

@@ -80,6 +80,8 @@ def test_json_holds_every_finding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 ROOM = HostFacts(memory=8192, cpus=4, disks=DiskRoom(Path("/"), 50 << 30, "KLAB_HOME moves it"), routes=())
 NOTHING_MISSING: dict[str, Any] = {
+    "libvirt_here": lambda: True,
+    "virtualbox": None,
     "find": lambda program: f"/usr/bin/{program}",
     "plugins": lambda: {"vagrant-libvirt"},
     "libvirt_python": lambda: "11003000",
@@ -174,3 +176,31 @@ def test_a_home_where_root_may_be_nobody_is_a_note(tmp_path: Path, kind: str, ok
     assert (finding.ok, finding.fatal) == (ok, False)
     assert kind in finding.seen
     assert ("KLAB_HOME" in finding.hint) is not ok
+
+
+def virtualbox_with(error: str = "") -> Any:
+    def check() -> str:
+        if error:
+            raise HostError(error, hint="sudo modprobe -r kvm_intel kvm")
+        return "7.0.20"
+
+    return check
+
+
+def test_virtualbox_alone_needs_nothing_of_libvirt(tmp_path: Path) -> None:
+    findings = found(tmp_path, virtualbox=virtualbox_with(), libvirt_here=lambda: False, plugins=set)
+    assert findings["VirtualBox"] == Finding("VirtualBox", ok=True, seen="7.0.20")
+    assert not {"qemu-system-x86_64", "plugin vagrant-libvirt", "libvirtd", "libvirt-python"} & findings.keys()
+    findings = found(tmp_path, virtualbox=virtualbox_with("KVM has it"), libvirt_here=lambda: False)
+    assert (findings["VirtualBox"].ok, findings["VirtualBox"].fatal) == (False, True)
+    assert "modprobe" in findings["VirtualBox"].hint
+
+
+def test_virtualbox_beside_libvirt_is_a_note(tmp_path: Path) -> None:
+    findings = found(tmp_path, virtualbox=virtualbox_with("KVM has it"))
+    assert (findings["VirtualBox"].ok, findings["VirtualBox"].fatal) == (False, False)
+    assert findings["libvirtd"].ok
+
+
+def test_without_either_libvirt_is_what_is_missing(tmp_path: Path) -> None:
+    assert not found(tmp_path, libvirt_here=lambda: False, plugins=set)["plugin vagrant-libvirt"].ok

@@ -5,10 +5,11 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from support.vboxmanage import VirtualBox
 
 import lab
 from lab import process
@@ -18,6 +19,7 @@ from lab.host.capacity import DiskRoom, HostFacts, Route, check_fits
 from lab.host.profile import REAL_TIME
 from lab.machines import providers
 from lab.machines.libvirt import connection
+from lab.machines.virtualbox import host
 from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario
@@ -130,9 +132,18 @@ def test_a_lab_of_fake_machines_is_refused(tmp_path: Path, catalog: Catalog, mon
 def test_virtualbox_is_real_time_without_a_word_from_qemu_or_kvm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "run", lambda *_words, **_options: pytest.fail("a program was started"))
-    assert providers.provider_named("virtualbox").profile(Home(tmp_path), 6) == REAL_TIME
-    assert not any(tmp_path.iterdir())
+    virtualbox, programs = VirtualBox.make(tmp_path / "vbox"), set()
+
+    def run(argv: Sequence[str], **_options: object) -> process.Completed:
+        programs.add(argv[0])
+        answer = (0, "Vagrant 2.3.4\n", "") if argv[0] == "vagrant" else virtualbox.run(argv[1:])
+        return process.Completed(tuple(argv), *answer)
+
+    monkeypatch.setattr(process, "run", run)
+    monkeypatch.setattr(host, "kvm_now", lambda: host.Kvm("", None))
+    assert providers.provider_named("virtualbox").profile(Home(tmp_path / "home"), 6) == REAL_TIME
+    assert programs == {"VBoxManage", "vagrant"}
+    assert not (tmp_path / "home").exists()
 
 
 def test_room_on_virtualbox_is_that_of_its_machine_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tarfile
 import threading
 from pathlib import Path
@@ -116,3 +117,29 @@ def test_up_passes_the_names_to_vagrant(project: vagrant.Vagrant, monkeypatch: p
     monkeypatch.setattr(vagrant.process, "run", run)
     project.up("libvirt", 1.0, print, ["cp1", "db1"])
     assert seen == [["vagrant", "up", "cp1", "db1", "--provider", "libvirt", "--no-provision", "--no-destroy-on-error"]]
+
+
+def test_a_persons_own_variables_do_not_lead_to_other_machines(
+    project: vagrant.Vagrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        "VAGRANT_VAGRANTFILE": "Other",
+        "VAGRANT_DOTFILE_PATH": "/all",
+        "VAGRANT_NO_PLUGINS": "1",
+        "VAGRANT_LOG": "debug",
+    }
+    kept = {"VAGRANT_HOME": "/boxes", "VAGRANTFILE_OF_NO_CONCERN": "1"}
+    for name, value in {**own, **kept, "VAGRANT_CWD": "/elsewhere"}.items():
+        monkeypatch.setenv(name, value)
+    changes = vagrant.environment(project.folder)
+    found = {name: value for name, value in {**os.environ, **changes}.items() if name.startswith("VAGRANT") and value}
+    assert found == {**kept, **vagrant.ENVIRONMENT, "VAGRANT_CWD": str(project.folder), "VAGRANT_LOG": "debug"}
+    started: list[dict[str, str | None]] = []
+
+    def run(argv: list[str], *, env: dict[str, str | None], **_options: object) -> Completed:
+        started.append(env)
+        return Completed(tuple(argv), 0, "", "")
+
+    monkeypatch.setattr(vagrant.process, "run", run)
+    project.run(["up"])
+    assert {started[0][name] for name in own} == {None}, "its log would be taken for its errors"

@@ -41,12 +41,17 @@ def test_vagrant_forgets_a_box_of_klabs_and_no_other(tmp_path: Path) -> None:
     disk = tmp_path / "disk.qcow2"
     disk.touch()
     boxes = vagrant_home.vagrant_home() / "boxes"
-    for name in ("klab-VAGRANTSLASH-deb-1a2b", "klab-VAGRANTSLASH-deb-1a2b-virtualbox", "klab-VAGRANTSLASH-deb-1a"):
-        (boxes / name / "1.0.0" / "libvirt").mkdir(parents=True)
-        (boxes / name / "1.0.0" / "libvirt" / "box.img").symlink_to(disk)
+    names = [vagrant_home.box_name("deb@1a2b"), "klab/deb-1a"]
+    names += [vagrant_home.box_name("deb@1a2b", vagrant_home.sized_box(gib)) for gib in (20, 40)]
+    for name in names:
+        folder = boxes / name.replace("/", "-VAGRANTSLASH-") / "1.0.0" / "libvirt"
+        folder.mkdir(parents=True)
+        (folder / "box.img").symlink_to(disk)
     (boxes / "debian-VAGRANTSLASH-trixie64").mkdir()
-    vagrant_home.forget_box("deb@1a2b")
-    vagrant_home.forget_box("deb@1a2b")
+    for _ in range(2):
+        for file in ("", "virtualbox*"):
+            for entry in vagrant_home.entries("deb@1a2b", file):
+                vagrant_home.forget(entry)
     left = ["debian-VAGRANTSLASH-trixie64", "klab-VAGRANTSLASH-deb-1a"]
     assert sorted(folder.name for folder in boxes.iterdir()) == left
     assert disk.exists(), "Vagrant has a link to it"

@@ -39,6 +39,21 @@ def test_info_is_read_with_quoted_keys_and_values_over_several_lines() -> None:
     assert info["GuestMemoryBalloon"] == "0"
 
 
+def test_quotes_and_backslashes_are_read_as_they_were() -> None:
+    """outputMachineReadableString puts a backslash before them; the serial port's line is printed without."""
+    told = (
+        'name="a \\"b\\" \\\\ c"\nuartmode1="file,/home/me/"x"/console.log"\n'
+        '"SATA-1-0"="/home/me/a=b/cp1.iso"\ndescription="one\n\\"two\\"=x\nthree"\nGuestMemoryBalloon=0\n'
+    )
+    assert output.parse_info(told) == {
+        "name": 'a "b" \\ c',
+        "uartmode1": 'file,/home/me/"x"/console.log',
+        "SATA-1-0": "/home/me/a=b/cp1.iso",
+        "description": 'one\n"two"=x\nthree',
+        "GuestMemoryBalloon": "0",
+    }
+
+
 @pytest.mark.parametrize(
     ("word", "state"),
     [
@@ -46,6 +61,8 @@ def test_info_is_read_with_quoted_keys_and_values_over_several_lines() -> None:
         ("paused", NodeState.PAUSED),
         ("saved", NodeState.PAUSED),
         ("poweroff", NodeState.STOPPED),
+        ("onlinesnapshotting", NodeState.RUNNING),
+        ("deletingsnapshotlivepaused", NodeState.PAUSED),
         ("aborted", NodeState.CRASHED),
         ("gurumeditation", NodeState.CRASHED),
         ("a state of next year", NodeState.STOPPED),
