@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.real_lab import say
 from support.workstation import CLONE, PYTHON, Workstation
+from support.workstation_view import repair
 
 SECONDS = 3600
 TESTS = ("test_machines", "test_captures")
@@ -19,6 +20,7 @@ PASSED = re.compile(r"^(\d+) passed\b[^\n]*$", re.MULTILINE)
 def machine(new_workstation: Callable[[str], Workstation], tiny_box: Path) -> Workstation:
     found = new_workstation("trixie")
     found.put(tiny_box, [path.name for path in tiny_box.iterdir()], f"{CLONE}/.pytest_cache/d/{tiny_box.name}")
+    repair(found)
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.workstation import CLONE, USER, Workstation
-from support.workstation_view import VIRSH, look
+from support.workstation_view import VIRSH, look, repair
 
 SECONDS = 3600
 STUDENT = "student"
@@ -67,6 +67,7 @@ def machine(new_workstation: Callable[[str], Workstation], tiny_box: Path) -> Wo
     for user in (USER, STUDENT):
         target = f"/home/{user}/klab/.pytest_cache/d/{tiny_box.name}"
         found.put(tiny_box, [path.name for path in tiny_box.iterdir()], target, owner=user)
+    repair(found)
     return found
 
 
