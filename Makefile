@@ -55,7 +55,7 @@ test: install-test ## Unit, contract, integration and end to end with a real clu
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	@$(MAKE) test-fuzz
 	$(KLAB) box build
-	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/contract tests/workstation/test_contract.py
+	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/workstation/test_contract.py tests/contract
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/integration
 	$(PYTEST) -v $(SLOWEST) tests/e2e
 
