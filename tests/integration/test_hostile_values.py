@@ -76,7 +76,7 @@ TREE: dict[str, Any] = {
         "pod_cidr": "10.1.0.0/16",
         "service_cidr": "10.2.0.0/16",
     },
-    "network": {"cidr": "10.10.0.0/24", "allow_public": False},
+    "network": {"cidr": "10.10.0.0/24", "management": "172.20.0.0/16", "allow_public": False},
     "bootstrap": "full",
     "provider": {"libvirt": {"cpu_model": "Haswell", "pool": "fast"}, "virtualbox": {"linked_clone": False}},
     "mirrors": {"docker.io": "http://mirror:5000/v2", "quay.io": "https://mirror.example"},

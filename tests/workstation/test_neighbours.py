@@ -74,7 +74,8 @@ def machine(new_workstation: Callable[[str], Workstation], tiny_box: Path) -> Wo
 def contract(machine: Workstation, user: str, seat: int) -> str:
     """Lead a lab of this seat through the contract; returns what pytest printed, or fails with it."""
     words = f"PYTHONPATH=$PWD KLAB_LIBVIRT=system KLAB_TEST_SEAT={seat} .venv/bin/python -m pytest -x -q"
-    done = machine.run(f"{words} tests/contract/test_machines.py -k 'not fake'", user=user, check=False, seconds=SECONDS)
+    words += " tests/contract/test_machines.py -k 'not fake'"
+    done = machine.run(words, user=user, check=False, seconds=SECONDS)
     assert done.returncode == 0, f"{user}: {done.stdout[-20_000:]}"
     return done.stdout
 
