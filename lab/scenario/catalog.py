@@ -25,7 +25,7 @@ from lab.components.cni import networks
 from lab.components.kubernetes.versions import KEYS, KubernetesVersion
 from lab.errors import BoxError
 
-VERSION = re.compile(r"\d+\.\d+\.\d+")
+VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
 
 
 @dataclass(frozen=True, slots=True)
