@@ -142,6 +142,20 @@ def absent(error: libvirt.libvirtError) -> bool:
     }
 
 
+def find_volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+    """A pool's volume by its name; None where libvirt knows of none.
+
+    Raises:
+        libvirt.libvirtError: libvirt does not tell.
+    """
+    try:
+        return pool.storageVolLookupByName(name)
+    except library().libvirtError as error:
+        if absent(error):
+            return None
+        raise
+
+
 def start_if_inactive(thing: libvirt.virDomain | libvirt.virNetwork | libvirt.virStoragePool) -> None:
     """Start a machine, a network or a pool; it may be active by now.
 

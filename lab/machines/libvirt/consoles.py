@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from lab.errors import MachineError
 from lab.host import access
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.connection import absent, library, translate_errors
+from lab.machines.libvirt.connection import find_volume, translate_errors
 from lab.plan.names import console_file
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ class ConsoleFiles:
             MachineError, HostError: libvirt does not make it.
         """
         with translate_errors("the folder of the consoles cannot be made"):
-            try:
-                self.pool.storageVolLookupByName(FOLDER)
-            except library().libvirtError as error:
-                if not absent(error):
-                    raise
+            if find_volume(self.pool, FOLDER) is None:
                 self.pool.createXML(definitions.folder_volume(FOLDER, os.geteuid(), os.getegid()))
 
     def renew(self, node: str) -> None:

@@ -12,7 +12,7 @@ from lab.errors import HostError
 from lab.host.capacity import DiskRoom
 from lab.host.local import free_at
 from lab.machines.libvirt import consoles, definitions
-from lab.machines.libvirt.connection import absent, library, start_if_inactive, translate_errors
+from lab.machines.libvirt.connection import absent, find_volume, library, start_if_inactive, translate_errors
 from lab.machines.libvirt.qemu_user import qemu_user
 from lab.machines.libvirt.storage_jobs import when_idle
 from lab.machines.ownership import Owner
@@ -80,7 +80,7 @@ def forget_box(connection: libvirt.virConnect, box: str) -> None:
     with translate_errors(f"libvirt's copy of the box {box} cannot be removed"):
         there = connection.listAllStoragePools()
         pools = [pool for pool in there if pool.isActive()]
-        copies = [copy for pool in pools if (copy := _volume(pool, base_volume(box))) is not None]
+        copies = [copy for pool in pools if (copy := find_volume(pool, base_volume(box))) is not None]
         if not copies:
             return
         # What is in a pool that is off cannot be seen.
@@ -96,15 +96,6 @@ def _below(volume: libvirt.virStorageVol) -> str | None:
     """The file that a volume lies on. libvirt lists one whose file is gone until it reads the pool again."""
     try:
         return definitions.backing_path(volume.XMLDesc())
-    except library().libvirtError as error:
-        if absent(error):
-            return None
-        raise
-
-
-def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
-    try:
-        return pool.storageVolLookupByName(name)
     except library().libvirtError as error:
         if absent(error):
             return None

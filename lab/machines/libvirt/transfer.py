@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lab.files import make_private
 from lab.locks import locked
 from lab.machines.libvirt import definitions
-from lab.machines.libvirt.connection import absent, library, translate_errors
+from lab.machines.libvirt.connection import find_volume, library, translate_errors
 from lab.machines.libvirt.storage_jobs import when_idle
 from lab.store import Home
 
@@ -36,7 +36,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
     make_private(home.root)
     transfer = locked(home.root / ".base.lock", f"the transfer of the box {name}", patience=TRANSFER_SECONDS)
     with transfer, translate_errors(f"the box cannot be put into the pool {pool.name()}"):
-        volume = _volume(pool, name)
+        volume = find_volume(pool, name)
         if volume is not None and _physical(volume) == image.stat().st_size:
             return
         if volume is not None:
@@ -51,7 +51,7 @@ def ensure_base(home: Home, pool: libvirt.virStoragePool, name: str, image: Path
 def upload(pool: libvirt.virStoragePool, name: str, file: Path, *, mode: str = "0600") -> None:
     """Copy a file into a pool under that name; what was there is replaced."""
     with translate_errors(f"{file.name} cannot be copied into the pool {pool.name()}"):
-        old = _volume(pool, name)
+        old = find_volume(pool, name)
         if old is not None:
             when_idle(pool, old.delete)
         size = file.stat().st_size
@@ -61,15 +61,6 @@ def upload(pool: libvirt.virStoragePool, name: str, file: Path, *, mode: str = "
         with file.open("rb") as source:
             stream.sendAll(lambda _stream, count, handle: handle.read(min(count, BLOCK)), source)
         stream.finish()
-
-
-def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
-    try:
-        return pool.storageVolLookupByName(name)
-    except library().libvirtError as error:
-        if absent(error):
-            return None
-        raise
 
 
 def _physical(volume: libvirt.virStorageVol) -> int:

@@ -13,7 +13,7 @@ from lab.disks import images
 from lab.disks.layers import chain
 from lab.errors import MachineError, Remedy
 from lab.machines.libvirt import definitions, own_files
-from lab.machines.libvirt.connection import absent, connect, library, translate_errors
+from lab.machines.libvirt.connection import absent, connect, find_volume, library, translate_errors
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.storage_jobs import when_idle
 
@@ -208,11 +208,9 @@ class LayerStore:
             MachineError: there is no such file.
         """
         if self._volumes is None and (pool := self.pool.find()) is not None:
-            try:
-                return pool.storageVolLookupByName(name)
-            except library().libvirtError as error:
-                if not absent(error):
-                    raise
+            found = find_volume(pool, name)
+            if found is not None:
+                return found
         volume = self.volumes.get(name)
         if volume is None:
             raise self._missing(name)
