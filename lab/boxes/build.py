@@ -135,7 +135,7 @@ def check_host(home: Home) -> None:
 
 
 def _make_home(root: Path) -> None:
-    """Make klab's folder for whoever owns the folder that it comes to lie in: under sudo that is the person."""
+    """Make klab's folder, owned by the owner of its parent folder: under sudo that is the person."""
     missing = [each for each in (root, *root.parents) if not each.exists()]
     make_private(root)
     for each in reversed(missing):

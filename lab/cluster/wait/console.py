@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\
 class Console:
     """One node's console, read from where it was left: what it tells of the machine's present run.
 
-    `unreadable` is why klab cannot read it, such as a file of root's; empty where it can, or where there is none yet.
+    `unreadable` is why klab cannot read it, for example because root owns it; empty if it can, or if it does not exist.
     """
 
     def __init__(self, node: str, file: Path) -> None:

@@ -3,7 +3,7 @@
 Domain capabilities tell whether libvirt offers KVM; that it runs a guest, the probe guest shows
 (`lab.host.probe_guest`), as a transient machine on a small disk of its own. The guest reports its work as a panic,
 which libvirt shows as the machine's state. No other end looks like that one: a guest that resets is gone, and one
-that KVM cannot go on with is paused.
+that KVM cannot continue is paused.
 """
 
 from __future__ import annotations
