@@ -1,7 +1,7 @@
 """Debian file systems from packages, by mmdebstrap.
 
 The mirror is the one that this machine's own apt takes Debian from: a class behind a mirror or a
-proxy needs no further set-up. The system that is made asks Debian's public service:
+proxy needs no further set-up. The system that is made asks Debian's public service, as Debian's own cloud images do:
 its users may never see the builder's mirror.
 """
 
@@ -11,24 +11,26 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from lab import process
-from lab.errors import HostError
+from lab.errors import BoxError, HostError
 
 MIRROR_VARIABLE = "KLAB_DEBIAN_MIRROR"
 TIMEOUT = 3600.0
 # What the Release files of Debian's archives say of themselves (deb822, DebianRepository/Format).
 _ARCHIVE, _SECURITY = "Debian", "Debian-Security"
 _TARGETS = "$(SITE)|$(ORIGIN)|$(LABEL)|$(RELEASE)"
-# debian.org/doc/manuals/debian-reference, "Basics of the package management"; format: sources.list(5), DEB822.
-_PUBLIC_SOURCES = """\
+# Format: sources.list(5), DEB822.
+_SOURCES = """\
 Types: deb
-URIs: http://deb.debian.org/debian
+URIs: {primary}
 Suites: {suite} {suite}-updates
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 Types: deb
-URIs: http://deb.debian.org/debian-security
+URIs: {security}
 Suites: {suite}-security
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
@@ -78,10 +80,24 @@ def choose_sources(suite: str, targets: str) -> list[str]:
 
 
 def set_public_sources(root: Path, suite: str) -> None:
-    """Make the system in `root` take its packages from where Debian's own images do, with updates and security."""
+    """Make the system in `root` take its packages from where Debian's own images do, with updates and security.
+
+    Which servers these are stands in the configuration that Debian's cloud-init comes with.
+
+    Raises:
+        BoxError: the system's cloud-init names no servers.
+    """
+    text = (root / "etc/cloud/cloud.cfg").read_text(encoding="utf-8")
+    try:
+        # docs.cloud-init.io, "Base configuration": system_info, package_mirrors.
+        mirrors = yaml.safe_load(text)["system_info"]["package_mirrors"]
+        servers = next(mirror["failsafe"] for mirror in mirrors if "default" in mirror["arches"])
+        written = _SOURCES.format(suite=suite, primary=servers["primary"], security=servers["security"])
+    except (yaml.YAMLError, KeyError, TypeError, StopIteration) as e:
+        raise BoxError(f"the cloud-init of {suite} does not name Debian's servers in /etc/cloud/cloud.cfg") from e
     apt = root / "etc/apt"
     (apt / "sources.list").unlink(missing_ok=True)
-    (apt / "sources.list.d/debian.sources").write_text(_PUBLIC_SOURCES.format(suite=suite), encoding="utf-8")
+    (apt / "sources.list.d/debian.sources").write_text(written, encoding="utf-8")
 
 
 def make_root(target: Path, suite: str, packages: Sequence[str], epoch: int, *, log: Path) -> None:

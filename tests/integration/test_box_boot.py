@@ -135,7 +135,10 @@ def test_a_pull_that_asks_a_registry_works_without_a_network(console: str) -> No
 
 def test_the_node_is_prepared_and_nothing_runs_too_early(console: str) -> None:
     assert said(console, "forward") == ["1"]
-    assert said(console, "apt") == ["URIs: http://deb.debian.org/debian", "URIs: http://deb.debian.org/debian-security"]
+    # Debian's archive and its security updates, from its public servers.
+    servers = said(console, "apt")
+    assert [server.rpartition("/")[2] for server in servers] == ["debian", "debian-security"]
+    assert all(server.startswith("URIs: https://") for server in servers), servers
     assert said(console, "swap") == []
     assert [line.split() for line in said(console, "enabled")] == [["disabled"] * 3]
 

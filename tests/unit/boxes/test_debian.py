@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.boxes.debian import MIRROR_VARIABLE, choose_sources, set_public_sources, sources
-from lab.errors import HostError
+from lab.errors import BoxError, HostError
 
 # Recorded on Debian 12 (apt-get indextargets), with other addresses; UBUNTU's fields are those of its Release files.
 TARGETS = """http://mirror.example/debian|Debian|Debian|bookworm
@@ -59,24 +59,49 @@ def test_ubuntus_mirror_has_no_debian(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources("trixie") == ["deb http://mirror.example/debian trixie main"]
 
 
-def test_the_box_asks_debian_itself_and_not_the_builders_mirror(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(MIRROR_VARIABLE, "http://mirror.example/debian")
-    apt = tmp_path / "etc/apt"
-    (apt / "sources.list.d").mkdir(parents=True)
-    # Where mmdebstrap writes the mirrors that it was given.
-    (apt / "sources.list").write_text("\n".join(sources("trixie")))
+CLOUD_CFG = """
+system_info:
+  distro: debian
+  package_mirrors:
+    - arches: [i386, amd64]
+      failsafe: {primary: "http://ports.example/debian", security: "http://ports.example/security"}
+    - arches: [default]
+      failsafe: {primary: "https://public.example/debian", security: "https://public.example/security"}
+"""
+
+
+def system(root: Path, cloud_cfg: str) -> Path:
+    """A root as mmdebstrap leaves it: with the mirrors that it was given."""
+    (root / "etc/apt/sources.list.d").mkdir(parents=True)
+    (root / "etc/apt/sources.list").write_text("deb http://mirror.example/debian trixie main\n")
+    (root / "etc/cloud").mkdir()
+    (root / "etc/cloud/cloud.cfg").write_text(cloud_cfg)
+    return root / "etc/apt"
+
+
+def test_the_box_asks_debians_servers_and_not_the_builders_mirror(tmp_path: Path) -> None:
+    apt = system(tmp_path, CLOUD_CFG)
     set_public_sources(tmp_path, "trixie")
     written = {p.relative_to(apt).as_posix(): p.read_text() for p in apt.rglob("*") if p.is_file()}
     assert list(written) == ["sources.list.d/debian.sources"]
     text = written["sources.list.d/debian.sources"]
     assert [line for line in text.splitlines() if line.startswith(("URIs:", "Suites:"))] == [
-        "URIs: http://deb.debian.org/debian",
+        "URIs: https://public.example/debian",
         "Suites: trixie trixie-updates",
-        "URIs: http://deb.debian.org/debian-security",
+        "URIs: https://public.example/security",
         "Suites: trixie-security",
     ]
+
+
+NONE = "system_info: {package_mirrors: []}"
+
+
+@pytest.mark.parametrize("text", ["", "[", "system_info: {}", NONE, CLOUD_CFG.replace("default", "arm64")])
+def test_a_cloud_init_that_names_no_servers(tmp_path: Path, text: str) -> None:
+    apt = system(tmp_path, text)
+    with pytest.raises(BoxError, match="does not name Debian's servers"):
+        set_public_sources(tmp_path, "trixie")
+    assert (apt / "sources.list").exists()
 
 
 def test_the_apt_of_this_machine_tells_what_is_asked() -> None:
