@@ -31,7 +31,7 @@ CONTENTS = {
 }
 PLAN_VALUES: dict[str, list[Any]] = {
     "networks.cidr": ["127.0.0.0/16", "224.0.0.0/16", "0.0.0.0/16", "255.255.255.0/24", "169.254.0.0/16", "8.8.8.0/24"],
-    "networks.management_cidr": ["172.28.0.0/30", "172.28.0.0/31", "172.28.0.0/32", "10.0.0.0/24"],
+    "networks.management_cidr": ["172.28.0.0/30", "172.28.0.0/31", "172.28.0.0/32", "8.8.8.0/24", "192.168.56.0/24"],
     "kubernetes.service_cidr": ["10.96.0.0/32", "0.0.0.0/0"],
     "kubernetes.cni": ["\x1b]0;title\x07"],
     "kubernetes.versions.version": ["1.35.4\x1b[2J", "; rm", ""],
