@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Protocol
 
 READ_HINT = "journalctl -k shows whether the disk has errors; klab snapshots lists the snapshots"
@@ -34,8 +35,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Space for a capture, in bytes: what is free where it would go, and what each node's RAM may take at most."""
+    """Space for a capture, in bytes: what is free in the folder that it goes to, and what each node's RAM may take."""
 
+    folder: PurePath
     free: int
     needed: Mapping[str, int]
 

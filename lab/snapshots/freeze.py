@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from pathlib import PurePath
 
 from lab.cluster.clients.api import Api
 from lab.cluster.events import Journal
@@ -60,7 +61,7 @@ def refuse_no_room(captures: Captures, nodes: Sequence[str], lab: str) -> None:
     raise HostError(
         f"there is no room for a snapshot of lab {lab!r}",
         details=[
-            f"{megabytes(needed)} may be needed, {megabytes(room.free)} are free",
+            shortage(needed, room.free, room.folder),
             *(f"{name} has {megabytes(size)} of RAM in use" for name, size in room.needed.items()),
         ],
         hint=(
@@ -69,6 +70,14 @@ def refuse_no_room(captures: Captures, nodes: Sequence[str], lab: str) -> None:
             Remedy("stop"),
             " before, and no RAM has to be kept",
         ),
+    )
+
+
+def shortage(needed: int, free: int, folder: PurePath) -> str:
+    """What the file system of a folder lacks, as a line; `needed` and `free` are bytes."""
+    return (
+        f"{megabytes(needed)} may be needed, {megabytes(free)} are free in {folder}: "
+        f"{megabytes(needed - free)} are missing"
     )
 
 

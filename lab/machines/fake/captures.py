@@ -48,7 +48,8 @@ class FakeCaptures:
         return time.time()
 
     def room(self, nodes: Sequence[str]) -> Room:
-        return Room(self._behaviour.free, {node.name: node.memory << 20 for node in self._plan.select(nodes)})
+        needed = {node.name: node.memory << 20 for node in self._plan.select(nodes)}
+        return Room(self._folder, self._behaviour.free, needed)
 
     def platform(self) -> dict[str, dict[str, str]]:
         return {node.name: {"fake": self._behaviour.version} for node in self._plan.nodes}

@@ -86,11 +86,11 @@ class LibvirtCaptures:
 
     def room(self, nodes: Sequence[str]) -> Room:
         self._keeper.refuse_deep()
-        free = LayerStore(self._resources()).free
+        store = LayerStore(self._resources())
         domains = self._domains(self._plan.select(nodes))
         with translate_errors("the machines' memory cannot be inspected"):
             needed = {name: _used_memory(domain) for name, domain in domains.items() if domain.isActive()}
-            return Room(free, needed)
+            return Room(Path(store.folder), store.free, needed)
 
     def platform(self) -> dict[str, dict[str, str]]:
         connection = self._resources().connection

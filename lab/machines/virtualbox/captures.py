@@ -85,8 +85,9 @@ class VirtualBoxCaptures:
     def room(self, nodes: Sequence[str]) -> Room:
         machines = self._machines(nodes)
         on = {name: machine for name, machine in machines.items() if machine.state in {"running", "paused"}}
-        free = [shutil.disk_usage(machine.settings.parent).free for machine in machines.values()]
-        return Room(min(free, default=0), {name: machine.memory for name, machine in on.items()})
+        folders = [machine.settings.parent for machine in self._all().values()]
+        free, folder = min(((shutil.disk_usage(each).free, each) for each in folders), default=(0, Path()))
+        return Room(folder, free, {name: machine.memory for name, machine in on.items()})
 
     def platform(self) -> dict[str, dict[str, str]]:
         # Where its kernel module is missing it reports that first, in the same place.

@@ -317,7 +317,9 @@ def test_room_and_platform(captures: VirtualBoxCaptures, manage: VBoxManage) -> 
     manage.machines["w1"].state = "poweroff"
     room = captures.room(NODES)
     assert room.free > 0
+    assert room.folder in {machine.folder for machine in manage.machines.values()}
     assert room.needed == {"cp1": 2048 << 20}
+    assert captures.room([]).free == room.free, "disks take room, whether or not a machine runs"
     told = {"VirtualBox": "7.0.20r163906", "processor": "Intel(R) Core(TM) i5-7500 CPU @ 3.40GHz"}
     assert captures.platform() == {"cp1": told, "w1": told}
 
