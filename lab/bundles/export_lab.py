@@ -30,7 +30,7 @@ from lab.machines.captures import PartKind
 from lab.machines.protocol import needed_disk_transfer
 from lab.snapshots.commands import opened
 from lab.snapshots.digest import file_problems
-from lab.snapshots.freeze import megabytes, versions
+from lab.snapshots.freeze import shortage, versions
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.session import Session, undoing
 from lab.store import Home
@@ -212,7 +212,8 @@ def _refuse_unfit(session: Session, manifest: Manifest) -> None:
 def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
     transfer = needed_disk_transfer(session.machines)
     weights = [transfer.size_estimate(node.name, order.key) for node in session.plan.nodes]
-    # Each disk is assembled beside the file before it is packed into it.
+    # Each disk is assembled beside the file before it is packed into it. The copies of layers from which klab assembles
+    # one that it may not read in place are gone by then, and take no more than packing does.
     needed = sum(weights) + max(weights)
     if order.with_box:
         needed += sum(file.size for name, file in box.files.items() if name in PORTABLE)
@@ -220,7 +221,7 @@ def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
     if free < needed:
         raise HostError(
             f"there is no room for a bundle in {order.target.parent}",
-            details=[f"{megabytes(needed)} may be needed, {megabytes(free)} are free"],
+            details=[shortage(needed, free, order.target.parent)],
             hint="-o FILE puts it on another disk"
             if order.snapshot is None
             else ("free space there, or ", Remedy("snapshot rm"), " the snapshots that need not be kept"),

@@ -130,6 +130,7 @@ def writing(target: Path) -> Iterator[Writer]:
     Raises:
         Conflict: another klab writes to the same file, or something that is not klab's has the folder's name.
         HostError: the folder cannot be written to.
+        OSError: as in the block; it names the folder where it would name no file.
     """
     scratch = target.parent / f".{target.name}{PARTIAL}"
     try:
@@ -153,6 +154,10 @@ def writing(target: Path) -> Iterator[Writer]:
         try:
             with contextlib.closing(Writer(scratch, target)) as writer:
                 yield writer
+        except OSError as error:
+            if error.filename is None:  # a write that finds the disk full
+                error.filename = str(target.parent)
+            raise
         finally:
             _empty(scratch)
             scratch.rmdir()
@@ -191,6 +196,6 @@ def _empty(folder: Path) -> None:
         Conflict: there are other files in it.
     """
     for file in sorted(folder.iterdir()):
-        if not stat.S_ISREG(file.lstat().st_mode) or (file.name != DRAFT and file.suffix != _DISK_DRAFT):
+        if not stat.S_ISREG(file.lstat().st_mode) or (file.name != DRAFT and _DISK_DRAFT not in file.suffixes):
             raise _not_klabs(folder, f"it holds {file.name}")
         file.unlink()

@@ -48,7 +48,10 @@ class DiskTransfer(Protocol):
         ...
 
     def size_estimate(self, node: str, key: str | None = None) -> int:
-        """How many bytes `export` may write, about, at most; arguments and errors as there."""
+        """How many bytes `target` may take after `export`, about, at most; arguments and errors as there.
+
+        Meanwhile what `export` has beside it may take as much again.
+        """
         ...
 
     def check_import(self) -> None:

@@ -65,10 +65,10 @@ class LibvirtDiskTransfer:
                 base, layers = box.absolute(), _fetched(store, layers, box, copies)
             deltas.write(layers[0], base, target)
         except OSError as error:
-            why = [f"{error.strerror}: {error.filename}"]
+            # A write that finds the disk full names no file.
             raise MachineError(
                 f"the disk of {node} cannot be copied",
-                details=why,
+                details=[f"{error.strerror}: {error.filename or target.parent}"],
                 hint="free space there; -o FILE puts it on another disk",
             ) from error
         finally:

@@ -183,7 +183,8 @@ def test_a_disk_without_room(desk: Desk, box: Box, target: Path, monkeypatch: py
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     error = refused(desk.lab, target)
     assert isinstance(error, HostError)
-    assert "may be needed, 0 MiB are free" in error.details[0]
+    needed, there = error.details[0].split(" may be needed, ")
+    assert there == f"0 MiB are free in {target.parent}: {needed} are missing"
 
 
 def test_a_half_made_lab(desk: Desk, box: Box, target: Path) -> None:
@@ -213,8 +214,9 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(
             raise error
 
         monkeypatch.setattr(Writer, step, fail)
-        with pytest.raises(wanted):
+        with pytest.raises(wanted) as caught:
             write_bundle(desk.lab, "lesson-3", target)
+        assert (caught.value.details[0] == str(target.parent)) is (wanted is HostError), "the full disk is named"
         nothing_beside(target)
 
 
@@ -224,6 +226,16 @@ def test_a_kill_leaves_the_old_one_and_the_next_clears_up(desk: Desk, box: Box, 
     killed_in(Writer, step, lambda: write_bundle(desk.lab, "lesson-3", target, replaces=True))
     assert target.read_text() == "the old one"
     write_bundle(desk.lab, "lesson-3", target, replaces=True).verify(lambda _size: None)
+    nothing_beside(target, target.name)
+
+
+def test_what_a_kill_leaves_of_a_disk_is_cleared_up(desk: Desk, box: Box, target: Path) -> None:
+    """The disk, and beside it copies of layers that klab may not read in place."""
+    scratch = target.parent / f".{target.name}.partial"
+    scratch.mkdir(mode=0o700)
+    for name in ("cp1.qcow2", "cp1.qcow2.0", "cp1.qcow2.1"):
+        (scratch / name).touch()
+    write_bundle(desk.lab, "lesson-3", target)
     nothing_beside(target, target.name)
 
 

@@ -232,7 +232,16 @@ def test_a_klab_that_may_not_read_the_pool_fetches_the_layers(
     own.write_bytes(disks.box.read_bytes())
     target = tmp_path / "away" / "w1.qcow2"
     target.parent.mkdir()
+    taken: list[int] = []
+    assemble = deltas.write
+
+    def write(*files: Path) -> None:
+        assemble(*files)
+        taken.append(sum(file.stat().st_blocks * 512 for file in target.parent.iterdir()))
+
+    monkeypatch.setattr(module.deltas, "write", write)
     transfer.export("w1", own, target, "one")
+    assert 0 < taken[0] <= 2 * transfer.size_estimate("w1", "one"), "the copies of the layers included"
     assert store.fetched == 2
     assert [file.name for file in target.parent.iterdir()] == ["w1.qcow2"]
     images.lay_on(target, disks.box)
