@@ -8,6 +8,7 @@ its users may never see the builder's mirror.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ TIMEOUT = 3600.0
 # What the Release files of Debian's archives say of themselves (deb822, DebianRepository/Format).
 _ARCHIVE, _SECURITY = "Debian", "Debian-Security"
 _TARGETS = "$(SITE)|$(ORIGIN)|$(LABEL)|$(RELEASE)"
+_URL = re.compile(r"https?://[!-~]{1,200}")
 # Format: sources.list(5), DEB822.
 _SOURCES = """\
 Types: deb
@@ -82,22 +84,38 @@ def choose_sources(suite: str, targets: str) -> list[str]:
 def set_public_sources(root: Path, suite: str) -> None:
     """Make the system in `root` take its packages from where Debian's own images do, with updates and security.
 
-    Which servers these are stands in the configuration that Debian's cloud-init comes with.
-
     Raises:
         BoxError: the system's cloud-init names no servers.
     """
-    text = (root / "etc/cloud/cloud.cfg").read_text(encoding="utf-8")
-    try:
-        # docs.cloud-init.io, "Base configuration": system_info, package_mirrors.
-        mirrors = yaml.safe_load(text)["system_info"]["package_mirrors"]
-        servers = next(mirror["failsafe"] for mirror in mirrors if "default" in mirror["arches"])
-        written = _SOURCES.format(suite=suite, primary=servers["primary"], security=servers["security"])
-    except (yaml.YAMLError, KeyError, TypeError, StopIteration) as e:
-        raise BoxError(f"the cloud-init of {suite} does not name Debian's servers in /etc/cloud/cloud.cfg") from e
+    primary, security = public_servers((root / "etc/cloud/cloud.cfg").read_text(encoding="utf-8"))
+    written = _SOURCES.format(suite=suite, primary=primary, security=security)
     apt = root / "etc/apt"
     (apt / "sources.list").unlink(missing_ok=True)
     (apt / "sources.list.d/debian.sources").write_text(written, encoding="utf-8")
+
+
+def public_servers(cloud_cfg: str) -> tuple[str, str]:
+    """The addresses of Debian's archive and of its security updates, given the configuration that cloud-init has.
+
+    Its format: docs.cloud-init.io, "Base configuration", system_info.package_mirrors.
+
+    Raises:
+        BoxError: it names none.
+    """
+    try:
+        mirrors = yaml.safe_load(cloud_cfg)["system_info"]["package_mirrors"]
+        servers = next(mirror["failsafe"] for mirror in mirrors if "default" in mirror["arches"])
+        found = (servers["primary"], servers["security"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, StopIteration):
+        found = ("", "")
+    primary, security = (url if isinstance(url, str) and _URL.fullmatch(url) else "" for url in found)
+    if not primary or not security:
+        raise BoxError(
+            "the box's cloud-init does not say where Debian's packages are",
+            details=["/etc/cloud/cloud.cfg: system_info.package_mirrors names no servers"],
+            hint="choose a suite of Debian whose cloud-init does, in the recipe",
+        )
+    return primary, security
 
 
 def make_root(target: Path, suite: str, packages: Sequence[str], epoch: int, *, log: Path) -> None:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from fuzz.harness import Target
 from fuzz.mutations import json_texts, texts
 
-from lab.boxes.debian import choose_sources
+from lab.boxes.debian import choose_sources, public_servers
 from lab.boxes.gomodules import checksum_database
 from lab.cluster.events import Journal
 from lab.cluster.observe.node_probe import LAST_KEY
@@ -187,6 +187,13 @@ NETWORK_CONF = """# first available backend from the following list:
 """
 TARGETS_OF_APT = """http://mirror.example/debian|Debian|Debian|bookworm
 http://mirror.example/security|Debian|Debian-Security|bookworm-security
+"""
+CLOUD_CFG = """system_info:
+  package_mirrors:
+    - arches: [default]
+      failsafe:
+        primary: https://public.example/debian
+        security: https://public.example/debian-security
 """
 DOMAIN = """
 <domain type='qemu'>
@@ -426,6 +433,10 @@ def apt(text: str, _folder: Path) -> None:
     assert choose_sources("trixie", text)
 
 
+def cloud_cfg(text: str, _folder: Path) -> None:
+    assert all(url.startswith("http") and not url.split()[1:] for url in public_servers(text))
+
+
 def go(text: str, _folder: Path) -> None:
     assert checksum_database(text).startswith(("sum.golang.org", "sum.golang.google.cn"))
 
@@ -559,6 +570,7 @@ TARGETS = (
     Target("ip neigh", ("lab.host.capacity:answering",), _of(NEIGHBOURS), json_texts, whole_json(neighbours)),
     Target("name of a process", ("lab.host.namespaces:started",), _of("libvirtd", "a (b) c"), texts, program_name),
     Target("apt indextargets", ("lab.boxes.debian:choose_sources",), _of(TARGETS_OF_APT), texts, apt),
+    Target("cloud.cfg", ("lab.boxes.debian:public_servers",), _of(CLOUD_CFG), texts, cloud_cfg),
     Target("go env GOSUMDB", ("lab.boxes.gomodules:checksum_database",), _of("sum.golang.org https://s\n"), texts, go),
     Target("domain XML", ("lab.machines.libvirt.definitions:_parse",), _of(DOMAIN), texts, domain, refuses=XML),
     Target("network XML", ("lab.machines.libvirt.definitions:dhcp_hosts",), _of(NETWORK), texts, network, refuses=XML),

@@ -93,13 +93,20 @@ def test_the_box_asks_debians_servers_and_not_the_builders_mirror(tmp_path: Path
     ]
 
 
-NONE = "system_info: {package_mirrors: []}"
+WITHOUT = (
+    "",
+    "[",
+    "system_info: {}",
+    "system_info: {package_mirrors: []}",
+    CLOUD_CFG.replace("default", "arm64"),
+    CLOUD_CFG.replace("https://public.example/security", "no address"),
+)
 
 
-@pytest.mark.parametrize("text", ["", "[", "system_info: {}", NONE, CLOUD_CFG.replace("default", "arm64")])
+@pytest.mark.parametrize("text", WITHOUT)
 def test_a_cloud_init_that_names_no_servers(tmp_path: Path, text: str) -> None:
     apt = system(tmp_path, text)
-    with pytest.raises(BoxError, match="does not name Debian's servers"):
+    with pytest.raises(BoxError, match="does not say where Debian's packages are"):
         set_public_sources(tmp_path, "trixie")
     assert (apt / "sources.list").exists()
 
