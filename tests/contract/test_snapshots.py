@@ -132,7 +132,7 @@ def test_a_disk_without_room_is_left_alone(driver: Driver) -> None:
     said = driver.run("note=now", "fill=200", "take=four")
     kind, message, needed, *details = said["error"]
     assert (kind, message) == ("HostError", "there is no room for a snapshot of lab 'snapped'")
-    assert re.fullmatch(r"\d+ MiB may be needed, \d+ MiB are free", needed)
+    assert re.fullmatch(r"\d+ MiB may be needed, \d+ MiB are free in /\S+: \d+ MiB are missing", needed)
     assert [detail.split()[0] for detail in details] == ["cp1", "w1"]
     assert driver.run("restore=one")["error"][0] == "HostError"
     driver.expect("now", "one", "two", "three", after=["empty"])
