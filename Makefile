@@ -15,7 +15,7 @@ QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/un
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-workstation test-life test-ha fuzz soak bench golden docs lock clean
+.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-workstation test-kvm test-life test-ha fuzz soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +77,10 @@ test-e2e: ## A real lab; builds the box if there is none
 test-workstation: install-test ## On Debian 13 and 12 with systemd, as an ordinary user: the life of a cluster; hours when emulated
 	$(KLAB) box build
 	$(PYTEST) -v -s $(SLOWEST) tests/workstation
+
+test-kvm: install-test ## Two plain nodes on real KVM under AppArmor, in an emulated machine; half an hour
+	$(KLAB) box build
+	$(PYTEST) -v -s $(SLOWEST) tests/kvm
 
 test-life: install ## Life-cycle and failure tests: broken nodes, lost power, growth, expired certificates; long when emulated
 	$(KLAB) box build

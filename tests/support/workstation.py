@@ -17,7 +17,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,8 +72,73 @@ def why_not() -> str:
     return f"needs {', '.join(missing)}" if missing else ""
 
 
+class Machine(ABC):
+    """A computer that klab's users may have, wherever it runs."""
+
+    def run(
+        self, command: str, *, user: str = USER, check: bool = True, seconds: float = 900, stdin: str | bytes = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command in a login session of a user, in the folder of klab's clone where there is one."""
+        words = ("runuser", "--login", user, "--command", f"cd ~/klab 2>/dev/null; {command}")
+        return self._enter(*words, check=check, seconds=seconds, stdin=stdin)
+
+    def follow(self, command: str, *, seconds: float, user: str = USER) -> int:
+        """As `run`, its output line by line as progress; returns the exit code."""
+        words = ("runuser", "--login", user, "--command", f"cd {CLONE} && {command}")
+        argv = self._argv("timeout", str(seconds), *words)
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if text := line.decode(errors="replace").rstrip():
+                    say(f"workstation: {text[:200]}")
+        return child.returncode
+
+    def put(self, source: Path, names: Sequence[str], target: str, *, owner: str = USER) -> None:
+        """Copy files of this machine, named from a folder, into a folder there."""
+        listed = "\0".join(names)
+        pack = ["tar", "-C", str(source), "--create", "--sparse", "--null", "--files-from", "-"]
+        with subprocess.Popen(pack, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as packer:
+            assert packer.stdin is not None
+            packer.stdin.write(listed.encode())
+            packer.stdin.close()
+            script = f"mkdir -p {target} && tar -C {target} --extract --no-same-owner"
+            subprocess.run(
+                self._argv("runuser", "--login", owner, "--command", script), stdin=packer.stdout, check=True
+            )
+        assert packer.returncode == 0
+
+    def put_clone(self, user: str = USER) -> None:
+        """Copy what git has of this repository, as it is in the work tree, into a user's home."""
+        words = ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split("\0")
+        self.put(
+            REPOSITORY,
+            [name for name in names if name and (REPOSITORY / name).exists()],
+            f"/home/{user}/klab",
+            owner=user,
+        )
+
+    def _enter(
+        self, *words: str, check: bool = True, seconds: float = 900, stdin: str | bytes = ""
+    ) -> subprocess.CompletedProcess[str]:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(self._argv(*words), input=data, capture_output=True, timeout=seconds, check=False)
+        text = subprocess.CompletedProcess(
+            words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
+        if check:
+            assert done.returncode == 0, f"{words}: {done.returncode}\n{text.stdout}\n{text.stderr}"
+        return text
+
+    @abstractmethod
+    def _argv(self, *words: str) -> list[str]:
+        """The command of this computer that runs a program as root on that one."""
+
+
 @dataclass
-class Workstation:
+class Workstation(Machine):
     """One that runs, or may: its root's layers, the uppermost first, and a folder for what it writes."""
 
     layers: Sequence[Path]
@@ -128,51 +194,6 @@ class Workstation:
             self._anchor.wait()
         self._anchor = None
 
-    def run(
-        self, command: str, *, user: str = USER, check: bool = True, seconds: float = 900, stdin: str | bytes = ""
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command in a login session of a user, in the folder of klab's clone where there is one."""
-        words = ("runuser", "--login", user, "--command", f"cd ~/klab 2>/dev/null; {command}")
-        return self._enter(*words, check=check, seconds=seconds, stdin=stdin)
-
-    def follow(self, command: str, *, seconds: float, user: str = USER) -> int:
-        """As `run`, its output line by line as progress; returns the exit code."""
-        words = ("runuser", "--login", user, "--command", f"cd {CLONE} && {command}")
-        argv = self._argv("timeout", str(seconds), *words)
-        with subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as child:
-            assert child.stdout is not None
-            for line in child.stdout:
-                if text := line.decode(errors="replace").rstrip():
-                    say(f"workstation: {text[:200]}")
-        return child.returncode
-
-    def put(self, source: Path, names: Sequence[str], target: str, *, owner: str = USER) -> None:
-        """Copy files of this machine, named from a folder, into a folder there."""
-        listed = "\0".join(names)
-        pack = ["tar", "-C", str(source), "--create", "--sparse", "--null", "--files-from", "-"]
-        with subprocess.Popen(pack, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as packer:
-            assert packer.stdin is not None
-            packer.stdin.write(listed.encode())
-            packer.stdin.close()
-            script = f"mkdir -p {target} && tar -C {target} --extract --no-same-owner"
-            subprocess.run(
-                self._argv("runuser", "--login", owner, "--command", script), stdin=packer.stdout, check=True
-            )
-        assert packer.returncode == 0
-
-    def put_clone(self, user: str = USER) -> None:
-        """Copy what git has of this repository, as it is in the work tree, into a user's home."""
-        words = ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split("\0")
-        self.put(
-            REPOSITORY,
-            [name for name in names if name and (REPOSITORY / name).exists()],
-            f"/home/{user}/klab",
-            owner=user,
-        )
-
     def install(self, *targets: str) -> None:
         """Let the user run `make` with the way to the package registries that this machine has."""
         passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
@@ -197,18 +218,6 @@ class Workstation:
                 yield
             finally:
                 network.terminate()
-
-    def _enter(
-        self, *words: str, check: bool = True, seconds: float = 900, stdin: str | bytes = ""
-    ) -> subprocess.CompletedProcess[str]:
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(self._argv(*words), input=data, capture_output=True, timeout=seconds, check=False)
-        text = subprocess.CompletedProcess(
-            words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        )
-        if check:
-            assert done.returncode == 0, f"{words}: {done.returncode}\n{text.stdout}\n{text.stderr}"
-        return text
 
     def _argv(self, *words: str) -> list[str]:
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root")
@@ -248,20 +257,31 @@ def bare(suite: str) -> list[Path]:
 
 def installed(suite: str) -> list[Path]:
     """The root of a Debian on which the user has run `make install`, as layers; made once."""
-    below = bare(suite)
     texts = [(REPOSITORY / name).read_text() for name in ("tools/packages.txt", "tools/setup", "requirements.lock")]
-    folder = below[0].parent / f"installed-{_key(*texts)}"
-    with locks.locked(_cache() / f"{suite}.lock", f"a root of {suite}", patience=INSTALL_SECONDS):
+
+    def make(made: Workstation) -> None:
+        made.put_clone()
+        say(f"workstation: make install on Debian {suite}")
+        made.install("install")
+        made.run("apt-get clean; rm -rf /var/lib/apt/lists/*", user="root")
+
+    return layer("installed", bare(suite), texts, make)
+
+
+def layer(name: str, below: Sequence[Path], texts: Sequence[str], make: Callable[[Workstation], None]) -> list[Path]:
+    """Layers with one more on top: what a workstation on those below has written while `make` was at work; made once.
+
+    `texts` decide whether one that was made before still holds.
+    """
+    folder = below[0].parent / f"{name}-{_key(*texts)}"
+    with locks.locked(folder.parent / f"{name}.lock", f"a root of {folder.parent.name}", patience=INSTALL_SECONDS):
         if not (folder / "done").exists():
-            for old in folder.parent.glob("installed-*"):
+            for old in folder.parent.glob(f"{name}-*"):
                 shutil.rmtree(old)
             made = Workstation(below, folder)
             try:
                 made.start()
-                made.put_clone()
-                say(f"workstation: make install on Debian {suite}")
-                made.install("install")
-                made.run("apt-get clean; rm -rf /var/lib/apt/lists/*", user="root")
+                make(made)
             finally:
                 made.stop()
             (folder / "done").touch()

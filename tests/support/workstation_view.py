@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from support.workstation import KLAB, USER, Workstation
+from support.workstation import KLAB, USER, Machine
 
 # The repair that `klab doctor` prints where guests are emulated.
 SLOW_CLOCK = re.compile(r"sudo install -D -m 644 \S+ \S+\.so")
@@ -26,7 +26,7 @@ class View:
     foreign: tuple[str, ...]
 
 
-def look(machine: Workstation) -> View:
+def look(machine: Machine) -> View:
     """The workstation as it is now."""
 
     def lines(command: str, user: str = "root") -> tuple[str, ...]:
@@ -49,12 +49,12 @@ def look(machine: Workstation) -> View:
     )
 
 
-def klab(machine: Workstation, *words: str, check: bool = True, seconds: float = 5400) -> str:
+def klab(machine: Machine, *words: str, check: bool = True, seconds: float = 5400) -> str:
     """What klab prints for the user on the workstation; its messages come with a failure."""
     return machine.run(f"{KLAB} {' '.join(words)}", check=check, seconds=seconds).stdout
 
 
-def repair(machine: Workstation, user: str = USER) -> str:
+def repair(machine: Machine, user: str = USER) -> str:
     """Do what `klab doctor` says a person has to do, and return what it says then; it must find labs possible."""
     before = machine.run(f"{KLAB} doctor", user=user, check=False).stdout
     for command in SLOW_CLOCK.findall(before):
