@@ -1,4 +1,4 @@
-"""Take, restore, list, compare, rename and remove the snapshots of a lab.
+"""Take, restore, list, compare, verify, rename and remove the snapshots of a lab.
 
 Each function takes a lab that `lab.app.labs` has entered. Each raises what the act of `lab.snapshots` raises, and
 `Interrupted` on Ctrl-C.
@@ -17,6 +17,7 @@ from lab.cluster.lab import Lab
 from lab.errors import LabError, Remedy
 from lab.snapshots import commands, compare
 from lab.snapshots.compare import NOW as NOW
+from lab.snapshots.integrity import Verified
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.objects import Difference
 from lab.snapshots.restore import Restored
@@ -105,6 +106,18 @@ def prune(lab: Lab, keep: int) -> list[str]:
     """Remove all automatic snapshots, and all but the newest `keep` of the others; returns their names."""
     with _half_way():
         return commands.prune(lab, keep)
+
+
+def verify(lab: Lab, names: Sequence[str] = (), *, listener: Listener | None = None) -> Verified:
+    """Read all files of these snapshots, or of all, and compare them with the digests that their manifests have.
+
+    Args:
+        lab: the lab, running or off.
+        names: the snapshots' names or ids; all of them where there are none.
+        listener: told each event, and how far it is.
+    """
+    with interruptible("stopped; nothing was changed", (Remedy("snapshot verify"), " begins again")):
+        return commands.verify(lab.watched_by(listener), names)
 
 
 def rename(lab: Lab, old: str, new: str) -> Manifest:

@@ -21,9 +21,9 @@ from lab.boxes.store import box_of, check_box
 from lab.bundles import keys
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_bundle_name, disk_member
-from lab.bundles.progress import Progress
 from lab.bundles.writer import Sign, Writer, writing
 from lab.cluster.lab import Lab
+from lab.cluster.progress import Progress
 from lab.errors import BoxError, Conflict, HostError, LabError, Remedy, UsageError
 from lab.files import refuse_special
 from lab.machines.captures import PartKind

@@ -22,13 +22,13 @@ from lab.bundles.file import BundleFile
 from lab.bundles.format import Bundle, box_member, damaged, disk_member
 from lab.bundles.keys import check_keys
 from lab.bundles.layout import MODE
-from lab.bundles.progress import Progress
 from lab.cluster.acts.certificates import renew
 from lab.cluster.acts.power import PowerResult, await_ssh, start
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.events import Event, Journal, State
 from lab.cluster.lab import Lab
 from lab.cluster.observe.expiry import refuse_expired
+from lab.cluster.progress import Progress
 from lab.cluster.secrets import load_or_make
 from lab.cluster.wait.watch import Watch
 from lab.errors import BoxError, ClusterError, Conflict, LabError, Remedy

@@ -8,7 +8,7 @@ COMMANDS = {
     "stop": "Shut down a lab, or some of its nodes.",
     "start": "Start a stopped lab, or some of its nodes, and wait until it is Ready.",
     "reboot": "Reboot a lab, or some of its nodes, and wait until it is Ready.",
-    "snapshot": "Take a snapshot of a whole lab; remove, rename and prune snapshots.",
+    "snapshot": "Take a snapshot of a whole lab; verify, remove, rename and prune snapshots.",
     "snapshots": "List a lab's snapshots.",
     "restore": "Restore a lab from a snapshot.",
     "export": "Export a stopped lab to a bundle: one file from which others create the same lab.",

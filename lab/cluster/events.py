@@ -57,6 +57,12 @@ class Journal:
                 self._listener(event)
         return event
 
+    def tell(self, event: Event) -> None:
+        """Tell the listener of an event that need not be written down, such as how far something is."""
+        with self._lock:
+            if self._listener:
+                self._listener(event)
+
     @contextmanager
     def span(self, node: str, phase: str) -> Iterator[None]:
         """Note that a phase begins, and when the block ends that it is done; a LabError is noted with its message."""

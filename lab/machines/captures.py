@@ -24,6 +24,7 @@ class Part:
 
     `name` is the file's, unique in the lab. `size` are the bytes it takes on disk, holes left out. `stamp` is another
     after each change of a file that is slow to read, as it is read through a daemon; empty where it is not slow.
+    `base` is the file that it is a delta of, whose bytes its content has, too; empty for a whole one.
     """
 
     node: str
@@ -31,6 +32,7 @@ class Part:
     name: str
     size: int
     stamp: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from lab.cluster.lab import Lab
+from lab.snapshots.integrity import Verified, verify_locked
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.names import check_name, surplus
 from lab.snapshots.recover import finish
@@ -96,6 +97,20 @@ def prune(lab: Lab, keep: int) -> list[str]:
         gone = surplus([m for m in manifests if not m.auto], keep) + [m.id for m in manifests if m.auto]
         remove_locked(session, gone)
         return [m.name for m in manifests if m.id in gone]
+
+
+def verify(lab: Lab, names: Sequence[str] = ()) -> Verified:
+    """Read all files of snapshots again and compare them with their manifests; of all snapshots where none is named.
+
+    Raises:
+        NotFound: there is no such snapshot.
+        Conflict: another klab works on the lab.
+        HostError: the provider does not answer.
+    """
+    with opened(lab) as session:
+        manifests, damaged = session.snapshot_store.all()
+        every = [*(m.id for m in manifests), *(each.id for each in damaged)]
+        return verify_locked(session, session.snapshot_store.ids(names) if names else every)
 
 
 def rename(lab: Lab, old: str, new: str) -> Manifest:

@@ -10,7 +10,7 @@ from lab.errors import UsageError
 from lab.snapshots.manifest import Manifest
 
 # Words that follow `klab snapshot`, and so can be no names.
-RESERVED = ("take", "rm", "rename", "prune")
+RESERVED = ("take", "rm", "rename", "prune", "verify")
 AUTO_PREFIX = "auto-"
 AUTO_KEPT = 3
 # Bundles have such names, too.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lab.errors import LabError
+from lab.errors import LabError, MachineError
 from lab.machines.captures import Part
 from lab.snapshots.check import matched
 from lab.snapshots.digest import digests
@@ -63,8 +63,10 @@ def _merging(session: Session, ids: Sequence[str], known: Mapping[str, str]) -> 
         for part in _parts(session, manifest)
         if part.name in sources and part.name in known
     ]
-    found = digests(session.machines, parts)
-    whole = all(known[name] == digest for name, digest in found.items())
+    try:
+        whole = all(known[name] == digest for name, digest in digests(session.machines, parts).items())
+    except MachineError:  # what cannot be read cannot be merged, and is to be removed all the same
+        whole = False
     return {"merge": whole, "rewritten": [rewrite.name for rewrite in rewrites] if whole else []}
 
 

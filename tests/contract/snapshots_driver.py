@@ -32,7 +32,7 @@ from lab.machines.libvirt.capture_index import CaptureIndex
 from lab.machines.libvirt.connection import library
 from lab.machines.protocol import Machines
 from lab.machines.providers import open_machines
-from lab.snapshots.commands import remove, restore, take
+from lab.snapshots.commands import remove, restore, take, verify
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.recover import recover
 from lab.snapshots.store import SnapshotStore
@@ -152,13 +152,15 @@ def spoil(lab: Lab, machines: Machines, way: str, name: str) -> Callable[[], obj
 
 
 def flip(file: Path) -> None:
-    """Change the lowest bit of a byte in the middle; done twice, nothing has changed."""
+    """Change the lowest bit of a byte in the middle, and neither size nor times; done twice, nothing has changed."""
+    before = file.stat()
     with file.open("r+b") as out:
         at = file.stat().st_size // 2
         out.seek(at)
         byte = out.read(1)
         out.seek(at)
         out.write(bytes([byte[0] ^ 1]))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def main() -> None:
@@ -209,6 +211,9 @@ def main() -> None:
                 case "take":
                     taken = take(lab, about)
                     say(word, {n.name: n.frozen for n in taken.manifest.nodes})
+                case "verify":
+                    found = verify(lab)
+                    say(word, [found.whole, [[each.file, each.snapshots] for each in found.damage]])
                 case "restore":
                     say(word, restore(lab, about or None).seconds)
                 case "recover":

@@ -339,6 +339,8 @@ def test_what_is_settled_is_the_same_in_less_space(lab: Lab) -> None:
     assert len(volumes(lab)) == len(names)
     if names:
         assert all(now < then / 2 for now, then in zip(sizes(machines, "big"), size, strict=True))
+        images = [part for part in captures.parts("big") if part.kind == PartKind.MEMORY]
+        assert {part.base for part in images} < {*volumes(lab)} - {part.name for part in images}
     revert(machines, "big")
     assert noted(machines) == {"settled"}
     # What they build on stays as long as it is needed.

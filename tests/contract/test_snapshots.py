@@ -235,6 +235,20 @@ def test_what_does_not_fit_is_refused_and_the_lab_left_as_it_is(driver: Driver, 
     assert driver.expect("now", "one", "two", "three")["names"] == said["names"]
 
 
+@pytest.mark.parametrize("what", ["memory", "disk"])
+def test_a_byte_that_changed_under_the_same_size_and_times_is_found(driver: Driver, what: str) -> None:
+    whole, damage = driver.run("note=now", "verify")["verify"]
+    assert damage == []
+    assert {"one", "two", "three"} <= {*whole}
+    left, damage = driver.run(f"spoil=changed {what}:one", "verify", "mend")["verify"]
+    ((file, snapshots),) = damage
+    assert re.fullmatch(r"klab-snapped_w1\..+", file)
+    assert "one" in snapshots
+    assert {*left} == {*whole} - {*snapshots}
+    assert driver.run("verify")["verify"] == [whole, []]
+    driver.expect("now", "one", "two", "three")
+
+
 def test_stopped_and_started_again(driver: Driver) -> None:
     said = driver.run("stop", "take=off", "restore=one", "noted", "restore=off", "states")
     assert said["noted"] == ["first"]

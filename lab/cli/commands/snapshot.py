@@ -1,4 +1,4 @@
-"""klab snapshot: take, rm, rename, prune."""
+"""klab snapshot: take, verify, rm, rename, prune."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def command() -> None:
     Examples:
       klab snapshot
       klab snapshot lesson-1 --note "before the first exercise"
+      klab snapshot verify
       klab snapshot rm lesson-1
       klab snapshot prune --keep 3
     """
@@ -57,6 +58,29 @@ def take(lab_and_name: tuple[str, ...], note: str, as_json: bool) -> None:
             f"a snapshot has one name, not {len(rest)}", hint='klab snapshot NAME --note "more than one word"'
         )
     run_take(lab, rest[0] if rest else None, text=note, as_json=as_json)
+
+
+@command.command()
+@click.argument("snapshots", nargs=-1, metavar="[LAB] [NAME]...")
+@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON, one object per line.")
+def verify(snapshots: tuple[str, ...], as_json: bool) -> None:
+    """Check every byte of snapshots; without NAME of all snapshots.
+
+    Each RAM image and each layer of a disk is read again and compared with the manifests, including
+    those that klab restore trusts because their size and times are the same. The lab may run
+    meanwhile, but cannot be changed. If something is damaged, it is named with the snapshots that
+    need it, and the exit code is 1.
+
+    \b
+    Examples:
+      klab snapshot verify
+      klab snapshot verify lesson-1
+      klab snapshot verify ha-3m2w lesson-1 lesson-2 --json
+    """
+    from lab.cli.reports.snapshots import run_verify
+    from lab.cli.terminal.words import lab_then
+
+    run_verify(*lab_then(snapshots), as_json=as_json)
 
 
 @command.command()

@@ -13,11 +13,13 @@ from lab.app.labs import enter
 from lab.app.snapshots import Listing
 from lab.cli.terminal.output import echo, echo_json, note, table
 from lab.cli.terminal.progress import elapsed, show
+from lab.errors import LabError, Remedy
 from lab.scenario.sizes import human
 from lab.snapshots.tree import Branch, tree
 
 if TYPE_CHECKING:
     from lab.cluster.lab import Lab
+    from lab.snapshots.integrity import Verified
     from lab.snapshots.manifest import Manifest
     from lab.snapshots.objects import Difference, Object
     from lab.snapshots.take import Taken
@@ -56,6 +58,64 @@ def _report_taken(lab: Lab, taken: Taken, seconds: float, *, as_json: bool) -> N
     note(f"{human(round(manifest.size / MIB))} on disk; klab restore {lab.name} {manifest.name} restores it")
     for line in taken.warnings:
         note(line)
+
+
+# --- verify -------------------------------------------------------------------------------------------
+
+
+def run_verify(lab: Lab, names: Sequence[str], *, as_json: bool) -> None:
+    """Verify snapshots and print the result.
+
+    Raises:
+        LabError: something is damaged.
+    """
+    began = time.monotonic()
+    enter(lab, changes=True, note=note)
+    with show(lab.plan, as_json=as_json, first="verify") as listener:
+        found = snapshots.verify(lab, names, listener=listener)
+    seconds = time.monotonic() - began
+    if as_json:
+        echo(json.dumps(_verified(lab, found, seconds)))
+    elif not found.snapshots:
+        note(f"{lab.name} has no snapshot yet; klab snapshot {lab.name} takes one")
+    elif found.whole:
+        what = f"{found.files} files, {human(round(found.size / MIB))}, read in {elapsed(seconds)}"
+        note(f"{lab.name}: {', '.join(found.whole)} whole; {what}")
+    if found.damage:
+        raise _damaged(lab, found)
+
+
+def _verified(lab: Lab, found: Verified, seconds: float) -> dict[str, Any]:
+    return {
+        "lab": lab.name,
+        "whole": list(found.whole),
+        "damaged": list(found.damaged),
+        "damage": [asdict(each) for each in found.damage],
+        "files": found.files,
+        "size": found.size,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _damaged(lab: Lab, found: Verified) -> LabError:
+    details = []
+    for each in found.damage:
+        details += [each.why, f"  {', '.join(each.snapshots)} cannot be restored without it"]
+        if each.below_lab:
+            details.append(
+                f"  the disk of {each.node} as it is now may be based on it, too; a restore of a whole snapshot, or "
+                f"klab node replace {lab.name} {each.node}, gives it another"
+            )
+    several = len(found.damaged) > 1
+    return LabError(
+        f"{'snapshots' if several else 'snapshot'} {', '.join(found.damaged)} of lab {lab.name!r} "
+        f"{'are' if several else 'is'} damaged",
+        details=details,
+        hint=(
+            Remedy("snapshot rm", lab=lab.name, options=found.damaged),
+            f" removes {'them' if several else 'it'}; journalctl -k shows whether the disk has errors",
+        ),
+    )
 
 
 # --- rm, rename, prune ----------------------------------------------------------------------------------

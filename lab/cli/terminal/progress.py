@@ -94,6 +94,7 @@ class LiveTable:
         self._zero = time.time()
         self._lock = threading.Lock()
         self._phase: dict[str, tuple[str, str, float]] = {n.name: (first, "begin", self._zero) for n in self._nodes}
+        self._text = dict.fromkeys(self._phase, "")
         self._took: dict[str, dict[str, float]] = {n.name: {} for n in self._nodes}
         self._waiting = "starting the machines" if first == "boot" else first
         self._live: Live | None = None
@@ -122,10 +123,13 @@ class LiveTable:
                 return
             if event.state == "note" or event.node not in self._phase:
                 return
-            since = self._phase[event.node][2]
+            *before, since = self._phase[event.node]
             if event.state == "done":
                 self._took[event.node].setdefault(event.phase, event.time - since)
-            self._phase[event.node] = (event.phase, event.state, event.time)
+            told = event.state == "begin" and event.text  # how far it is
+            began = since if told and before == [event.phase, event.state] else event.time
+            self._phase[event.node] = (event.phase, event.state, began)
+            self._text[event.node] = f" ({visible(event.text)})" if told else ""
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
@@ -139,10 +143,11 @@ class LiveTable:
                 table.add_column(heading, header_style="dim", no_wrap=heading != "so far")
             for node in self._nodes:
                 phase, state, since = self._phase[node.name]
+                ready, text = "ready" in self._took[node.name], self._text[node.name]
                 table.add_row(
                     Text(node.name, style="bold"),
                     str(node.address),
-                    _now("ready", "done", 0) if "ready" in self._took[node.name] else _now(phase, state, now - since),
+                    _now("ready", "done", 0) if ready else _now(phase, state, now - since, text),
                     Text("  ".join(f"{p} {elapsed(s)}" for p, s in self._took[node.name].items()), style="dim"),
                 )
             footer = Text(f"{elapsed(now - self._zero)}  ", style="bold")
@@ -150,7 +155,7 @@ class LiveTable:
             return Group(table, footer)
 
 
-def _now(phase: str, state: str, seconds: float) -> RenderableType:
+def _now(phase: str, state: str, seconds: float, text: str = "") -> RenderableType:
     from rich.text import Text
 
     if state == "done" and phase in FINISHED:
@@ -164,4 +169,4 @@ def _now(phase: str, state: str, seconds: float) -> RenderableType:
         phase = "starting" if phase == "init" else phase
     elif state == "done":
         return Text(f"{phase} done", style="cyan")
-    return Text(f"{phase} {elapsed(seconds)}")
+    return Text(f"{phase} {elapsed(seconds)}{text}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.disks import images
 from lab.errors import MachineError, NotFound, Remedy
-from lab.machines.captures import Part, PartKind, Rewrite, Room, differences
+from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room, differences
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.state import FakeState
 from lab.machines.protocol import NodeState
@@ -113,7 +113,10 @@ class FakeCaptures:
         return found
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:
-        return images.stretches(self._folder / part.name)
+        try:
+            yield from images.stretches(self._folder / part.name)
+        except OSError as error:
+            raise MachineError(f"{part.name} cannot be read", details=[str(error)], hint=READ_HINT) from error
 
     def rewrites(self, keys: Sequence[str]) -> list[Rewrite]:  # noqa: ARG002 - they share nothing
         return []

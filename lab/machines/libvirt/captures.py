@@ -277,9 +277,9 @@ class LibvirtCaptures:
         for node, saved in entry.nodes.items():
             if saved.older:
                 store.size(saved.older)  # it must be there
-            kinds = [(saved.memory, PartKind.MEMORY)] if saved.memory else []
-            kinds += [(name, PartKind.DISK) for name in store.chain(saved.disk)]
-            found += [Part(node, kind, name, store.size(name), store.stamp(name)) for name, kind in kinds]
+            files = [(saved.memory, PartKind.MEMORY, saved.older)] if saved.memory else []
+            files += [(name, PartKind.DISK, "") for name in store.chain(saved.disk)]
+            found += [Part(node, kind, name, store.size(name), store.stamp(name), base) for name, kind, base in files]
         return found
 
     def content(self, part: Part) -> Iterator[tuple[int, bytes | memoryview]]:

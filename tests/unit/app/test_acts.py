@@ -64,6 +64,7 @@ def test_what_a_call_leaves_out_the_lab_keeps(lab: Lab) -> None:
         (removal, "destroy", destroy.destroy, "stopped half-way"),
         (renewal, "renew", certificates.renew, "stopped half-way"),
         (commands, "take", snapshots.take, "stopped; the lab runs as before"),
+        (commands, "verify", snapshots.verify, "stopped; nothing was changed"),
         (commands, "restore", snapshots.restore, "stopped; the lab has not been touched"),
     ],
 )

@@ -115,7 +115,7 @@ def test_disks_of_many_blocks(desk: Desk, box: Box, target: Path, tmp_path: Path
 
 
 def test_progress_is_told(desk: Desk, box: Box, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.bundles.progress.EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("lab.cluster.progress.EVERY_SECONDS", 0.0)
     write_bundle(desk.lab, "lesson-3", target)
     told = [(e.node, e.phase, e.state) for e in desk.events]
     for node, phase in (("", "checkpoint"), ("cp1", "pack"), ("w1", "pack"), ("", "box")):

@@ -120,7 +120,7 @@ def test_under_another_name(student: Student) -> None:
 
 
 def test_each_step_is_told(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.bundles.progress.EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("lab.cluster.progress.EVERY_SECONDS", 0.0)
     student.create()
     told = [(e.node, e.phase, e.state) for e in student.events]
     expected = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def test_a_live_table_shows_what_others_wrote_as_text(terminals: Terminals, cata
     table(Event(time=1.0, node="", phase="flannel", state="begin", text=f"[bold]{HOSTILE}[/bold]"))
     Console(file=out, force_terminal=True, width=300, color_system=None).print(table._draw())
     assert out.getvalue().count(f"[bold]{SHOWN}[/bold]") == 2
+    for moment, text in ((0.0, ""), (5.0, "1 MiB of 3 MiB"), (10.0, f"2 MiB of 3 MiB {HOSTILE}")):
+        table(Event(time=time.time() - 20 + moment, node="cp1", phase="pack", state="begin", text=text))
+    Console(file=out, force_terminal=True, width=300, color_system=None).print(table._draw())
+    assert f"pack 0:20 (2 MiB of 3 MiB {SHOWN})" in out.getvalue(), "since it began, and how far it is"
+    table(Event(time=time.time(), node="cp1", phase="pack", state="done"))
+    Console(file=out, force_terminal=True, width=300, color_system=None).print(table._draw())
+    assert "pack done" in out.getvalue()
+    assert "pack 0:20\n" in "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
     assert "\x1b]" not in out.getvalue()
 
 

@@ -114,6 +114,8 @@ def test_a_lab_that_is_off(klab: Klab, plain: LabFolder) -> None:
         (("snapshot", "take", "rm"), 2, "is a subcommand of klab snapshot"),
         (("snapshot", "a/b"), 2, "is not a valid snapshot name"),
         (("snapshot", "there"), 4, "has a snapshot called 'there' already"),
+        (("snapshot", "verify", "nonsense"), 3, "no snapshot called 'nonsense'"),
+        (("snapshot", "take", "verify"), 2, "is a subcommand of klab snapshot"),
         (("snapshot", "rm"), 2, "a snapshot is needed"),
         (("snapshot", "rm", "nonsense"), 3, "no snapshot called 'nonsense'"),
         (("snapshot", "rename", "plain"), 2, "a snapshot is needed"),
@@ -211,6 +213,71 @@ def test_a_damaged_manifest_is_listed_and_can_be_removed(klab: Klab, plain: LabF
     assert json.loads(klab("snapshots", "--json")[0])["damaged"][0]["id"] == identity
     assert identity in klab("snapshot", "rm", identity)[1]
     assert "no snapshot yet" in klab("snapshots")[1]
+
+
+# --- verify ---------------------------------------------------------------------------------------------------
+
+
+def damage(folder: LabFolder, snapshot: str, name: str) -> str:
+    """Change a bit of a file and leave its size and times; returns the file's name."""
+    identity = SnapshotStore(folder).pick(snapshot).id
+    file = folder.path / "fake" / "captures" / identity / name
+    before, data = file.stat(), file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return f"{identity}/{name}"
+
+
+def test_what_is_whole(klab: Klab, plain: LabFolder) -> None:
+    assert "klab snapshot plain takes one" in klab("snapshot", "verify")[1]
+    klab("snapshot", "a")
+    klab("snapshot", "b")
+    out, err = klab("snapshot", "verify")
+    assert out == ""
+    assert re.search(r"^\[ {2}\d:\d\d\] w1: verify done$", err, re.MULTILINE)
+    assert re.search(r"\nplain: a, b whole; 8 files, 0 MiB, read in \d:\d\d\n$", err)
+    assert "plain: b whole; 4 files" in klab("snapshot", "verify", "plain", "b")[1]
+
+
+def test_what_is_damaged_is_named_with_what_needs_it_and_what_to_do(klab: Klab, plain: LabFolder) -> None:
+    for name in ("a", "b", "c"):
+        klab("snapshot", name)
+    first, second = damage(plain, "a", "disk-w1"), damage(plain, "c", "disk-cp1")
+    _, err = klab("snapshot", "verify", code=1)
+    assert f"cp1: verify FAILED ({second})" in err
+    assert "plain: b whole; 12 files" in err
+    assert "error: snapshots a, c of lab 'plain' are damaged\n" in err
+    assert re.search(rf"\n  {first} has changed: its digest is \w+, it was \w+\n    a cannot be restored without", err)
+    assert "\n    the disk of cp1 as it is now may be based on it, too; " in err
+    assert "hint: klab snapshot rm plain a c removes them; journalctl -k shows" in err
+    assert "error: snapshot a of lab 'plain' is damaged" in klab("snapshot", "verify", "a", code=1)[1]
+    klab("snapshot", "verify", "b")
+    klab("snapshot", "rm", "plain", "a", "c")
+    klab("snapshot", "verify")
+
+
+def test_a_verification_as_json(klab: Klab, plain: LabFolder) -> None:
+    klab("snapshot", "a")
+    klab("snapshot", "b")
+    file = damage(plain, "a", "disk-w1")
+    out, err = klab("snapshot", "verify", "--json", code=1)
+    *events, result = (json.loads(line) for line in out.splitlines())
+    assert ("w1", "verify", "failed") in {
+        (e["event"]["node"], e["event"]["phase"], e["event"]["state"]) for e in events
+    }
+    assert (result["lab"], result["whole"], result["damaged"]) == ("plain", ["b"], ["a"])
+    (found,) = result["damage"]
+    assert (found["file"], found["node"], found["snapshots"], found["below_lab"]) == (file, "w1", ["a"], False)
+    assert (result["files"], result["size"] > 0) == (8, True)
+    assert "error: snapshot a of lab 'plain' is damaged" in err
+
+
+def test_ctrl_c_in_a_verification(klab: Klab, plain: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    klab("snapshot", "a")
+    register(monkeypatch, content=interrupted)
+    _, err = klab("snapshot", "verify", code=Interrupted.exit_code)
+    assert "error: stopped; nothing was changed\n" in err
+    assert "klab snapshot verify" in err
 
 
 # --- rm, rename, prune -----------------------------------------------------------------------------------------
@@ -368,7 +435,7 @@ def test_names_complete(klab: Klab, home: Path, plain: LabFolder) -> None:
     assert offered("restore", "l") == ["lesson-1"]
     assert offered("diff", "p") == ["plain"]
     assert offered("snapshot", "rm", "") == ["plain", "lesson-1"]
-    assert offered("snapshot", "") == ["prune", "rename", "rm", "take"]
+    assert offered("snapshot", "") == ["prune", "rename", "rm", "take", "verify"]
 
 
 # --- what a killed klab has left ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.desk import Desk, killed_at
 from support.fake_lab import opener
 
 from lab.errors import Conflict, LabError, MachineError, NotFound, UsageError
-from lab.machines.captures import PartKind
+from lab.machines.captures import Part, PartKind, Rewrite
 from lab.machines.fake.captures import FakeCaptures
 from lab.machines.protocol import NodeState
 from lab.snapshots import restore as module
@@ -522,6 +523,28 @@ def test_the_one_the_lab_stands_on_may_go(two: Desk) -> None:
     assert two.snapshot_store.current == two.snapshot_store.pick("first").id
     restore(two.lab, "first")
     assert two.noted == "first"
+
+
+def test_a_snapshot_goes_whose_files_cannot_be_read(two: Desk) -> None:
+    """What is not known to be whole becomes one with no other; it keeps nobody from removing it."""
+    merged: list[bool] = []
+
+    def bad(_self: FakeCaptures, part: Part) -> Any:
+        raise MachineError(f"{part.name} cannot be read")
+
+    def rewrites(self: FakeCaptures, _keys: Sequence[str]) -> list[Rewrite]:
+        names = [part.name for key in self.keys() for part in self.parts(key) if part.kind == PartKind.DISK]
+        return [Rewrite(name, (name,)) for name in names]
+
+    def delete(self: FakeCaptures, keys: Sequence[str], *, merge: bool = False) -> None:
+        merged.append(merge)
+        FakeCaptures.delete(self, keys, merge=merge)
+
+    remove(two.of(open_machines=opener(content=bad, rewrites=rewrites, delete=delete)), ["first"])
+    assert (two.names, merged) == (["second"], [False])
+    remove(two.of(open_machines=opener(rewrites=rewrites, delete=delete)), [two.snapshot_store.pick("second").id])
+    assert merged == [False, True]
+    two.assert_nothing_left()
 
 
 def test_no_snapshot_goes_when_one_of_the_names_is_wrong(two: Desk) -> None:

@@ -18,11 +18,13 @@ class Progress:
         node: the node whose bytes they are; empty for the lab's.
         phase: the name of the phase.
         total: about how many there will be.
+        what: begins the text, as "file 1 of 3, "; empty for nothing.
     """
 
-    def __init__(self, listener: Listener | None, node: str, phase: str, total: int) -> None:
+    def __init__(self, listener: Listener | None, node: str, phase: str, total: int, what: str = "") -> None:
         self._listener = listener
         self._node, self._phase, self._total = node, phase, total
+        self._what = what
         self._done = 0
         self._told = time.monotonic()
 
@@ -32,5 +34,5 @@ class Progress:
         now = time.monotonic()
         if self._listener is not None and now - self._told >= EVERY_SECONDS:
             self._told = now
-            text = f"{human(self._done >> 20)} of {human(max(self._done, self._total) >> 20)}"
+            text = f"{self._what}{human(self._done >> 20)} of {human(max(self._done, self._total) >> 20)}"
             self._listener(Event(time.time(), self._node, self._phase, "begin", text))
