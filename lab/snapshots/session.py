@@ -68,7 +68,7 @@ class Session:
         return self.guest_time(self.lab.clock())
 
     def new_id(self) -> str:
-        return made_id(self.lab.clock(), secrets.token_hex(2))
+        return made_id(self.lab.clock(), secrets.token_hex(4))
 
     def power(self) -> Power:
         """Which machines run and which are off.
