@@ -6,6 +6,9 @@ layers      packages for images, unpacked   cache/layers/
 images      one OCI layout                  cache/images/
 root        all of it as one file system    (not kept)
 disk        ... as a disk                   boxes/NAME@DIGEST/
+
+A build reads what it is made of once, as it begins: the recipe from a copy, and klab's own modules as they were
+imported. What is edited meanwhile is for the next build, and a box's inputs are those it was made of.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ from lab.store import Home
 
 Progress = Callable[[str], None]
 
+# The modules that do the steps, and the digests of their files, read as they are imported: what is written into a
+# file later is not what runs.
+_STEPS = (debian, disk, gomodules, images, registry, root, vagrant)
+_DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in _STEPS}
 # Measured: caches 3 GiB, the file system 2.5, raw disk, qcow2 and box file 2.5 each.
 SPACE_GIB = 14
 REBUILD = f"rebuild{PARTIAL}"
@@ -98,14 +105,31 @@ def build_box(
     check_host(home)
     with whole.lock(), given_back(home):
         whole.sweep()
-        if not rebuild:
-            return _Build(home, recipe, whole, on_progress).run()
-        afresh = home.cache / REBUILD
+        afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
         try:
-            shutil.rmtree(afresh, ignore_errors=True)
-            return _Build(home, recipe, Cache(afresh), on_progress).run()
+            # A build takes minutes, and an edited file would get into a box that says it is of the file before.
+            _copy(recipe.folder, copies / name)
+            recipe = load_recipe(name, kubernetes, root=copies)
+            return _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress).run()
         finally:
+            shutil.rmtree(copies, ignore_errors=True)
             shutil.rmtree(afresh, ignore_errors=True)
+
+
+def _copy(recipe: Path, target: Path) -> None:
+    """Copy a recipe's folder; a link that leads nowhere is no part of it, such as the lock of an editor.
+
+    Raises:
+        BoxError: a file cannot be copied.
+    """
+    try:
+        shutil.copytree(recipe, target, ignore_dangling_symlinks=True)
+    except shutil.Error as error:
+        raise BoxError(
+            "the recipe's files cannot be copied",
+            details=[f"{source}: {why}" for source, _, why in error.args[0]],
+            hint="run the same command again; what stays in the way does not belong in the recipe's folder",
+        ) from error
 
 
 def check_host(home: Home) -> None:
@@ -176,8 +200,8 @@ class _Build:
     @property
     def inputs(self) -> str:
         """The key of everything that goes into the box, except what Debian's mirror holds today."""
-        code = _code(debian, disk, gomodules, images, registry, root, vagrant)
-        return key_of(self.recipe.digest(), code, self._compilers, sorted(s.split()[-2] for s in self._sources))
+        sources = sorted(source.split()[-2] for source in self._sources)
+        return key_of(self.recipe.digest(), _code(*_STEPS), self._compilers, sources)
 
     def find(self) -> Box | None:
         """The box that these inputs made before.
@@ -356,7 +380,7 @@ class _Build:
 
 def _code(*modules: ModuleType) -> list[str]:
     """Digests of the modules that do a step, for its key: another version of klab may do it in another way."""
-    return [digest_file(Path(str(module.__file__))) for module in modules]
+    return [_DIGESTS[module] for module in modules]
 
 
 def _first_line(*argv: str) -> str:

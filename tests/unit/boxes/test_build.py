@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import process
+from lab import process, resources
 from lab.boxes import build, chroot, gomodules
 from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
 from lab.errors import BoxError, Conflict, HostError, NotFound, RootNeeded
@@ -120,6 +120,55 @@ def test_what_a_kill_left_is_swept_and_finished_steps_stay(tmp_path: Path) -> No
     cache.sweep()
     assert done.is_dir()
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["k", "s"]
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_what_is_edited_during_a_build_is_for_the_next_one(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebuild: bool
+) -> None:
+    shutil.copytree(resources.path("boxes"), tmp_path / "recipes")
+    script, step = tmp_path / "recipes/debian-13/configure.sh", tmp_path / "root.py"
+    step.write_text("another version of klab")
+    seen = []
+
+    def edited_meanwhile(self: build._Build) -> None:
+        before = self.inputs
+        script.write_text("exit 1\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(build.root, "__file__", str(step))
+            seen.append((before, self.inputs, (self.recipe.folder / "configure.sh").read_text()))
+
+    monkeypatch.setattr(build._Build, "run", edited_meanwhile)
+    monkeypatch.setattr(build, "check_host", lambda _: None)
+    monkeypatch.setattr(build, "_first_line", lambda *_: "gcc 14")
+    monkeypatch.setattr(gomodules, "need_go", lambda: None)
+    monkeypatch.setattr(gomodules, "toolchain", lambda *_: {})
+    monkeypatch.setattr(gomodules, "compiler", lambda _: "go1.26")
+    original = script.read_text()
+    for _ in range(2):
+        build.build_box(home, load_catalog(), "debian-13", "1.35.4", recipes=tmp_path / "recipes", rebuild=rebuild)
+    (before, after, content), (of_edited, _, edited) = seen
+    assert (content, edited) == (original, "exit 1\n")
+    assert before == after != of_edited
+    assert [path.name for path in home.cache.iterdir()] == [".lock"]
+
+
+def test_a_recipe_is_copied_without_an_editors_lock(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe"
+    (recipe / "files").mkdir(parents=True)
+    (recipe / "files/run").write_text("#!/bin/sh\n")
+    (recipe / "files/run").chmod(0o755)
+    (recipe / ".#run").symlink_to("somebody@somewhere.1234")
+    build._copy(recipe, tmp_path / "copies/recipe")
+    assert digest_tree(tmp_path / "copies/recipe") == digest_tree(recipe)
+
+
+def test_what_cannot_be_copied_of_a_recipe_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    os.mkfifo(tmp_path / "recipe/pipe")
+    with pytest.raises(BoxError, match="files cannot be copied") as caught:
+        build._copy(tmp_path / "recipe", tmp_path / "copy")
+    assert caught.value.details[0].startswith(f"{tmp_path / 'recipe/pipe'}: ")
 
 
 def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
