@@ -1,4 +1,7 @@
-"""Vagrant itself, on names that could be the beginning of a machine's id: no machine is made."""
+"""Vagrant itself, on what could make a lab another one; no machine is made.
+
+Names that could be the beginning of a machine's id, and a Vagrantfile of the person's own.
+"""
 
 from __future__ import annotations
 
@@ -98,3 +101,29 @@ def test_without_the_guard_vagrant_takes_the_name_for_an_id(project: Path) -> No
 
 def test_a_lab_without_such_names_has_an_ordinary_vagrantfile() -> None:
     assert GUARD not in render_libvirt(plan_of("cp1", "w1"), FACTS)
+
+
+@pytest.fixture
+def persons(project: Path) -> Path:
+    """A Vagrantfile of the person's; returns the file that is there once Vagrant has taken over its configuration."""
+    taken = project.parent / "taken"
+    (project.parent / "home" / "Vagrantfile").write_text(
+        f'Vagrant.configure("2") {{ |config| File.write("{taken}", ""); config.vm.define "of-the-person" }}\n'
+    )
+    return taken
+
+
+def test_a_persons_own_vagrantfile_changes_no_lab(project: Path, persons: Path) -> None:
+    assert status(project) == ["db1", "w1"]
+    assert not persons.exists()
+
+
+def test_a_persons_own_vagrantfile_holds_for_other_projects(project: Path, persons: Path) -> None:
+    assert status(project, "db10") == ["other"]
+    assert persons.exists()
+
+
+def test_without_the_method_vagrant_takes_the_persons_vagrantfile_over(project: Path, persons: Path) -> None:
+    file = project / "Vagrantfile"
+    file.write_text(file.read_text().replace("define_method(:load)", "define_method(:nothing_of_vagrants)"))
+    assert status(project) == ["of-the-person", "db1", "w1"]

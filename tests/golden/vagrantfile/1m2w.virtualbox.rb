@@ -6,6 +6,16 @@
 #   klab ssh 1m2w cp1                  a shell on a node
 #   klab destroy 1m2w                  removes everything
 
+# A lab is the same for everybody who holds its scenario: what a person's ~/.vagrant.d/Vagrantfile configures is for
+# other projects (Vagrant 2.3.4, lib/vagrant/environment.rb and config/loader.rb).
+here = __FILE__
+Vagrant::Config::Loader.prepend(Module.new do
+  define_method(:load) do |order|
+    ours = @sources.fetch(:root, []).any? { |_, block| block.source_location.first == here }
+    super(ours ? order - [:home] : order)
+  end
+end)
+
 Vagrant.configure("2") do |config|
   config.vm.box_check_update = false
   config.vm.guest = :linux # told, not found out: each question to an emulated machine takes a second
