@@ -88,7 +88,8 @@ class VirtualBox:
 
         Options: `hardware` whether the processor has virtualization; `kvm` a key of KVM_HAS_IT; `kernel` whether
         its module is there; `links` whether host-only interfaces become real ones, by the program ip; `guest` a
-        program that is started beside each machine that runs.
+        program that is started beside each machine that runs; `locked` how many commands are refused after a machine
+        was switched off; `deaf` how many presses of a power button are lost.
         """
         (folder / "machines").mkdir(parents=True)
         made = cls(folder)
@@ -103,6 +104,7 @@ class VirtualBox:
             "links": False,
             "guest": [],
             "locked": 0,
+            "deaf": 0,
             **options,
         }
         made._write()
@@ -112,6 +114,15 @@ class VirtualBox:
         """Change what `make` was told."""
         with self._turn():
             self.state.update(options)
+
+    def add(self, name: str, description: str = "") -> None:
+        """Add a machine that is off, with a disk of 20 GiB of its own."""
+        with self._turn():
+            machine = self._add_machine(name)
+            machine["description"] = description
+            location = Path(machine["folder"]) / "box-disk001.vmdk"
+            machine["slots"]["0"] = {"type": "hdd", "medium": self._add_medium(location, 20 << 30, None)}
+            self._save(machine)
 
     @property
     def machines(self) -> dict[str, dict[str, Any]]:
@@ -139,8 +150,9 @@ class VirtualBox:
         """Put a machine into a state, as a person or a crash does."""
         with self._turn():
             machine = self._machine(name)
-            machine["state"] = state
-            self._signal(machine, signal.SIGKILL) if state not in ONLINE else None
+            if state not in ONLINE:
+                self._signal(machine, signal.SIGKILL)
+            self._become(machine, state)
 
     # --- answering --------------------------------------------------------------------------------
 
@@ -291,7 +303,7 @@ class VirtualBox:
         elif held["type"] == "dvddrive":
             yield _said(f"SATA-{port}-0", held["medium"] or "emptydrive", quoted=True)
             if held["medium"]:
-                yield f'"SATA-ImageUUID-{port}-0"="{uuid.uuid5(uuid.NAMESPACE_URL, held["medium"])}"\n'
+                yield f'"SATA-ImageUUID-{port}-0"="{_drive_uuid(held["medium"])}"\n'
                 yield f'"SATA-tempeject-{port}-0"="off"\n'
             yield f'"SATA-IsEjected-{port}-0"="off"\n'
         else:
@@ -510,6 +522,8 @@ class VirtualBox:
                 self._become(machine, "poweroff")
                 machine["locked"] = self.state["locked"]
                 return _PROGRESS
+            case "acpipowerbutton" if state == "running" and self.state["deaf"] > 0:
+                self.state["deaf"] -= 1
             case "acpipowerbutton" if state == "running":
                 self._signal(machine, signal.SIGKILL)
                 self._become(machine, "poweroff")
@@ -596,6 +610,7 @@ class VirtualBox:
             "stamp": _now()[:19] + "Z",
             "number": len(machine["snapshots"]),
             "disks": {},
+            "drives": _held(machine, "dvddrive"),
             "saved": "",
         }
         for port, held in machine["slots"].items():
@@ -776,7 +791,7 @@ class VirtualBox:
             f' snapshotFolder="Snapshots"{state} lastStateChange="{machine["changed"]}">\n'
             f"<MediaRegistry><HardDisks>{self._registry(machine, None)}</HardDisks></MediaRegistry>\n"
             f'{self._snapshots_xml(machine, None)}<Hardware><Memory RAMSize="{machine["memory"]}"/>'
-            f"{_storage({port: held['medium'] for port, held in machine['slots'].items() if held['type'] == 'hdd'})}"
+            f"{_storage(_held(machine, 'hdd'), _held(machine, 'dvddrive'))}"
             "</Hardware>\n</Machine>\n</VirtualBox>\n"
         )
 
@@ -805,7 +820,7 @@ class VirtualBox:
                 children = self._snapshots_xml(machine, shot["uuid"])
                 text += (
                     f'<Snapshot uuid="{{{shot["uuid"]}}}" name={quoteattr(shot["name"])} timeStamp="{shot["stamp"]}"'
-                    f"{state}><Hardware>{_storage(shot['disks'])}</Hardware>"
+                    f"{state}><Hardware>{_storage(shot['disks'], shot['drives'])}</Hardware>"
                     f"{f'<Snapshots>{children}</Snapshots>' if children else ''}</Snapshot>\n"
                 )
         return text
@@ -861,11 +876,26 @@ def _inside(location: str, folder: Path) -> str:
     return quoteattr(str(path.relative_to(folder) if path.is_relative_to(folder) else path))
 
 
-def _storage(disks: dict[str, str]) -> str:
+def _held(machine: dict[str, Any], kind: str) -> dict[str, str]:
+    """The media in a machine's slots of a kind, hdd or dvddrive, by port."""
+    return {port: held["medium"] for port, held in machine["slots"].items() if held["type"] == kind}
+
+
+def _drive_uuid(medium: str) -> uuid.UUID:
+    return uuid.uuid5(uuid.NAMESPACE_URL, medium)
+
+
+def _storage(disks: dict[str, str], drives: dict[str, str]) -> str:
     devices = "".join(
         f'<AttachedDevice type="HardDisk" hotpluggable="false" port="{port}" device="0">'
         f'<Image uuid="{{{disk}}}"/></AttachedDevice>'
         for port, disk in disks.items()
+    )
+    devices += "".join(
+        f'<AttachedDevice passthrough="false" type="DVD" hotpluggable="false" port="{port}" device="0">'
+        + (f'<Image uuid="{{{_drive_uuid(medium)}}}"/>' if medium else "")
+        + "</AttachedDevice>"
+        for port, medium in drives.items()
     )
     return (
         '<StorageControllers><StorageController name="SATA" type="AHCI" PortCount="2" useHostIOCache="false" '
@@ -1030,27 +1060,3 @@ def main(folder: str) -> None:
     sys.stdout.write(answer.out)
     sys.stderr.write(answer.err)
     sys.exit(answer.code)
-
-
-INFO = """name="klab-demo_cp1"
-groups="/"
-ostype="Debian (64-bit)"
-UUID="cd0e7372-2c36-5e67-aba5-542d191bfb1c"
-hardwareuuid="cd0e7372-2c36-5e67-aba5-542d191bfb1c"
-memory=2048
-cpus=2
-VMState="{state}"
-VMStateChangeTime="2026-11-21T02:40:00.000000000"
-storagecontrollername0="SATA"
-storagecontrollertype0="IntelAhci"
-"SATA-0-0"="/home/me/VirtualBox VMs/klab-demo_cp1/box-disk001.vmdk"
-"SATA-ImageUUID-0-0"="b2d1f7c0-0000-4000-8000-000000000000"
-"SATA-1-0"="/home/me/labs/demo/seeds/cp1.iso"
-"SATA-ImageUUID-1-0"="c2d1f7c0-0000-4000-8000-000000000000"
-"SATA-IsEjected-1-0"="off"
-nic1="nat"
-macaddress1="525400D2DADB"
-description="first line
-klab lab cb7b241c-70ce-456d-a4d8-2e6b37ed0cff seat 0 epoch 1.5"
-GuestMemoryBalloon=0
-"""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.vbox_lab import Programs
 from support.vboxmanage import VirtualBox
 from support.vmdks import write_vmdk
 
@@ -14,7 +14,6 @@ from lab.boxes.vagrant import write_virtualbox_box
 from lab.errors import HostError
 from lab.machines.providers import provider_named
 from lab.machines.vagrant import vagrant_home
-from lab.process import Completed, failed
 from lab.store import Home
 
 
@@ -22,12 +21,6 @@ from lab.store import Home
 def virtualbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualBox:
     """One with the master of a box, which Vagrant remembers."""
     made = VirtualBox.make(tmp_path / "vbox")
-
-    def run(argv: Sequence[str], *, check: bool = True, **_options: object) -> Completed:
-        done = Completed(tuple(argv), *made.run(argv[1:]))
-        if check and done.code != 0:
-            raise failed(done)
-        return done
 
     entry = vagrant_home.vagrant_home() / "boxes" / "klab-VAGRANTSLASH-deb-1a2b-virtualbox-20g" / "0" / "virtualbox"
     entry.mkdir(parents=True)
@@ -38,7 +31,7 @@ def virtualbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualBox:
     words = ["--vsys", "0", "--vmname", "master", "--vsys", "0", "--unit", "9", "--disk", disk]
     assert made.run(["import", str(entry / "box.ovf"), *words]).code == 0
     (entry / "master_id").write_text(made.machines["master"]["uuid"])
-    monkeypatch.setattr(process, "run", run)
+    monkeypatch.setattr(process, "run", Programs(made).run)
     monkeypatch.setattr(process, "have", lambda program: program == "VBoxManage")
     return made
 
