@@ -15,6 +15,7 @@ from pathlib import Path
 from lab.disks import images
 from lab.errors import MachineError, NotFound, ProgramError, Remedy
 from lab.machines.captures import READ_HINT, Part, PartKind, Rewrite, Room, differences
+from lab.machines.virtualbox.host import Version, parse_version
 from lab.machines.virtualbox.output import Shot, parse_names, parse_shots
 from lab.plan.model import Plan
 from lab.process import Completed
@@ -27,7 +28,9 @@ SAVE_SECONDS = 1800.0
 RESTORE_TRIES = 20
 TRY_SECONDS = 0.5
 STAT_BLOCK = 512  # bytes; see stat(2), st_blocks
-_PROCESSOR = "Processor#0 description:"
+_DESCRIPTION = "Processor#0 description:"
+# What the platform's answers are called, in manifests too.
+VERSION, PROCESSOR = "VirtualBox", "processor"
 
 
 class VirtualBoxCaptures:
@@ -90,15 +93,29 @@ class VirtualBoxCaptures:
         return Room(folder, free, {name: machine.memory for name, machine in on.items()})
 
     def platform(self) -> dict[str, dict[str, str]]:
+        return dict.fromkeys(self._all(), self._here())
+
+    def unfit(self, saved: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """VirtualBox loads what an older one has saved: each part of a saved state has a version, and what loads it
+        knows those before its own (CPUM's since 1.6: src/VBox/VMM/include/CPUMInternal.h), but none that came later.
+        """
+        here = self._here()
+        older = [
+            f"the RAM of {node} was saved with VirtualBox {before[VERSION]}, here it is {here[VERSION]}, which is older"
+            for node, before in saved.items()
+            if _number(before.get(VERSION, "")) > _number(here[VERSION])
+        ]
+        processors = {node: {PROCESSOR: before.get(PROCESSOR, "unknown")} for node, before in saved.items()}
+        processor = {PROCESSOR: here[PROCESSOR]}
+        return older + differences(processors, dict.fromkeys(saved, processor))
+
+    def _here(self) -> dict[str, str]:
+        """The platform of each machine on this host."""
         # Where its kernel module is missing it reports that first, in the same place.
         version = self._manage("--version").stdout.strip().rpartition("\n")[2]
         lines = self._manage("list", "hostinfo").stdout.splitlines()
-        processor = next((line.removeprefix(_PROCESSOR) for line in lines if line.startswith(_PROCESSOR)), "")
-        told = {"VirtualBox": version, "processor": processor.strip()}
-        return dict.fromkeys(self._all(), told)
-
-    def unfit(self, saved: Mapping[str, Mapping[str, str]]) -> list[str]:
-        return differences(saved, self.platform())
+        processor = next((line.removeprefix(_DESCRIPTION) for line in lines if line.startswith(_DESCRIPTION)), "")
+        return {VERSION: version, PROCESSOR: processor.strip()}
 
     def capture(self, key: str, nodes: Sequence[str], on_saved: Callable[[str], None]) -> None:
         machines = self._machines(nodes)
@@ -270,3 +287,7 @@ class _Machine:
     def settings(self) -> Path:
         """Its settings file, in the folder that holds all that is its."""
         return Path(self.info.get("CfgFile", ""))
+
+
+def _number(version: str) -> Version:
+    return parse_version(version) or (0, 0, 0)

@@ -176,6 +176,33 @@ def test_the_platform_is_that_of_the_whole_host(captures: VirtualBoxCaptures, la
     assert captures.platform() == {"cp1": told, "w1": told}
 
 
+@pytest.mark.parametrize("now", ["7.0.20r163906", "7.0.20_Debianr163907", "7.0.100r170000", "7.1.0r164728", "10.0.0r1"])
+def test_saved_ram_fits_a_virtualbox_that_is_no_older(
+    captures: VirtualBoxCaptures, lab: VirtualBoxLab, now: str
+) -> None:
+    saved = captures.platform()
+    lab.virtualbox.change(version=now)
+    assert captures.unfit(saved) == []
+
+
+@pytest.mark.parametrize("now", ["7.0.18r162988", "7.0.9r1", "6.1.50r161033", "nothing that is known"])
+def test_saved_ram_does_not_fit_an_older_virtualbox(captures: VirtualBoxCaptures, lab: VirtualBoxLab, now: str) -> None:
+    saved = captures.platform()
+    lab.virtualbox.change(version=now)
+    assert captures.unfit(saved) == [
+        f"the RAM of {node} was saved with VirtualBox 7.0.20r163906, here it is {now}, which is older" for node in NODES
+    ]
+
+
+def test_saved_ram_wants_its_processor(captures: VirtualBoxCaptures) -> None:
+    saved = {"cp1": captures.platform()["cp1"] | {"processor": "another"}, "w1": {}}
+    here = "here it is Intel(R) Core(TM) i5-7500 CPU @ 3.40GHz"
+    assert captures.unfit(saved) == [
+        f"the RAM of cp1 was saved with processor another, {here}",
+        f"the RAM of w1 was saved with processor unknown, {here}",
+    ]
+
+
 # --- captures ---------------------------------------------------------------------------------------
 
 
