@@ -132,7 +132,7 @@ def test_a_disk_without_room_is_left_alone(driver: Driver) -> None:
     said = driver.run("note=now", "fill=200", "take=four")
     kind, message, needed, *details = said["error"]
     assert (kind, message) == ("HostError", "there is no room for a snapshot of lab 'snapped'")
-    assert re.fullmatch(r"\d+ MiB may be needed, \d+ MiB are free in /\S+: \d+ MiB are missing", needed)
+    assert re.fullmatch(r"[\d ]+ MiB may be needed, [\d ]+ MiB are free in /\S+: [\d ]+ MiB are missing", needed)
     assert [detail.split()[0] for detail in details] == ["cp1", "w1"]
     assert driver.run("restore=one")["error"][0] == "HostError"
     driver.expect("now", "one", "two", "three", after=["empty"])
@@ -144,7 +144,8 @@ def test_a_disk_that_fills_up_while_it_is_written_to(driver: Driver) -> None:
     kind, _, *details = said["error"]
     assert kind == "MachineError"
     assert any("No space left on device" in line for line in details), details
-    assert any(re.search(r"the RAM of cp1, w1 may take \d+ MiB, \d+ MiB are free", line) for line in details), details
+    told = re.compile(r"the RAM of cp1, w1 may take [\d ]+ MiB, [\d ]+ MiB are free")
+    assert any(told.search(line) for line in details), details
     assert details[-1] == "nothing of the snapshot is left, and the lab is as it was before"
     assert said["written"] is True
     driver.expect("now", "one", "two", "three", after=["empty"])
