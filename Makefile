@@ -76,7 +76,7 @@ test-e2e: ## A real lab; builds the box if there is none
 
 test-workstation: install-test ## On Debian 13 and 12 with systemd, as an ordinary user: the life of a cluster; hours when emulated
 	$(KLAB) box build
-	$(PYTEST) -v -s $(SLOWEST) tests/workstation
+	KLAB_TEST_SUITES="$${KLAB_TEST_SUITES:-trixie bookworm}" $(PYTEST) -v -s $(SLOWEST) tests/workstation
 
 test-kvm: install-test ## Two plain nodes on real KVM under AppArmor, in an emulated machine; half an hour
 	$(KLAB) box build

@@ -73,7 +73,9 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     home = request.getfixturevalue("real_home")
     with host_network(home):
         seat = int(os.environ.get("KLAB_TEST_SEAT", "0"))
-        lab = make_lab(home, name, nodes=2, provider="libvirt", box=box, seat=seat)
+        # Two people lead labs beside each other, and libvirt's names are one space.
+        own = f"{name}-{seat}" if seat else name
+        lab = make_lab(home, own, nodes=2, provider="libvirt", box=box, seat=seat)
         yield lab
         if on_system_libvirt() or PrivateLibvirt(home).running:  # a test may have failed before the story's end
             lab.open().destroy(print)

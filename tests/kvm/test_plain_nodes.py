@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.kvm_workstation import KvmWorkstation, kvm_workstation
 from support.workstation import KLAB, USER
-from support.workstation_view import VIRSH, View, klab, look
+from support.workstation_view import VIRSH, View, first_look, klab, look
 
 from lab.store import Home
 
@@ -45,7 +45,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KvmWorkstation
 
 @pytest.fixture(scope="module")
 def before(machine: KvmWorkstation) -> View:
-    return look(machine)
+    return first_look(machine)
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,8 @@ from lab.boxes.debian import sources
 from support.real_lab import say
 
 REPOSITORY = Path(__file__).parents[2]
+# The releases of Debian that are tried, by codename.
+SUITES = os.environ.get("KLAB_TEST_SUITES", "trixie").split()
 USER = "teacher"
 CLONE = f"/home/{USER}/klab"
 PYTHON = f"{CLONE}/.venv/bin/python"

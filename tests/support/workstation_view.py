@@ -49,6 +49,15 @@ def look(machine: Machine) -> View:
     )
 
 
+def first_look(machine: Machine) -> View:
+    """The workstation before klab's first lab.
+
+    libvirtd makes its chains of firewall rules with the first network that starts, whoever's it is, and keeps them.
+    """
+    machine.run(f"{VIRSH} net-start default && {VIRSH} net-destroy default", user="root")
+    return look(machine)
+
+
 def klab(machine: Machine, *words: str, check: bool = True, seconds: float = 5400) -> str:
     """What klab prints for the user on the workstation; its messages come with a failure."""
     return machine.run(f"{KLAB} {' '.join(words)}", check=check, seconds=seconds).stdout

@@ -6,19 +6,17 @@ On Debian 13, and on Debian 12 from its stable archive alone (libvirt 9.0, QEMU 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.workstation import KLAB, USER, Workstation
-from support.workstation_view import View, klab, look, repair
+from support.workstation import KLAB, SUITES, USER, Workstation
+from support.workstation_view import View, first_look, klab, look, repair
 
 from lab.store import Home
 
 pytestmark = pytest.mark.incremental
 
-SUITES = os.environ.get("KLAB_TEST_SUITES", "trixie bookworm").split()
 NAME = "lesson"
 
 
@@ -36,7 +34,7 @@ def lab(request: pytest.FixtureRequest, new_workstation: Callable[[str], Worksta
 
 @pytest.fixture(scope="module")
 def before(lab: Workstation) -> View:
-    return look(lab)
+    return first_look(lab)
 
 
 def status(machine: Workstation) -> Any:

@@ -1,14 +1,14 @@
-"""The machines' contract on the system's libvirtd of a Debian 13, by an ordinary user who is in its group."""
+"""The machines' contract on the system's libvirtd of a Debian, by an ordinary user who is in its group."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.real_lab import say
-from support.workstation import CLONE, PYTHON, Workstation
+from support.workstation import CLONE, PYTHON, SUITES, Workstation
 from support.workstation_view import repair
 
 SECONDS = 3600
@@ -16,12 +16,15 @@ TESTS = ("test_machines", "test_captures")
 PASSED = re.compile(r"^(\d+) passed\b[^\n]*$", re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def machine(new_workstation: Callable[[str], Workstation], tiny_box: Path) -> Workstation:
-    found = new_workstation("trixie")
+@pytest.fixture(scope="module", params=SUITES)
+def machine(
+    request: pytest.FixtureRequest, new_workstation: Callable[[str], Workstation], tiny_box: Path
+) -> Iterator[Workstation]:
+    found = new_workstation(request.param)
     found.put(tiny_box, [path.name for path in tiny_box.iterdir()], f"{CLONE}/.pytest_cache/d/{tiny_box.name}")
     repair(found)
-    return found
+    yield found
+    found.stop()
 
 
 @pytest.mark.parametrize("name", TESTS)

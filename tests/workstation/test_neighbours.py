@@ -31,6 +31,8 @@ ip addr add 172.17.0.1/16 dev docker0
 ip link set docker0 up
 """
 UFW = "ufw allow ssh && ufw --force enable"
+# Whether a link is up just now is not the routes' matter.
+ROUTES = "ip route | sed 's/ linkdown//; s/ *$//'"
 VPN = """
 ip tuntap add dev tun0 mode tun
 ip addr add 10.8.0.2/24 dev tun0
@@ -86,11 +88,13 @@ def test_nobody_touches_what_is_not_his_own(machine: Workstation) -> None:
         machine.run(script, user="root")
     machine.run("truncate -s 1M /var/lib/libvirt/images/foreign.img", user="root")
     machine.run(f"{VIRSH} define /dev/stdin && {VIRSH} start foreign", user="root", stdin=FOREIGN)
-    routes = machine.run("ip route").stdout
+    routes = machine.run(ROUTES).stdout
     before = look(machine)
     with ThreadPoolExecutor() as pool:
         texts = list(pool.map(contract, (machine, machine), (USER, STUDENT), (1, 2)))
     assert all(" passed" in text for text in texts)
     assert look(machine) == before
-    assert machine.run("ip route").stdout == routes
+    assert machine.run(ROUTES).stdout == routes
     assert machine.run(f"{VIRSH} domstate foreign").stdout.strip() == "running"
+    # A workstation that is shut down waits for its machines.
+    machine.run(f"{VIRSH} destroy foreign")
