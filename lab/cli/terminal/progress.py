@@ -33,6 +33,7 @@ FINISHED = {
 }
 
 
+STARTING = "starting the machines"
 # Phases whose names in events, which programs read, are not what a person is told.
 TITLES = {"checkpoint": "export"}
 
@@ -75,7 +76,9 @@ class PlainLines:
 
     def __call__(self, event: Event) -> None:
         self._zero = self._zero or event.time
-        if event.phase == "create":
+        if event.phase == "create":  # the command itself; the machines' first sign of life is minutes away
+            if event.state == "begin":
+                note(f"[{elapsed(0):>6}] {STARTING} ...")
             return
         who = f"{event.node}: " if event.node else ""
         what = {"begin": "...", "done": "done", "retry": "trying again", "failed": "FAILED", "note": ""}[event.state]
@@ -96,7 +99,7 @@ class LiveTable:
         self._phase: dict[str, tuple[str, str, float]] = {n.name: (first, "begin", self._zero) for n in self._nodes}
         self._text = dict.fromkeys(self._phase, "")
         self._took: dict[str, dict[str, float]] = {n.name: {} for n in self._nodes}
-        self._waiting = "starting the machines" if first == "boot" else first
+        self._waiting = STARTING if first == "boot" else first
         self._live: Live | None = None
 
     def __enter__(self) -> LiveTable:

@@ -13,7 +13,7 @@ import pytest
 
 from lab.cli.commands import logs
 from lab.cli.terminal import output
-from lab.cli.terminal.progress import LiveTable
+from lab.cli.terminal.progress import LiveTable, PlainLines
 from lab.cluster.events import Event
 from lab.errors import LabError
 
@@ -140,3 +140,11 @@ def test_every_command_prints_through_one_place() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"click.echo", "click.secho", "print"}
     }
     assert direct == {"output.py"}
+
+
+def test_a_log_tells_at_once_that_the_machines_start(capsys: pytest.CaptureFixture[str]) -> None:
+    told = PlainLines()
+    told(Event(time=100.0, node="", phase="create", state="begin"))
+    told(Event(time=161.0, node="w1", phase="cloud-init", state="begin"))
+    told(Event(time=190.0, node="", phase="create", state="done"))
+    assert capsys.readouterr().err == "[  0:00] starting the machines ...\n[  1:01] w1: cloud-init ...\n"
