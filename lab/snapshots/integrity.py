@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from lab.cluster.progress import Progress
 from lab.errors import LabError, MachineError, NotFound
-from lab.machines.captures import Part, PartKind
+from lab.machines.captures import READ_HINT, Part, PartKind
 from lab.snapshots.check import matched, part_problems
 from lab.snapshots.digest import WORKERS, digest
 from lab.snapshots.manifest import Manifest
@@ -126,7 +126,7 @@ def _parts(session: Session, manifest: Manifest) -> list[Part]:
     nodes = {node.name for node in manifest.nodes}
     parts = [part for part in session.captures.parts(manifest.id) if part.node in nodes]
     if problems := part_problems(manifest, parts):
-        raise MachineError("; ".join(problems))
+        raise MachineError("; ".join(problems), hint=READ_HINT)
     return parts
 
 

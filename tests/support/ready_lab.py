@@ -60,7 +60,7 @@ class ReadyLab:
 
     def impatient(self, **changes: Any) -> Lab:
         """The lab for one who does not wait: what is missing at the second look is an error."""
-        return replace(self.lab, **{"timeout": 0.5, **changes})
+        return replace(self.lab, **{"timeout": 2.0, **changes})
 
     @property
     def endpoint(self) -> Server:
