@@ -358,6 +358,16 @@ def cpu(domain_xml: str) -> str:
     return "" if found is None else ElementTree.tostring(found, encoding="unicode").strip()
 
 
+def without_features(cpu_xml: str, names: Collection[str]) -> str:
+    """The CPU of a domain without features that it may have by its model."""
+    found = _parse(cpu_xml)
+    for feature in [each for each in found.iterfind("feature") if each.get("name") in names]:
+        found.remove(feature)
+    for name in names:
+        ElementTree.SubElement(found, "feature", policy="disable", name=name)
+    return ElementTree.tostring(found, encoding="unicode")
+
+
 def description(domain_xml: str) -> str:
     return _parse(domain_xml).findtext("description") or ""
 

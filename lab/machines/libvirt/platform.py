@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 QEMU, VIRTUALIZATION, MACHINE, MODEL, CPU = "QEMU", "virtualization", "machine type", "CPU model", "CPU"
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
+# libvirt, src/cpu/cpu_x86.c, x86Compute.
+_LACKING = re.compile(r"does not provide required features: ([\w.-]{1,40}(?:, [\w.-]{1,40}){0,500})$")
 _log = logging.getLogger("klab.libvirt")
 
 
@@ -44,9 +46,35 @@ def describe(connection: libvirt.virConnect, domain: libvirt.virDomain) -> dict[
     }
     if domain.isActive():
         found[QEMU] = _running(domain) or found[QEMU]
-        if cpu := definitions.cpu(domain.XMLDesc()):
+        if cpu := _judged(connection, hardware, definitions.cpu(domain.XMLDesc())):
             found[CPU] = cpu
     return found
+
+
+def _judged(connection: libvirt.virConnect, hardware: definitions.Hardware, cpu: str) -> str:
+    """What of a running machine's CPU tells whether a host has it; empty where nothing does.
+
+    KVM gives its machines features that no processor has to have, such as topoext, and of these libvirt says that the
+    host lacks them. The host that runs the machine lacks nothing: what is said to lack there does not count.
+    """
+    if hardware.virtualization != "kvm" or not cpu:
+        return cpu
+    lacking = _LACKING.search(_incompatible(connection, hardware.machine, cpu))
+    if lacking is not None:
+        cpu = definitions.without_features(cpu, lacking[1].split(", "))
+    return "" if _incompatible(connection, hardware.machine, cpu) else cpu
+
+
+def _incompatible(connection: libvirt.virConnect, machine: str | None, cpu: str) -> str:
+    """Why libvirt refuses a CPU on this host's KVM; empty where it does not, or cannot compare."""
+    flags = library().VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
+    try:
+        connection.compareHypervisorCPU(None, "x86_64", machine, "kvm", cpu, flags)
+    except library().libvirtError as error:
+        if error.get_error_code() == library().VIR_ERR_CPU_INCOMPATIBLE:
+            return str(error)
+        _log.warning("libvirt does not compare a CPU: %s", error)
+    return ""
 
 
 def _running(domain: libvirt.virDomain) -> str | None:
@@ -85,25 +113,17 @@ def problems(connection: libvirt.virConnect, node: str, saved: Mapping[str, str]
     if _number(here) < _number(saved.get(QEMU, "")):
         found.append(f"{ram} QEMU {saved[QEMU]}, here it is {here}, which is older")
     kind, machine = saved.get(VIRTUALIZATION, "qemu"), saved.get(MACHINE) or None
-    library_ = library()
     try:
         capabilities = connection.getDomainCapabilities(arch="x86_64", machine=machine, virttype=kind)
-    except library_.libvirtError as error:
+    except library().libvirtError as error:
         return [*found, f"{ram} virtualization {kind} and machine type {machine}, which are not offered here: {error}"]
     model = saved.get(MODEL, "")
     offered = definitions.cpu_models(capabilities)
     if model and offered and model not in definitions.CPU_MODES and model not in offered:
         found.append(f"{ram} CPU model {model}, which QEMU does not offer here")
     # An emulated CPU has what its model says; one of KVM only what this processor has.
-    if kind == "kvm" and CPU in saved:
-        flags = library_.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
-        try:
-            connection.compareHypervisorCPU(None, "x86_64", machine, kind, saved[CPU], flags)
-        except library_.libvirtError as error:
-            if error.get_error_code() == library_.VIR_ERR_CPU_INCOMPATIBLE:
-                found.append(f"{ram} a CPU that this host does not have: {error}")
-            else:
-                _log.warning("libvirt does not compare the CPU of %s: %s", node, error)
+    if kind == "kvm" and CPU in saved and (why := _incompatible(connection, machine, saved[CPU])):
+        found.append(f"{ram} a CPU that this host does not have: {why}")
     return found
 
 

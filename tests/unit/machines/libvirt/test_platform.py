@@ -19,7 +19,8 @@ LIVE = """<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</
 TOLD = '{"return":{"qemu":{"micro":2,"minor":0,"major":10},"package":"Debian 1:10.0.2+ds-2"},"id":"libvirt-9"}'
 SAVED = {"QEMU": "10.0.2", "virtualization": "kvm", "machine type": "pc-q35-10.0", "CPU model": "host-model"}
 # Transcribed from libvirt 11.3: src/cpu/cpu_x86.c (x86Compute), src/qemu/qemu_capabilities.c.
-FEATURES = "the CPU is incompatible with host CPU: Host CPU does not provide required features: avx2, rdseed"
+LACKS = "the CPU is incompatible with host CPU: Host CPU does not provide required features: "
+FEATURES = f"{LACKS}avx2, rdseed"
 NO_MACHINE = "invalid argument: the machine 'pc-q35-3.1' is not supported by emulator '/usr/bin/qemu-system-x86_64'"
 NO_KVM = "invalid argument: KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host"
 
@@ -32,13 +33,17 @@ def refusal(code: int, text: str) -> libvirt.libvirtError:
 
 @dataclass
 class Connection:
-    """A libvirt whose QEMU is of that version; `cpu` is the code and text of its refusal of a CPU."""
+    """A libvirt whose QEMU is of that version; `cpu` is the code and text of its refusal of a CPU.
+
+    `lacks` are features that it says its host has not.
+    """
 
     version: int = 10_000_013
     machines: tuple[str | None, ...] = ("pc-q35-10.0", None)
     kinds: tuple[str, ...] = ("kvm", "qemu")
     models: tuple[str, ...] = ("Haswell-noTSX", "qemu64")
     cpu: tuple[int, str] | None = None
+    lacks: tuple[str, ...] = ()
     compared: list[str] = field(default_factory=list)
 
     def getVersion(self) -> int:  # noqa: N802 - libvirt's name
@@ -61,6 +66,9 @@ class Connection:
         assert (emulator, arch, kind) == (None, "x86_64", "kvm")
         assert flags == libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
         self.compared.append(cpu)
+        lacking = [name for name in self.lacks if f'policy="disable" name="{name}"' not in cpu]
+        if lacking:
+            raise refusal(libvirt.VIR_ERR_CPU_INCOMPATIBLE, f"{LACKS}{', '.join(lacking)}")
         if self.cpu:
             raise refusal(*self.cpu)
         return libvirt.VIR_CPU_COMPARE_SUPERSET
@@ -106,6 +114,24 @@ def test_a_running_machine_is_described_by_its_own_process(monitor: list[str]) -
     assert '<model fallback="forbid">EPYC-Rome</model>' in cpu
     assert '<feature policy="require" name="x2apic" />' in cpu
     assert platform.problems(Connection(), "w1", {**told, "CPU": cpu}) == []
+
+
+def test_what_kvm_adds_by_itself_is_no_obstacle(monitor: list[str]) -> None:
+    """Recorded on KVM on an EPYC without topoext: of a machine that runs there libvirt says that its CPU cannot."""
+    host = Connection(lacks=("topoext", "x2apic"))
+    told = platform.describe(host, Domain())
+    assert '<feature policy="require" name="x2apic" />' not in told["CPU"]
+    assert '<feature policy="disable" name="svm" />' in told["CPU"]
+    assert platform.problems(host, "w1", told) == []
+    other = Connection(lacks=("topoext", "x2apic", "avx2"))
+    assert platform.problems(other, "w1", told) == [
+        f"the RAM of w1 was saved with a CPU that this host does not have: {LACKS}avx2"
+    ]
+
+
+def test_a_cpu_that_cannot_be_judged_is_not_noted(monitor: list[str]) -> None:
+    odd = Connection(cpu=(libvirt.VIR_ERR_CPU_INCOMPATIBLE, "the CPU is incompatible with host CPU"))
+    assert "CPU" not in platform.describe(odd, Domain())
 
 
 def test_what_the_monitor_does_not_tell_is_that_of_the_installed_one(monitor: list[str]) -> None:
