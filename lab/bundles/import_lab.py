@@ -251,7 +251,9 @@ def create_from_bundle(request: Request) -> Made:
 def _make(request: Request, record: Record | None) -> None:
     lab, folder, file = request.lab, request.lab.folder, request.file
     wanted = record or _new_record(request)
-    needed_disk_transfer(lab.machines(wanted)).check_import()
+    machines = lab.machines(wanted)
+    needed_disk_transfer(machines)
+    machines.check_new()
     _tell(request, "verify", "begin")
     file.verify(Progress(lab.listener, "", "verify", sum(m.size for m in request.bundle.members)))
     secrets = secrets_in(file)

@@ -54,15 +54,6 @@ class DiskTransfer(Protocol):
         """
         ...
 
-    def check_import(self) -> None:
-        """Make sure that `import_disks` has nothing in its way; changes nothing.
-
-        Raises:
-            HostError: as `Machines.up`.
-            Conflict: a thing of another lab, or of another program, holds a name, UUID or network it needs.
-        """
-        ...
-
     def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
         """Make the machines of these nodes, off, with disks that come from elsewhere; one that exists is left as it is.
 
@@ -73,7 +64,7 @@ class DiskTransfer(Protocol):
             on_made: called with each node whose machine is there.
 
         Raises:
-            Conflict, HostError: as `check_import`, and as `Machines.up`.
+            Conflict, HostError: as `Machines.check_new`, and as `Machines.up`.
             MachineError: klab did not write a disk in that form, or a machine cannot be made.
         """
         ...

@@ -36,6 +36,16 @@ class NodeState(StrEnum):
 class Machines(Protocol):
     """The virtual machines of one lab. Every method may be called again after a kill at any moment."""
 
+    def check_new(self) -> None:
+        """Make sure that nothing is in the way of a new lab's machines. Makes nothing; the lab needs no folder yet.
+
+        Raises:
+            Conflict: a thing of another lab, or of another program, holds a name, UUID or network they need.
+            HostError: as `up`.
+            UsageError: the scenario asks for a processor that the host has not.
+        """
+        ...
+
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         """Create what is missing, start what is stopped, leave what runs; returns when each of them answers ssh.
 

@@ -59,17 +59,24 @@ def create(lab: Lab, request: CreateRequest) -> Created:
     """Bring the lab to where its scenario wants it; returns when every requirement holds.
 
     Raises:
-        Conflict: a different lab has this name, or another klab works on it.
+        Conflict: a different lab has this name, another klab works on it, or something foreign is where its machines
+            would be; nothing is left of a new lab then.
+        HostError, UsageError: as `Machines.check_new`; nothing is left of a new lab.
         MachineError, ClusterError, NotReadyInTime: with the node, the phase, its log, and what to try;
         at once where the certificates of a lab that was Ready have expired.
         The lab is left as it is then: `create` again continues, `destroy` removes it.
     """
     began = time.monotonic()
     with lab.folder.lock():
-        record, already = _prepare(lab, request)
+        there = _there(lab)
+        already = there is not None
+        record = there or _new_record(lab, request)
+        machines = lab.machines(record, request.box_vagrant)
+        if not already:
+            machines.check_new()
+            _write_folder(lab, request, record)
         journal = lab.journal()
         journal.add("", "create", "begin", "again" if already else "")
-        machines = lab.machines(record, request.box_vagrant)
         watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record))
         run_steps(steps_for(record.phase, lab.plan), Context.of(lab, record, machines, watch, request.addons))
         lab.folder.update_record(phase="ready")
@@ -77,32 +84,39 @@ def create(lab: Lab, request: CreateRequest) -> Created:
     return Created(lab.folder, lab.plan, time.monotonic() - began, already and record.phase == "ready")
 
 
-def _prepare(lab: Lab, request: CreateRequest) -> tuple[Record, bool]:
-    """Everything that stands on disk before the first VM: idempotent. Returns the record and whether it was there."""
-    folder, plan = lab.folder, lab.plan
-    if folder.exists:
-        record = folder.record()
-        _refuse_conflict(folder, record, plan)
-        return record, True
-    record = Record(
+def _there(lab: Lab) -> Record | None:
+    """The lab's record; None where there is no such lab yet."""
+    if not lab.folder.exists:
+        return None
+    record = lab.folder.record()
+    _refuse_conflict(lab.folder, record, lab.plan)
+    return record
+
+
+def _new_record(lab: Lab, request: CreateRequest) -> Record:
+    return Record(
         id=str(uuid.uuid4()),
-        name=plan.name,
+        name=lab.plan.name,
         provider=request.provider,
         box=request.box_name,
-        seat=plan.seat,
+        seat=lab.plan.seat,
         phase="creating",
         created=time.time(),
         accelerated=request.profile.accelerated,
         dilation=request.profile.dilation,
         epoch=time.time(),
     )
+
+
+def _write_folder(lab: Lab, request: CreateRequest, record: Record) -> None:
+    """Everything that stands on disk before the first machine; the record comes last, and makes it a lab."""
+    folder = lab.folder
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o700)
     folder.logs.mkdir(exist_ok=True)
     write_atomic(folder.scenario_file, request.scenario_text)
-    write_atomic(folder.plan_file, to_json(plan))
+    write_atomic(folder.plan_file, to_json(lab.plan))
     folder.write_record(record)
-    return record, False
 
 
 def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab.errors import Conflict, MachineError, Remedy
+from lab.errors import MachineError, Remedy
 from lab.machines.disk_transfer import Incoming
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.captures import FakeCaptures
@@ -39,12 +39,7 @@ class FakeDiskTransfer:
     def _exported(self, node: str, key: str | None) -> Path:
         return self._books.disk(node) if key is None else self._captures.disk(node, key)
 
-    def check_import(self) -> None:
-        if self._behaviour.foreign:
-            raise Conflict("a machine that does not belong to this lab already exists (needed for cp1)")
-
     def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
-        self.check_import()
         self._books.folder.mkdir(parents=True, exist_ok=True)
         for node in (each.name for each in self._plan.select(list(disks))):
             if self._books.state(node) == NodeState.ABSENT:

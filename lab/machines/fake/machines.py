@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab.errors import MachineError, Remedy
+from lab.errors import Conflict, MachineError, Remedy
 from lab.machines.captures import PartKind
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.captures import FakeCaptures
@@ -55,6 +55,10 @@ class FakeMachines:
         self._behaviour = behaviour
         self._books = FakeState(folder.path / "fake")
         self._cancelled = threading.Event()
+
+    def check_new(self) -> None:
+        if self._behaviour.foreign:
+            raise Conflict("a machine that does not belong to this lab already exists (needed for cp1)")
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         for node in self._named(nodes):

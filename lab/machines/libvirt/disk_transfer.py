@@ -11,7 +11,6 @@ from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import definitions, own_files
 from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.disk_import import DiskImport
-from lab.machines.libvirt.pools import DEFAULT_POOL
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.vagrant.provider import end_orphans
@@ -27,14 +26,6 @@ class LibvirtDiskTransfer:
         self._index = provision.index
         self._ssh = provision.ssh
         self._resources = provision.session.resources
-
-    def check_import(self) -> None:
-        resources = self._resources()
-        resources.refuse_foreign(self._plan)
-        self._provision.refuse_unknown_cpu()
-        # libvirt's usual one is made where it is missing; another, of the scenario's, may be that of another host.
-        if self._plan.pool != DEFAULT_POOL:
-            resources.pool.box_pool(self._plan.pool)
 
     def import_disks(self, disks: Mapping[str, Incoming], on_made: Callable[[str], None]) -> None:
         plan, provision, resources = self._plan, self._provision, self._resources()

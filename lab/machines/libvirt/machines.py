@@ -23,6 +23,7 @@ from lab.machines.libvirt.consoles import ConsoleFiles
 from lab.machines.libvirt.disk_transfer import LibvirtDiskTransfer
 from lab.machines.libvirt.domains import disk_problem, eject, state_of, switch_on
 from lab.machines.libvirt.layer_gc import new_layer
+from lab.machines.libvirt.pools import DEFAULT_POOL
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.resources import Resources
 from lab.machines.libvirt.session import Session
@@ -76,6 +77,14 @@ class LibvirtMachines(VagrantProvider):
         return self._vagrant
 
     # --- up -------------------------------------------------------------------------------------
+
+    def check_new(self) -> None:
+        resources = self._resources()
+        resources.refuse_foreign(self._plan)
+        self._provision.refuse_unknown_cpu()
+        # libvirt's usual one is made where it is missing; another, of the scenario's, may be that of another host.
+        if self._plan.pool != DEFAULT_POOL:
+            resources.pool.box_pool(self._plan.pool)
 
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         wanted = self._plan.select(nodes)

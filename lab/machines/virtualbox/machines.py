@@ -60,6 +60,9 @@ class VirtualBoxMachines(VagrantProvider):
         self._vagrant = Vagrant(folder.path)
         self._cancelled = False
 
+    def check_new(self) -> None:
+        self._refuse_foreign()
+
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         wanted = [node.name for node in self._plan.select(nodes)]
         self._refuse_foreign()

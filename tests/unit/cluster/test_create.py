@@ -24,6 +24,7 @@ from lab.cluster.wait.watch import FAILED
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
 from lab.files import write_atomic
 from lab.host.profile import HostProfile
+from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
 from lab.plan.decide import decide
@@ -111,7 +112,7 @@ def create(
     listener: Listener | None = None,
     deadline: TimeIsUp | None = None,
 ) -> Created:
-    lab = Lab(home, home.lab(wanted.plan.name), wanted.plan, machines, 20, listener, reach=refusing)
+    lab = Lab(home, home.lab(wanted.plan.name), wanted.plan, machines, 300, listener, reach=refusing)
     if deadline is not None:
         lab = replace(lab, deadline_after=lambda _seconds: cast("Deadline", deadline))
     return module.create(lab, wanted.request)
@@ -139,6 +140,13 @@ def test_what_the_consoles_say_is_noted_though_every_machine_is_up_at_once(
     seen: list[Event] = []
     create(home, request_for(PLAIN, catalog), opener(), seen.append)
     assert {(e.node, e.phase) for e in seen if e.state == "done"} >= {("cp1", "clean"), ("w1", "clean")}
+
+
+def test_a_new_lab_with_something_foreign_in_its_way_leaves_nothing(home: Home, catalog: Catalog) -> None:
+    with pytest.raises(Conflict, match="does not belong to this lab"):
+        create(home, request_for(PLAIN, catalog), partial(FakeMachines, behaviour=Behaviour(foreign=True)))
+    assert not home.lab("plain").path.exists()
+    assert create(home, request_for(PLAIN, catalog), opener()).folder.exists
 
 
 def test_a_second_create_finds_it_done(home: Home, catalog: Catalog) -> None:

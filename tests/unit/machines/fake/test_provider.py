@@ -12,7 +12,7 @@ from lab.errors import Conflict, MachineError
 from lab.machines.fake.captures import FakeCaptures
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.fake.provider import FakeProvider
-from lab.machines.protocol import NodeState, needed_disk_transfer
+from lab.machines.protocol import NodeState
 from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import Scenario, Topology
@@ -51,9 +51,9 @@ def test_room_and_version_of_captures(opened: Open) -> None:
 
 
 def test_a_stranger_stands_where_machines_belong(opened: Open) -> None:
-    needed_disk_transfer(opened(FakeProvider())).check_import()
+    opened(FakeProvider()).check_new()
     with pytest.raises(Conflict):
-        needed_disk_transfer(opened(FakeProvider(foreign=True))).check_import()
+        opened(FakeProvider(foreign=True)).check_new()
 
 
 def test_a_method_that_does_something_else(opened: Open) -> None:

@@ -429,15 +429,15 @@ def test_a_stranger_under_the_nodes_uuid_is_not_removed(make_host: Callable[...,
 
 def test_what_stands_in_the_way_of_disks_from_elsewhere_is_told_before(make_host: Callable[..., Host]) -> None:
     host = make_host()
-    host.machines().disk_transfer().check_import()
+    host.machines().check_new()
     with pytest.raises(HostError, match="no storage pool called 'fast'"):
-        host.machines(replace(host.plan, pool="fast")).disk_transfer().check_import()
+        host.machines(replace(host.plan, pool="fast")).check_new()
     stranger = host.plan.node("w1")
     assert stranger is not None
     xml = domain_xml(host.plan, stranger, 5).replace(RECORD.id, "00000000-70ce-456d-a4d8-2e6b37ed0cff")
     host.connection.defineXML(xml)
     with pytest.raises(Conflict, match="needed for w1"):
-        host.machines().disk_transfer().check_import()
+        host.machines().check_new()
     assert host.connection.listAllNetworks() == []
     assert host.connection.listAllStoragePools() == []
 
