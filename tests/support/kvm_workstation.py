@@ -40,6 +40,8 @@ rm -rf /var/lib/apt/lists/*
 systemctl enable systemd-networkd ssh
 printf '[Match]\\nName=eth*\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/10-dhcp.network
 """
+# Another QEMU than the installed one may emulate SVM better.
+QEMU = os.environ.get("KLAB_TEST_QEMU", "qemu-system-x86_64")
 DISK = "24G"
 # Sound for the emulation: no 5-level paging, no pku; see docs/decisions/0509.
 CPU = os.environ.get("KLAB_TEST_CPU", "EPYC-Rome")

@@ -66,6 +66,12 @@ START_SECONDS = 300
 STOP_SECONDS = 90
 
 
+def registries() -> str:
+    """What a shell command begins with so that programs reach their package registries as they do on this machine."""
+    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    return " ".join(["env", *(shlex.quote(f"{name}={value}") for name, value in passed.items())])
+
+
 def why_not() -> str:
     """Why there can be no workstation here; empty when there can."""
     if os.geteuid() != 0:
@@ -198,11 +204,9 @@ class Workstation(Machine):
 
     def install(self, *targets: str) -> None:
         """Let the user run `make` with the way to the package registries that this machine has."""
-        passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        words = " ".join(shlex.quote(f"{name}={value}") for name, value in passed.items())
         with self.online():
             self._enter("apt-get", "update", "-q", seconds=INSTALL_SECONDS)
-            code = self.follow(f"env {words} make {' '.join(targets)}", seconds=INSTALL_SECONDS)
+            code = self.follow(f"{registries()} make {' '.join(targets)}", seconds=INSTALL_SECONDS)
             assert code == 0, f"make {' '.join(targets)} ended with {code}; its words are above"
 
     @contextlib.contextmanager
