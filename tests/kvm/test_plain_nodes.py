@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from support.kvm_workstation import KvmWorkstation, kvm_workstation
-from support.workstation import KLAB, USER
-from support.workstation_view import VIRSH, View, first_look, klab, look
+from support.workstation import USER
+from support.workstation_view import VIRSH, View, act, first_look, klab, look
 
 from lab.store import Home
 
@@ -53,12 +53,6 @@ def alive(machine: KvmWorkstation) -> Iterator[None]:
     """A test that failed because the machine died says so."""
     yield
     machine.check_alive()
-
-
-def act(machine: KvmWorkstation, *words: str) -> None:
-    code = machine.follow(f"{KLAB} {' '.join(words)}", seconds=5400)
-    machine.check_alive()
-    assert code == 0, f"klab {' '.join(words)} ended with {code}; its words are above"
 
 
 def status(machine: KvmWorkstation) -> Any:

@@ -130,6 +130,11 @@ class KvmWorkstation(Machine):
             place = max(0, found.start() - 500) if found else -2000
             raise MachineDied(f"{self.console[place:][:3000]}\n{(self.folder / 'qemu.log').read_text()}")
 
+    def follow(self, command: str, *, seconds: float, user: str = USER) -> int:
+        code = super().follow(command, seconds=seconds, user=user)
+        self.check_alive()
+        return code
+
     def _ask(self, *words: str) -> str:
         """What a program prints; empty where ssh does not answer yet."""
         done = subprocess.run(self._argv(*words), capture_output=True, text=True, timeout=300, check=False)

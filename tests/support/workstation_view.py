@@ -63,6 +63,12 @@ def klab(machine: Machine, *words: str, check: bool = True, seconds: float = 540
     return machine.run(f"{KLAB} {' '.join(words)}", check=check, seconds=seconds).stdout
 
 
+def act(machine: Machine, *words: str) -> None:
+    """Let the user run a klab that takes minutes, its messages passed on as progress."""
+    code = machine.follow(f"{KLAB} {' '.join(words)}", seconds=5400)
+    assert code == 0, f"klab {' '.join(words)} ended with {code}; its words are above"
+
+
 def repair(machine: Machine, user: str = USER) -> str:
     """Do what `klab doctor` says a person has to do, and return what it says then; it must find labs possible."""
     before = machine.run(f"{KLAB} doctor", user=user, check=False).stdout

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.workstation import KLAB, SUITES, USER, Workstation
-from support.workstation_view import View, first_look, klab, look, repair
+from support.workstation import SUITES, USER, Workstation
+from support.workstation_view import View, act, first_look, klab, look, repair
 
 from lab.store import Home
 
@@ -45,12 +45,6 @@ def ready(machine: Workstation) -> list[str]:
     """The nodes that the API server calls Ready."""
     shown = klab(machine, "kubectl", NAME, "--", "get", "nodes", "--no-headers")
     return sorted(line.split()[0] for line in shown.splitlines() if line.split()[1] == "Ready")
-
-
-def act(machine: Workstation, *words: str) -> None:
-    """A command that takes minutes, its messages passed on as progress."""
-    code = machine.follow(f"{KLAB} {' '.join(words)}", seconds=5400)
-    assert code == 0, f"klab {' '.join(words)} ended with {code}; its words are above"
 
 
 def write_marker(machine: Workstation, text: str) -> None:
