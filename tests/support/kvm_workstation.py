@@ -43,12 +43,12 @@ printf '[Match]\\nName=eth*\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/10
 # Another QEMU than the installed one may emulate SVM better.
 QEMU = os.environ.get("KLAB_TEST_QEMU", "qemu-system-x86_64")
 DISK = "24G"
-# Sound for the emulation: no 5-level paging, no pku; see docs/decisions/0509.
+# What has lasted: one processor, no 5-level paging, no pku; see docs/decisions/0502.
 CPU = os.environ.get("KLAB_TEST_CPU", "EPYC-Rome")
 ACCELERATOR = os.environ.get("KLAB_TEST_ACCEL", "tcg,thread=multi,tb-size=1024")
-CPUS = os.environ.get("KLAB_TEST_CPUS", "2")
+CPUS = os.environ.get("KLAB_TEST_CPUS", "1")
 MEMORY = "12G"
-RATE = float(os.environ.get("KLAB_TEST_RATE", "0.25"))
+RATE = float(os.environ.get("KLAB_TEST_RATE", "0.2"))
 APPEND = (
     "root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable clocksource=tsc panic=5 "
     "apparmor=1 security=apparmor " + os.environ.get("KLAB_TEST_APPEND", "")
