@@ -31,7 +31,7 @@ from lab.store import Home
 from lab.waiting import thread
 
 PROGRAM_SECONDS = 30.0
-SECTION_SECONDS = 180.0  # the first probe of hardware virtualization takes a minute where there is none
+SECTION_SECONDS = 180.0  # the first probe of hardware virtualization takes a minute on a machine without it
 MOST = 60_000  # characters of a section
 MOST_LABS = 10
 LOG_LINES, CONSOLE_LINES = 80, 120

@@ -89,9 +89,8 @@ class LibvirtMachines(VagrantProvider):
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         wanted = self._plan.select(nodes)
         end_orphans(self._folder.path)
+        self.check_new()
         resources = self._resources()
-        resources.refuse_foreign(self._plan)
-        self._provision.refuse_unknown_cpu()
         vagrant = self._commands()
         box_pool, lab_pool = self._provision.prepare_host(resources)
         self._provision.mend(resources, wanted)

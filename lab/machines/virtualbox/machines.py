@@ -60,12 +60,9 @@ class VirtualBoxMachines(VagrantProvider):
         self._vagrant = Vagrant(folder.path)
         self._cancelled = False
 
-    def check_new(self) -> None:
-        self._refuse_foreign()
-
     def up(self, deadline: Deadline, on_line: Callable[[str], None], nodes: Sequence[str] | None = None) -> None:
         wanted = [node.name for node in self._plan.select(nodes)]
-        self._refuse_foreign()
+        self.check_new()
         for name, state in self.states().items():
             if name in wanted and state == NodeState.ABSENT:
                 self._ssh.forget_host_key(name)
@@ -257,7 +254,7 @@ class VirtualBoxMachines(VagrantProvider):
                     found[node.name] = info
         return found
 
-    def _refuse_foreign(self) -> None:
+    def check_new(self) -> None:
         there, own = parse_machines(manage("list", "vms").stdout), self._infos()
         for node in self._plan.nodes:
             name = domain_name(self._plan, node.name)
