@@ -15,8 +15,6 @@ from support.kvm_workstation import KvmWorkstation, kvm_workstation
 from support.workstation import USER
 from support.workstation_view import VIRSH, View, act, first_look, klab, look
 
-from lab.store import Home
-
 pytestmark = pytest.mark.incremental
 
 NAME = "lesson"
@@ -36,9 +34,7 @@ DENIED = "journalctl --dmesg --quiet --output=cat --grep='apparmor=\"DENIED\"' |
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KvmWorkstation]:
-    boxes = Home.default().root / "boxes"
-    assert boxes.is_dir(), "no box here: klab box build"
-    with kvm_workstation(tmp_path_factory.mktemp("kvm"), boxes) as found:
+    with kvm_workstation(tmp_path_factory.mktemp("kvm")) as found:
         found.run(f"cat > ~{USER}/two.yaml", stdin=SCENARIO)
         yield found
 

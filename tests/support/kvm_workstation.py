@@ -82,19 +82,8 @@ class KvmWorkstation(Machine):
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         clock = SlowClock(str(ensure_library(Home.default())), repr(time.time()), repr(RATE))
-        words = [
-            "qemu-system-x86_64",
-            "-machine",
-            "q35",
-            "-accel",
-            ACCELERATOR,
-            "-cpu",
-            CPU,
-            "-smp",
-            CPUS,
-            "-m",
-            MEMORY,
-        ]
+        words = [QEMU, "-machine", "q35", "-accel", ACCELERATOR, "-cpu", CPU]
+        words += ["-smp", CPUS, "-m", MEMORY]
         words += ["-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd", "-append", APPEND]
         words += ["-drive", f"file={self.folder / 'disk.raw'},format=raw,if=virtio,cache=unsafe,discard=unmap"]
         words += ["-netdev", f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"]
@@ -164,16 +153,15 @@ class KvmWorkstation(Machine):
 
 
 @contextlib.contextmanager
-def kvm_workstation(folder: Path, boxes: Path) -> Iterator[KvmWorkstation]:
+def kvm_workstation(folder: Path) -> Iterator[KvmWorkstation]:
     """One that runs, on which the user has run `make install` and has klab's boxes; gone without a trace afterwards.
 
     Args:
         folder: for its disk (some 10 GiB).
-        boxes: klab's store of boxes on this computer.
     """
     machine = KvmWorkstation(folder)
     try:
-        _make_disk(folder, boxes)
+        _make_disk(folder)
         say(f"workstation with KVM: boots (rate {RATE}, {CPU}, {ACCELERATOR}, {CPUS} CPUs)")
         machine.start()
         yield machine
@@ -182,14 +170,14 @@ def kvm_workstation(folder: Path, boxes: Path) -> Iterator[KvmWorkstation]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make_disk(folder: Path, boxes: Path) -> None:
+def _make_disk(folder: Path) -> None:
     layers = bootable()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
     made = Workstation(layers, folder / "last")
     try:
         made.start()
         made.put_clone()
-        made.put(boxes, [path.name for path in boxes.iterdir()], f"/home/{USER}/.local/share/klab/boxes")
+        made.put_boxes()
         script = "mkdir -p -m 700 /root/.ssh; cat > /root/.ssh/authorized_keys"
         made.run(script, user="root", stdin=(folder / "key.pub").read_text())
         # From its next boot on it has a kernel of its own.

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from lab import locks
 from lab.boxes.debian import sources
+from lab.store import Home
 from support.real_lab import say
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,6 +34,7 @@ USER = "teacher"
 CLONE = f"/home/{USER}/klab"
 PYTHON = f"{CLONE}/.venv/bin/python"
 KLAB = f"{CLONE}/.venv/bin/klab"
+BOXES = f"/home/{USER}/.local/share/klab/boxes"
 NEEDED = ("mmdebstrap", "slirp4netns", "unshare", "nsenter", "setpriv")
 # Beside what tools/setup installs: what a Debian with systemd has when it is new.
 PACKAGES = (
@@ -127,6 +129,14 @@ class Machine(ABC):
             f"/home/{user}/klab",
             owner=user,
         )
+
+    def put_boxes(self, target: str = BOXES) -> list[str]:
+        """Copy this computer's boxes into a store of the user's; returns their names."""
+        boxes = Home.default().boxes
+        names = [path.name for path in boxes.glob("*@*")]
+        assert names, "no box here: klab box build"
+        self.put(boxes, names, target)
+        return names
 
     def _enter(
         self, *words: str, check: bool = True, seconds: float = 900, stdin: str | bytes = ""

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.workstation import SUITES, USER, Workstation
+from support.workstation import SUITES, Workstation
 from support.workstation_view import View, act, first_look, klab, look, repair
-
-from lab.store import Home
 
 pytestmark = pytest.mark.incremental
 
@@ -24,10 +22,7 @@ NAME = "lesson"
 def lab(request: pytest.FixtureRequest, new_workstation: Callable[[str], Workstation]) -> Iterator[Workstation]:
     """A workstation with a box, on which one lab lives."""
     machine = new_workstation(request.param)
-    boxes = Home.default().root / "boxes"
-    names = [path.name for path in boxes.iterdir()] if boxes.is_dir() else []
-    assert names, "no box here: klab box build"
-    machine.put(boxes, names, f"/home/{USER}/.local/share/klab/boxes")
+    machine.put_boxes()
     yield machine
     machine.stop()
 

@@ -13,8 +13,6 @@ import pytest
 from support.workstation import CLONE, REPOSITORY, USER, Workstation, registries
 from support.workstation_view import SLOW_CLOCK, VIRSH
 
-from lab.store import Home
-
 pytestmark = pytest.mark.incremental
 
 TEXT = (REPOSITORY / "docs/how-to/computer-room.md").read_text(encoding="utf-8")
@@ -59,9 +57,7 @@ def test_the_first_machine(room: Workstation) -> None:
     assert "python" in done.stdout
     room.run(profile)
     assert room.run("echo $KLAB_HOME").stdout.strip() == f"/srv/klab/homes/{USER}"
-    boxes = Home.default().root / "boxes"
-    names = [path.name for path in boxes.iterdir() if "@" in path.name]
-    room.put(boxes, names, "/srv/klab/boxes")
+    names = room.put_boxes("/srv/klab/boxes")
     room.run(f"cat > {SCENARIO_FILE}", user="root", stdin=SCENARIO)
     # On KVM, which the page asks for, there is nothing to repair.
     for command in SLOW_CLOCK.findall(room.run("klab doctor", check=False).stdout):
