@@ -10,6 +10,7 @@ from lab.boxes.contents import Difference, compare_contents
 from lab.boxes.manifest import Box
 from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, Conflict, NotFound, Remedy
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
@@ -56,7 +57,7 @@ def build(
     Args:
         home: klab's folder.
         name: the recipe.
-        kubernetes: the version, with or without "v"; the newest known when left out.
+        kubernetes: the version, with or without "v" and patch; a scenario's default when left out.
         rebuild: take every step again, and compare the result.
         vmdk: make the disk for VirtualBox as well.
         tell: told each step as it begins.
@@ -67,7 +68,7 @@ def build(
     from lab.boxes import build as building  # half of the time that `klab box list` would take
 
     catalog = load_catalog()
-    version = kubernetes.removeprefix("v") if kubernetes else list(catalog.kubernetes)[-1]
+    version = catalog.full_version(kubernetes.removeprefix("v") if kubernetes else DEFAULT)
     before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version) and not b.origin]
     built = building.build_box(home, catalog, name, version, tell, rebuild=rebuild)
     if vmdk:

@@ -35,9 +35,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_tree(folder: Path, *parts: object) -> str:
-    """SHA-256 over names, executable bits and content of a folder's files, and over `parts`."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+def digest_tree(folder: Path, *parts: object, leave_out: str = "") -> str:
+    """SHA-256 over names, executable bits and content of a folder's files but one, and over `parts`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / leave_out)
     listed = [(p.relative_to(folder).as_posix(), bool(p.stat().st_mode & 0o100), digest_file(p)) for p in files]
     return key_of(listed, *parts)
 

@@ -20,6 +20,12 @@ from lab.errors import BoxError, HostError, LabError
 
 TIMEOUT = 7200.0
 _STAGING = re.compile(r"^\s*(k8s\.io/[a-z0-9-]+) => \./staging/", re.MULTILINE)
+# A module's own replacements of others (go.dev/ref/mod, "go.mod files"); those by a folder are not among them.
+_REPLACED = re.compile(r"^(?:replace|\t)[ \t]*(\S+)(?: v\S+)? => (\S+) (v\S+)", re.MULTILINE)
+_GO_VERSION = re.compile(r"^go (1\.\d+)", re.MULTILINE)
+_GODEBUG = re.compile(r"^godebug default=(go1\.\d+)$", re.MULTILINE)
+# The oldest behaviour that GODEBUG can ask of the standard library (go.dev/doc/godebug).
+_OLDEST_GODEBUG = 20
 # The host's own settings must not change what comes out, nor excuse a module from the checksum database; its proxy
 # stays. "none" matches no module; an empty value would let those of `go env -w` through.
 _ENV = {
@@ -167,7 +173,8 @@ def _build_go(program: Program, folder: Path, target: Path, out: Path, go: _Go) 
     packages = [f"{package_root}/{path}" if path else package_root for path in program.build.values()]
     # With several packages go names the programs itself, after the last part of the path.
     place = f"{out}/" if len(packages) > 1 else str(out / next(iter(program.build)))
-    go.run(work, "build", "-trimpath", "-ldflags", flags, "-o", place, *packages)
+    tags = ["-tags", ",".join(program.tags)] if program.tags else []
+    go.run(work, "build", "-trimpath", *tags, "-ldflags", flags, "-o", place, *packages)
     missing = [name for name in program.build if not (out / name).is_file()]
     if missing:
         raise BoxError(f"{program.name} was built without {', '.join(missing)}")
@@ -180,10 +187,8 @@ def _own_module(program: Program, folder: Path, work: Path, go: _Go) -> str:
     at = f"{program.module}@{program.version}"
     go.run(work, "mod", "init", f"klab.local/{program.name}")
     go.run(work, "mod", "edit", "-require", at)
-    if program.staging:
-        mod = Path(go.download(work, at)["GoMod"]).read_text()
-        for module in _STAGING.findall(mod):
-            go.run(work, "mod", "edit", "-replace", f"{module}={module}@{program.staging}")
+    mod = Path(go.download(work, at)["GoMod"]).read_text()
+    go.run(work, "mod", "edit", *as_its_own(program, mod))
     if program.main:
         for file in (folder / program.main).glob("*.go"):
             shutil.copy(file, work)
@@ -191,6 +196,36 @@ def _own_module(program: Program, folder: Path, work: Path, go: _Go) -> str:
     packages = [f"{program.module}/{path}" if path else program.module for path in program.build.values()]
     go.run(work, "get", *(f"{package}@{program.version}" for package in packages))
     return program.module
+
+
+def as_its_own(program: Program, mod: str) -> list[str]:
+    """Options of `go mod edit`, so that a module that requires the program's builds it as its own repository does.
+
+    A go.mod's replacements, and what it says of GODEBUG, count for the main module only (go.dev/ref/mod).
+
+    Args:
+        program: the recipe's entry.
+        mod: the go.mod of the program's module.
+    """
+    replaced = {found[1]: f"{found[2]}@{found[3]}" for found in _REPLACED.finditer(mod)}
+    if program.staging:
+        replaced |= {module: f"{module}@{program.staging}" for module in _STAGING.findall(mod)}
+    replaced |= {module: f"{module}@{version}" for module, version in program.replace}
+    return [f"-godebug=default={godebug(mod)}", *(f"-replace={module}={to}" for module, to in sorted(replaced.items()))]
+
+
+def godebug(mod: str) -> str:
+    """The Go version whose behaviour a module's programs get, given its go.mod.
+
+    >>> godebug("module m\\n\\ngo 1.26.0\\n\\ngodebug default=go1.24\\n")
+    'go1.24'
+    >>> godebug("module m\\n\\ngo 1.22.0\\n"), godebug("module m\\n\\ngo 1.16\\n")
+    ('go1.22', 'go1.20')
+    """
+    if said := _GODEBUG.search(mod):
+        return said[1]
+    written = _GO_VERSION.search(mod)
+    return f"go1.{max(int(written[1].removeprefix('1.')) if written else 0, _OLDEST_GODEBUG)}"
 
 
 def _edited_copy(program: Program, work: Path, go: _Go) -> str:

@@ -6,8 +6,8 @@ reads the rest: Debian packages, programs to compile, images to pack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lab import records, resources
 from lab.boxes.cache import digest_tree
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import BoxError, NotFound
-from lab.scenario.catalog import parse_recipe, read_recipe
+from lab.scenario.catalog import PROGRAMS, RECIPE, parse_recipe, read_recipe
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
 SETTLE = "bolt-settle"
@@ -30,6 +30,7 @@ class Program:
     `build` maps the name of each program to its package, a path inside the module
     ("" for the module itself). `main` is a folder of the recipe with a main package of
     its own; `without_imports` are import path endings taken out of the module's main.
+    `replace` maps modules it requires to the versions to build with instead; `tags` are Go's build tags.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Program:
     c: str = ""
     without_imports: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
+    replace: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,12 @@ class Recipe:
         return {**self.kubernetes.as_data(), **self.kubernetes.images}
 
     def digest(self) -> str:
-        """SHA-256 over the recipe's whole folder and the Kubernetes version chosen from it."""
-        return digest_tree(self.folder, self.kubernetes.version)
+        """SHA-256 over what the recipe says for its Kubernetes version, and over the files beside it.
+
+        What it says for other versions does not count: a version more leaves the boxes of all others as they are.
+        """
+        said = {key: value for key, value in asdict(self).items() if key not in {"folder", "kubernetes"}}
+        return digest_tree(self.folder, said, self.kubernetes.as_data(), leave_out=RECIPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,10 @@ class _DebianKeys:
 
 @dataclass(frozen=True, slots=True)
 class _ProgramKeys:
-    """As `Program`, with {VERSIONS} to be filled in."""
+    """As `Program`, with {VERSIONS} to be filled in.
+
+    A module without a version is built only for versions of Kubernetes whose entry gives it one.
+    """
 
     name: str
     build: Mapping[str, str]
@@ -117,6 +127,8 @@ class _ProgramKeys:
     c: str = ""
     without_imports: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    replace: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +176,7 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
         BoxError: the recipe is not readable or contradicts itself.
     """
     folder = (root or resources.path("boxes")) / name
-    file = folder / "recipe.yaml"
+    file = folder / RECIPE
     if not file.is_file():
         known = ", ".join(sorted(p.parent.name for p in folder.parent.glob("*/recipe.yaml")))
         raise NotFound(f"there is no box called {name!r}", hint=f"known are: {known}")
@@ -174,7 +186,6 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
         if kubernetes not in versions:
             raise NotFound(f"the box {name} has no Kubernetes {kubernetes}", hint=f"known are: {', '.join(versions)}")
         recipe = _recipe(folder, data, versions[kubernetes])
-        _check(recipe)
     except (OSError, yaml.YAMLError, LookupError, ValueError) as error:
         raise BoxError(
             f"the recipe {name} cannot be used",
@@ -186,6 +197,9 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
 
 def _recipe(folder: Path, data: Mapping[str, Any], version: KubernetesVersion) -> Recipe:
     keys = records.build(_RecipeKeys, data, others=True)
+    _check(keys)
+    programs = _programs_for(version.version, data, keys.programs)
+    there = {name for program in programs for name in program.build}
     values = version.as_data()
     major, minor, patch = version.version.split(".")
     values |= {
@@ -202,11 +216,23 @@ def _recipe(folder: Path, data: Mapping[str, Any], version: KubernetesVersion) -
         suite=keys.debian.suite,
         packages=keys.debian.packages,
         go=keys.go,
-        programs=tuple(_program(each, values) for each in keys.programs),
-        install=tuple(_install(keys.install)),
+        programs=tuple(_program(each, values) for each in programs),
+        install=tuple((place, program) for place, program in _install(keys.install) if program in there),
         bases=keys.bases,
         images=tuple(_image(each, version) for each in keys.images),
     )
+
+
+def _programs_for(version: str, data: Mapping[str, Any], programs: Sequence[_ProgramKeys]) -> list[_ProgramKeys]:
+    """The programs of one Kubernetes version: its entry may give some of them another version, or other settings."""
+    own = data["kubernetes"][version].get(PROGRAMS, {})
+    if not isinstance(own, dict) or not all(isinstance(changes, dict) for changes in own.values()):
+        raise ValueError(f"kubernetes: {version}: {PROGRAMS} maps programs to what is different for this version")
+    if unknown := sorted(own.keys() - {program.name for program in programs}):
+        raise ValueError(f"kubernetes: {version}: no program is called {', '.join(unknown)}")
+    listed = {program["name"]: program for program in data["programs"]}
+    found = [records.build(_ProgramKeys, {**listed[program.name], **own.get(program.name, {})}) for program in programs]
+    return [program for program in found if program.version or not program.module]
 
 
 def _program(keys: _ProgramKeys, values: Mapping[str, str]) -> Program:
@@ -226,6 +252,8 @@ def _program(keys: _ProgramKeys, values: Mapping[str, str]) -> Program:
         c=keys.c,
         without_imports=keys.without_imports,
         variables=tuple((key, fill(text)) for key, text in sorted(keys.variables.items())),
+        replace=tuple(sorted(keys.replace.items())),
+        tags=keys.tags,
     )
 
 
@@ -260,10 +288,11 @@ def _image(keys: _ImageKeys, version: KubernetesVersion) -> ImageSpec:
     )
 
 
-def _check(recipe: Recipe) -> None:
-    built = {name for program in recipe.programs for name in program.build}
-    wanted = {SETTLE} | {name for _, name in recipe.install} | {name for i in recipe.images for _, name in i.programs}
+def _check(keys: _RecipeKeys) -> None:
+    built = {name for program in keys.programs for name in program.build}
+    wanted = {SETTLE} | {name for _, name in _install(keys.install)}
+    wanted |= {name for image in keys.images for name in image.programs.values()}
     if missing := sorted(wanted - built):
         raise ValueError(f"no program is called {', '.join(missing)}")
-    if unknown := sorted({i.base for i in recipe.images if i.base} - set(recipe.bases)):
+    if unknown := sorted({image.base for image in keys.images if image.base} - set(keys.bases)):
         raise ValueError(f"no base is called {', '.join(unknown)}")

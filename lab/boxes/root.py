@@ -19,7 +19,7 @@ _IMPORT = """
 set -eu
 cat > /tmp/import.toml <<'CONFIG'
 version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
 CONFIG
 containerd --config /tmp/import.toml --log-level warn &
 daemon=$!

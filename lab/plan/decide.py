@@ -66,7 +66,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
             management_cidr=_management_network(scenario, cidr, lab, seat),
         ),
         kubernetes=KubernetesPlan(
-            versions=catalog.kubernetes[scenario.kubernetes.version],
+            versions=catalog.kubernetes[catalog.full_version(scenario.kubernetes.version)],
             runtime=scenario.kubernetes.runtime,
             cni=scenario.kubernetes.cni,
             pod_cidr=scenario.kubernetes.pod_cidr,

@@ -26,6 +26,9 @@ from lab.components.kubernetes.versions import KEYS, KubernetesVersion
 from lab.errors import BoxError
 
 VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
+RECIPE = "recipe.yaml"
+# In a Kubernetes version's entry, what a box needs to build for it alone (lab.boxes.recipe).
+PROGRAMS = "programs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,10 @@ class Catalog:
     kubernetes: Mapping[str, KubernetesVersion]
     runtimes: tuple[str, ...]
     cnis: tuple[str, ...]
+
+    def full_version(self, version: str) -> str:
+        """The newest known patch of a minor version: "1.35" is "1.35.4"; what is anything else stays as it is."""
+        return next((full for full in reversed(list(self.kubernetes)) if full.rpartition(".")[0] == version), version)
 
 
 @functools.cache
@@ -49,7 +56,7 @@ def load_catalog(root: Path | None = None) -> Catalog:
         BoxError: a recipe is not readable or lacks something.
     """
     folder = root or resources.path("boxes")
-    files = sorted(folder.glob("*/recipe.yaml"))
+    files = sorted(folder.glob(f"*/{RECIPE}"))
     recipes = []
     for file in files:
         try:
@@ -144,7 +151,7 @@ def _version(version: object, parts: object, needed: Sequence[str]) -> Kubernete
     wanted = {*KEYS, *needed}
     # Those of a network that the recipe does not name may be there: two recipes share a version.
     known = [key for network in networks().values() for key in network.version_keys]
-    if not isinstance(parts, dict) or not wanted <= parts.keys() <= {*wanted, *known}:
+    if not isinstance(parts, dict) or not wanted <= parts.keys() <= {*wanted, *known, PROGRAMS}:
         names = ", ".join((*KEYS, *needed))
         raise ValueError(f"kubernetes: {version}: name exactly these components: {names}")
     return KubernetesVersion(

@@ -104,9 +104,11 @@ def _address(value: object) -> IPv4Address:
 
 
 def _kubernetes_version(value: object) -> str:
-    # An unquoted 1.35 is a YAML float; say so instead of guessing which patch is meant.
+    # An unquoted 1.30 is YAML's number 1.3; say so instead of guessing what is meant.
     if not isinstance(value, str):
-        raise ValueError(f'{named(value)} is not a full version; write for example "1.35.4", with quotes')
+        raise ValueError(
+            f'{named(value)} is a number, not a version; write for example "1.35" or "1.35.4", with quotes'
+        )
     return value.removeprefix("v")
 
 
@@ -185,7 +187,7 @@ ADDRESS = Value(_address, {"type": "string", "format": "ipv4"})
 CPUS = whole(1, 64)
 MEMORY = Value(lambda v: parse_mib(v, default_unit="M"), _SIZE_JSON)
 DISK = Value(lambda v: -(-parse_mib(v, default_unit="G") // 1024), _SIZE_JSON)
-KUBERNETES_VERSION = Value(_kubernetes_version, {"type": "string", "pattern": r"^v?\d+\.\d+\.\d+$"})
+KUBERNETES_VERSION = Value(_kubernetes_version, {"type": "string", "pattern": r"^v?\d+\.\d+(\.\d+)?$"})
 FORMAT_VERSION = Value(_format_version, {"const": 1})
 REGISTRY = Value(check_registry, {"type": "string"})
 MIRROR = Value(check_mirror, {"type": "string", "pattern": "^https?://"})

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from lab.components.cni import DEFAULT as DEFAULT_NETWORK
 from lab.components.cni import networks
+from lab.components.kubernetes import DEFAULT as DEFAULT_VERSION
 from lab.components.runtime import DEFAULT as DEFAULT_RUNTIME
 from lab.scenario.kinds import (
     ADDRESS,
@@ -122,8 +123,8 @@ class Kubernetes:
 
     version: str = key(
         KUBERNETES_VERSION,
-        'Full version, for example "1.35.4".',
-        default="1.35.4",
+        'Full version, for example "1.35.4"; or "1.35", its newest patch that klab knows.',
+        default=DEFAULT_VERSION,
     )
     runtime: str = key(TEXT, "Container runtime.", default=DEFAULT_RUNTIME)
     cni: str = key(TEXT, _NETWORKS, default=DEFAULT_NETWORK)

@@ -64,7 +64,7 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
 
 def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     candidates: tuple[tuple[Loc, str, list[str]], ...] = (
-        (("kubernetes", "version"), s.kubernetes.version, list(catalog.kubernetes)),
+        (("kubernetes", "version"), catalog.full_version(s.kubernetes.version), list(catalog.kubernetes)),
         (("kubernetes", "runtime"), s.kubernetes.runtime, list(catalog.runtimes)),
         (("kubernetes", "cni"), s.kubernetes.cni, list(catalog.cnis)),
         (("box",), s.box, list(catalog.boxes)),

@@ -30,7 +30,11 @@ def box() -> None:
 
 @box.command()
 @click.argument("name", default=DEFAULT)
-@click.option("--kubernetes", metavar="VERSION", help="The Kubernetes version; the newest one known if left out.")
+@click.option(
+    "--kubernetes",
+    metavar="VERSION",
+    help="The Kubernetes version, such as 1.35.4, or 1.35 for its newest patch; a scenario's default if left out.",
+)
 @click.option("--rebuild", is_flag=True, help="Repeat every step and report whether the result is the same.")
 @click.option("--vmdk", is_flag=True, help="Create VirtualBox's disk now instead of on first use.")
 @_AS_JSON
@@ -42,7 +46,7 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
     \b
     Examples:
       klab box build
-      klab box build debian-13 --kubernetes 1.35.4
+      klab box build debian-13 --kubernetes 1.36
       klab box build --rebuild
     """
     from lab.app import boxes

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError
 from lab.scenario.catalog import load_catalog, merge, parse_recipe
 
@@ -28,7 +29,10 @@ def recipe(**changes: Any) -> dict[str, Any]:
 def test_the_shipped_recipes_make_a_catalog() -> None:
     catalog = load_catalog()
     assert catalog.boxes == ("debian-13",)
-    assert list(catalog.kubernetes) == ["1.35.4"]
+    assert list(catalog.kubernetes) == [
+        "1.28.0", "1.31.14", "1.32.13", "1.33.13", "1.34.4", "1.35.4", "1.36.3", "1.37.2",
+    ]  # fmt: skip
+    assert DEFAULT in catalog.kubernetes
     assert catalog.runtimes == ("containerd",)
     assert catalog.cnis == ("bridge", "flannel", "none")
 
@@ -45,6 +49,19 @@ def test_image_references_are_the_ones_kubeadm_asks_for() -> None:
         "registry.k8s.io/kube-scheduler:v1.35.4",
         "registry.k8s.io/pause:3.10.1",
     ]
+
+
+def test_a_minor_version_means_its_newest_patch() -> None:
+    patches = dict.fromkeys(("1.9.2", "1.9.10", "1.10.1", "1.35.4"), COMPONENTS)
+    catalog = merge([parse_recipe(recipe(kubernetes=patches))])
+    assert [catalog.full_version(v) for v in ("1.9", "1.10", "1.35", "1.9.2")] == [
+        "1.9.10",
+        "1.10.1",
+        "1.35.4",
+        "1.9.2",
+    ]
+    # What is not known stays as it was written, for the message.
+    assert [catalog.full_version(v) for v in ("1.1", "1", "", "1.35.4.1")] == ["1.1", "1", "", "1.35.4.1"]
 
 
 def test_a_network_that_needs_packages_only_is_there_where_they_are() -> None:

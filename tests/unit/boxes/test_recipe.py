@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import resources
-from lab.boxes.recipe import Recipe, load_recipe
+from lab.boxes.recipe import Program, Recipe, load_recipe
 from lab.boxes.root import copy_files, fill
 from lab.errors import BoxError, NotFound
 
@@ -72,6 +72,28 @@ def test_markers_without_a_value_are_refused() -> None:
         fill("a @y@ b", {"x": "1"}, "file")
 
 
+def programs(recipe: Recipe) -> dict[str, Program]:
+    return {program.name: program for program in recipe.programs}
+
+
+def test_a_version_has_programs_of_its_own() -> None:
+    current, newest, older = (load_recipe("debian-13", version) for version in ("1.35.4", "1.37.2", "1.31.14"))
+    assert "containerd" not in programs(current)
+    assert "/usr/bin/containerd" not in dict(current.install)
+    assert programs(newest)["containerd"].version.startswith("v2.")
+    assert dict(newest.install)["/usr/bin/containerd-shim-runc-v2"] == "containerd-shim-runc-v2"
+    assert (programs(older)["etcd"].version, programs(older)["etcdctl"].version) == ("v3.5.24", "v3.5.21")
+    assert programs(older)["etcdctl"].module == programs(current)["etcdctl"].module
+
+
+def test_one_version_more_leaves_the_boxes_of_the_others(copied: Path) -> None:
+    before = {version: load_recipe("debian-13", version, root=copied).digest() for version in ("1.35.4", "1.37.2")}
+    edit(copied, "containerd: {version: v2.3.7}", "containerd: {version: v2.3.8}")
+    after = {version: load_recipe("debian-13", version, root=copied).digest() for version in before}
+    assert after["1.35.4"] == before["1.35.4"]
+    assert after["1.37.2"] != before["1.37.2"]
+
+
 def test_the_digest_follows_every_file(copied: Path) -> None:
     before = load_recipe("debian-13", "1.35.4", root=copied).digest()
     assert before == load_recipe("debian-13", "1.35.4", root=copied).digest()
@@ -106,12 +128,27 @@ def test_unknown_boxes_and_versions_name_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ("cri: {version: v1}", "kubernetes: 1.37.2: no program is called cri"),
+        ("containerd: v2", "kubernetes: 1.37.2: programs maps programs to what is different"),
+        ("containerd: {versoin: v2}", "versoin is not known here"),
+    ],
+)
+def test_what_is_wrong_with_a_version_s_programs_is_named(copied: Path, new: str, said: str) -> None:
+    edit(copied, "containerd: {version: v2.3.7}", new)
+    with pytest.raises(BoxError) as caught:
+        load_recipe("debian-13", "1.37.2", root=copied)
+    assert said in caught.value.details[0]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("epoch: 1767225600", "epoch: soon", 'epoch is "soon", which is not a whole number'),
         ("epoch: 1767225600", "", "epoch is missing"),
         ("  suite: trixie", "  suite: 13", "debian.suite is 13, which is not text"),
-        ("    module: go.etcd.io/bbolt", "    modul: go.etcd.io/bbolt", "programs[6].modul is not known here"),
+        ("    module: go.etcd.io/bbolt", "    modul: go.etcd.io/bbolt", "programs[8].modul is not known here"),
         ("    version: v1.3.11", "    version: v{bolt}", "bolt-settle: 'v{bolt}' names no version that is known"),
         ("/opt/cni/bin/flannel: flannel-cni", "/opt/cni/bin/flannel: 1", "install./opt/cni/bin/flannel is 1"),
         ("    pinned: true", "    pinned: 1", "images[7].pinned is 1, which is not true or false"),

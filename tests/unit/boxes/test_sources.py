@@ -45,3 +45,34 @@ def test_it_is_the_go_builder_that_makes_it(folder: Path, monkeypatch: pytest.Mo
     GoModules(folder, {"GOTOOLCHAIN": "go1.26.8"}, []).make(named("etcd"), tmp_path, tmp_path / "log")
     assert asked == [((named("etcd"), folder, tmp_path), {"go": {"GOTOOLCHAIN": "go1.26.8"}, "log": tmp_path / "log"})]
     assert GoModules.code == (gomodules,)
+
+
+GO_MOD = """\
+module k8s.io/kubernetes
+
+go 1.16
+
+replace (
+	k8s.io/api => ./staging/src/k8s.io/api
+	github.com/moby/term => github.com/moby/term v0.0.0-20210610120745-9d4ed1856297
+	golang.org/x/oauth2 v0.1.0 => golang.org/x/oauth2 v0.2.0
+)
+
+replace github.com/old/name => github.com/new/name v1.2.3
+"""
+
+
+def test_a_module_is_built_as_in_its_own_repository() -> None:
+    program = Program(
+        "kubernetes", {"kubeadm": "cmd/kubeadm"}, staging="v0.23.0", replace=(("github.com/x/y", "v2.0.0"),)
+    )
+    assert gomodules.as_its_own(program, GO_MOD) == [
+        "-godebug=default=go1.20",
+        "-replace=github.com/moby/term=github.com/moby/term@v0.0.0-20210610120745-9d4ed1856297",
+        "-replace=github.com/old/name=github.com/new/name@v1.2.3",
+        "-replace=github.com/x/y=github.com/x/y@v2.0.0",
+        "-replace=golang.org/x/oauth2=golang.org/x/oauth2@v0.2.0",
+        "-replace=k8s.io/api=k8s.io/api@v0.23.0",
+    ]
+    # A folder that no proxy serves can only be replaced by a version of its own.
+    assert not any("k8s.io/api" in option for option in gomodules.as_its_own(replace(program, staging=""), GO_MOD))
