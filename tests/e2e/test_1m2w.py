@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.facts import facts
+from support.lessons import nginx_behind_a_node_port, services_by_name
+
+from lab.components.kubernetes import DEFAULT
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
@@ -39,10 +42,10 @@ def test_three_nodes_are_ready(lab: Lab) -> None:
 
 def test_versions_are_as_asked(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
     for node in lab.get("nodes")["items"]:
-        assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.35.4"
+        assert node["status"]["nodeInfo"]["kubeletVersion"] == f"v{DEFAULT}"
         assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
-    assert json.loads(lab.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"] == "v1.35.4"
-    assert {f["kubelet"] for f in by_node.values()} == {"Kubernetes v1.35.4"}
+    assert json.loads(lab.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"] == f"v{DEFAULT}"
+    assert {f["kubelet"] for f in by_node.values()} == {f"Kubernetes v{DEFAULT}"}
 
 
 def test_hosts_are_prepared_as_the_lesson_says(lab: Lab, by_node: dict[str, dict[str, str]]) -> None:
@@ -130,61 +133,12 @@ def test_clocks_agree_and_a_skewed_one_comes_back(lab: Lab) -> None:
     assert offset < 1
 
 
-NGINX = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 3
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-      - {name: nginx, image: "nginx:latest", ports: [{containerPort: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 80, nodePort: 30080}]
-"""
-
-ASKING_POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: ask-{node}}}
-spec:
-  nodeName: {node}
-  restartPolicy: Never
-  containers:
-  - name: ask
-    image: busybox:latest
-    command: [wget, -q, -T, "60", -O, "-", "http://web.default.svc.cluster.local"]
-"""
-
-
 def test_the_nginx_lesson_works_unchanged_and_offline(lab: Lab) -> None:
-    lab.kubectl("apply", "-f", "-", stdin=NGINX)
-    lab.kubectl("rollout", "status", "deployment/web", "--timeout=20m")
-    pods = lab.get("pods", "-l", "app=web")["items"]
-    assert {c["imagePullPolicy"] for p in pods for c in p["spec"]["containers"]} == {"Always"}
-    for node, address in lab.addresses.items():
-        page = lab.inside(
-            "import urllib.request; "
-            f"print(urllib.request.urlopen('http://{address}:30080', timeout=120).read().decode())"
-        )
-        assert "Welcome to nginx!" in page, node
+    nginx_behind_a_node_port(lab)
 
 
 def test_services_answer_by_name_from_every_worker(lab: Lab) -> None:
-    for node in ("w1", "w2"):
-        lab.kubectl("apply", "-f", "-", stdin=ASKING_POD.format(node=node))
-    for node in ("w1", "w2"):
-        lab.kubectl("wait", f"pod/ask-{node}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20m")
-        assert "Welcome to nginx!" in lab.kubectl("logs", f"ask-{node}")
+    services_by_name(lab, "w1", "w2")
 
 
 def test_a_second_create_finds_everything_done(lab: Lab) -> None:

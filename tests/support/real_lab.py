@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from lab.components.kubernetes import DEFAULT
 from lab.store import Home
 from support.host import HostView, look_at_host, processes_of
 
@@ -205,7 +206,7 @@ ENTER = (
 )
 
 
-def prepare(folder: Path, scenario: str, name: str) -> Lab:
+def prepare(folder: Path, scenario: str, name: str, kubernetes: str = DEFAULT) -> Lab:
     """A home for a lab, with a box to make it from; nothing runs yet."""
     real = Home.default().root
     home = folder / "home"
@@ -215,7 +216,7 @@ def prepare(folder: Path, scenario: str, name: str) -> Lab:
         (home / shared).symlink_to(real / shared)
     lab = Lab(home, scenario, name, look_at_host(home))
     say("building the box, unless it is there")
-    subprocess.run([*KLAB, "box", "build"], env=lab.env, check=True, timeout=CREATE_SECONDS)
+    subprocess.run([*KLAB, "box", "build", "--kubernetes", kubernetes], env=lab.env, check=True, timeout=CREATE_SECONDS)
     return lab
 
 

@@ -1,0 +1,63 @@
+"""Lessons as courses give them, done on a real lab and looked at from outside it."""
+
+from __future__ import annotations
+
+from support.real_lab import Lab
+
+NGINX = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: nginx, image: "nginx:latest", ports: [{containerPort: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 80, nodePort: 30080}]
+"""
+
+ASKING_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: ask-{node}}}
+spec:
+  nodeName: {node}
+  restartPolicy: Never
+  containers:
+  - name: ask
+    image: busybox:latest
+    command: [wget, -q, -T, "60", -O, "-", "http://web.default.svc.cluster.local"]
+"""
+
+
+def nginx_behind_a_node_port(lab: Lab) -> None:
+    """Three nginx, by the manifest of every tutorial; each node answers on the port."""
+    lab.kubectl("apply", "-f", "-", stdin=NGINX)
+    lab.kubectl("rollout", "status", "deployment/web", "--timeout=20m")
+    pods = lab.get("pods", "-l", "app=web")["items"]
+    assert {c["imagePullPolicy"] for p in pods for c in p["spec"]["containers"]} == {"Always"}
+    for node, address in lab.addresses.items():
+        page = lab.inside(
+            "import urllib.request; "
+            f"print(urllib.request.urlopen('http://{address}:30080', timeout=120).read().decode())"
+        )
+        assert "Welcome to nginx!" in page, node
+
+
+def services_by_name(lab: Lab, *nodes: str) -> None:
+    """A pod on each of the nodes gets nginx's page under the Service's name."""
+    for node in nodes:
+        lab.kubectl("apply", "-f", "-", stdin=ASKING_POD.format(node=node))
+    for node in nodes:
+        lab.kubectl("wait", f"pod/ask-{node}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20m")
+        assert "Welcome to nginx!" in lab.kubectl("logs", f"ask-{node}")
