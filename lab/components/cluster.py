@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 # The NIC of the lab's own network on each node; eth0 is Vagrant's.
 LAB_INTERFACE = "eth1"
 
+# Major and minor number of Kubernetes, such as (1, 35).
+Minor = tuple[int, int]
+
 
 class File(NamedTuple):
     """A file on a node, owned by root."""
@@ -39,6 +42,8 @@ class Networks(Protocol):
 class Versions(Protocol):
     """The version of a lab's Kubernetes, and of what goes with it."""
 
+    @property
+    def minor(self) -> Minor: ...
     def image(self, component: str) -> str: ...
 
 

@@ -21,13 +21,14 @@ def components(package: str, kind: type[Kind]) -> Mapping[str, Kind]:
         kind: the class of its components.
 
     Raises:
-        TypeError: a module holds no component of that kind under its own name.
+        TypeError: a module holds no component of that kind under its own name, with "_" for each "-".
     """
     found: dict[str, Kind] = {}
-    names = {module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)}
-    for name in sorted(names - {"base"}):
-        component = getattr(importlib.import_module(f"{package}.{name}"), "COMPONENT", None)
-        if not isinstance(component, kind) or getattr(component, "name", None) != name:
-            raise TypeError(f"{package}.{name} holds no {kind.__name__} called {name!r}")
+    modules = {module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)}
+    for module in sorted(modules - {"base"}):
+        component = getattr(importlib.import_module(f"{package}.{module}"), "COMPONENT", None)
+        name = getattr(component, "name", "")
+        if not isinstance(component, kind) or name.replace("-", "_") != module:
+            raise TypeError(f"{package}.{module} holds no {kind.__name__} called {module!r}")
         found[name] = component
     return MappingProxyType(found)

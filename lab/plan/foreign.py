@@ -13,6 +13,7 @@ from ipaddress import IPv4Network
 
 from lab.components.cni import networks as pod_networks
 from lab.components.kubernetes.versions import FULL_VERSION
+from lab.components.runtime import runtimes
 from lab.plan.decide import MAC_PREFIX
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.scenario.catalog import Catalog
@@ -133,10 +134,21 @@ def _kubernetes(plan: Plan, catalog: Catalog) -> Iterator[str]:
     ):
         if word not in known:
             yield f"{_shown(word)} is not a {what} that this klab knows"
+    yield from _runtime(plan)
     yield from _ranges(kubernetes, plan.networks)
     plug_in = pod_networks().get(kubernetes.cni)
     if plug_in and (refusal := plug_in.refusal(kubernetes.pod_cidr, plan.networks.cidr)):
         yield refusal
+
+
+def _runtime(plan: Plan) -> Iterator[str]:
+    containers, versions = runtimes().get(plan.kubernetes.runtime), plan.kubernetes.versions
+    if containers is not None and FULL_VERSION.fullmatch(versions.version):
+        refusals = (
+            containers.refusal(versions.minor),
+            containers.mirrors_refusal(registry for registry, _ in plan.mirrors),
+        )
+        yield from filter(None, refusals)
 
 
 def _ranges(kubernetes: KubernetesPlan, networks: Networks) -> Iterator[str]:

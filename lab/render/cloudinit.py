@@ -23,8 +23,6 @@ from lab.render.yamltext import dump
 
 USER = "vagrant"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
-# Where the node's own image registry answers.
-REGISTRY = "http://127.0.0.1:5000"
 # Where the manifest of the pod network lies for a student who makes the cluster.
 PREPARED_FOLDER = "/opt/klab"
 # A node that shuts down kills the containers that do not end by themselves, after 90 seconds by default.
@@ -93,7 +91,7 @@ def _files(plan: Plan, node: Node, secrets: Secrets, slow_host: bool, joining: b
     if plan.bootstrap == "none":
         return files
     containers = runtime(plan.kubernetes.runtime)
-    files += containers.mirror_files(plan.mirrors, REGISTRY)
+    files += containers.files(plan.kubernetes.versions, plan.mirrors)
     stop_seconds = CONTROL_PLANE_STOP_SECONDS if node.is_control_plane else WORKER_STOP_SECONDS
     files.append(File(containers.stop_drop_in, f"[Scope]\nTimeoutStopSec={stop_seconds}\n"))
     if plan.bootstrap == "prepared":

@@ -102,7 +102,7 @@ def _registration(plan: Plan, node: Node) -> dict[str, Any]:
     features = plan.kubernetes.versions.features
     registration: dict[str, Any] = {
         "name": node.name,
-        "criSocket": runtime(plan.kubernetes.runtime).socket,
+        "criSocket": runtime(plan.kubernetes.runtime).socket(plan.kubernetes.versions.minor),
         # All images are in the box; asking a registry first would only cost time.
         **({"imagePullPolicy": "IfNotPresent"} if features.pull_policy else {}),
         # Every node also has Vagrant's NIC; the kubelet must not pick that one.

@@ -92,8 +92,11 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
         joining: the cluster is there already; a control plane joins it, too.
     """
     parts = [_HEAD]
+    containers = runtime(plan.kubernetes.runtime)
     if plan.bootstrap == "none":
-        parts.append(_PLAIN.replace("{runtime}", runtime(plan.kubernetes.runtime).unit))
+        parts.append(_PLAIN.replace("{runtime}", " ".join(containers.boxed)))
+    else:
+        parts.append(containers.prepare(plan.kubernetes.versions.minor))
     pods = network(plan.kubernetes.cni)
     if plan.bootstrap == "prepared":
         parts.append(pods.prepare(plan, node))

@@ -16,6 +16,7 @@ from lab.components.cni import DEFAULT as DEFAULT_NETWORK
 from lab.components.cni import networks
 from lab.components.kubernetes import DEFAULT as DEFAULT_VERSION
 from lab.components.runtime import DEFAULT as DEFAULT_RUNTIME
+from lab.components.runtime import runtimes
 from lab.scenario.kinds import (
     ADDRESS,
     CPUS,
@@ -114,6 +115,10 @@ def _counts_or_nodes(given: Mapping[str, object]) -> str | None:
     return None
 
 
+_RUNTIMES = (
+    f"Container runtime: {', '.join(f'`{name}` ({each.summary})' for name, each in runtimes().items())}; "
+    "of these the box must hold it."
+)
 _NETWORKS = f"Pod network: {', '.join(f'`{name}` ({each.summary})' for name, each in networks().items())}."
 
 
@@ -126,7 +131,7 @@ class Kubernetes:
         'Full version, for example "1.35.4"; or "1.35", its newest patch that klab knows.',
         default=DEFAULT_VERSION,
     )
-    runtime: str = key(TEXT, "Container runtime.", default=DEFAULT_RUNTIME)
+    runtime: str = key(TEXT, _RUNTIMES, default=DEFAULT_RUNTIME)
     cni: str = key(TEXT, _NETWORKS, default=DEFAULT_NETWORK)
     pod_cidr: IPv4Network = key(
         NETWORK, "Range of pod addresses, 10.244.0.0/16 when left out.", default=IPv4Network("10.244.0.0/16")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.cni import networks
+from lab.components.runtime import runtimes
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import PRIVATE_RANGES, Scenario, is_private
 from lab.scenario.schema import Loc, did_you_mean
@@ -53,6 +54,7 @@ def too_many(planes: int) -> str:
 def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     """Every finding in a scenario whose keys are each sound by themselves."""
     yield from _unknown(s, catalog)
+    yield from _runtime(s, catalog)
     yield from _topology(s)
     yield from _sizes(s)
     yield from _ranges(s)
@@ -63,6 +65,10 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
 
 
 def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    missing: dict[Loc, dict[str, str]] = {
+        ("kubernetes", "runtime"): {name: each.needs for name, each in runtimes().items()},
+        ("kubernetes", "cni"): {name: each.needs for name, each in networks().items()},
+    }
     candidates: tuple[tuple[Loc, str, list[str]], ...] = (
         (("kubernetes", "version"), catalog.full_version(s.kubernetes.version), list(catalog.kubernetes)),
         (("kubernetes", "runtime"), s.kubernetes.runtime, list(catalog.runtimes)),
@@ -70,8 +76,27 @@ def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
         (("box",), s.box, list(catalog.boxes)),
     )
     for at, given, known in candidates:
-        if given not in known:
-            yield (at,), f"{given[:60]!r} is not known; known are: {', '.join(known)}{did_you_mean(given, known)}"
+        if given in known:
+            continue
+        there = f"{', '.join(known)}{did_you_mean(given, known)}"
+        needs = missing.get(at, {}).get(given)
+        if needs:
+            yield (at,), f"no box holds {given}, which needs {needs}; boxes hold: {there}"
+        else:
+            yield (at,), f"{given[:60]!r} is not known; known are: {there}"
+
+
+def _runtime(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    """What the runtime cannot do; one that no box holds, or a version that is not known, has been told."""
+    kubernetes = s.kubernetes
+    version = catalog.kubernetes.get(catalog.full_version(kubernetes.version))
+    if version is None or kubernetes.runtime not in catalog.runtimes:
+        return
+    containers = runtimes()[kubernetes.runtime]
+    if refusal := containers.refusal(version.minor):
+        yield (("kubernetes", "runtime"), ("kubernetes", "version")), refusal
+    if refusal := containers.mirrors_refusal(s.mirrors):
+        yield (("mirrors",), ("kubernetes", "runtime")), refusal
 
 
 def _topology(s: Scenario) -> Iterator[Finding]:

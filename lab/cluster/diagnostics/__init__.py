@@ -32,7 +32,7 @@ CHECKS: tuple[Check, ...] = (
     nodes.SWAP,
     nodes.service("chrony"),
     nodes.CLOCKS,
-    *(nodes.service(each.unit) for each in runtimes().values()),
+    *(nodes.service(unit) for each in runtimes().values() for unit in each.units),
     nodes.service("docker-registry"),
     nodes.CERTIFICATES,
     nodes.service("kubelet"),
@@ -69,7 +69,8 @@ def examine(
 ) -> tuple[Result, ...]:
     """Look at a lab from outside, ask each node that runs, and make every check."""
     facts = collect_facts(folder, plan, record, machines, seconds=LOOK_SECONDS, reach=reach)
-    answers = ask_nodes(machines, record, [node.name for node in facts.nodes if node.runs])
+    running = [node.name for node in facts.nodes if node.runs]
+    answers = ask_nodes(machines, record, running, containers=plan.kubernetes.runtime)
     reports = {name: answer for name, answer in answers.items() if isinstance(answer, NodeReport)}
     silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
     scenario = folder.scenario_file

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab.cluster.observe.facts import ClusterFacts, NodeFacts
 from lab.cluster.observe.node_report import NodeReport, Process
+from lab.components.runtime import runtime as component
 from lab.plan.model import Node, Plan, create_command, import_command
 
 
@@ -145,9 +146,15 @@ def runtime(plan: Plan) -> bool:
     return plan.bootstrap != "none"
 
 
-def with_runtime(name: str) -> Callable[[Plan], bool]:
-    """For labs whose nodes run the container runtime of that name."""
-    return lambda plan: runtime(plan) and plan.kubernetes.runtime == name
+def with_runtime_unit(name: str, unit: str) -> Callable[[Plan], bool]:
+    """For labs whose nodes run that unit of the container runtime of that name."""
+
+    def applies(plan: Plan) -> bool:
+        kubernetes = plan.kubernetes
+        here = runtime(plan) and kubernetes.runtime == name
+        return here and unit in component(name).units_for(kubernetes.versions.minor)
+
+    return applies
 
 
 def balanced(plan: Plan) -> bool:

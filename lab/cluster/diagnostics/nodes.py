@@ -15,7 +15,7 @@ from lab.cluster.diagnostics.context import (
     kubernetes,
     runtime,
     unreported,
-    with_runtime,
+    with_runtime_unit,
 )
 from lab.cluster.observe.facts import certificate_line, time_line
 from lab.components.runtime import runtimes
@@ -89,7 +89,11 @@ SERVICES = {
     service.unit: service
     for service in (
         Service("chrony", "the time service chrony", lambda _plan: True, restart=RESTART_CHRONY),
-        *(Service(each.unit, name, with_runtime(name), causes=True) for name, each in runtimes().items()),
+        *(
+            Service(unit, unit, with_runtime_unit(name, unit), causes=True)
+            for name, each in runtimes().items()
+            for unit in each.units
+        ),
         Service("docker-registry", "the node's own image registry", runtime),
         Service("kubelet", "the kubelet", kubernetes, causes=True),
         Service("haproxy", "the load balancer HAProxy", balanced, _balancing),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from lab.cluster.observe.node_report import COMM_LENGTH, HEALTH, HEALTH_SECONDS, NodeReport, parse
 from lab.components.cluster import LAB_INTERFACE
 from lab.components.cni import networks
-from lab.components.runtime import runtimes
+from lab.components.runtime import runtime, runtimes
 from lab.errors import LabError
 from lab.machines.protocol import Machines
 from lab.render.renewal import TELL_CERTIFICATES
@@ -22,16 +22,16 @@ from lab.waiting import map_parallel
 
 ASK_SECONDS = 60.0
 UNITS = (
-    *("kubelet", *(each.unit for each in runtimes().values()), "chrony", "docker-registry", "haproxy", "keepalived"),
+    *("kubelet", "chrony", "docker-registry", "haproxy", "keepalived"),
+    *(unit for each in runtimes().values() for unit in each.units),
     *(unit for each in networks().values() for unit in each.units),
 )
 LAST_KEY = "now="
 
 _CASES = "".join(f"    {name[:COMM_LENGTH]}) ask={url} ;;\n" for name, url in HEALTH.items())
 _STATE_FILES = " ".join(each.state_file for each in networks().values() if each.state_file)
-_LIST_IMAGES = " || ".join(f"{each.list_images} 2> /dev/null" for each in runtimes().values())
 
-SCRIPT = f"""\
+_SCRIPT = f"""\
 export LC_ALL=C
 read -r up _ < /proc/uptime; echo "begin=$up"
 set --
@@ -56,7 +56,7 @@ ip -4 -o addr show dev {LAB_INTERFACE} | awk '{{ print "address=" $4 }}'
 for file in {_STATE_FILES}; do [ -s "$file" ] && echo subnet=yes; done
 for file in /etc/cni/net.d/*.conf*; do [ -s "$file" ] && echo "cni=$file"; done
 stat -c 'manifest=%s %Y %n' /etc/kubernetes/manifests/*.yaml 2> /dev/null
-{TELL_CERTIFICATES}if images=$({_LIST_IMAGES}); then
+{TELL_CERTIFICATES}if images=$(LIST_IMAGES 2> /dev/null); then
     echo images=seen
     printf '%s\\n' "$images" | sed 's/^/image=/'
 fi
@@ -65,15 +65,30 @@ date +{LAST_KEY}%s.%N
 """
 
 
-def ask_nodes(machines: Machines, record: Record, nodes: Sequence[str]) -> dict[str, NodeReport | str]:
-    """Ask nodes about themselves, side by side; one that does not answer is a text that tells why."""
-    return map_parallel(lambda name: _ask(machines, record, name), nodes, most=16)
+def probe(containers: str) -> str:
+    """The script for nodes with the container runtime of that name."""
+    return _SCRIPT.replace("LIST_IMAGES", runtime(containers).list_images)
 
 
-def _ask(machines: Machines, record: Record, name: str) -> NodeReport | str:
+def ask_nodes(
+    machines: Machines, record: Record, nodes: Sequence[str], *, containers: str
+) -> dict[str, NodeReport | str]:
+    """Ask nodes about themselves, side by side; one that does not answer is a text that tells why.
+
+    Args:
+        machines: the lab's.
+        record: for the guests' clocks.
+        nodes: names of machines that run.
+        containers: the name of their container runtime.
+    """
+    asked = probe(containers)
+    return map_parallel(lambda name: _ask(machines, record, name, asked), nodes, most=16)
+
+
+def _ask(machines: Machines, record: Record, name: str, asked: str) -> NodeReport | str:
     began = time.time()
     try:
-        done = machines.ssh(name, ["sudo", "sh", "-s"], timeout=ASK_SECONDS, check=False, stdin=SCRIPT)
+        done = machines.ssh(name, ["sudo", "sh", "-s"], timeout=ASK_SECONDS, check=False, stdin=asked)
     except LabError as error:
         return "; ".join((error.message, *error.details[-1:]))
     if LAST_KEY not in done.stdout:

@@ -103,6 +103,13 @@ class PodNetwork:
     state_file: ClassVar[str] = ""
     manifest_file: ClassVar[str] = ""
 
+    @property
+    def needs(self) -> str:
+        """What a box must hold for it, in words; empty for a network that is nothing."""
+        if self.packages:
+            return f"Debian's {', '.join(self.packages)}"
+        return "its images" if self.pods else ""
+
     def images(self, versions: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """Its images by component, full references; `versions` has the version of each of `version_keys`."""
         return {}

@@ -6,33 +6,67 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from lab.components.cluster import File
+from lab.components.cluster import File, Minor, Versions
+
+# Where the node's own registry answers, over HTTP; it has each registry's repositories below the registry's name.
+NODE_REGISTRY = "127.0.0.1:5000"
 
 
 class ContainerRuntime(ABC):
-    """One container runtime.
+    """One container runtime. Several answers depend on the minor version of Kubernetes, such as (1, 35).
 
-    unit: its systemd unit.
-    socket: where it serves the CRI, as kubeadm is told.
+    summary: what it is, in a few words of the scenario's reference.
+    packages: Debian packages that a box must hold.
+    programs: what a box must hold beside them, for some versions at least.
+    units: its systemd units, in the order in which they start; those of every version.
+    boxed: what of it a box starts by itself, sockets first; stopped where a machine is to be plain.
     stop_drop_in: the systemd drop-in that sets how long its containers may take to end.
-    list_images: the shell command that prints the images it has for Kubernetes, a reference a line.
+    list_images: the shell command that prints the images it has for Kubernetes, a full reference a line.
     """
 
     name: ClassVar[str]
-    unit: ClassVar[str]
-    socket: ClassVar[str]
+    summary: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    programs: ClassVar[tuple[str, ...]] = ()
+    units: ClassVar[tuple[str, ...]]
+    boxed: ClassVar[tuple[str, ...]]
     stop_drop_in: ClassVar[str]
     list_images: ClassVar[str]
 
+    @property
+    def needs(self) -> str:
+        """What a box must hold for it, in words."""
+        return ", and ".join(filter(None, (f"Debian's {', '.join(self.packages)}", ", ".join(self.programs))))
+
     @abstractmethod
-    def mirror_files(self, mirrors: Iterable[tuple[str, str]], registry: str) -> Sequence[File]:
-        """Its configuration of registries.
+    def socket(self, minor: Minor) -> str:
+        """Where the CRI is served, as kubeadm of that version is told."""
+
+    @abstractmethod
+    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
+        """Its configuration on a node.
 
         Args:
-            mirrors: registries and the mirror of each.
-            registry: where the node's own registry answers; it has each registry below its name.
+            versions: the lab's Kubernetes and what goes with it.
+            mirrors: registries and the mirror of each, as the scenario has them.
         """
 
     @abstractmethod
     def pull(self, image: str) -> str:
         """The shell command that gets an image for Kubernetes, from the node's own registry first."""
+
+    def units_for(self, minor: Minor) -> tuple[str, ...]:  # noqa: ARG002
+        """Its units with that version."""
+        return self.units
+
+    def prepare(self, minor: Minor) -> str:  # noqa: ARG002
+        """Part of the node's script, before anything uses the runtime: makes it read `files`."""
+        return ""
+
+    def refusal(self, minor: Minor) -> str:  # noqa: ARG002
+        """Why it cannot serve that version; empty where it can."""
+        return ""
+
+    def mirrors_refusal(self, registries: Iterable[str]) -> str:  # noqa: ARG002
+        """Why it cannot have mirrors of these registries; empty where it can."""
+        return ""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from lab.components.cluster import File
-from lab.components.runtime.base import ContainerRuntime
+from lab.components.cluster import File, Minor, Versions
+from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime
 
 CERTS_FOLDER = "/etc/containerd/certs.d"
 # The namespace that its CRI side keeps images and containers in.
@@ -17,23 +17,28 @@ NAMESPACE = "k8s.io"
 
 
 class Containerd(ContainerRuntime):
-    """containerd as Debian packs it."""
+    """containerd, of the version that the recipe gives the version of Kubernetes."""
 
     name = "containerd"
-    unit = "containerd"
-    socket = "unix:///run/containerd/containerd.sock"
+    summary = "the default"
+    packages = ("containerd", "runc")
+    units = ("containerd",)
+    boxed = units
     # systemd reads it for each scope that begins so: a container's, cri-containerd-ID.scope.
     stop_drop_in = "/etc/systemd/system/cri-containerd-.scope.d/10-klab.conf"
     list_images = f"timeout 30 ctr --connect-timeout 5s -n {NAMESPACE} images ls -q"
 
-    def mirror_files(self, mirrors: Iterable[tuple[str, str]], registry: str) -> Sequence[File]:
+    def socket(self, minor: Minor) -> str:  # noqa: ARG002
+        return "unix:///run/containerd/containerd.sock"
+
+    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:  # noqa: ARG002
         """hosts.toml for each mirrored registry: the lab's own registry, then the mirror, then upstream."""
         files = []
         for host, mirror in mirrors:
             upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
             text = (
                 f"server = {_toml(upstream)}\n\n"
-                f"[host.{_toml(f'{registry}/v2/{host}')}]\n"
+                f"[host.{_toml(f'http://{NODE_REGISTRY}/v2/{host}')}]\n"
                 '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
                 f'[host.{_toml(mirror)}]\n  capabilities = ["pull", "resolve"]\n'
             )

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab.cluster.observe.node_probe import SCRIPT, ask_nodes
+from lab.cluster.observe.node_probe import ask_nodes, probe
 from lab.cluster.observe.node_report import HEALTH, MOST_LINES, UPTIME_STEP, NodeReport, Process, Unit, parse
 from lab.cluster.secrets import admin_files, load_or_make
 from lab.errors import MachineError
@@ -62,8 +62,8 @@ PROGRAMS = {
 }
 
 
-def told(tmp_path: Path, **programs: str) -> NodeReport:
-    """What the script, run here, says of a node whose programs are these."""
+def told(tmp_path: Path, containers: str = "containerd", **programs: str) -> NodeReport:
+    """What the script for nodes with a container runtime, run here, says of one whose programs are these."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {**PROGRAMS, **programs}.items():
@@ -71,7 +71,7 @@ def told(tmp_path: Path, **programs: str) -> NodeReport:
         (folder / name).chmod(0o755)
     began = time.time()
     env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-s"], input=SCRIPT, capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run(["sh", "-s"], input=probe(containers), capture_output=True, text=True, env=env, check=True)
     return parse(done.stdout, RECORD, began, time.time())
 
 
@@ -97,6 +97,24 @@ def test_containerd_that_does_not_answer(tmp_path: Path) -> None:
 
 def test_a_node_without_images_is_not_one_that_does_not_tell(tmp_path: Path) -> None:
     assert told(tmp_path, ctr="true").images == ()
+
+
+def test_images_are_told_by_their_full_names(tmp_path: Path) -> None:
+    docker = "printf 'registry.k8s.io/pause:3.10.1\\nnginx:latest\\ngrafana/grafana:1\\n127.0.0.1:5000/a/b:1\\n'"
+    report = told(tmp_path, "docker", docker=docker, ctr="exit 1")
+    full = ("registry.k8s.io/pause:3.10.1", "docker.io/library/nginx:latest", "docker.io/grafana/grafana:1")
+    assert report.images == (*full, "127.0.0.1:5000/a/b:1")
+
+
+def test_crictls_table_is_read(tmp_path: Path) -> None:
+    table = "IMAGE TAG 'IMAGE ID' SIZE\nregistry.k8s.io/pause 3.10.1 cd073f4c5f6a 742kB\nquay.io/a <none> 1 2B"
+    report = told(tmp_path, "cri-o", crictl=f"cat <<'END'\n{table}\nEND")
+    assert report.images == ("registry.k8s.io/pause:3.10.1",)
+
+
+@pytest.mark.parametrize(("name", "client"), [("docker", "docker"), ("cri-o", "crictl")])
+def test_a_runtime_that_does_not_answer(tmp_path: Path, name: str, client: str) -> None:
+    assert told(tmp_path, name, **{client: "exit 1"}).images is None
 
 
 class Health(BaseHTTPRequestHandler):
@@ -131,7 +149,7 @@ def served() -> Iterator[Callable[[int], int]]:
 
 def test_programs_are_found_and_asked(tmp_path: Path, served: Callable[[int], int]) -> None:
     """Real processes with the names that the kernel gives them, and the real curl."""
-    script, moved = SCRIPT, {}
+    script, moved = probe("containerd"), {}
     for name, status in (("kube-scheduler", 200), ("etcd", 503)):
         moved[HEALTH[name]] = f"http://127.0.0.1:{served(status)}{urlsplit(HEALTH[name]).path}"
         script = script.replace(HEALTH[name], moved[HEALTH[name]])
@@ -159,7 +177,7 @@ def test_programs_are_found_and_asked(tmp_path: Path, served: Callable[[int], in
 
 def test_a_node_that_runs_none_of_them_asks_nobody(tmp_path: Path) -> None:
     asked = tmp_path / "asked"
-    script = SCRIPT.replace("/proc/[0-9]*/comm", str(tmp_path / "none*"))
+    script = probe("containerd").replace("/proc/[0-9]*/comm", str(tmp_path / "none*"))
     (tmp_path / "curl").write_text(f"#!/bin/sh\ntouch {asked}\n")
     (tmp_path / "curl").chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -256,7 +274,7 @@ def test_the_script_reads_certificates_but_no_keys(tmp_path: Path) -> None:
     (tmp_path / "etc" / "admin.conf").write_text(
         f"users:\n- user:\n    client-certificate-data: {data}\n    client-key-data: {key}\n"
     )
-    script = SCRIPT.replace("/etc/kubernetes", str(tmp_path / "etc"))
+    script = probe("containerd").replace("/etc/kubernetes", str(tmp_path / "etc"))
     done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True)
     report = parse(done.stdout, RECORD, time.time(), time.time())
     assert [Path(file).name for file, _ in report.certificates] == ["both.crt", "admin.conf"]
@@ -302,18 +320,18 @@ def test_each_node_is_asked_once_and_silence_is_told() -> None:
         w1=MachineError("w1 does not answer ssh", details=["first", "No route to host"]),
         w2=Completed((), 1, "begin=1\n", "sudo: a password is required"),
     )
-    found = ask_nodes(machines, RECORD, ["cp1", "w1", "w2"])
+    found = ask_nodes(machines, RECORD, ["cp1", "w1", "w2"], containers="containerd")
     report = found["cp1"]
     assert isinstance(report, NodeReport)
     assert report.disk == 10
     assert found["w1"] == "w1 does not answer ssh; No route to host"
     assert found["w2"] == "its report is incomplete: exit code 1; sudo: a password is required"
-    assert sorted(machines.asked) == [(name, ["sudo", "sh", "-s"], SCRIPT) for name in ("cp1", "w1", "w2")]
+    assert sorted(machines.asked) == [(name, ["sudo", "sh", "-s"], probe("containerd")) for name in ("cp1", "w1", "w2")]
 
 
 def test_nobody_to_ask() -> None:
     machines: Any = Nodes()
-    assert ask_nodes(machines, RECORD, []) == {}
+    assert ask_nodes(machines, RECORD, [], containers="docker") == {}
 
 
 WHOLE = output(

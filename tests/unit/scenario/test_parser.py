@@ -240,7 +240,12 @@ def test_a_problem_in_words(problems, rest: str, words: str) -> None:
         ("version: 1.35.4.1", "did you mean 1.35.4?"),
         ("version: '1.27'", "known are: 1.28.0, 1.31.14,"),
         ("version: '1.35.5'", "did you mean 1.35.4?"),
-        ("runtime: docker", "known are: containerd"),
+        ("runtime: dokcer", "'dokcer' is not known; known are: containerd"),
+        (
+            "runtime: docker",
+            "no box holds docker, which needs Debian's docker.io, and cri-dockerd; boxes",
+        ),
+        ("runtime: cri-o", "no box holds cri-o, which needs"),
     ],
 )
 def test_a_problem_under_kubernetes(problems, rest: str, words: str) -> None:

@@ -1,0 +1,104 @@
+"""CRI-O.
+
+Debian 12 does not have it: a box has to bring it, with crictl, by which klab and kubeadm ask it.
+Sources: github.com/cri-o/cri-o, docs/crio.conf.5.md and docs/crio.conf.d.5.md; containers-registries.conf(5) and
+containers-registries.conf.d(5); kubernetes 1.23.0, pkg/kubelet/cri/remote (the first kubelet that speaks the CRI's v1);
+cri-o pull request 6347 (1.26 has no v1alpha2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from lab.components.cluster import File, Minor, Versions
+from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime
+
+CONFIG_FILE = "/etc/crio/crio.conf.d/10-klab.conf"
+REGISTRIES_FILE = "/etc/containers/registries.conf.d/10-klab.conf"
+CRICTL_FILE = "/etc/crictl.yaml"
+SOCKET = "unix:///var/run/crio/crio.sock"
+# Registries whose images a box may hold; the node's own has them.
+REGISTRIES = ("docker.io", "ghcr.io", "quay.io", "registry.k8s.io")
+SPEAKS_V1 = (1, 23)
+
+
+class CriO(ContainerRuntime):
+    """CRI-O of the minor version that goes with Kubernetes'."""
+
+    name = "cri-o"
+    summary = "not run"
+    packages = ("conmon", "runc")
+    programs = ("crio", "pinns", "crictl")
+    units = ("crio",)
+    boxed = units
+    stop_drop_in = "/etc/systemd/system/crio-.scope.d/10-klab.conf"
+    list_images = (
+        "listed=$(timeout 30 crictl images) && "
+        """printf "%s\\n" "$listed" | awk 'NR > 1 && $2 != "<none>" { print $1 ":" $2 }'"""
+    )
+
+    def socket(self, minor: Minor) -> str:  # noqa: ARG002
+        return SOCKET
+
+    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
+        return (
+            File(CONFIG_FILE, configuration(versions.image("pause"))),
+            File(REGISTRIES_FILE, registries(dict(mirrors))),
+            File(CRICTL_FILE, f"runtime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n"),
+        )
+
+    def prepare(self, minor: Minor) -> str:  # noqa: ARG002
+        return "systemctl --quiet enable crio\nsystemctl restart crio\n"
+
+    def pull(self, image: str) -> str:
+        return f"sudo crictl pull {image}"
+
+    def refusal(self, minor: Minor) -> str:
+        if minor >= SPEAKS_V1:
+            return ""
+        kubelet = f"the kubelet of {minor[0]}.{minor[1]}"
+        return f"{kubelet} speaks the CRI's v1alpha2 only, which CRI-O has no longer since 1.26"
+
+
+COMPONENT = CriO()
+
+
+def configuration(pause: str) -> str:
+    """CRI-O's drop-in: the kubelet's cgroup driver, Debian's programs, where CNI's are, the image that holds a pod."""
+    return f"""\
+[crio.runtime]
+cgroup_manager = "systemd"
+default_runtime = "runc"
+
+[crio.runtime.runtimes.runc]
+runtime_path = "/usr/sbin/runc"
+monitor_path = "/usr/bin/conmon"
+
+[crio.image]
+pause_image = {_toml(pause)}
+
+[crio.network]
+network_dir = "/etc/cni/net.d/"
+plugin_dirs = ["/opt/cni/bin/"]
+"""
+
+
+def registries(mirrors: dict[str, str]) -> str:
+    """Each registry's mirrors: the node's own, then the scenario's. A name without a registry is docker.io's."""
+    parts = ['unqualified-search-registries = ["docker.io"]\n']
+    for registry in sorted({*REGISTRIES, *mirrors}):
+        parts.append(f"[[registry]]\nprefix = {_toml(registry)}\nlocation = {_toml(registry)}\n")
+        parts.append(_mirror(f"{NODE_REGISTRY}/{registry}", insecure=True))
+        if registry in mirrors:
+            scheme, _, place = mirrors[registry].partition("://")
+            parts.append(_mirror(place.rstrip("/"), insecure=scheme == "http"))
+    return "\n".join(parts)
+
+
+def _mirror(location: str, *, insecure: bool) -> str:
+    return f"[[registry.mirror]]\nlocation = {_toml(location)}\n" + ("insecure = true\n" if insecure else "")
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)

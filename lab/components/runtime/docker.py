@@ -1,0 +1,132 @@
+"""Docker, with dockershim inside the kubelet below Kubernetes 1.24, with cri-dockerd from there on.
+
+dockershim is a part of the kubelet and needs no flag of klab's: kubeadm of those versions sets --network-plugin=cni
+and the pause image when it is told of the socket without a scheme, and takes the programs and files of CNI from where
+klab has them. Of a socket with a scheme it thinks that it is another runtime's.
+dockershim reads an image's VirtualSize, which Docker's API has no longer since 1.44: Docker must be older than 25.
+
+Docker asks mirrors for docker.io alone, and of a mirror it takes no path: the node's own registry serves it only what
+has its name without a registry there, too (library/nginx).
+
+Sources: kubernetes 1.16.3 and 1.23.0, cmd/kubeadm/app/{constants/constants_unix.go,phases/kubelet/flags.go},
+cmd/kubelet/app/options/container_runtime.go, pkg/kubelet/dockershim/convert.go; github.com/Mirantis/cri-dockerd 0.4.3,
+packaging/systemd and config/options.go; kubernetes.io 1.23, "Container runtimes" (daemon.json);
+moby, registry/config.go (ValidateMirror), pull requests 45469 and 47207.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from lab.components.cluster import File, Minor, Versions
+from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime
+
+DAEMON_FILE = "/etc/docker/daemon.json"
+ADAPTER = "cri-docker"  # upstream's name of cri-dockerd's unit
+ADAPTER_FILE = f"/etc/systemd/system/{ADAPTER}.service"
+ADAPTER_SOCKET_FILE = f"/etc/systemd/system/{ADAPTER}.socket"
+MIRRORED = "docker.io"
+WITHOUT_DOCKERSHIM = (1, 24)
+# The kubelet's own limits (containerLogMaxSize, containerLogMaxFiles), which are not for the logs of Docker's.
+LOG_LIMITS = {"max-size": "10m", "max-file": "5"}
+
+_ADAPTER = """\
+[Unit]
+Description=CRI for Docker
+Documentation=https://github.com/Mirantis/cri-dockerd
+After=network-online.target docker.service
+Wants=network-online.target docker.service
+Requires={adapter}.socket
+
+[Service]
+Type=notify
+ExecStart=/usr/bin/cri-dockerd --container-runtime-endpoint fd:// --pod-infra-container-image {pause}
+Restart=always
+RestartSec=2
+TimeoutSec=0
+LimitNOFILE=infinity
+LimitNPROC=infinity
+LimitCORE=infinity
+TasksMax=infinity
+Delegate=yes
+KillMode=process
+
+[Install]
+WantedBy=multi-user.target
+"""
+_ADAPTER_SOCKET = f"""\
+[Unit]
+Description=CRI for Docker
+PartOf={ADAPTER}.service
+
+[Socket]
+ListenStream=/run/cri-dockerd.sock
+SocketMode=0660
+SocketUser=root
+SocketGroup=docker
+
+[Install]
+WantedBy=sockets.target
+"""
+# Docker leaves out what the others print: docker.io/ and docker.io/library/.
+_FULL_NAMES = "sed -E -e 's,^[^/]+$,library/&,' -e 's,^[^/.:]+/,docker.io/&,'"
+
+
+class Docker(ContainerRuntime):
+    """docker.io as Debian packs it."""
+
+    name = "docker"
+    summary = "with cri-dockerd from Kubernetes 1.24 on; not run"
+    packages = ("docker.io",)
+    programs = ("cri-dockerd",)
+    units = ("docker", ADAPTER)
+    boxed = ("docker.socket", "docker", "containerd")
+    stop_drop_in = "/etc/systemd/system/docker-.scope.d/10-klab.conf"
+    list_images = (
+        "listed=$(timeout 30 docker image ls --format '{{.Repository}}:{{.Tag}}') && "
+        f'printf "%s\\n" "$listed" | {_FULL_NAMES}'
+    )
+
+    def socket(self, minor: Minor) -> str:
+        return "/var/run/dockershim.sock" if minor < WITHOUT_DOCKERSHIM else "unix:///run/cri-dockerd.sock"
+
+    def units_for(self, minor: Minor) -> tuple[str, ...]:
+        return self.units[:1] if minor < WITHOUT_DOCKERSHIM else self.units
+
+    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
+        own = File(DAEMON_FILE, daemon([mirror for registry, mirror in mirrors if registry == MIRRORED]))
+        if versions.minor < WITHOUT_DOCKERSHIM:
+            return (own,)
+        unit = _ADAPTER.format(adapter=ADAPTER, pause=versions.image("pause"))
+        return (own, File(ADAPTER_FILE, unit), File(ADAPTER_SOCKET_FILE, _ADAPTER_SOCKET))
+
+    def prepare(self, minor: Minor) -> str:
+        # The box may have started it before the seed was read.
+        lines = ["systemctl --quiet enable docker", "systemctl restart docker"]
+        if minor >= WITHOUT_DOCKERSHIM:
+            lines.append(f"systemctl --quiet enable --now {ADAPTER}.socket {ADAPTER}")
+        return "\n".join(lines) + "\n"
+
+    def pull(self, image: str) -> str:
+        own = f"{NODE_REGISTRY}/{image}"
+        return f"sudo docker pull {own} && sudo docker tag {own} {image} || sudo docker pull {image}"
+
+    def mirrors_refusal(self, registries: Iterable[str]) -> str:
+        others = [registry for registry in registries if registry != MIRRORED]
+        return f"Docker can have a mirror of {MIRRORED} only; given: {', '.join(others)}" if others else ""
+
+
+COMPONENT = Docker()
+
+
+def daemon(mirrors: Sequence[str]) -> str:
+    """dockerd's configuration: the kubelet's cgroup driver, and where docker.io is asked first."""
+    config = {
+        "exec-opts": ["native.cgroupdriver=systemd"],
+        "log-driver": "json-file",
+        "log-opts": LOG_LIMITS,
+        "registry-mirrors": [f"http://{NODE_REGISTRY}", *mirrors],
+        "storage-driver": "overlay2",
+    }
+    return json.dumps(config, indent=2) + "\n"
