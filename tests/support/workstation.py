@@ -24,6 +24,7 @@ from pathlib import Path
 
 from lab import locks
 from lab.boxes.debian import sources
+from lab.components.kubernetes import DEFAULT
 from lab.store import Home
 from support.real_lab import say
 
@@ -131,9 +132,9 @@ class Machine(ABC):
         )
 
     def put_boxes(self, target: str = BOXES) -> list[str]:
-        """Copy this computer's boxes into a store of the user's; returns their names."""
+        """Copy this computer's boxes of the default Kubernetes into a store of the user's; returns their names."""
         boxes = Home.default().boxes
-        names = [path.name for path in boxes.glob("*@*")]
+        names = [path.name for path in boxes.glob(f"*-k8s-{DEFAULT}@*")]
         assert names, "no box here: klab box build"
         self.put(boxes, names, target)
         return names
