@@ -28,7 +28,8 @@ DNS_APART = {
 PATIENT_GOGC = "400"
 PATCHES_FOLDER = "/etc/klab/patches"
 # What only the first of several control planes does; all run `kubeadm init` with the same CAs.
-FIRST_ONLY_PHASES = ("upload-config", "upload-certs", "bootstrap-token", "addon", "show-join-command")
+FIRST_ONLY_PHASES = ("upload-config", "upload-certs", "bootstrap-token", "addon")
+JOIN_COMMAND_PHASE = "show-join-command"
 TOKEN_TTL = "24h0m0s"  # noqa: S105  (a duration)
 CONTROL_PLANE_LIMIT = "controlPlaneComponentHealthCheck"
 # Every default below is too short for a node that runs 15 times slower than it should.

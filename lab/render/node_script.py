@@ -15,7 +15,7 @@ from __future__ import annotations
 from lab.components.cni import network
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
-from lab.render.kubeadm import FIRST_ONLY_PHASES, PATIENT_GOGC
+from lab.render.kubeadm import FIRST_ONLY_PHASES, JOIN_COMMAND_PHASE, PATIENT_GOGC
 
 CONSOLE = "/dev/ttyS0"
 MARK = "klab:"
@@ -45,6 +45,12 @@ systemctl disable --now {runtime} docker-registry kubelet > /dev/null 2>&1
 rm -f /etc/modules-load.d/klab.conf /etc/sysctl.d/99-klab.conf
 sysctl -q -w net.ipv4.ip_forward=0
 modprobe -q -r br_netfilter
+"""
+
+_CGROUP_V1 = """\
+# This kubelet looks for cgroup v1.
+[ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] ||
+    fail {phase} "Kubernetes {version} needs cgroup v1, and the box has started with v2" /proc/cmdline
 """
 
 _KUBEADM = """\
@@ -101,6 +107,7 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
     if plan.bootstrap == "prepared":
         parts.append(pods.prepare(plan, node))
     if plan.bootstrap == "full":
+        parts.append(_cgroup(plan, _phase(node, joining)))
         parts.append(_balancer(plan, node))
         parts.append(pods.before_kubeadm(plan, node))
         if slow_host:
@@ -108,6 +115,15 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
         parts.append(_kubeadm(plan, node, joining=joining))
         parts.append(pods.after_kubeadm(plan, node))
     return "\n".join([*(part for part in parts if part), _CLEAN])
+
+
+def _phase(node: Node, joining: bool) -> str:
+    return "init" if node.is_control_plane and not joining else "join"
+
+
+def _cgroup(plan: Plan, phase: str) -> str:
+    versions = plan.kubernetes.versions
+    return "" if versions.features.cgroup_v2 else _CGROUP_V1.format(phase=phase, version=versions.version)
 
 
 def _balancer(plan: Plan, node: Node) -> str:
@@ -118,12 +134,13 @@ def _balancer(plan: Plan, node: Node) -> str:
 
 def _kubeadm(plan: Plan, node: Node, *, joining: bool) -> str:
     # `kubeadm reset` deletes /etc/kubernetes/pki; each attempt starts from the seed's copy.
-    phase = "init" if node.is_control_plane and not joining else "join"
+    phase = _phase(node, joining)
     command = f"{phase} --config /etc/klab/kubeadm.yaml"
     if phase == "init":
         command += " --skip-token-print"
         if node != plan.control_planes[0]:
-            command += f" --skip-phases={','.join(FIRST_ONLY_PHASES)}"
+            last = (JOIN_COMMAND_PHASE,) if plan.kubernetes.versions.features.join_command else ()
+            command += f" --skip-phases={','.join((*FIRST_ONLY_PHASES, *last))}"
     return _KUBEADM.format(
         attempts=" ".join(str(i + 1) for i in range(ATTEMPTS)),
         last=ATTEMPTS,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.cni import networks
+from lab.components.kubernetes.versions import KubernetesVersion
 from lab.components.runtime import runtimes
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import PRIVATE_RANGES, Scenario, is_private
@@ -55,6 +56,7 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     """Every finding in a scenario whose keys are each sound by themselves."""
     yield from _unknown(s, catalog)
     yield from _runtime(s, catalog)
+    yield from _etcd(s, catalog)
     yield from _topology(s)
     yield from _sizes(s)
     yield from _ranges(s)
@@ -89,7 +91,7 @@ def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
 def _runtime(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     """What the runtime cannot do; one that no box holds, or a version that is not known, has been told."""
     kubernetes = s.kubernetes
-    version = catalog.kubernetes.get(catalog.full_version(kubernetes.version))
+    version = _version(s, catalog)
     if version is None or kubernetes.runtime not in catalog.runtimes:
         return
     containers = runtimes()[kubernetes.runtime]
@@ -97,6 +99,21 @@ def _runtime(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
         yield (("kubernetes", "runtime"), ("kubernetes", "version")), refusal
     if refusal := containers.mirrors_refusal(s.mirrors):
         yield (("mirrors",), ("kubernetes", "runtime")), refusal
+
+
+def _version(s: Scenario, catalog: Catalog) -> KubernetesVersion | None:
+    return catalog.kubernetes.get(catalog.full_version(s.kubernetes.version))
+
+
+def _etcd(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    """Several control planes form etcd at once by one of kubeadm's patches (lab.render.kubeadm)."""
+    version = _version(s, catalog)
+    several = s.topology.roles.count("control-plane") > 1
+    if version is not None and several and s.bootstrap == "full" and not version.features.patches:
+        yield (
+            (("kubernetes", "version"), ("topology",), ("bootstrap",)),
+            f"kubeadm of {version.version} cannot make several control planes at once: 1.22 or newer is needed",
+        )
 
 
 def _topology(s: Scenario) -> Iterator[Finding]:

@@ -1,4 +1,5 @@
-"""kubeadm's configuration for several Kubernetes versions, file by file, as a reviewer sees them change.
+"""kubeadm's configuration for several Kubernetes versions, file by file, as a reviewer sees them change; with Docker, a
+node's script and the runtime's files as well.
 
 KLAB_GOLDEN=1 pytest tests/golden rewrites them (make golden). Each version's own kubeadm judges them in
 tests/integration/test_judges.py. None of this makes a version one that a scenario may name: recipes do.
@@ -15,19 +16,28 @@ import yaml
 from golden.test_seeds import SECRETS, plan_of
 
 from lab.components.kubernetes.versions import KubernetesVersion, features
+from lab.components.runtime import runtime
 from lab.plan.model import Plan
 from lab.render.kubeadm import render_init, render_join, render_patches
+from lab.render.node_script import render_node_script
 
 GOLDEN = Path(__file__).parent / "kubeadm"
 SCENARIOS = ("1m2w", "ha-3m2w")
+# Versions that are rendered with Docker: in the kubelet below 1.24, then with cri-dockerd.
+WITH_DOCKER = ("1.16.3", "1.23.0", "1.28.0")
 # What kubeadm of each version pins: kubeadm config images list.
 PINS = {
+    "1.16.3": {"etcd_image": "3.3.15-0", "coredns": "1.6.2", "pause": "3.1"},
+    "1.23.0": {"etcd_image": "3.5.1-0", "coredns": "1.8.6", "pause": "3.6"},
+    "1.28.0": {"etcd_image": "3.5.9-0", "coredns": "1.10.1", "pause": "3.9"},
     "1.28.15": {"etcd_image": "3.5.15-0", "coredns": "1.10.1", "pause": "3.9"},
     "1.30.14": {"etcd_image": "3.5.15-0", "coredns": "1.11.3", "pause": "3.9"},
     "1.31.14": {"etcd_image": "3.5.24-0", "coredns": "1.11.3", "pause": "3.10"},
     "1.35.4": {"etcd_image": "3.6.6-0", "coredns": "1.13.1", "pause": "3.10.1"},
     "1.37.2": {"etcd_image": "3.7.0-0", "coredns": "1.14.6", "pause": "3.10.2"},
 }
+# kubeadm of 1.16 cannot form etcd of all members at once: it has no patches.
+CASES = [(number, scenario) for number in PINS for scenario in SCENARIOS if (number, scenario) != ("1.16.3", "ha-3m2w")]
 
 
 def version_of(number: str) -> KubernetesVersion:
@@ -37,7 +47,8 @@ def version_of(number: str) -> KubernetesVersion:
 
 def plan_with(scenario: str, number: str) -> Plan:
     plan = plan_of(scenario)
-    return replace(plan, kubernetes=replace(plan.kubernetes, versions=version_of(number)))
+    runtime = "docker" if number in WITH_DOCKER else plan.kubernetes.runtime
+    return replace(plan, kubernetes=replace(plan.kubernetes, versions=version_of(number), runtime=runtime))
 
 
 def rendered(scenario: str, number: str) -> dict[str, str]:
@@ -55,10 +66,21 @@ def rendered(scenario: str, number: str) -> dict[str, str]:
     return files
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("number", PINS)
+def on_nodes(scenario: str, number: str) -> dict[str, str]:
+    """By name: the script of each first node of its role and of another control plane, and the runtime's files."""
+    plan = plan_with(scenario, number)
+    if number not in WITH_DOCKER:
+        return {}
+    nodes = dict.fromkeys((plan.control_planes[0], plan.workers[0], plan.control_planes[-1]))
+    files = {f"node-{node.name}.sh": render_node_script(plan, node) for node in nodes}
+    for file in runtime(plan.kubernetes.runtime).files(plan.kubernetes.versions, plan.mirrors):
+        files[Path(file.path).name] = file.content
+    return files
+
+
+@pytest.mark.parametrize(("number", "scenario"), CASES)
 def test_configuration_is_as_reviewed(number: str, scenario: str) -> None:
-    files, folder = rendered(scenario, number), GOLDEN / number / scenario
+    files, folder = {**rendered(scenario, number), **on_nodes(scenario, number)}, GOLDEN / number / scenario
     if os.environ.get("KLAB_GOLDEN"):
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
@@ -91,6 +113,34 @@ def test_api_and_proxy_mode_follow_the_version(minor: tuple[int, int], api: str,
 )
 def test_taints_follow_the_version(minor: tuple[int, int], roles: list[str]) -> None:
     assert [taint["key"].rpartition("/")[2] for taint in features(minor).taints] == roles
+
+
+@pytest.mark.parametrize(("number", "scheme"), [("1.16.3", ""), ("1.23.0", ""), ("1.28.0", "unix://")])
+def test_dockershim_is_known_to_kubeadm_by_its_path_alone(number: str, scheme: str) -> None:
+    (join,) = yaml.safe_load_all(rendered("1m2w", number)["join.yaml"])
+    assert join["nodeRegistration"]["criSocket"].startswith(f"{scheme}/")
+
+
+def test_kubeadm_of_116_gets_nothing_that_it_does_not_know() -> None:
+    init, cluster, *_ = yaml.safe_load_all(rendered("1m2w", "1.16.3")["init-slow-host.yaml"])
+    assert {"patches", "timeouts"}.isdisjoint(init)
+    assert {"featureGates", "encryptionAlgorithm"}.isdisjoint(cluster)
+    assert "imagePullPolicy" not in init["nodeRegistration"]
+    assert cluster["apiServer"]["timeoutForControlPlane"] == "15m0s"
+
+
+def test_the_phases_that_only_the_first_control_plane_does_are_those_of_its_kubeadm() -> None:
+    assert (
+        "--skip-phases=upload-config,upload-certs,bootstrap-token,addon "
+        in on_nodes("ha-3m2w", "1.23.0")["node-cp3.sh"]
+    )
+    assert "bootstrap-token,addon,show-join-command " in on_nodes("ha-3m2w", "1.28.0")["node-cp3.sh"]
+
+
+def test_a_kubelet_that_needs_cgroup_v1_is_not_started_without_it() -> None:
+    script = on_nodes("1m2w", "1.16.3")["node-w1.sh"]
+    assert 'fail join "Kubernetes 1.16.3 needs cgroup v1' in script
+    assert "cgroup" not in on_nodes("1m2w", "1.23.0")["node-w1.sh"]
 
 
 def test_old_registries_and_names_of_images() -> None:

@@ -21,18 +21,21 @@ class Features:
 
     kubeadm_api: the newest API of kubeadm's configuration that is no experiment in it.
     proxy_mode: kube-proxy's mode; nftables once no feature gate has to be opened for it.
-    ecdsa: what makes kubeadm's keys ECDSA ones, as part of a ClusterConfiguration.
+    ecdsa: what makes kubeadm's keys ECDSA ones, as part of a ClusterConfiguration; RSA ones where nothing does.
     timeouts: a configuration has a section with all of kubeadm's time limits.
     arguments_as_list: extra arguments are a list of names and values, so that one can be given twice.
     pull_policy: a node's registration tells whether images are pulled.
     patches: an InitConfiguration names a folder of patches.
     patches_dns: CoreDNS' deployment can be patched, too.
+    join_command: kubeadm init ends with the phase show-join-command.
+    cgroup_v2: the kubelet knows cgroup v2; otherwise the node has to have v1.
     taints: what keeps pods from control planes.
     registry: where kubeadm looks for images.
     dns_image: the name of CoreDNS' image there.
 
     Sources: kubernetes.io, kubeadm Configuration (v1beta2, v1beta3, v1beta4), "Changes since"; kubernetes,
-    cmd/kubeadm/app/{apis,util/patches,constants,features} and pkg/features/kube_features.go of each version.
+    cmd/kubeadm/app/{apis,util/patches,constants,features} and pkg/features/kube_features.go of each version;
+    CHANGELOG-1.19 (85218, cgroup v2) and CHANGELOG-1.26 (111512, show-join-command).
     """
 
     kubeadm_api: str
@@ -43,6 +46,8 @@ class Features:
     pull_policy: bool
     patches: bool
     patches_dns: bool
+    join_command: bool
+    cgroup_v2: bool
     taints: tuple[Mapping[str, str], ...]
     registry: str
     dns_image: str
@@ -58,17 +63,22 @@ def features(minor: tuple[int, int]) -> Features:
     """What klab needs to know of a minor version, such as (1, 35)."""
     v1beta4 = minor >= (1, 31)
     v1beta3 = minor >= (1, 22)
+    ecdsa_gate = minor >= (1, 19)
     current = "v1beta4" if v1beta4 else "v1beta3" if v1beta3 else "v1beta2"
     return Features(
         kubeadm_api=f"kubeadm.k8s.io/{current}",
         # Beta, and so open by default, in 1.31.
         proxy_mode="nftables" if minor >= (1, 31) else "iptables",
-        ecdsa={"encryptionAlgorithm": "ECDSA-P256"} if v1beta4 else {"featureGates": {"PublicKeysECDSA": True}},
+        ecdsa={"encryptionAlgorithm": "ECDSA-P256"}
+        if v1beta4
+        else ({"featureGates": {"PublicKeysECDSA": True}} if ecdsa_gate else {}),
         timeouts=v1beta4,
         arguments_as_list=v1beta4,
         pull_policy=v1beta3,
         patches=v1beta3,
         patches_dns=minor >= (1, 31),
+        join_command=minor >= (1, 26),
+        cgroup_v2=minor >= (1, 19),
         taints=(
             *((FORMER_TAINT,) if minor < (1, 25) else ()),
             *((CONTROL_PLANE_TAINT,) if minor >= (1, 24) else ()),

@@ -181,6 +181,14 @@ def test_versions_that_a_runtime_serves(name: str, number: str) -> None:
     assert plan_of(name, number).kubernetes.runtime == name
 
 
+def test_several_control_planes_need_kubeadms_patches() -> None:
+    planes = "topology: {control_planes: 3}\n"
+    with pytest.raises(ScenarioError, match=r"line 3: kubernetes\.version: .* 1\.22 or newer is needed"):
+        plan_of("docker", "1.16.3", planes)
+    assert len(plan_of("docker", "1.16.3", f"{planes}bootstrap: prepared\n").control_planes) == 3
+    assert len(plan_of("docker", "1.23.0", planes).control_planes) == 3
+
+
 @pytest.mark.parametrize("name", runtimes())
 def test_a_plain_machine_runs_nothing_of_it(name: str) -> None:
     plan = plan_of(name, "1.35.4", "bootstrap: none\n")
