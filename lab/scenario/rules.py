@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from lab.components.cni import networks
+from lab.components.cni import LEFT_OUT, networks
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.components.runtime import runtimes
 from lab.scenario.catalog import Catalog
@@ -82,7 +82,9 @@ def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
             continue
         there = f"{', '.join(known)}{did_you_mean(given, known)}"
         needs = missing.get(at, {}).get(given)
-        if needs:
+        if at == ("kubernetes", "cni") and given in LEFT_OUT:
+            yield (at,), f"klab has no pod network {given}: {LEFT_OUT[given]}"
+        elif needs:
             yield (at,), f"no box holds {given}, which needs {needs}; boxes hold: {there}"
         else:
             yield (at,), f"{given[:60]!r} is not known; known are: {there}"

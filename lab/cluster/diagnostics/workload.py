@@ -18,7 +18,7 @@ from lab.cluster.diagnostics.control_plane import RESTART_KUBELET, mirrored
 from lab.cluster.observe.facts import PodFacts, pod_line, token_line
 from lab.cluster.observe.node_report import STATIC_PODS, NodeReport
 from lab.components.cni import network
-from lab.components.cni.base import Observed
+from lab.components.cni.base import Observed, PodNetwork
 from lab.components.runtime import runtime
 from lab.plan.model import Node
 
@@ -129,7 +129,11 @@ def _explained(case: CheckContext, pod: PodFacts) -> bool:
     off = {node.name for node in case.facts.nodes if not node.runs or node.unheard}
     pods = network(case.plan.kubernetes.cni)
     waits = not pods.present and pod.name.startswith("coredns")
-    return pod.node in off or pod.namespace in pods.namespaces or bool(pod.images) or waits
+    return pod.node in off or _of(pods, pod) or bool(pod.images) or waits
+
+
+def _of(network: PodNetwork, pod: PodFacts) -> bool:
+    return pod.namespace in network.namespaces and pod.name.startswith(network.pods)
 
 
 NETWORK = Check(

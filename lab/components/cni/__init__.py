@@ -8,6 +8,11 @@ from lab.components.cni.base import PodNetwork
 from lab.components.registry import components
 
 DEFAULT = "flannel"
+# Networks that a person may look for here, and why klab does not have them.
+LEFT_OUT = {
+    "cilium": "its upstream makes its objects with Helm or its own program only; "
+    "say cni: none, and install it when the nodes are there",
+}
 
 
 def networks() -> Mapping[str, PodNetwork]:

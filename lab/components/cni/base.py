@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from lab.components.cluster import Cluster, File, Node
@@ -80,7 +81,9 @@ class PodNetwork:
 
     summary: what it is, in a few words of the scenario's reference.
     present: pods can have a network, so that nodes become Ready and cluster DNS answers.
-    version_keys: its entries beside each Kubernetes version in a recipe (and in a plan).
+    version_keys: its entries beside each Kubernetes version in a recipe (and in a plan); the first is its images'.
+    repositories: its images' names without a tag, by component.
+    tag: a tag of them, for a version.
     packages: Debian packages that a box must hold. A box whose recipe has all of them has the network, too.
     listed: a recipe must name the network, because a box needs more than packages.
     namespaces, pods: where its pods run, and what their names begin with; Ready waits for them.
@@ -94,6 +97,8 @@ class PodNetwork:
     summary: ClassVar[str]
     present: ClassVar[bool] = True
     version_keys: ClassVar[tuple[str, ...]] = ()
+    repositories: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    tag: ClassVar[str] = "v{}"
     packages: ClassVar[tuple[str, ...]] = ()
     listed: ClassVar[bool] = True
     namespaces: ClassVar[tuple[str, ...]] = ()
@@ -108,11 +113,14 @@ class PodNetwork:
         """What a box must hold for it, in words; empty for a network that is nothing."""
         if self.packages:
             return f"Debian's {', '.join(self.packages)}"
-        return "its images" if self.pods else ""
+        return f"an image pack with {', '.join(self.repositories.values())}" if self.repositories else ""
 
-    def images(self, versions: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
+    def images(self, versions: Mapping[str, str]) -> Mapping[str, str]:
         """Its images by component, full references; `versions` has the version of each of `version_keys`."""
-        return {}
+        return {
+            name: f"{image}:{self.tag.format(versions[self.version_keys[0]])}"
+            for name, image in self.repositories.items()
+        }
 
     def refusal(self, pods: IPv4Network, lab: IPv4Network) -> str:  # noqa: ARG002
         """Why it cannot serve a cluster with these pods' and nodes' ranges; empty where it can."""
@@ -158,3 +166,51 @@ class PodNetwork:
         """Commands that show why a node's part of the network does not come up."""
         shown = [f"klab kubectl -- get pods -n {namespace} -o wide" for namespace in self.namespaces]
         return "; ".join([*shown, f"klab kubectl -- describe node {node}"])
+
+
+class DaemonNetwork(PodNetwork):
+    """A pod network with a daemon on each node, which brings the node's CNI configuration (`cni_file`) itself.
+
+    daemon: its DaemonSet, in the first of `namespaces`; its pods' names begin with that.
+    """
+
+    daemon: ClassVar[str]
+
+    def after_kubeadm(self, cluster: Cluster, node: Node) -> str:  # noqa: ARG002
+        return f"say network begin\nuntil [ -e {self.cni_file} ]; do sleep 0.5; done\nsay network done\n"
+
+    def own(self, seen: Observed) -> Pod | None:
+        """The daemon's pod on a node."""
+        return next((pod for pod in self._daemons(seen) if pod.node == seen.node), None)
+
+    def again(self, seen: Observed, commands: Commands) -> str:
+        """The command that starts the daemon on a node again."""
+        own, namespace = self.own(seen), self.namespaces[0]
+        if own is not None:
+            return commands.kubectl("delete", "pod", "-n", namespace, own.name)
+        if self._daemons(seen):
+            return commands.kubectl("rollout", "restart", "-n", namespace, f"daemonset/{self.daemon}")
+        return commands.converge
+
+    def daemon_problems(self, seen: Observed, commands: Commands) -> Iterator[Problem]:
+        """What is wrong with the daemon on a node."""
+        own, repair = self.own(seen), self.again(seen, commands)
+        if seen.pods is not None and own is None:
+            nodes = ", ".join(sorted({pod.node for pod in self._daemons(seen)}))
+            yield Problem(f"{self.name} has no pod there", f"{self.name} runs on {nodes or 'no node'}", repair)
+        elif own is not None and not own.ready and not seen.unheard:
+            yield Problem(f"{self.name} is not ready there", f"{own.name}: {own.why}", repair)
+
+    def no_configuration(self, seen: Observed, repair: str) -> Iterator[Problem]:
+        """That the node's CNI configuration is missing."""
+        if self.cni_file not in seen.state.cni:
+            evidence = f"{self.cni_file} is missing; there is {', '.join(seen.state.cni) or 'no other'}"
+            what = "its CNI configuration is missing, so no pod gets a network"
+            yield Problem(what, evidence, repair, follows=False)
+
+    def problems(self, seen: Observed, commands: Commands) -> Iterator[Problem]:
+        yield from self.daemon_problems(seen, commands)
+        yield from self.no_configuration(seen, self.again(seen, commands))
+
+    def _daemons(self, seen: Observed) -> list[Pod]:
+        return [p for p in seen.pods or () if p.namespace == self.namespaces[0] and p.name.startswith(self.daemon)]

@@ -11,11 +11,13 @@ Source: github.com/flannel-io/flannel, Documentation/kube-flannel.yml and config
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from lab.components.cluster import LAB_INTERFACE, Cluster, File, Node
-from lab.components.cni.base import Commands, Observed, Pod, PodNetwork, Problem
+from lab.components.cni.base import Commands, DaemonNetwork, Observed, Problem
+from lab.components.objects import account, api_server, bound, field, host_path, mounted, role
 
 NAMESPACE = "kube-flannel"
 DAEMON = "kube-flannel-ds"
@@ -42,20 +44,19 @@ say network done
 """
 
 
-class Flannel(PodNetwork):
+class Flannel(DaemonNetwork):
     """flannel with its VXLAN back end."""
 
     name = "flannel"
     summary = "VXLAN between the nodes"
     version_keys = ("flannel", "flannel_cni")
+    repositories = MappingProxyType({"flannel": "ghcr.io/flannel-io/flannel"})
     namespaces = (NAMESPACE,)
     pods = ("kube-flannel",)
+    daemon = DAEMON
     cni_file = CNI_FILE
     state_file = SUBNET_FILE
     manifest_file = "kube-flannel.yml"
-
-    def images(self, versions: Mapping[str, str]) -> Mapping[str, str]:
-        return {"flannel": f"ghcr.io/flannel-io/flannel:v{versions['flannel']}"}
 
     def seed_files(self, cluster: Cluster, node: Node) -> Sequence[File]:  # noqa: ARG002
         return (File(CNI_SOURCE, cni_configuration()),)
@@ -73,32 +74,14 @@ class Flannel(PodNetwork):
         return manifest(cluster)
 
     def problems(self, seen: Observed, commands: Commands) -> Iterator[Problem]:
-        daemons = [p for p in seen.pods or () if p.namespace == NAMESPACE and p.name.startswith(DAEMON)]
-        own = next((p for p in daemons if p.node == seen.node), None)
-        repair = _flannel_again(commands, own, there=bool(daemons))
-        if seen.pods is not None and own is None:
-            evidence = f"flannel runs on {', '.join(sorted({p.node for p in daemons})) or 'no node'}"
-            yield Problem("flannel has no pod there", evidence, repair)
-        elif own is not None and not own.ready and not seen.unheard:
-            yield Problem("flannel is not ready there", f"{own.name}: {own.why}", repair)
+        yield from self.daemon_problems(seen, commands)
         if not seen.state.subnet:
             what = "flannel has not set up the node's part of the pod network"
-            yield Problem(what, f"{SUBNET_FILE} is missing", repair)
-        if CNI_FILE not in seen.state.cni:
-            evidence = f"{CNI_FILE} is missing; there is {', '.join(seen.state.cni) or 'no other'}"
-            what = "its CNI configuration is missing, so no pod gets a network"
-            yield Problem(what, evidence, _cni_again(commands, seen.node), follows=False)
+            yield Problem(what, f"{SUBNET_FILE} is missing", self.again(seen, commands))
+        yield from self.no_configuration(seen, _cni_again(commands, seen.node))
 
 
 COMPONENT = Flannel()
-
-
-def _flannel_again(commands: Commands, own: Pod | None, *, there: bool) -> str:
-    if own is not None:
-        return commands.kubectl("delete", "pod", "-n", NAMESPACE, own.name)
-    if there:
-        return commands.kubectl("rollout", "restart", "-n", NAMESPACE, f"daemonset/{DAEMON}")
-    return commands.converge
 
 
 def _cni_again(commands: Commands, node: str) -> str:
@@ -124,7 +107,6 @@ def cni_configuration() -> str:
 def manifest(cluster: Cluster) -> list[dict[str, Any]]:
     """flannel's objects, in an order in which they can be applied."""
     labels = {"app": "flannel", "k8s-app": "flannel", "tier": "node"}
-    account = {"name": "flannel", "namespace": NAMESPACE}
     return [
         {
             "apiVersion": "v1",
@@ -132,24 +114,9 @@ def manifest(cluster: Cluster) -> list[dict[str, Any]]:
             # flannel needs the host's network; the policy label tells Pod Security admission so.
             "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
         },
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": "flannel"},
-            "rules": [
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
-                {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-                {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
-            ],
-        },
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "flannel"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "flannel"},
-            "subjects": [{"kind": "ServiceAccount", **account}],
-        },
+        account("flannel", NAMESPACE),
+        role("flannel", ("", "pods", "get"), ("", "nodes", "get list watch"), ("", "nodes/status", "patch")),
+        bound("flannel", NAMESPACE),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -178,10 +145,6 @@ def _net_conf(cluster: Cluster) -> str:
 
 
 def _pod(cluster: Cluster) -> dict[str, Any]:
-    def field(name: str, path: str) -> dict[str, Any]:
-        return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-
-    address, port = cluster.api_endpoint
     return {
         "hostNetwork": True,
         "priorityClassName": "system-node-critical",
@@ -198,19 +161,18 @@ def _pod(cluster: Cluster) -> dict[str, Any]:
                 "env": [
                     field("POD_NAME", "metadata.name"),
                     field("POD_NAMESPACE", "metadata.namespace"),
-                    {"name": "KUBERNETES_SERVICE_HOST", "value": str(address)},
-                    {"name": "KUBERNETES_SERVICE_PORT", "value": str(port)},
+                    *api_server(cluster),
                 ],
                 "volumeMounts": [
-                    {"name": "run", "mountPath": "/run/flannel"},
-                    {"name": "flannel-cfg", "mountPath": "/etc/kube-flannel/"},
-                    {"name": "xtables-lock", "mountPath": "/run/xtables.lock"},
+                    mounted("run", "/run/flannel"),
+                    mounted("flannel-cfg", "/etc/kube-flannel/"),
+                    mounted("xtables-lock", "/run/xtables.lock"),
                 ],
             }
         ],
         "volumes": [
-            {"name": "run", "hostPath": {"path": "/run/flannel"}},
+            host_path("run", "/run/flannel"),
             {"name": "flannel-cfg", "configMap": {"name": CONFIG}},
-            {"name": "xtables-lock", "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"}},
+            host_path("xtables-lock", "/run/xtables.lock", "FileOrCreate"),
         ],
     }

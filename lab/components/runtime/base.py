@@ -12,6 +12,15 @@ from lab.components.cluster import File, Minor, Versions
 NODE_REGISTRY = "127.0.0.1:5000"
 
 
+def crictl(socket: str) -> File:
+    """The configuration of crictl, which asks containerd otherwise.
+
+    Args:
+        socket: where the CRI is served, with its scheme.
+    """
+    return File("/etc/crictl.yaml", f"runtime-endpoint: {socket}\nimage-endpoint: {socket}\n")
+
+
 class ContainerRuntime(ABC):
     """One container runtime. Several answers depend on the minor version of Kubernetes, such as (1, 35).
 

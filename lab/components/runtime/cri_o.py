@@ -12,11 +12,10 @@ import json
 from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime
+from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, crictl
 
 CONFIG_FILE = "/etc/crio/crio.conf.d/10-klab.conf"
 REGISTRIES_FILE = "/etc/containers/registries.conf.d/10-klab.conf"
-CRICTL_FILE = "/etc/crictl.yaml"
 SOCKET = "unix:///var/run/crio/crio.sock"
 # Registries whose images a box may hold; the node's own has them.
 REGISTRIES = ("docker.io", "ghcr.io", "quay.io", "registry.k8s.io")
@@ -45,7 +44,7 @@ class CriO(ContainerRuntime):
         return (
             File(CONFIG_FILE, configuration(versions.image("pause"))),
             File(REGISTRIES_FILE, registries(dict(mirrors))),
-            File(CRICTL_FILE, f"runtime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n"),
+            crictl(SOCKET),
         )
 
     def prepare(self, minor: Minor) -> str:  # noqa: ARG002

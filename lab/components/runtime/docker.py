@@ -20,12 +20,14 @@ import json
 from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime
+from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, crictl
 
 DAEMON_FILE = "/etc/docker/daemon.json"
 ADAPTER = "cri-docker"  # upstream's name of cri-dockerd's unit
 ADAPTER_FILE = f"/etc/systemd/system/{ADAPTER}.service"
 ADAPTER_SOCKET_FILE = f"/etc/systemd/system/{ADAPTER}.socket"
+DOCKERSHIM = "/var/run/dockershim.sock"
+ADAPTERS_CRI = "unix:///run/cri-dockerd.sock"
 MIRRORED = "docker.io"
 WITHOUT_DOCKERSHIM = (1, 24)
 # The kubelet's own limits (containerLogMaxSize, containerLogMaxFiles), which are not for the logs of Docker's.
@@ -89,7 +91,7 @@ class Docker(ContainerRuntime):
     )
 
     def socket(self, minor: Minor) -> str:
-        return "/var/run/dockershim.sock" if minor < WITHOUT_DOCKERSHIM else "unix:///run/cri-dockerd.sock"
+        return DOCKERSHIM if minor < WITHOUT_DOCKERSHIM else ADAPTERS_CRI
 
     def units_for(self, minor: Minor) -> tuple[str, ...]:
         return self.units[:1] if minor < WITHOUT_DOCKERSHIM else self.units
@@ -97,9 +99,9 @@ class Docker(ContainerRuntime):
     def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
         own = File(DAEMON_FILE, daemon([mirror for registry, mirror in mirrors if registry == MIRRORED]))
         if versions.minor < WITHOUT_DOCKERSHIM:
-            return (own,)
+            return (own, crictl(f"unix://{DOCKERSHIM}"))
         unit = _ADAPTER.format(adapter=ADAPTER, pause=versions.image("pause"))
-        return (own, File(ADAPTER_FILE, unit), File(ADAPTER_SOCKET_FILE, _ADAPTER_SOCKET))
+        return (own, crictl(ADAPTERS_CRI), File(ADAPTER_FILE, unit), File(ADAPTER_SOCKET_FILE, _ADAPTER_SOCKET))
 
     def prepare(self, minor: Minor) -> str:
         # The box may have started it before the seed was read.

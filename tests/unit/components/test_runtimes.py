@@ -92,7 +92,9 @@ def test_below_124_the_kubelet_itself_is_dockers_cri(number: str) -> None:
     # kubeadm compares the text: with unix:// it would configure a remote runtime.
     assert docker.socket(minor) == "/var/run/dockershim.sock"
     assert docker.units_for(minor) == ("docker",)
-    assert list(files_of("docker", number)) == ["/etc/docker/daemon.json"]
+    files = files_of("docker", number)
+    assert sorted(files) == ["/etc/crictl.yaml", "/etc/docker/daemon.json"]
+    assert "runtime-endpoint: unix:///var/run/dockershim.sock\n" in files["/etc/crictl.yaml"]
     assert "cri-docker" not in render_node_script(plan_of("docker", number), plan_of("docker", number).nodes[0])
 
 
@@ -106,6 +108,7 @@ def test_from_124_on_it_is_cri_dockerd() -> None:
         parsed(files["/etc/systemd/system/cri-docker.socket"]),
     )
     assert unit["Service"]["ExecStart"].endswith(f"--pod-infra-container-image {IMAGE}")
+    assert f"runtime-endpoint: {docker.socket(minor)}\n" in files["/etc/crictl.yaml"]
     assert unit["Unit"]["Requires"] == "cri-docker.socket"
     assert "unix://" + socket["Socket"]["ListenStream"] == docker.socket(minor)
     plan = plan_of("docker", "1.28.0")

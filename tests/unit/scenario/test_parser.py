@@ -246,6 +246,13 @@ def test_a_problem_in_words(problems, rest: str, words: str) -> None:
             "no box holds docker, which needs Debian's docker.io, and cri-dockerd; boxes",
         ),
         ("runtime: cri-o", "no box holds cri-o, which needs"),
+        (
+            "cni: calico",
+            "no box holds calico, which needs an image pack with docker.io/calico/cni, docker.io",
+        ),
+        ("cni: weave", "no box holds weave, which needs an image pack with docker.io/weaveworks/weave-kube"),
+        ("cni: cilium", "klab has no pod network cilium: its upstream makes its objects with Helm"),
+        ("cni: calicoo", "'calicoo' is not known; known are: bridge, flannel, none"),
     ],
 )
 def test_a_problem_under_kubernetes(problems, rest: str, words: str) -> None:
