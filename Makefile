@@ -54,7 +54,8 @@ fix: ## Fix what ruff can fix
 test: install-test ## Unit, contract, integration and end to end with a real cluster
 	@KLAB_TEST_EXAMPLES=2500 $(MAKE) check
 	@$(MAKE) test-fuzz
-	$(KLAB) box build
+	@# From source: some tests start the etcd and the API server that were compiled for the box.
+	$(KLAB) box build --source source
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/workstation/test_contract.py tests/contract
 	$(PYTEST) -v $(SLOWEST) $(FILE_BY_FILE) tests/integration
 	$(PYTEST) -v $(SLOWEST) tests/e2e

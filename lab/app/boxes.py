@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.boxes import incoming, removal
+from lab.boxes import lock as locks
+from lab.boxes.choice import AUTO, SOURCE
 from lab.boxes.contents import Difference, compare_contents
 from lab.boxes.manifest import Box
 from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
 from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, Conflict, NotFound, Remedy
+from lab.files import write_outside
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
 
 SHORTEST_DIGEST = 4  # characters
+DEFAULT_BOX = "debian-13"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +50,90 @@ class Verified:
 
 def build(
     home: Home,
-    name: str,
+    name: str | None = None,
     kubernetes: str | None = None,
     *,
     rebuild: bool = False,
     vmdk: bool = False,
+    source: str = AUTO,
+    mirrors: Sequence[str] = (),
+    locked: Path | None = None,
     tell: Callable[[str], None],
 ) -> Built:
     """Build a box, or find the one that equal inputs made before.
 
     Args:
         home: klab's folder.
-        name: the recipe.
-        kubernetes: the version, with or without "v" and patch; a scenario's default when left out.
-        rebuild: take every step again, and compare the result.
+        name: the recipe; the lock's, or DEFAULT_BOX, when left out.
+        kubernetes: the version, with or without "v" and patch; the lock's, or a scenario's default, when left out.
+        rebuild: take every step again, and compare the result with the box from the same source before.
         vmdk: make the disk for VirtualBox as well.
+        source: where Kubernetes comes from, one of `lab.boxes.choice.SOURCES`.
+        mirrors: other addresses of what upstream publishes, see `lab.boxes.upstream.addresses`.
+        locked: the file of a lock that the box must meet.
         tell: told each step as it begins.
 
     Raises:
+        Conflict: name or version are other than the lock's.
         RootNeeded, BoxError and others: as `lab.boxes.build.build_box`.
     """
     from lab.boxes import build as building  # half of the time that `klab box list` would take
 
     catalog = load_catalog()
-    version = catalog.full_version(kubernetes.removeprefix("v") if kubernetes else DEFAULT)
+    lock = locks.read_lock(locked) if locked else None
+    version = catalog.full_version(kubernetes.removeprefix("v")) if kubernetes else None
+    if lock is not None:
+        if (name or lock.box, version or lock.kubernetes) != (lock.box, lock.kubernetes):
+            raise Conflict(
+                f"the lock is of {lock.box} with Kubernetes {lock.kubernetes}", hint="leave out name and version"
+            )
+        name, version = lock.box, lock.kubernetes
+    name, version = name or DEFAULT_BOX, version or catalog.full_version(DEFAULT)
     before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version) and not b.origin]
-    built = building.build_box(home, catalog, name, version, tell, rebuild=rebuild)
+    built = building.build_box(
+        home, catalog, name, version, tell, rebuild=rebuild, source=source, mirrors=mirrors, lock=lock
+    )
     if vmdk:
         tell("disk for VirtualBox")
         with building.given_back(home):
             built = ensure_vmdk(home, built)
-    return Built(built, _compared(before[0], built) if rebuild and before else None)
+    alike = [each for each in before if _source(each) == _source(built)]
+    return Built(built, _compared(alike[0], built) if rebuild and alike else None)
+
+
+def _source(box: Box) -> str:
+    """Where a box's Kubernetes came from; klab compiled all of it before it wrote that down."""
+    return box.made_from.source if box.made_from else SOURCE
+
+
+def lock(home: Home, name: str | None = None) -> locks.Lock:
+    """The lock of a box: every program and image that it was made from, with its digest.
+
+    Args:
+        home: klab's folder.
+        name: as in `pick`; the newest box built here when left out.
+
+    Raises:
+        NotFound: there is no box.
+        Conflict: there are several of that name, or it was not written down what it was made from.
+    """
+    if name is not None:
+        return locks.lock_of(pick(home, name))
+    for box in list_boxes(home):
+        if not box.origin:
+            return locks.lock_of(box)
+    raise NotFound("no box has been built here", hint=Remedy("box build"))
+
+
+def write_lock(lock: locks.Lock, file: Path | None = None) -> Path:
+    """Write a lock into a file, in place of one that is there; returns the file.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    target = file or Path(f"{lock.box}-k8s-{lock.kubernetes}{locks.SUFFIX}")
+    write_outside(target, locks.lock_text(lock), mode=0o644)
+    return target
 
 
 def _compared(before: Box, after: Box) -> Rebuilt:

@@ -1,6 +1,7 @@
 """Building a box: the steps in order, each kept in the cache.
 
-programs    compiled from Go modules        cache/programs/
+upstream    programs and images as upstream published them, where they come from there   cache/upstream/
+programs    of upstream, or compiled        cache/programs/
 debian      packages, configured            cache/debian/
 layers      packages for images, unpacked   cache/layers/
 images      one OCI layout                  cache/images/
@@ -19,16 +20,19 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from lab import process
 from lab.boxes import debian, disk, gomodules, images, registry, root, store, vagrant
 from lab.boxes.cache import PARTIAL, Cache, digest_file, digest_tree, key_of
+from lab.boxes.choice import AUTO, Way, choose, ways
 from lab.boxes.chroot import need_root, run_in
 from lab.boxes.contents import list_contents
+from lab.boxes.lock import Lock
 from lab.boxes.manifest import (
     CONTENTS,
     DISK,
@@ -37,12 +41,16 @@ from lab.boxes.manifest import (
     PACKAGES,
     Box,
     BoxFile,
+    MadeFrom,
     describe_file,
     read_box,
     write_manifest,
 )
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
-from lab.boxes.sources import GoModules, Source
+from lab.boxes.sources import GoModules, Published, Source, is_published, without_published
+from lab.boxes.upstream import layout
+from lab.boxes.upstream.addresses import Addresses, is_upstream
+from lab.boxes.upstream.upstream import Found, Upstream
 from lab.errors import BoxError, HostError, NotFound, Remedy
 from lab.files import make_private
 from lab.scenario.catalog import Catalog
@@ -53,10 +61,11 @@ Progress = Callable[[str], None]
 # The modules that do the steps, and the digests of their files, read as they are imported: what is written into a
 # file later is not what runs.
 _STEPS = (debian, disk, gomodules, images, registry, root, vagrant)
-_DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in _STEPS}
+_DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in (*_STEPS, layout)}
 # Measured: caches 3 GiB, the file system 2.5, raw disk, qcow2 and box file 2.5 each.
 SPACE_GIB = 14
 REBUILD = f"rebuild{PARTIAL}"
+UPSTREAM_FOLDER = "upstream"
 PROGRAMS = (
     "mmdebstrap", "gcc", "tar", "sfdisk", "grub-mkimage", "qemu-img", "unshare",
     "setpriv", "chroot", "mount", "apt-get",
@@ -72,6 +81,9 @@ def build_box(
     *,
     recipes: Path | None = None,
     rebuild: bool = False,
+    source: str = AUTO,
+    mirrors: Sequence[str] = (),
+    lock: Lock | None = None,
 ) -> Box:
     """Build a box, or return the one that the same inputs made before.
 
@@ -84,9 +96,13 @@ def build_box(
         recipes: the folder of recipes; by default klab's own.
         rebuild: take every step again, without klab's cache (Go's own still helps): an
             equal digest then shows that the build repeats.
+        source: where Kubernetes comes from, one of `lab.boxes.choice.SOURCES`.
+        mirrors: other addresses of upstream's programs and images, see `lab.boxes.upstream.addresses`.
+        lock: what the box must be made from.
 
     Raises:
         NotFound: no such box or version.
+        UsageError: source, mirrors and lock contradict one another.
         RootNeeded: not root.
         HostError: a program is missing, or the disk is too full.
         Conflict: another build is running.
@@ -99,10 +115,14 @@ def build_box(
         )
     recipe = load_recipe(name, kubernetes, root=recipes)
     whole = Cache(home.cache)
-    # Finding needs neither root nor free disk.
-    if not rebuild and store.list_boxes(home) and (found := _Build(home, recipe, whole, on_progress).find()):
-        return found
+    possible = ways(source, mirrors, lock)
+    # Finding needs neither root nor free disk, and no server.
+    if not rebuild and store.list_boxes(home):
+        for way in possible:
+            if found := _Build(home, recipe, whole, on_progress, way, lock).find():
+                return found
     check_host(home)
+    way = choose(possible, partial(_obstacles, home, recipe, on_progress), on_progress)
     with whole.lock(), given_back(home):
         whole.sweep()
         afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
@@ -110,10 +130,15 @@ def build_box(
             # A build takes minutes, and an edited file would get into a box that says it is of the file before.
             _copy(recipe.folder, copies / name)
             recipe = load_recipe(name, kubernetes, root=copies)
-            return _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress).run()
+            return _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress, way, lock).run()
         finally:
             shutil.rmtree(copies, ignore_errors=True)
             shutil.rmtree(afresh, ignore_errors=True)
+
+
+def _obstacles(home: Home, recipe: Recipe, tell: Progress, addresses: Addresses) -> list[str]:
+    upstream = Upstream(addresses, recipe.kubernetes.version, home.cache / UPSTREAM_FOLDER, tell)
+    return upstream.obstacles(recipe.kubernetes.image("pause"))
 
 
 def _copy(recipe: Path, target: Path) -> None:
@@ -185,23 +210,36 @@ def given_back(home: Home) -> Iterator[None]:
 class _Build:
     """One build: the recipe, the caches, and the listener for progress."""
 
-    def __init__(self, home: Home, recipe: Recipe, cache: Cache, on_progress: Progress) -> None:
+    def __init__(
+        self, home: Home, recipe: Recipe, cache: Cache, on_progress: Progress, way: Way, lock: Lock | None
+    ) -> None:
         gomodules.need_go()
         self.home = home
         self.recipe = recipe
         self.tell = on_progress
         self.cache = cache
+        self.way = way
+        self.lock = lock
         self.log = home.cache / "build.log"
         go = gomodules.toolchain(recipe.go, home.cache / "go")
         self._compilers = [gomodules.compiler(go), _first_line("gcc", "--version")]
-        self._programs_from: Source = GoModules(recipe.folder, go, self._compilers)
+        self._compiled: Source = GoModules(recipe.folder, go, self._compilers)
+        self._upstream: Upstream | None = None
+        if way.addresses is not None:
+            self._upstream = Upstream(
+                way.addresses, recipe.kubernetes.version, cache.root / UPSTREAM_FOLDER, on_progress
+            )
+            self.recipe = without_published(recipe)
         self._sources = debian.sources(recipe.suite)
 
     @property
     def inputs(self) -> str:
-        """The key of everything that goes into the box, except what Debian's mirror holds today."""
+        """The key of everything that goes into the box, except what Debian's mirror and upstream hold today."""
         sources = sorted(source.split()[-2] for source in self._sources)
-        return key_of(self.recipe.digest(), _code(*_STEPS), self._compilers, sources)
+        parts: list[object] = [self.recipe.digest(), _code(*_STEPS), self._compilers, sources]
+        if self.way.addresses is not None:
+            parts += [self.way.source, self.way.addresses.shown, _code(layout)]
+        return key_of(*parts)
 
     def find(self) -> Box | None:
         """The box that these inputs made before.
@@ -211,16 +249,29 @@ class _Build:
         """
         for box in store.list_boxes(self.home):
             # One that came with a bundle may say anything of what it was built from.
-            if not box.origin and box.inputs == self.inputs and box.name == self.recipe.box_name:
+            if (
+                not box.origin
+                and box.inputs == self.inputs
+                and box.name == self.recipe.box_name
+                and self._is_locked(box)
+            ):
                 store.check_box(box)
                 return box
         return None
+
+    def _is_locked(self, box: Box) -> bool:
+        """Whether a box is what the lock says; any is, without a lock."""
+        if self.lock is None:
+            return True
+        wanted, made = self.lock.made_from, box.made_from
+        return made is not None and (made.programs, made.images) == (wanted.programs, wanted.images)
 
     def run(self) -> Box:
         self.log.unlink(missing_ok=True)
         programs = self._programs()
         system = self._debian()
-        layout = self._images(programs)
+        images_of_box = self._images(programs)
+        made_from = self._made_from(programs, images_of_box)
         work = self.home.cache / f"root{PARTIAL}"
         target = self.home.boxes / f"{self.recipe.box_name}{PARTIAL}"
         try:
@@ -228,8 +279,8 @@ class _Build:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
             self.tell("file system: configuring, importing images")
-            root.assemble(self.recipe, system / "root.tar", programs, layout, work, log=self.log)
-            return self._package(work, target, programs)
+            root.assemble(self.recipe, system / "root.tar", programs, images_of_box, work, log=self.log)
+            return self._package(work, target, programs, made_from)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             shutil.rmtree(target, ignore_errors=True)
@@ -237,20 +288,28 @@ class _Build:
     def _programs(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for program in self.recipe.programs:
-            key = self._program_key(program)
+            source = self._source_of(program)
+            key = key_of(asdict(program), *source.inputs(program), _code(*source.code))
             if not self.cache.has("programs", key):
-                self.tell(f"compiling {program.name} {program.version}".rstrip())
+                act = "compiling" if source is self._compiled else "fetching"
+                self.tell(f"{act} {program.name} {program.version}".rstrip())
 
-            def make(target: Path, program: Program = program) -> None:
-                self._programs_from.make(program, target, self.log)
+            def make(target: Path, source: Source = source, program: Program = program) -> None:
+                source.make(program, target, self.log)
 
             folder = self.cache.step("programs", key, make)
             found |= {name: folder / "bin" / name for name in program.build}
         return found
 
-    def _program_key(self, program: Program) -> str:
-        source = self._programs_from
-        return key_of(asdict(program), *source.inputs(program), _code(*source.code))
+    def _source_of(self, program: Program) -> Source:
+        if self._upstream is None or not is_published(program):
+            return self._compiled
+        if self.lock is not None:  # before anything large comes
+            for name in program.build:
+                checksum = self._upstream.checksum(name)
+                if checksum.algorithm == "sha256":
+                    self.lock.check_program(name, checksum.hex, f"at {self._upstream.addresses.programs}")
+        return Published(self._upstream)
 
     def _debian(self) -> Path:
         key = key_of(self.recipe.suite, self.recipe.packages, self.recipe.epoch, _code(debian))
@@ -283,7 +342,10 @@ class _Build:
         return self.cache.step("layers", key, make) / "layer.tar"
 
     def _images(self, programs: dict[str, Path]) -> Path:
-        bases = {name: self._layer(packages) for name, packages in self.recipe.bases.items()}
+        published = self._published_images()
+        packed = [spec for spec in self.recipe.images if spec.ref not in published]
+        used = {spec.base for spec in packed}
+        bases = {name: self._layer(packages) for name, packages in self.recipe.bases.items() if name in used}
         key = key_of(
             # Folders are named by their keys; where they lie is of no matter.
             [path.parent.name for path in bases.values()],
@@ -292,25 +354,59 @@ class _Build:
             digest_tree(self.recipe.folder / "images"),
             self.recipe.epoch,
             _code(images),
+            *([{ref: image.manifest.hex for ref, image in published.items()}, _code(layout)] if published else []),
         )
         if not self.cache.has("images", key):
-            self.tell(f"packing {len(self.recipe.images)} images")
+            self.tell(f"packing {len(packed)} images" + (f", fetching {len(published)}" if published else ""))
 
         def make(target: Path) -> None:
-            layout = images.Layout(target, self.recipe.epoch)
+            made = layout.MixedLayout(target, self.recipe.epoch)
             shared: dict[str, str] = {}
             for spec in self.recipe.images:
-                layout.add_image(spec, self._image_layers(spec, bases, programs, layout, shared, target))
-            layout.close()
+                if self._upstream is not None and (found := published.get(spec.ref)):
+                    self._upstream.fetch(spec.ref, found)
+                    made.add_upstream(spec.ref, found.manifest, self._upstream.shelf)
+                else:
+                    made.add_image(spec, self._image_layers(spec, bases, programs, made, shared, target))
+            made.close()
 
         return self.cache.step("images", key, make)
+
+    def _published_images(self) -> dict[str, Found]:
+        """The manifests of the images that come from upstream, by whole name."""
+        found: dict[str, Found] = {}
+        if self._upstream is not None:
+            for spec in self.recipe.images:
+                if is_upstream(spec.ref):
+                    found[spec.ref] = self._upstream.image(spec.ref)
+                    if self.lock is not None:
+                        digest = f"sha256:{found[spec.ref].manifest.hex}"
+                        self.lock.check_image(spec.ref, digest, f"at {self._upstream.addresses.images}")
+        return found
+
+    def _made_from(self, programs: dict[str, Path], folder: Path) -> MadeFrom:
+        """What the box is made from.
+
+        Raises:
+            BoxError: the lock says something else.
+        """
+        made = MadeFrom(
+            source=self.way.source,
+            addresses={} if self.way.addresses is None else self.way.addresses.shown,
+            versions=self.recipe.kubernetes.as_data(),
+            programs={name: digest_file(path) for name, path in sorted(programs.items())},
+            images={image.ref: f"sha256:{image.manifest}" for image in images.read_layout(folder)},
+        )
+        if self.lock is not None:
+            self.lock.check_all(made.programs, made.images)
+        return made
 
     def _image_layers(
         self,
         spec: ImageSpec,
         bases: dict[str, Path],
         programs: dict[str, Path],
-        layout: images.Layout,
+        made: images.Layout,
         shared: dict[str, str],
         work: Path,
     ) -> list[str]:
@@ -319,14 +415,14 @@ class _Build:
             if spec.base not in shared:
                 copy = work / "base.tar"
                 shutil.copyfile(bases[spec.base], copy)
-                shared[spec.base] = layout.add_layer(copy)
+                shared[spec.base] = made.add_layer(copy)
             layers.append(shared[spec.base])
         own = work / "own.tar"
         overlay = self.recipe.folder / spec.overlay if spec.overlay else None
         images.write_own_layer(spec, programs, overlay, own, self.recipe.epoch)
-        return [*layers, layout.add_layer(own)]
+        return [*layers, made.add_layer(own)]
 
-    def _package(self, work: Path, target: Path, programs: dict[str, Path]) -> Box:
+    def _package(self, work: Path, target: Path, programs: dict[str, Path], made_from: MadeFrom) -> Box:
         listed = run_in(work, "dpkg-query -W", timeout=60).stdout
         (target / PACKAGES).write_text(listed.replace("\t", " "))
         shutil.copyfile(programs[KUBECTL], target / KUBECTL)
@@ -342,7 +438,7 @@ class _Build:
         vagrant.write_libvirt_box(target / DISK, target / LIBVIRT, disk.VIRTUAL_GIB * 1024)
         self.tell("digests")
         files = {path.name: describe_file(path) for path in sorted(target.iterdir())}
-        return self._place(target, files)
+        return self._place(target, files, made_from)
 
     def _is_whole(self, place: Path) -> bool:
         try:
@@ -351,7 +447,7 @@ class _Build:
             return False
         return True
 
-    def _place(self, target: Path, files: dict[str, BoxFile]) -> Box:
+    def _place(self, target: Path, files: dict[str, BoxFile], made_from: MadeFrom) -> Box:
         digest = files[DISK].sha256
         place = store.folder_of(self.home, self.recipe.box_name, digest)
         box = Box(
@@ -364,6 +460,7 @@ class _Build:
             virtual_mib=disk.VIRTUAL_GIB * 1024,
             folder=place,
             files=files,
+            made_from=made_from,
         )
         if self._is_whole(place):
             # The same bytes again: labs may be using the files that lie there. What came with a bundle lacks some.

@@ -19,7 +19,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -43,6 +43,7 @@ SHORT = 12
 _MOST_SECONDS = 1 << 36  # of the year 4147
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")  # of a box, a recipe, a file
+_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,400}")  # of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,23 @@ class BoxFile:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeFrom:
+    """What a box was made from.
+
+    `source` is release, mirror or source, see `lab.boxes.choice`. `addresses` tells where upstream's
+    programs and images were taken from, without secrets; it is empty where all was compiled. `versions`
+    are those of the recipe. `programs` has the SHA-256 of each in hex, `images` the digest of each
+    manifest as "sha256:HEX".
+    """
+
+    source: str
+    addresses: Mapping[str, str]
+    versions: Mapping[str, str]
+    programs: Mapping[str, str]
+    images: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """A built box.
 
@@ -62,6 +80,7 @@ class Box:
     `created` the time of building in seconds since 1970, `virtual_mib` the size of the
     disk that a guest sees. `files` maps file names to what they must be. `origin` names the
     bundle that the box came with; it is empty for a box that was built or trusted here.
+    `made_from` is None for one that was not built here, or by a klab that did not write it down.
     """
 
     name: str
@@ -74,6 +93,7 @@ class Box:
     folder: Path
     files: Mapping[str, BoxFile]
     origin: str = ""
+    made_from: MadeFrom | None = None
 
     @property
     def disk(self) -> Path:
@@ -159,7 +179,28 @@ def _checked(box: Box) -> Box:
             raise ValueError(f"a file is called {name!r}")
         if file.size < 0 or _DIGEST.fullmatch(file.sha256) is None:
             raise ValueError(f"{name} has {file.size} bytes and the digest {file.sha256!r}")
+    if box.made_from is not None:
+        check_made_from(box.made_from)
     return replace(box, files=MappingProxyType(dict(box.files)))
+
+
+def check_made_from(made: MadeFrom) -> None:
+    """Make sure that what a box was made from has sound names and digests.
+
+    Raises:
+        ValueError: it has not; the message names it.
+    """
+    if _NAME.fullmatch(made.source) is None:
+        raise ValueError(f"source is {made.source!r}")
+    for name, digest in made.programs.items():
+        if _NAME.fullmatch(name) is None or _DIGEST.fullmatch(digest) is None:
+            raise ValueError(f"the program {name!r} has the digest {digest!r}")
+    for name, digest in made.images.items():
+        if _REF.fullmatch(name) is None or _DIGEST.fullmatch(digest.removeprefix("sha256:")) is None:
+            raise ValueError(f"the image {name!r} has the digest {digest!r}")
+    for name, value in (*made.versions.items(), *made.addresses.items()):
+        if not f"{name}{value}".isprintable():
+            raise ValueError(f"{name!r} is {value!r}")
 
 
 def write_manifest(box: Box) -> None:
@@ -168,6 +209,7 @@ def write_manifest(box: Box) -> None:
         "format": _FORMAT,
         **facts(box),
         **({"origin": box.origin} if box.origin else {}),
+        **({"made_from": asdict(box.made_from)} if box.made_from else {}),
         "files": {
             name: {"size": f.size, "mtime_ns": f.mtime_ns, "sha256": f.sha256} for name, f in sorted(box.files.items())
         },

@@ -1,20 +1,22 @@
-"""Where a box's programs come from. One source today: Go modules, and the few C files of a recipe.
+"""Where a box's programs come from: Go modules and the few C files of a recipe, or upstream, which publishes some.
 
-A second one (Debian packages, an archive of released programs) is a class with the same three answers, and a key of the
-recipe that chooses it.
+Each source is a class with the same three answers. What upstream has decides which programs are still to be compiled.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Protocol
 
 from lab.boxes import gomodules
 from lab.boxes.cache import digest_tree
-from lab.boxes.recipe import Program
+from lab.boxes.recipe import SETTLE, Program, Recipe
+from lab.boxes.upstream.addresses import is_upstream
+from lab.boxes.upstream.upstream import PUBLISHED, Upstream
 
 
 class Source(Protocol):
@@ -61,3 +63,37 @@ class GoModules:
 
     def make(self, program: Program, target: Path, log: Path) -> None:
         gomodules.build(program, self.folder, target, go=self.go, log=log)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Takes from upstream what upstream publishes. Checksums alone decide the result."""
+
+    upstream: Upstream
+    code: ClassVar[tuple[ModuleType, ...]] = ()
+
+    def inputs(self, program: Program) -> Sequence[object]:
+        return ["published", {name: asdict(self.upstream.checksum(name)) for name in program.build}]
+
+    def make(self, program: Program, target: Path, log: Path) -> None:  # noqa: ARG002
+        (target / "bin").mkdir()
+        for name in program.build:
+            place = target / "bin" / name
+            os.link(self.upstream.program(name), place)
+            place.chmod(0o755)
+
+
+def without_published(recipe: Recipe) -> Recipe:
+    """The recipe with those programs alone that are compiled, or published, where upstream's images are taken."""
+    packed = [name for image in recipe.images if not is_upstream(image.ref) for _, name in image.programs]
+    wanted = {SETTLE, *packed, *(name for _, name in recipe.install)}
+    reduced = (
+        replace(program, build={name: path for name, path in program.build.items() if name in wanted})
+        for program in recipe.programs
+    )
+    return replace(recipe, programs=tuple(program for program in reduced if program.build))
+
+
+def is_published(program: Program) -> bool:
+    """Whether upstream publishes every one of a program's parts."""
+    return program.build.keys() <= PUBLISHED

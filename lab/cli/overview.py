@@ -32,7 +32,7 @@ COMMANDS = {
     "plan": "Show what create would make and whether it fits.",
     "validate": "Check scenario files.",
     "schema": "Print the JSON Schema of scenario files.",
-    "box": "Build, list, verify and remove boxes.",
+    "box": "Build, list, verify, lock and remove boxes.",
     "doctor": "Check whether this machine can run labs, or what is broken in one.",
     "vagrant": "Run vagrant in a lab's folder.",
     "connect": "Connect standard input and output to a node's port: ssh's ProxyCommand.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzz.harness import Target
-from fuzz.kinds import cluster, disks, files, people, programs
+from fuzz.kinds import cluster, disks, files, people, programs, upstream
 
 TARGETS: tuple[Target, ...] = (
     *people.TARGETS,
@@ -11,6 +11,7 @@ TARGETS: tuple[Target, ...] = (
     *disks.TARGETS,
     *programs.TARGETS,
     *cluster.TARGETS,
+    *upstream.TARGETS,
 )
 # Functions that read, and what makes their input trustworthy or tests them otherwise.
 NOT_FUZZED: dict[str, str] = {

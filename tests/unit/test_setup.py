@@ -190,7 +190,7 @@ def test_a_service_that_the_person_runs_is_left_alone(machine: Machine) -> None:
     assert not any("haproxy.service" in call for call in touched)
 
 
-@pytest.mark.parametrize("package", ["haproxy", "keepalived", "cloud-init"])
+@pytest.mark.parametrize("package", ["haproxy", "keepalived", "cloud-init", "docker-registry"])
 def test_every_unit_that_the_package_brings_is_kept_from_starting(package: str, machine: Machine) -> None:
     listed = subprocess.run(["dpkg", "-L", package], capture_output=True, text=True, check=False)
     if listed.returncode != 0:

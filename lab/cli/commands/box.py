@@ -1,4 +1,4 @@
-"""klab box: build, list, verify, trust, rm, prune."""
+"""klab box: build, list, verify, lock, trust, rm, prune."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from lab.app.boxes import Rebuilt, Verified
     from lab.boxes.manifest import Box
 
-DEFAULT = "debian-13"
+_SOURCES = ("auto", "release", "mirror", "source")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def box() -> None:
-    """Build, list, verify and remove boxes.
+    """Build, list, verify, lock and remove boxes.
 
     A box is the disk image that nodes start from: Debian, containerd, Kubernetes and all
     container images, nothing left to download.
@@ -29,24 +30,59 @@ def box() -> None:
 
 
 @box.command()
-@click.argument("name", default=DEFAULT)
+@click.argument("name", required=False)
 @click.option(
     "--kubernetes",
     metavar="VERSION",
     help="The Kubernetes version, such as 1.35.4, or 1.35 for its newest patch; a scenario's default if left out.",
 )
+@click.option(
+    "--source",
+    type=click.Choice(_SOURCES),
+    default="auto",
+    show_default=True,
+    help="Where Kubernetes comes from: upstream's release, a mirror of it, or source, compiled here.",
+)
+@click.option(
+    "--mirror",
+    "mirrors",
+    metavar="[NAME=]PLACE",
+    multiple=True,
+    help="Another place for dl.k8s.io (programs) or registry.k8s.io (images); without NAME a folder with both.",
+)
+@click.option(
+    "--locked",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Stop where a program or an image is another than in this lock; see klab box lock.",
+)
 @click.option("--rebuild", is_flag=True, help="Repeat every step and report whether the result is the same.")
 @click.option("--vmdk", is_flag=True, help="Create VirtualBox's disk now instead of on first use.")
 @_AS_JSON
-def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json: bool) -> None:
-    """Build the box NAME, or find the one that the same inputs made before.
+def build(
+    name: str | None,
+    kubernetes: str | None,
+    source: str,
+    mirrors: tuple[str, ...],
+    locked: Path | None,
+    rebuild: bool,
+    vmdk: bool,
+    as_json: bool,
+) -> None:
+    """Build the box NAME (debian-13), or find the one that the same inputs made before.
 
     Building needs root; as another user klab asks sudo. The box, and all that is kept for the next build, is yours.
+    auto takes Kubernetes from a mirror that you name, else from upstream's release, else from source: the first of
+    them that this machine reaches.
 
     \b
     Examples:
       klab box build
       klab box build debian-13 --kubernetes 1.36
+      klab box build --source source
+      klab box build --mirror /media/stick
+      klab box build --mirror registry.k8s.io=registry.aliyuncs.com/google_containers
+      klab box build --locked debian-13-k8s-1.35.4.lock.json
       klab box build --rebuild
     """
     from lab.app import boxes
@@ -57,7 +93,17 @@ def build(name: str, kubernetes: str | None, rebuild: bool, vmdk: bool, as_json:
     home = Home.default(gives_back=True)
     try:
         with _progress() as tell:
-            done = boxes.build(home, name, kubernetes, rebuild=rebuild, vmdk=vmdk, tell=tell)
+            done = boxes.build(
+                home,
+                name,
+                kubernetes,
+                rebuild=rebuild,
+                vmdk=vmdk,
+                source=source,
+                mirrors=mirrors,
+                locked=locked,
+                tell=tell,
+            )
     except RootNeeded as needed:
         from lab.cli.terminal.sudo import again_as_root
 
@@ -137,6 +183,42 @@ def verify(name: str | None, as_json: bool) -> None:
     if damaged:
         details = [line for error in damaged for line in (error.message, *(f"  {d}" for d in error.details))]
         raise BoxError(f"{len(damaged)} boxes are damaged", details=details, hint=damaged[0].hint)
+
+
+@box.command()
+@click.argument("name", required=False)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write it there; NAME.lock.json if left out.",
+)
+@_AS_JSON
+def lock(name: str | None, output: Path | None, as_json: bool) -> None:
+    """Write what a box was made from into a file: every program and every image, with its digest.
+
+    NAME is a box's name or the beginning of its digest; the newest box if left out. klab box build --locked FILE
+    stops where it finds another program or image. Debian's packages are not in it. With --json the lock is
+    printed, and written only where --output says so.
+
+    \b
+    Examples:
+      klab box lock
+      klab box lock debian-13-k8s-1.35.4 -o course.lock.json
+      klab box build --locked course.lock.json
+    """
+    from lab.app.boxes import lock as lock_box
+    from lab.app.boxes import write_lock
+    from lab.cli.terminal.output import echo_json, note
+    from lab.store import Home
+
+    found = lock_box(Home.default(), name)
+    if as_json:
+        echo_json(asdict(found))
+    if output is not None or not as_json:
+        file, made = write_lock(found, output), found.made_from
+        note(f"{file}: {len(made.programs)} programs and {len(made.images)} images of {found.box}, from {made.source}")
 
 
 @box.command()
@@ -231,6 +313,7 @@ def _describe(built: Box) -> dict[str, Any]:
         "digest": built.digest,
         "created": built.created,
         "origin": built.origin or None,
+        "made_from": asdict(built.made_from) if built.made_from else None,
         "bytes": built.size,
         "folder": str(built.folder),
         "disk": str(built.disk),
@@ -238,7 +321,7 @@ def _describe(built: Box) -> dict[str, Any]:
 
 
 def _verdict(each: Verified) -> dict[str, Any]:
-    known = {} if each.box is None else {"box": each.box.name, "digest": each.box.digest}
+    known = {} if each.box is None else {"box": each.box.name, "digest": each.box.digest, "source": _source(each.box)}
     return {**known, "whole": each.error is None, "problems": [] if each.error is None else list(each.error.details)}
 
 
@@ -260,7 +343,13 @@ def _tell_comparison(rebuilt: Rebuilt, note: Callable[[str], None]) -> None:
 
 
 def _origin(box: Box) -> str:
-    return f"bundle {box.origin}" if box.origin else "this machine"
+    if box.origin:
+        return f"bundle {box.origin}"
+    return f"this machine, {source}" if (source := _source(box)) else "this machine"
+
+
+def _source(box: Box) -> str | None:
+    return box.made_from.source if box.made_from else None
 
 
 def _gib(size: int) -> str:

@@ -15,7 +15,9 @@ from lab.store import Home
 
 # What decides what klab, and the programs that it starts, do. By name: a value may hold a proxy's password, which
 # everybody could read from a command line; and sudo-rs hands over nothing that is not named.
-_HANDED_OVER = re.compile(r"KLAB_.+|GO[A-Z0-9]+|XDG_CONFIG_HOME|SSL_CERT_.+|TERM|NO_COLOR|CI|LANG|LC_.+|.+_proxy", re.I)
+_HANDED_OVER = re.compile(
+    r"KLAB_.+|GO[A-Z0-9]+|XDG_CONFIG_HOME|SSL_CERT_.+|REGISTRY_AUTH_FILE|TERM|NO_COLOR|CI|LANG|LC_.+|.+_proxy", re.I
+)
 
 
 def again_as_root(needed: RootNeeded, home: Home) -> int:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from lab import process
 from lab.app import boxes
 from lab.boxes import build, store
-from lab.boxes.manifest import CONTENTS, DISK, MANIFEST, Box, describe_file, write_manifest
+from lab.boxes.manifest import CONTENTS, DISK, MANIFEST, Box, MadeFrom, describe_file, write_manifest
 from lab.cli.commands.box import box as command
 from lab.errors import BoxError, Conflict, NotFound, RootNeeded
 from lab.store import Home
@@ -102,7 +102,7 @@ def test_a_rebuild_is_compared_with_the_box_before(
     before = make_box(home, "a", 1.0)
 
     def rebuilt(*_: object, **options: object) -> Box:
-        assert options == {"rebuild": True}
+        assert options == {"rebuild": True, "source": "auto", "mirrors": (), "lock": None}
         return before if content == "a" else make_box(home, content, 2.0)
 
     monkeypatch.setattr(build, "build_box", rebuilt)
@@ -123,6 +123,41 @@ def test_build_takes_a_version_with_or_without_v(home: Home, monkeypatch: pytest
     for arguments in ((), ("--kubernetes", "v1.35.4")):
         assert run("build", *arguments).exit_code == 0
     assert asked == [("debian-13", "1.35.4")] * 2
+
+
+def test_build_hands_over_source_and_mirrors(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_box(home, "a", 1.0)
+    asked: list[dict[str, Any]] = []
+
+    def built(*_: object, **options: Any) -> Box:
+        asked.append(options)
+        return made
+
+    monkeypatch.setattr(build, "build_box", built)
+    assert run("build", "--source", "mirror", "--mirror", "/a", "--mirror", "dl.k8s.io=/b").exit_code == 0
+    assert [(each["source"], each["mirrors"]) for each in asked] == [("mirror", ("/a", "dl.k8s.io=/b"))]
+    assert run("build", "--source", "bundle").exit_code == 2
+
+
+def test_build_knows_every_source() -> None:
+    from lab.boxes.choice import SOURCES
+    from lab.cli.commands.box import _SOURCES
+
+    assert _SOURCES == SOURCES
+
+
+def test_a_box_of_another_source_is_not_compared(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_box(home, "a", 1.0)
+    release = MadeFrom("release", {}, {}, {}, {})
+    after = replace(make_box(home, "b", 2.0), made_from=release)
+    monkeypatch.setattr(build, "build_box", lambda *_, **__: after)
+    assert "rebuilt" not in json.loads(run("build", "--rebuild", "--json").stdout)
+
+
+def test_a_lock_of_nothing(home: Home) -> None:
+    done = run("lock")
+    assert isinstance(done.exception, NotFound)
+    assert "klab box build" in done.exception.hint
 
 
 def test_where_a_box_comes_from_and_how_it_is_trusted(home: Home) -> None:
@@ -163,6 +198,7 @@ def test_an_ordinary_user_builds_by_sudo(home: Home, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.example:3128")
     monkeypatch.setenv("KLAB_DEBIAN_MIRROR", "http://mirror.example/debian")
     monkeypatch.setenv("GOPROXY", "http://modules.example")
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", "/home/someone/auth.json")
     monkeypatch.setenv("UNRELATED", "1")
     monkeypatch.setattr(sys, "argv", [".venv/bin/klab", "box", "build", "debian-13"])
     monkeypatch.setattr(boxes, "build", refuse)
@@ -171,7 +207,7 @@ def test_an_ordinary_user_builds_by_sudo(home: Home, monkeypatch: pytest.MonkeyP
     assert "needs root" in done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
     named = asked[0].removeprefix("--preserve-env=").split(",")
-    assert {"HTTPS_PROXY", "KLAB_DEBIAN_MIRROR", "GOPROXY"} <= set(named)
+    assert {"HTTPS_PROXY", "KLAB_DEBIAN_MIRROR", "GOPROXY", "REGISTRY_AUTH_FILE"} <= set(named)
     assert {"UNRELATED", "PATH", "HOME", "KLAB_HOME"}.isdisjoint(named)
     assert asked[1:] == [
         *("env", f"PATH={programs}:/usr/bin:/bin", "HOME=/home/someone", f"KLAB_HOME={tmp_path}"),

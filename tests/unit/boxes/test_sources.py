@@ -11,7 +11,9 @@ import pytest
 from lab import resources
 from lab.boxes import gomodules
 from lab.boxes.recipe import Program, load_recipe
-from lab.boxes.sources import GoModules, Source
+from lab.boxes.sources import GoModules, Published, Source, is_published, without_published
+from lab.boxes.upstream.addresses import Addresses, is_upstream
+from lab.boxes.upstream.upstream import Upstream
 
 
 @pytest.fixture
@@ -76,3 +78,29 @@ def test_a_module_is_built_as_in_its_own_repository() -> None:
     ]
     # A folder that no proxy serves can only be replaced by a version of its own.
     assert not any("k8s.io/api" in option for option in gomodules.as_its_own(replace(program, staging=""), GO_MOD))
+
+
+def test_what_upstream_has_is_not_compiled() -> None:
+    whole = load_recipe("debian-13", "1.35.4")
+    reduced = {program.name: program for program in without_published(whole).programs}
+    assert reduced["kubernetes"].build.keys() == {"kubeadm", "kubelet", "kubectl"}
+    assert reduced.keys() == {"kubernetes", "etcdctl", "etcdutl", "crictl", "flannel-cni", "flannel", "bolt-settle"}
+    assert [name for name, program in reduced.items() if is_published(program)] == ["kubernetes"]
+    assert {image.ref for image in whole.images if is_upstream(image.ref)} == {
+        ref for name, ref in whole.kubernetes.images.items() if name != "flannel"
+    }
+
+
+def test_the_program_alone_decides_what_upstream_gives(tmp_path: Path) -> None:
+    digest = "ab" * 32
+    (tmp_path / "one/dl.k8s.io/v1.35.4/bin/linux/amd64").mkdir(parents=True)
+    (tmp_path / "one/dl.k8s.io/v1.35.4/bin/linux/amd64/kubeadm.sha256").write_text(digest)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    program = replace(named("kubernetes"), build={"kubeadm": "cmd/kubeadm"})
+    inputs = []
+    for name in ("one", "two"):
+        upstream = Upstream(Addresses(tmp_path / name, tmp_path), "1.35.4", tmp_path / "kept", lambda _: None)
+        source: Source = Published(upstream)
+        inputs.append(source.inputs(program))
+    assert inputs[0] == inputs[1]
+    assert digest in str(inputs[0])

@@ -1,0 +1,91 @@
+"""Where Kubernetes' programs and images come from, and which of it this machine reaches.
+
+release   upstream's own programs, by published checksum, and images, by digest
+mirror    the same at addresses that a person names: a server, a registry, a folder, a stick
+source    compiled from Go modules, packed by klab
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lab.boxes.lock import Lock
+from lab.boxes.upstream.addresses import UPSTREAM, Addresses, parse_mirrors
+from lab.errors import BoxError, Remedy, UsageError
+
+AUTO, RELEASE, MIRROR, SOURCE = "auto", "release", "mirror", "source"
+SOURCES = (AUTO, RELEASE, MIRROR, SOURCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One source, and the addresses that belong to it; None where all is compiled."""
+
+    source: str
+    addresses: Addresses | None
+
+
+def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple[Way, ...]:
+    """The sources to try, in this order.
+
+    A mirror that a person names comes first; compiling, which takes the longest, last. A lock of upstream's programs is
+    never met by compiled ones, nor the other way round.
+
+    Args:
+        source: one of SOURCES.
+        mirrors: what `--mirror` says.
+        lock: what the result must be.
+
+    Raises:
+        UsageError: they contradict one another, or a mirror is not understood.
+    """
+    if source == MIRROR and not mirrors:
+        raise UsageError(
+            "--source mirror needs a mirror",
+            hint=("give --mirror as well; ", Remedy("box build", options=("--help",)), " shows how"),
+        )
+    if source in {RELEASE, SOURCE} and mirrors:
+        raise UsageError(f"--source {source} asks no mirror", hint="leave out --mirror, or --source")
+    mirrored = [Way(MIRROR, parse_mirrors(mirrors))] if mirrors else []
+    every = [*mirrored, Way(RELEASE, UPSTREAM), Way(SOURCE, None)]
+    chosen = [way for way in every if source in {AUTO, way.source}]
+    if lock is None:
+        return tuple(chosen)
+    compiled = lock.made_from.source == SOURCE
+    fitting = tuple(way for way in chosen if (way.addresses is None) == compiled)
+    if not fitting:
+        raise UsageError(
+            f"the lock is of a box from {lock.made_from.source}, which --source {source} does not make",
+            hint="leave out --source",
+        )
+    return fitting
+
+
+def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[str]], tell: Callable[[str], None]) -> Way:
+    """The first source that this machine reaches; what was found out is told.
+
+    Args:
+        ways: those to try.
+        obstacles: what keeps upstream's programs and images from being had at these addresses.
+        tell: told one line for each.
+
+    Raises:
+        BoxError: none is reached.
+    """
+    seen: list[str] = []
+    for way in ways:
+        if way.addresses is None:
+            tell(f"{way.source}: Go modules, compiled here")
+            return way
+        found = obstacles(way.addresses)
+        if not found:
+            tell(f"{way.source}: programs from {way.addresses.programs}, images from {way.addresses.images}")
+            return way
+        tell(f"{way.source} cannot be used: {'; '.join(found)}")
+        seen += [f"{way.source}: {each}" for each in found]
+    raise BoxError(
+        "no source of Kubernetes can be used",
+        details=seen,
+        hint="--mirror names other addresses; --source source compiles, and needs only a Go module proxy",
+    )

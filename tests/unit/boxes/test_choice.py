@@ -1,0 +1,84 @@
+"""Which source is taken: the order, the probes, what is told, what contradicts what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from lab.boxes.choice import MIRROR, RELEASE, SOURCE, Way, choose, ways
+from lab.boxes.lock import Lock
+from lab.boxes.manifest import MadeFrom
+from lab.boxes.upstream.addresses import UPSTREAM, Addresses
+from lab.errors import BoxError, UsageError
+
+STICK = ("/media/stick",)
+
+
+def lock(source: str) -> Lock:
+    return Lock("debian-13", "1.35.4", MadeFrom(source, {}, {}, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("source", "mirrors", "locked", "order"),
+    [
+        ("auto", (), "", [RELEASE, SOURCE]),
+        ("auto", STICK, "", [MIRROR, RELEASE, SOURCE]),
+        ("release", (), "", [RELEASE]),
+        ("mirror", STICK, "", [MIRROR]),
+        ("source", (), "", [SOURCE]),
+        ("auto", (), RELEASE, [RELEASE]),
+        ("auto", STICK, MIRROR, [MIRROR, RELEASE]),
+        ("auto", STICK, SOURCE, [SOURCE]),
+    ],
+)
+def test_the_order(source: str, mirrors: Sequence[str], locked: str, order: list[str]) -> None:
+    found = ways(source, mirrors, lock(locked) if locked else None)
+    assert [way.source for way in found] == order
+
+
+@pytest.mark.parametrize(
+    ("source", "mirrors", "locked", "said"),
+    [
+        ("mirror", (), "", "--source mirror needs a mirror"),
+        ("release", STICK, "", "--source release asks no mirror"),
+        ("source", STICK, "", "--source source asks no mirror"),
+        ("release", (), SOURCE, "the lock is of a box from source, which --source release does not make"),
+        ("source", (), RELEASE, "the lock is of a box from release, which --source source does not make"),
+        ("auto", ("x=y",), "", "is a mirror of"),
+    ],
+)
+def test_what_contradicts_what(source: str, mirrors: Sequence[str], locked: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        ways(source, mirrors, lock(locked) if locked else None)
+    assert caught.value.hint
+
+
+def test_the_first_that_is_reached_is_taken_and_told() -> None:
+    told: list[str] = []
+
+    def obstacles(addresses: Addresses) -> list[str]:
+        return [] if addresses == UPSTREAM else ["/media/stick: there is no images/index.json"]
+
+    assert choose(ways("auto", STICK), obstacles, told.append) == Way(RELEASE, UPSTREAM)
+    assert told == [
+        "mirror cannot be used: /media/stick: there is no images/index.json",
+        "release: programs from https://dl.k8s.io, images from registry.k8s.io",
+    ]
+
+
+def test_source_is_not_probed() -> None:
+    told: list[str] = []
+    found = choose(ways("auto", ()), lambda _: ["https://dl.k8s.io: its name is not known"], told.append)
+    assert found == Way(SOURCE, None)
+    assert told == [
+        "release cannot be used: https://dl.k8s.io: its name is not known",
+        "source: Go modules, compiled here",
+    ]
+
+
+def test_where_none_is_reached_each_says_why() -> None:
+    with pytest.raises(BoxError, match="no source of Kubernetes can be used") as caught:
+        choose(ways("release", ()), lambda _: ["https://dl.k8s.io: its name is not known"], lambda _: None)
+    assert caught.value.details == ("release: https://dl.k8s.io: its name is not known",)
+    assert "--source source" in caught.value.hint
