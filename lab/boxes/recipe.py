@@ -113,7 +113,7 @@ class _DebianKeys:
 
 @dataclass(frozen=True, slots=True)
 class _ProgramKeys:
-    """As `Program`, with {VERSIONS} to be filled in.
+    """As `Program`, with {VERSIONS} to be filled in; in variables, {this} is the program's own.
 
     A module without a version is built only for versions of Kubernetes whose entry gives it one.
     """
@@ -236,22 +236,24 @@ def _programs_for(version: str, data: Mapping[str, Any], programs: Sequence[_Pro
 
 
 def _program(keys: _ProgramKeys, values: Mapping[str, str]) -> Program:
-    def fill(text: str) -> str:
+    def fill(text: str, **more: str) -> str:
         try:
-            return text.format_map(values)
+            return text.format_map({**values, **more})
         except (LookupError, ValueError) as error:
             raise ValueError(f"{keys.name}: {text!r} names no version that is known: {error}") from error
 
+    version = fill(keys.version)
+    this = version.removeprefix("v")
     return Program(
         name=keys.name,
         build=keys.build,
         module=keys.module,
-        version=fill(keys.version),
+        version=version,
         staging=fill(keys.staging),
         main=keys.main,
         c=keys.c,
         without_imports=keys.without_imports,
-        variables=tuple((key, fill(text)) for key, text in sorted(keys.variables.items())),
+        variables=tuple((key, fill(text, this=this)) for key, text in sorted(keys.variables.items())),
         replace=tuple(sorted(keys.replace.items())),
         tags=keys.tags,
     )

@@ -80,7 +80,10 @@ def test_a_version_has_programs_of_its_own() -> None:
     current, newest, older = (load_recipe("debian-13", version) for version in ("1.35.4", "1.37.2", "1.31.14"))
     assert "containerd" not in programs(current)
     assert "/usr/bin/containerd" not in dict(current.install)
-    assert programs(newest)["containerd"].version.startswith("v2.")
+    assert programs(newest)["containerd"].version == "v2.3.7"
+    assert (
+        dict(programs(newest)["containerd"].variables)["github.com/containerd/containerd/v2/version.Version"] == "2.3.7"
+    )
     assert dict(newest.install)["/usr/bin/containerd-shim-runc-v2"] == "containerd-shim-runc-v2"
     assert (programs(older)["etcd"].version, programs(older)["etcdctl"].version) == ("v3.5.24", "v3.5.21")
     assert programs(older)["etcdctl"].module == programs(current)["etcdctl"].module
