@@ -70,7 +70,7 @@ def examine(
     """Look at a lab from outside, ask each node that runs, and make every check."""
     facts = collect_facts(folder, plan, record, machines, seconds=LOOK_SECONDS, reach=reach)
     running = [node.name for node in facts.nodes if node.runs]
-    answers = ask_nodes(machines, record, running, containers=plan.kubernetes.runtime)
+    answers = ask_nodes(machines, record, running, plan.kubernetes)
     reports = {name: answer for name, answer in answers.items() if isinstance(answer, NodeReport)}
     silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
     scenario = folder.scenario_file

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from lab.cluster.observe.node_report import COMM_LENGTH, HEALTH, HEALTH_SECONDS, NodeReport, parse
 from lab.components.cluster import LAB_INTERFACE
 from lab.components.cni import networks
+from lab.components.kubernetes.versions import Features
 from lab.components.runtime import runtime, runtimes
 from lab.errors import LabError
 from lab.machines.protocol import Machines
+from lab.plan.model import KubernetesPlan
 from lab.render.renewal import TELL_CERTIFICATES
 from lab.store import Record
 from lab.waiting import map_parallel
@@ -28,7 +30,6 @@ UNITS = (
 )
 LAST_KEY = "now="
 
-_CASES = "".join(f"    {name[:COMM_LENGTH]}) ask={url} ;;\n" for name, url in HEALTH.items())
 _STATE_FILES = " ".join(each.state_file for each in networks().values() if each.state_file)
 
 _SCRIPT = f"""\
@@ -38,7 +39,7 @@ set --
 for file in /proc/[0-9]*/comm; do
     read -r name < "$file" || continue
     case $name in
-{_CASES}    kubelet) ask= ;;
+CASES    kubelet) ask= ;;
     *) continue ;;
     esac
     read -r stat < "${{file%comm}}stat" || continue
@@ -65,13 +66,26 @@ date +{LAST_KEY}%s.%N
 """
 
 
-def probe(containers: str) -> str:
-    """The script for nodes with the container runtime of that name."""
-    return _SCRIPT.replace("LIST_IMAGES", runtime(containers).list_images)
+def probe(kubernetes: KubernetesPlan) -> str:
+    """The script for nodes with that container runtime and version of Kubernetes."""
+    urls = health(kubernetes.versions.features)
+    cases = "".join(f"    {name[:COMM_LENGTH]}) ask={url} ;;\n" for name, url in urls.items())
+    return _SCRIPT.replace("LIST_IMAGES", runtime(kubernetes.runtime).list_images).replace("CASES", cases)
+
+
+def health(features: Features) -> dict[str, str]:
+    """What the kubelet asks static pods, with kubeadm's manifests, before it calls them ready, by name.
+
+    Source: kubernetes, cmd/kubeadm/app/phases/{etcd/local.go,controlplane/manifests.go} of each version.
+    """
+    ready = ("readyz", "readyz") if features.readyz else ("health", "healthz")
+    paths = {"kube-apiserver": "readyz", "kube-controller-manager": "healthz"}
+    paths |= dict(zip(("etcd", "kube-scheduler"), ready, strict=True))
+    return {name: HEALTH[name] + paths[name] for name in HEALTH}
 
 
 def ask_nodes(
-    machines: Machines, record: Record, nodes: Sequence[str], *, containers: str
+    machines: Machines, record: Record, nodes: Sequence[str], kubernetes: KubernetesPlan
 ) -> dict[str, NodeReport | str]:
     """Ask nodes about themselves, side by side; one that does not answer is a text that tells why.
 
@@ -79,9 +93,9 @@ def ask_nodes(
         machines: the lab's.
         record: for the guests' clocks.
         nodes: names of machines that run.
-        containers: the name of their container runtime.
+        kubernetes: what runs on them.
     """
-    asked = probe(containers)
+    asked = probe(kubernetes)
     return map_parallel(lambda name: _ask(machines, record, name, asked), nodes, most=16)
 
 

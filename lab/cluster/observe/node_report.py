@@ -17,13 +17,12 @@ UPTIME_STEP = 0.01  # seconds: proc_uptime(5) has two digits
 COMM_LENGTH = 15  # the kernel cuts a process's name there: proc_pid_comm(5)
 TICKS = 100  # a second, in which /proc counts on x86: proc_pid_stat(5), "starttime"
 STARTTIME = 19  # of the fields behind the name
-# What the kubelet asks them, with kubeadm's manifests, before it calls their pods ready (kubernetes,
-# cmd/kubeadm/app/phases); each answers without credentials.
+# Where each says without credentials whether it is ready.
 HEALTH = {
-    "etcd": "http://127.0.0.1:2381/readyz",
-    "kube-apiserver": "https://127.0.0.1:6443/readyz",
-    "kube-controller-manager": "https://127.0.0.1:10257/healthz",
-    "kube-scheduler": "https://127.0.0.1:10259/readyz",
+    "etcd": "http://127.0.0.1:2381/",
+    "kube-apiserver": "https://127.0.0.1:6443/",
+    "kube-controller-manager": "https://127.0.0.1:10257/",
+    "kube-scheduler": "https://127.0.0.1:10259/",
 }
 # Of the guest's, which may be several times as long outside: longer than one that works takes.
 HEALTH_SECONDS = 4
@@ -177,14 +176,15 @@ def _unit(block: Mapping[str, str]) -> Unit:
 
 def _processes(said: Mapping[str, Sequence[str]]) -> dict[str, Process]:
     """The youngest of each name: an older one is on its way out."""
-    healthy = {line.removeprefix("200 ") for line in said.get("health", ()) if line.startswith("200 ")}
+    healthy = tuple(line.removeprefix("200 ") for line in said.get("health", ()) if line.startswith("200 "))
     found: dict[str, Process] = {}
     for name in (*STATIC_PODS, "kubelet"):
         lines = [line.split() for line in said.get("process", ())]
         stats = [words[1:] for words in lines if words and words[0] == name[:COMM_LENGTH]]
         if stats:
             ages = [age for age in (_age(said, stat) for stat in stats) if age is not None]
-            found[name] = Process(min(ages, default=None), HEALTH.get(name) in healthy)
+            works = name in HEALTH and any(url.startswith(HEALTH[name]) for url in healthy)
+            found[name] = Process(min(ages, default=None), works)
     return found
 
 

@@ -28,6 +28,7 @@ class Features:
     patches: an InitConfiguration names a folder of patches.
     patches_dns: CoreDNS' deployment can be patched, too.
     join_command: kubeadm init ends with the phase show-join-command.
+    readyz: etcd (3.5.11 and newer) and kube-scheduler say at /readyz whether they are ready; at other paths before.
     cgroup_v2: the kubelet knows cgroup v2; otherwise the node has to have v1.
     taints: what keeps pods from control planes.
     registry: where kubeadm looks for images.
@@ -47,6 +48,7 @@ class Features:
     patches: bool
     patches_dns: bool
     join_command: bool
+    readyz: bool
     cgroup_v2: bool
     taints: tuple[Mapping[str, str], ...]
     registry: str
@@ -78,6 +80,7 @@ def features(minor: tuple[int, int]) -> Features:
         patches=v1beta3,
         patches_dns=minor >= (1, 31),
         join_command=minor >= (1, 26),
+        readyz=minor >= (1, 31),
         cgroup_v2=minor >= (1, 19),
         taints=(
             *((FORMER_TAINT,) if minor < (1, 25) else ()),

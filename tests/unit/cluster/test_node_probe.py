@@ -13,19 +13,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from lab.cluster.observe.node_probe import ask_nodes, probe
-from lab.cluster.observe.node_report import HEALTH, MOST_LINES, UPTIME_STEP, NodeReport, Process, Unit, parse
+from lab.cluster.observe.node_probe import ask_nodes, health, probe
+from lab.cluster.observe.node_report import MOST_LINES, UPTIME_STEP, NodeReport, Process, Unit, parse
 from lab.cluster.secrets import admin_files, load_or_make
+from lab.components.kubernetes.versions import KubernetesVersion, features
 from lab.errors import MachineError
+from lab.plan.model import KubernetesPlan
 from lab.process import Completed
 from lab.store import LabFolder, Record
 
+HEALTH = health(features((1, 35)))
 RECORD = Record("id", "ha", "fake", "box", 0, "ready", 0.0)
 SYSTEMCTL = """\
 case "$*" in
@@ -62,6 +66,12 @@ PROGRAMS = {
 }
 
 
+def kubernetes(runtime: str = "containerd", version: str = "1.35.4") -> KubernetesPlan:
+    versions = KubernetesVersion(version, etcd="3.6.6", etcd_image="3.6.6-0", coredns="1.13.1", pause="3.10.1")
+    ranges = IPv4Network("10.244.0.0/16"), IPv4Network("10.96.0.0/12")
+    return KubernetesPlan(versions, runtime, "flannel", *ranges)
+
+
 def told(tmp_path: Path, containers: str = "containerd", **programs: str) -> NodeReport:
     """What the script for nodes with a container runtime, run here, says of one whose programs are these."""
     folder = tmp_path / "bin"
@@ -71,7 +81,9 @@ def told(tmp_path: Path, containers: str = "containerd", **programs: str) -> Nod
         (folder / name).chmod(0o755)
     began = time.time()
     env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-s"], input=probe(containers), capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run(
+        ["sh", "-s"], input=probe(kubernetes(containers)), capture_output=True, text=True, env=env, check=True
+    )
     return parse(done.stdout, RECORD, began, time.time())
 
 
@@ -149,7 +161,7 @@ def served() -> Iterator[Callable[[int], int]]:
 
 def test_programs_are_found_and_asked(tmp_path: Path, served: Callable[[int], int]) -> None:
     """Real processes with the names that the kernel gives them, and the real curl."""
-    script, moved = probe("containerd"), {}
+    script, moved = probe(kubernetes()), {}
     for name, status in (("kube-scheduler", 200), ("etcd", 503)):
         moved[HEALTH[name]] = f"http://127.0.0.1:{served(status)}{urlsplit(HEALTH[name]).path}"
         script = script.replace(HEALTH[name], moved[HEALTH[name]])
@@ -175,9 +187,26 @@ def test_programs_are_found_and_asked(tmp_path: Path, served: Callable[[int], in
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("version", "etcd", "scheduler"),
+    [("1.28.0", "http://127.0.0.1:2381/health", "https://127.0.0.1:10259/healthz"),
+     ("1.31.14", "http://127.0.0.1:2381/readyz", "https://127.0.0.1:10259/readyz")],
+)  # fmt: skip
+def test_what_older_programs_do_not_answer_they_are_not_asked(version: str, etcd: str, scheduler: str) -> None:
+    script = probe(kubernetes(version=version))
+    assert f"etcd) ask={etcd} ;;\n" in script
+    assert f"kube-scheduler) ask={scheduler} ;;\n" in script
+    stats = "process={} " + " ".join(map(str, range(30)))
+    report = read(
+        *(stats.format(name) for name in ("etcd", "kube-scheduler")), f"health=200 {etcd}", f"health=200 {scheduler}"
+    )
+    assert report.processes["etcd"].works
+    assert report.processes["kube-scheduler"].works
+
+
 def test_a_node_that_runs_none_of_them_asks_nobody(tmp_path: Path) -> None:
     asked = tmp_path / "asked"
-    script = probe("containerd").replace("/proc/[0-9]*/comm", str(tmp_path / "none*"))
+    script = probe(kubernetes()).replace("/proc/[0-9]*/comm", str(tmp_path / "none*"))
     (tmp_path / "curl").write_text(f"#!/bin/sh\ntouch {asked}\n")
     (tmp_path / "curl").chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -274,7 +303,7 @@ def test_the_script_reads_certificates_but_no_keys(tmp_path: Path) -> None:
     (tmp_path / "etc" / "admin.conf").write_text(
         f"users:\n- user:\n    client-certificate-data: {data}\n    client-key-data: {key}\n"
     )
-    script = probe("containerd").replace("/etc/kubernetes", str(tmp_path / "etc"))
+    script = probe(kubernetes()).replace("/etc/kubernetes", str(tmp_path / "etc"))
     done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True)
     report = parse(done.stdout, RECORD, time.time(), time.time())
     assert [Path(file).name for file, _ in report.certificates] == ["both.crt", "admin.conf"]
@@ -320,18 +349,18 @@ def test_each_node_is_asked_once_and_silence_is_told() -> None:
         w1=MachineError("w1 does not answer ssh", details=["first", "No route to host"]),
         w2=Completed((), 1, "begin=1\n", "sudo: a password is required"),
     )
-    found = ask_nodes(machines, RECORD, ["cp1", "w1", "w2"], containers="containerd")
+    found = ask_nodes(machines, RECORD, ["cp1", "w1", "w2"], kubernetes())
     report = found["cp1"]
     assert isinstance(report, NodeReport)
     assert report.disk == 10
     assert found["w1"] == "w1 does not answer ssh; No route to host"
     assert found["w2"] == "its report is incomplete: exit code 1; sudo: a password is required"
-    assert sorted(machines.asked) == [(name, ["sudo", "sh", "-s"], probe("containerd")) for name in ("cp1", "w1", "w2")]
+    assert sorted(machines.asked) == [(name, ["sudo", "sh", "-s"], probe(kubernetes())) for name in ("cp1", "w1", "w2")]
 
 
 def test_nobody_to_ask() -> None:
     machines: Any = Nodes()
-    assert ask_nodes(machines, RECORD, [], containers="docker") == {}
+    assert ask_nodes(machines, RECORD, [], kubernetes("docker")) == {}
 
 
 WHOLE = output(

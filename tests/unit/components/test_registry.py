@@ -20,10 +20,10 @@ from lab.components.runtime import runtime, runtimes
 
 LAB = Path(lab.__file__).parent
 # Names that are words of their own elsewhere; no comparison with a text is allowed either.
-# Debian's docker-registry and the registry docker.io are not the runtime Docker.
+# Debian's docker-registry, the registry docker.io and the protocol docker:// are not the runtime Docker.
 PRODUCTS = re.compile(
     "|".join(sorted({*networks(), *runtimes()} - {"none", "bridge", "docker"}))
-    + r"|\bctr\b|\bcni0\b|docker(?!-registry|\.io)|\bcrictl\b"
+    + r"|\bctr\b|\bcni0\b|docker(?!-registry|\.io|://)|\bcrictl\b"
 )
 COMPARED = re.compile(r"\b(?:cni|runtime)\s(?:==|!=|(?:not )?in)\s['\"([{]")
 ALLOWED = {
