@@ -259,7 +259,7 @@ def bare(suite: str) -> list[Path]:
     folder = _cache() / f"{suite}-{key}"
     with locks.locked(_cache() / f"{suite}.lock", f"a root of {suite}", patience=INSTALL_SECONDS):
         if not (folder / "done").exists():
-            for old in _cache().glob(f"{suite}-*"):
+            for old in _cache().glob(f"{suite}-*/"):
                 shutil.rmtree(old)
             folder.mkdir(parents=True)
             say(f"workstation: making a root of Debian {suite}")
@@ -293,7 +293,7 @@ def layer(name: str, below: Sequence[Path], texts: Sequence[str], make: Callable
     folder = below[0].parent / f"{name}-{_key(*texts)}"
     with locks.locked(folder.parent / f"{name}.lock", f"a root of {folder.parent.name}", patience=INSTALL_SECONDS):
         if not (folder / "done").exists():
-            for old in folder.parent.glob(f"{name}-*"):
+            for old in folder.parent.glob(f"{name}-*/"):
                 shutil.rmtree(old)
             made = Workstation(below, folder)
             try:
