@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -62,18 +61,19 @@ def pairs(user: dict[str, list[float]], root: dict[str, list[float]]) -> list[Pa
 def main(box: Path, scenario: str, rounds: int) -> None:
     if os.geteuid() == 0:
         raise click.UsageError("run it as an ordinary user; root's side goes through sudo")
-    scratch = Path(tempfile.mkdtemp(prefix="klab-bench-", dir="/var/tmp"))
-    homes = {side: scratch / side for side in ("user", "root")}
     as_root = ("sudo", "--non-interactive")
+    # Each side's folder is its own: klab as root refuses labs in another's.
+    made = {"user": Path(tempfile.mkdtemp(prefix="klab-bench-", dir="/var/tmp")), "root": _folder_of_root(as_root)}
+    made["user"].chmod(0o755)
+    homes = {side: folder / "home" for side, folder in made.items()}
     sides = {
-        "user": Side("user", ("env", f"KLAB_HOME={homes['user']}", "KLAB_LIBVIRT=system"), scratch / "user.klab"),
+        "user": Side("user", ("env", f"KLAB_HOME={homes['user']}", "KLAB_LIBVIRT=system"), made["user"] / "user.klab"),
         "root": Side(
-            "root", (*as_root, "env", f"KLAB_HOME={homes['root']}", "KLAB_LIBVIRT=private"), scratch / "root.klab"
+            "root", (*as_root, "env", f"KLAB_HOME={homes['root']}", "KLAB_LIBVIRT=private"), made["root"] / "root.klab"
         ),
     }
     seconds: dict[str, dict[str, list[float]]] = {side: {act: [] for act, _ in ACTS if act} for side in sides}
     try:
-        scratch.chmod(0o755)
         for side, before in (("user", ()), ("root", as_root)):
             subprocess.run([*before, "mkdir", "-p", homes[side] / "boxes"], check=True)
             subprocess.run([*before, "cp", "-r", box, homes[side] / "boxes"], check=True)
@@ -92,8 +92,12 @@ def main(box: Path, scenario: str, rounds: int) -> None:
     finally:
         for who in sides.values():
             subprocess.run(who.command(("destroy", "{lab}", "-y")), check=False)
-        subprocess.run([*as_root, "rm", "-rf", scratch], check=False)
-        shutil.rmtree(scratch, ignore_errors=True)
+        subprocess.run([*as_root, "rm", "-rf", *made.values()], check=False)
+
+
+def _folder_of_root(as_root: Sequence[str]) -> Path:
+    words = [*as_root, "mktemp", "--directory", "/var/tmp/klab-bench-XXXXXX"]
+    return Path(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip())
 
 
 if __name__ == "__main__":
