@@ -96,7 +96,7 @@ def main(box: Path, scenario: str, rounds: int) -> None:
 
 
 def _folder_of_root(as_root: Sequence[str]) -> Path:
-    words = [*as_root, "mktemp", "--directory", "/var/tmp/klab-bench-XXXXXX"]
+    words = [*as_root, "mktemp", "--directory", "--tmpdir=/var/tmp", "klab-bench-XXXXXX"]
     return Path(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip())
 
 
