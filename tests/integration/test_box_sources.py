@@ -16,8 +16,10 @@ from click.testing import CliRunner
 from support.published import PLACE, VERSION, content, publish_images, publish_programs
 from support.stand_ins import StandIn, registry, serving
 
+from lab import process
 from lab.app import boxes as app
 from lab.boxes import build
+from lab.boxes import registry as node_registry
 from lab.boxes.cache import digest_file
 from lab.boxes.images import read_layout
 from lab.boxes.lock import Lock, lock_of, lock_text, parse_lock
@@ -134,6 +136,25 @@ def test_a_box_says_what_it_was_made_from(place: Place) -> None:
     for image in read_layout(layout):
         for blob in (image.manifest, image.config, *image.layers):
             assert digest_file(layout / "blobs/sha256" / blob) == blob
+
+
+def test_a_nodes_registry_serves_upstreams_images_as_they_are(place: Place, tmp_path: Path) -> None:
+    place.build()
+    (layout,) = (place.home.cache / "images").iterdir()
+    folder = tmp_path / "node"
+    (folder / "store").mkdir(parents=True)
+    node_registry.write(folder / "store", layout / "blobs/sha256", read_layout(layout))
+    with registry(folder) as port:
+        for ref, digest in place.digests.items():
+            argv = [
+                "skopeo",
+                "copy",
+                "--src-tls-verify=false",
+                f"docker://127.0.0.1:{port}/{ref}",
+                f"dir:{folder}/copy",
+            ]
+            process.run(argv, timeout=60)
+            assert f"sha256:{digest_file(folder / 'copy/manifest.json')}" == digest
 
 
 def test_the_same_again_asks_no_server(place: Place) -> None:

@@ -6,12 +6,16 @@ server that fails as it is told.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.authority import server_files
 from support.published import PLACE, VERSION, content, publish_images, publish_programs
 from support.stand_ins import PASSWORD, USER, StandIn, Trouble, registry, serving
 
@@ -21,7 +25,10 @@ from lab.boxes.upstream.addresses import Addresses, Registry, Site
 from lab.boxes.upstream.patience import Patience
 from lab.boxes.upstream.upstream import Upstream
 from lab.boxes.upstream.web import BEGUN, Missing
+from lab.cluster.secrets import load_or_make
 from lab.errors import BoxError, HostError
+from lab.store import LabFolder
+from lab.waiting import Deadline, poll
 
 # Short where a test waits for the end of klab's patience; long enough for a busy machine where it must not end.
 PATIENT = Patience(first=0.05, longest=0.05)
@@ -235,6 +242,63 @@ def test_progress_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert desk.told[-1] == "kubeadm: 0 of 0 MiB"
 
 
+# --- certificates -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls(tmp_path: Path, store: tuple[int, dict[str, str]]) -> Iterator[tuple[StandIn, StandIn, Path]]:
+    """Programs and images behind TLS, and the CA that signed for both."""
+    lab = LabFolder(tmp_path / "lab")
+    load_or_make(lab)
+    files = server_files(lab, "ca", tmp_path / "tls")
+    publish_programs(tmp_path / "behind")
+    with (
+        serving(StandIn(tmp_path / "behind", tls=files)) as programs,
+        serving(StandIn(port=store[0], tls=files)) as images,
+    ):
+        yield programs, images, lab.path / "pki" / "ca.crt"
+
+
+def test_a_certificate_that_nobody_trusts_ends_it(desk: Desk, tls: tuple[StandIn, StandIn, Path]) -> None:
+    programs, images, _ = tls
+    addresses = Addresses(Site(f"https://{programs.host}"), Registry(f"{images.host}/k8s"))
+    with pytest.raises(BoxError, match="certificate is refused") as caught:
+        desk.upstream(addresses=addresses).program("kubeadm")
+    assert "SSL_CERT_FILE" in caught.value.hint
+    with pytest.raises(BoxError, match=f"the certificate of {images.host} is refused") as caught:
+        desk.upstream(addresses=addresses).image(PAUSE)
+    assert "SSL_CERT_FILE" in caught.value.hint
+    assert desk.told == []
+
+
+def test_a_ca_of_ones_own_is_trusted(
+    desk: Desk, tls: tuple[StandIn, StandIn, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs, images, ca = tls
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    upstream = desk.upstream(addresses=Addresses(Site(f"https://{programs.host}"), Registry(f"{images.host}/k8s")))
+    assert upstream.program("kubeadm").read_bytes() == content("kubeadm")
+    upstream.fetch(PAUSE, upstream.image(PAUSE))
+
+
+@pytest.mark.parametrize("to", ["http://127.0.0.1:9/kubeadm", "file:///etc/passwd"])
+def test_no_server_leads_away_from_tls(
+    desk: Desk, tls: tuple[StandIn, StandIn, Path], monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    programs, _, ca = tls
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    programs.troubles = [Trouble("kubeadm.sha256$", status=302, headers={"Location": to})]
+    addresses = Addresses(Site(f"https://{programs.host}"), desk.addresses.images)
+    with pytest.raises(BoxError, match=f"{programs.host} leads elsewhere without end, or to a server without TLS"):
+        desk.upstream(addresses=addresses).program("kubeadm")
+
+
+def test_a_server_that_leads_in_circles(desk: Desk, files: StandIn) -> None:
+    files.troubles = [Trouble("kubeadm.sha256$", status=301, headers={"Location": f"/{PLACE}/kubeadm.sha256"})]
+    with pytest.raises(BoxError, match="leads elsewhere without end"):
+        desk.upstream().program("kubeadm")
+
+
 # --- images -------------------------------------------------------------------------------------------
 
 
@@ -344,6 +408,45 @@ def test_a_registry_without_tls_is_not_taken_for_one_with(desk: Desk, front: Sta
     with pytest.raises(BoxError, match=f"{front.host} speaks HTTP without TLS") as caught:
         desk.upstream(addresses=addresses).image(PAUSE)
     assert f"--mirror registry.k8s.io=http://{front.host}/k8s" in caught.value.hint
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from lab.boxes.upstream.addresses import Addresses, Registry
+from lab.boxes.upstream.upstream import Upstream
+
+upstream = Upstream(Addresses(Path("/"), Registry(sys.argv[1], plain=True)), "1.35.4", Path(sys.argv[2]), print)
+upstream.fetch(sys.argv[3], upstream.image(sys.argv[3]))
+"""
+
+
+def test_a_klab_that_is_killed_leaves_no_skopeo_and_the_next_begins_the_image_anew(desk: Desk, front: StandIn) -> None:
+    front.troubles = [Trouble("/blobs/", times=1, stall=100_000)]
+    argv = [sys.executable, "-c", KILLED, f"{front.host}/k8s", desk.kept, PAUSE]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=Path(web.__file__).parents[3]) as klab:
+        wait_for(lambda: any("/blobs/" in asked.path for asked in front.asked))
+        (skopeo,) = running(f"dir:{desk.kept}")
+        klab.kill()
+    wait_for(lambda: not Path(f"/proc/{skopeo}").exists())
+    upstream = desk.upstream()
+    upstream.fetch(PAUSE, upstream.image(PAUSE))
+    assert upstream.shelf.manifest(PAUSE) is not None
+    assert not list(desk.kept.glob(f"*{BEGUN}"))
+
+
+def running(word: str) -> list[str]:
+    """The ids of processes with this in their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in file.read_bytes():
+                found.append(file.parent.name)
+    return found
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    assert poll(what, Deadline.after(120), every=0.1)
 
 
 # --- a folder, or a stick -----------------------------------------------------------------------------

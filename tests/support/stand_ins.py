@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import ssl
 import subprocess
 import threading
 import time
@@ -51,12 +52,25 @@ class Asked:
 
 
 class StandIn(ThreadingHTTPServer):
-    """A server on the loopback that serves a folder, or passes on to another server, and fails as it is told."""
+    """A server on the loopback that serves a folder, or passes on to another server, and fails as it is told.
+
+    Args:
+        folder: what it serves; or
+        port: that of the server it passes on to.
+        ranges: it can go on in the middle of a file.
+        tls: its certificate and key.
+    """
 
     daemon_threads = True
 
-    def __init__(self, folder: Path | None = None, port: int = 0, ranges: bool = True) -> None:
+    def __init__(
+        self, folder: Path | None = None, port: int = 0, ranges: bool = True, tls: tuple[Path, Path] | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.folder, self.to, self.ranges = folder, port, ranges
         self.troubles: list[Trouble] = []
         self.asked: list[Asked] = []

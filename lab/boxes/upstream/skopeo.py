@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lab import process
 from lab.boxes.upstream.addresses import IMAGES, Registry
 from lab.boxes.upstream.patience import ELSEWHERE, Patience, Tell, Trials
-from lab.boxes.upstream.web import FULL, BrokenOffError, Meter, Missing
+from lab.boxes.upstream.web import CERTIFICATES, FULL, BrokenOffError, Meter, Missing
 from lab.errors import BoxError, HostError, ProgramTimeout
 from lab.text import shortened, visible
 from lab.waiting import background
@@ -52,6 +52,7 @@ _PREAMBLE = re.compile(
     r'|(?:Get|Head) "[^" ]*": |dial tcp(?: [^ ]*)?: (?:lookup [^ ]*(?: on [^ ]*)?: )?'
 )
 _FULL = re.compile(r"no space left|quota exceeded", re.IGNORECASE)
+_UNTRUSTED = re.compile("x509: ")
 _PLAIN = re.compile("HTTP response to HTTPS client|does not look like a TLS handshake")
 
 
@@ -148,9 +149,11 @@ class _Watch:
         def begun(child: subprocess.Popen[str]) -> None:
             self._child = child
 
+        # A klab that is killed outright takes it along: another klab would write into the same folder.
+        dies_too = ["setpriv", "--pdeathsig", "KILL", process.find(argv[0]), *argv[1:]]
         with background(self._watch):
             try:
-                return process.run(argv, timeout=_MOST_SECONDS, check=False, on_line=hear, on_start=begun)
+                return process.run(dies_too, timeout=_MOST_SECONDS, check=False, on_line=hear, on_start=begun)
             finally:
                 self._over.set()
 
@@ -222,6 +225,8 @@ def refuse(registry: Registry, name: str, why: str) -> NoReturn:
             details=details,
             hint=f"say so, if you trust the network: --mirror {IMAGES}=http://{registry.prefix}",
         )
+    if _UNTRUSTED.search(why):
+        raise BoxError(f"the certificate of {registry.host} is refused", details=details, hint=CERTIFICATES)
     if _BUSY.search(why):
         raise BrokenOffError(why)
     if _MISSING.search(why):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BEGUN = ".begun"
 MOST_BYTES = 1 << 30  # of one program; the largest has some 60 MB
 FULL: Advice = ("make room, ", Remedy("box prune"), " for example; KLAB_HOME names a folder on a larger disk")
+CERTIFICATES = "SSL_CERT_FILE=FILE names the CAs to trust, a company's for example; a wrong clock is another reason"
 _BLOCK = 1 << 13  # bytes; what is begun of one is lost with the connection
 _REDIRECTS = 5
 _EVERY = 10.0  # seconds between two lines of progress
@@ -330,7 +331,7 @@ def _in_words(patience: Patience) -> Iterator[None]:
             if isinstance(each, ssl.SSLCertVerificationError):
                 raise BoxError(
                     f"the server's certificate is refused: {each.verify_message}",
-                    hint="SSL_CERT_FILE names the certificates of a company's proxy; the clock may be wrong, too",
+                    hint=CERTIFICATES,
                 ) from error
         raise BrokenOffError(_reason(chain, patience)) from error
 

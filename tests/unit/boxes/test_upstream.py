@@ -191,6 +191,7 @@ def test_what_skopeo_complains_of(why: str, kind: type[Exception]) -> None:
     [
         ("unauthorized: authentication required", "skopeo login hub.example"),
         ("http: server gave HTTP response to HTTPS client", "--mirror registry.k8s.io=http://hub.example/k8s"),
+        ("x509: certificate signed by unknown authority", "SSL_CERT_FILE"),
         ("no space left on device", "klab box prune"),
         ("manifest unknown", "--mirror"),
         ("something else", "--source source"),
