@@ -50,7 +50,7 @@ from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
 from lab.boxes.sources import GoModules, Published, Source, is_published, without_published
 from lab.boxes.upstream import layout
 from lab.boxes.upstream.addresses import Addresses, is_upstream
-from lab.boxes.upstream.upstream import Found, Upstream
+from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
 from lab.errors import BoxError, HostError, NotFound, Remedy
 from lab.files import make_private
 from lab.scenario.catalog import Catalog
@@ -122,7 +122,8 @@ def build_box(
             if found := _Build(home, recipe, whole, on_progress, way, lock).find():
                 return found
     check_host(home)
-    way = choose(possible, partial(_obstacles, home, recipe, on_progress), on_progress)
+    seconds = PROBE_SECONDS if len(possible) > 1 else PATIENT_PROBE_SECONDS
+    way = choose(possible, partial(_obstacles, home, recipe, on_progress, seconds), on_progress)
     with whole.lock(), given_back(home):
         whole.sweep()
         afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
@@ -136,9 +137,9 @@ def build_box(
             shutil.rmtree(afresh, ignore_errors=True)
 
 
-def _obstacles(home: Home, recipe: Recipe, tell: Progress, addresses: Addresses) -> list[str]:
+def _obstacles(home: Home, recipe: Recipe, tell: Progress, seconds: float, addresses: Addresses) -> list[Obstacle]:
     upstream = Upstream(addresses, recipe.kubernetes.version, home.cache / UPSTREAM_FOLDER, tell)
-    return upstream.obstacles(recipe.kubernetes.image("pause"))
+    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds)
 
 
 def _copy(recipe: Path, target: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from lab.boxes.lock import Lock
 from lab.boxes.upstream.addresses import UPSTREAM, Addresses, parse_mirrors
+from lab.boxes.upstream.patience import Tell
+from lab.boxes.upstream.upstream import Obstacle
 from lab.errors import BoxError, Remedy, UsageError
 
 AUTO, RELEASE, MIRROR, SOURCE = "auto", "release", "mirror", "source"
@@ -62,11 +64,11 @@ def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple
     return fitting
 
 
-def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[str]], tell: Callable[[str], None]) -> Way:
+def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[Obstacle]], tell: Tell) -> Way:
     """The first source that this machine reaches; what was found out is told.
 
     Args:
-        ways: those to try.
+        ways: those to try. The last one is taken where its servers are but busy: they will be waited for.
         obstacles: what keeps upstream's programs and images from being had at these addresses.
         tell: told one line for each.
 
@@ -79,11 +81,15 @@ def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[str]],
             tell(f"{way.source}: Go modules, compiled here")
             return way
         found = obstacles(way.addresses)
+        why = "; ".join(each.why for each in found)
         if not found:
             tell(f"{way.source}: programs from {way.addresses.programs}, images from {way.addresses.images}")
             return way
-        tell(f"{way.source} cannot be used: {'; '.join(found)}")
-        seen += [f"{way.source}: {each}" for each in found]
+        if way == ways[-1] and all(each.busy for each in found):
+            tell(f"{way.source} is busy: {why}")
+            return way
+        tell(f"{way.source} cannot be used: {why}")
+        seen += [f"{way.source}: {each.why}" for each in found]
     raise BoxError(
         "no source of Kubernetes can be used",
         details=seen,

@@ -503,18 +503,22 @@ def test_what_is_not_reached_says_why(desk: Desk, files: StandIn, front: StandIn
     files.troubles = [Trouble("", status=404)]
     front.troubles = [Trouble("/manifests/", status=503)]
     programs, images = desk.upstream().obstacles(PAUSE)
-    assert programs.startswith(f"http://{files.host}: HTTP status 404 for ")
-    assert images.startswith(f"http://{front.host}/k8s: ")
-    assert "503" in images
+    assert programs.why.startswith(f"http://{files.host}: HTTP status 404 for ")
+    assert images.why.startswith(f"http://{front.host}/k8s: ")
+    assert "503" in images.why
+    assert (programs.busy, images.busy) == (False, True)
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for(desk: Desk, files: StandIn, front: StandIn) -> None:
     for server in (files, front):
         server.troubles = [Trouble("kubeadm|manifests", silent=True)]
     found = desk.upstream().obstacles(PAUSE, 1.0)
-    assert [each.rpartition(": ")[2] for each in found] == ["not a byte for 1 s", "no answer within 1 s"]
+    assert [each.why.rpartition(": ")[2] for each in found] == ["not a byte for 1 s", "no answer within 1 s"]
 
 
 def test_a_folder_without_a_mirror(desk: Desk, tmp_path: Path) -> None:
     found = desk.upstream(addresses=Addresses(tmp_path, tmp_path)).obstacles(PAUSE)
-    assert found == [f"{tmp_path}: there is no dl.k8s.io/{PLACE}/kubeadm", f"{tmp_path}: there is no images/index.json"]
+    assert [each.why for each in found] == [
+        f"{tmp_path}: there is no dl.k8s.io/{PLACE}/kubeadm",
+        f"{tmp_path}: there is no images/index.json",
+    ]

@@ -37,8 +37,10 @@ _SLEEPS = re.compile(r"Too many requests to \S+: sleeping for ([0-9.]{1,20}) sec
 _OF_ALL = ("--override-os", "linux", "--override-arch", "amd64")
 # What skopeo says of each failure, in the order in which they are told apart.
 _BUSY = re.compile(
-    r"too ?many ?requests|(?:StatusCode:|HTTP status:|from registry) ?(?:429|408|50[0234])\b"
-    r"|unexpected EOF|(?:^|: )EOF$|connection (?:reset|refused|timed out)|broken pipe|timeout|no such host"
+    r"too ?many ?requests|(?:StatusCode:|HTTP status:|from registry) ?(?:429|408|50[0234])\b", re.IGNORECASE
+)
+_BROKEN = re.compile(
+    r"unexpected EOF|(?:^|: )EOF$|connection (?:reset|refused|timed out)|broken pipe|timeout|no such host"
     r"|server misbehaving|network is unreachable|no route to host|temporary failure|connection closed",
     re.IGNORECASE,
 )
@@ -207,6 +209,11 @@ def complaint(log: str) -> str:
     return visible(shortened(_PREAMBLE.sub("", plain), 500))
 
 
+def is_busy(why: str) -> bool:
+    """Whether a complaint of skopeo's is that the registry asks to come again."""
+    return _BUSY.search(why) is not None
+
+
 def refuse(registry: Registry, name: str, why: str) -> NoReturn:
     """Raise the error for a complaint of skopeo's.
 
@@ -227,7 +234,7 @@ def refuse(registry: Registry, name: str, why: str) -> NoReturn:
         )
     if _UNTRUSTED.search(why):
         raise BoxError(f"the certificate of {registry.host} is refused", details=details, hint=CERTIFICATES)
-    if _BUSY.search(why):
+    if _BUSY.search(why) or _BROKEN.search(why):
         raise BrokenOffError(why)
     if _MISSING.search(why):
         raise Missing(

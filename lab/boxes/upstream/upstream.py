@@ -19,8 +19,8 @@ from lab.boxes.upstream.addresses import IMAGES, PROGRAMS, Addresses, Registry, 
 from lab.boxes.upstream.checksum import ALGORITHMS, MOST, Checksum, parse_checksum
 from lab.boxes.upstream.layout import Choice, Manifest, Shelf, parse_image
 from lab.boxes.upstream.patience import ELSEWHERE, Patience, Tell
-from lab.boxes.upstream.skopeo import Skopeo
-from lab.boxes.upstream.web import BEGUN, FULL, Missing, Web
+from lab.boxes.upstream.skopeo import Skopeo, is_busy
+from lab.boxes.upstream.web import BEGUN, BUSY, FULL, Missing, Web
 from lab.errors import BoxError, LabError, refusal
 from lab.files import write_atomic
 from lab.text import shortened, visible
@@ -29,6 +29,7 @@ from lab.waiting import thread
 # The programs for nodes that upstream publishes by themselves.
 PUBLISHED = frozenset({"kubeadm", "kubelet", "kubectl"})
 PROBE_SECONDS = 5.0
+PATIENT_PROBE_SECONDS = 30.0  # where there is no other source
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,14 @@ class Found:
 
     manifest: Manifest
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps something from being had, in words; `busy` where the server itself asks to come again."""
+
+    why: str
+    busy: bool = False
 
 
 class Upstream:
@@ -205,14 +214,16 @@ class Upstream:
 
     # --- is it there at all? -----------------------------------------------------------------------
 
-    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS) -> list[str]:
+    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS) -> list[Obstacle]:
         """What keeps programs and images from being had, found out at once; nothing where nothing does.
 
         Args:
             ref: the whole name of an image to ask for.
             seconds: how long each of the two may take, the look-up of a name included.
         """
-        found = {PROGRAMS: f"no answer within {seconds:g} s", IMAGES: f"no answer within {seconds:g} s"}
+        found: dict[str, Obstacle | None] = dict.fromkeys(
+            self.addresses.shown, Obstacle(f"no answer within {seconds:g} s")
+        )
 
         def programs() -> None:
             found[PROGRAMS] = self._obstacle_to_programs(seconds)
@@ -227,28 +238,30 @@ class Upstream:
         for probe in probes:
             probe.join(seconds + 1)
         shown = self.addresses.shown
-        return [f"{shown[name]}: {why}" for name, why in found.items() if why]
+        return [Obstacle(f"{shown[name]}: {each.why}", each.busy) for name, each in found.items() if each is not None]
 
-    def _obstacle_to_programs(self, seconds: float) -> str:
+    def _obstacle_to_programs(self, seconds: float) -> Obstacle | None:
         where, path = self.addresses.programs, f"{self._path}/kubeadm"
         if not isinstance(where, Site):
-            return "" if (where / PROGRAMS / path).is_file() else f"there is no {PROGRAMS}/{path}"
+            return None if (where / PROGRAMS / path).is_file() else Obstacle(f"there is no {PROGRAMS}/{path}")
         hasty = Web(self._tell, Patience(connect=seconds, stall=seconds))
         status = 0
         for algorithm in ALGORITHMS:
             try:
                 status = hasty.status(where.at(f"{path}.{algorithm}"))
             except LabError as error:
-                return error.message
+                return Obstacle(error.message)
             if status == 200:
-                return ""
-        return f"HTTP status {status} for {path}.{ALGORITHMS[-1]}"
+                return None
+        return Obstacle(f"HTTP status {status} for {path}.{ALGORITHMS[-1]}", status in BUSY)
 
-    def _obstacle_to_images(self, ref: str, seconds: float) -> str:
+    def _obstacle_to_images(self, ref: str, seconds: float) -> Obstacle | None:
         where = self.addresses.images
         if not isinstance(where, Registry):
-            return "" if (where / "images" / "index.json").is_file() else "there is no images/index.json"
-        return self._skopeo.obstacle(where, where.names(ref)[0], seconds)
+            there = (where / "images" / "index.json").is_file()
+            return None if there else Obstacle("there is no images/index.json")
+        why = self._skopeo.obstacle(where, where.names(ref)[0], seconds)
+        return Obstacle(why, is_busy(why)) if why else None
 
 
 def _copy_blobs(source: Shelf, manifest: Manifest, came: Path) -> None:

@@ -33,7 +33,7 @@ CERTIFICATES = "SSL_CERT_FILE=FILE names the CAs to trust, a company's for examp
 _BLOCK = 1 << 13  # bytes; what is begun of one is lost with the connection
 _REDIRECTS = 5
 _EVERY = 10.0  # seconds between two lines of progress
-_BUSY = {408, 429, 500, 502, 503, 504}
+BUSY = {408, 429, 500, 502, 503, 504}
 _MISSING = {404, 410}
 _REFUSED = {401, 403, 407, 451}
 _RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/(?:[0-9]{1,15}|\*)")
@@ -286,7 +286,7 @@ def _refuse_failure(site: Site, answer: urllib3.BaseHTTPResponse) -> None:
     if status in {200, 206}:
         return
     said = f"{status} {visible(shortened(answer.reason or '', 100))}".strip()
-    if status in _BUSY:
+    if status in BUSY:
         raise BrokenOffError(said, parse_retry_after(answer.headers.get("Retry-After"), time.time()))
     details = [visible(shortened(site.url))]
     if status in _MISSING:

@@ -10,9 +10,12 @@ from lab.boxes.choice import MIRROR, RELEASE, SOURCE, Way, choose, ways
 from lab.boxes.lock import Lock
 from lab.boxes.manifest import MadeFrom
 from lab.boxes.upstream.addresses import UPSTREAM, Addresses
+from lab.boxes.upstream.upstream import Obstacle
 from lab.errors import BoxError, UsageError
 
 STICK = ("/media/stick",)
+UNKNOWN = Obstacle("https://dl.k8s.io: its name is not known")
+BUSY = Obstacle("registry.k8s.io: StatusCode: 429", busy=True)
 
 
 def lock(source: str) -> Lock:
@@ -57,8 +60,8 @@ def test_what_contradicts_what(source: str, mirrors: Sequence[str], locked: str,
 def test_the_first_that_is_reached_is_taken_and_told() -> None:
     told: list[str] = []
 
-    def obstacles(addresses: Addresses) -> list[str]:
-        return [] if addresses == UPSTREAM else ["/media/stick: there is no images/index.json"]
+    def obstacles(addresses: Addresses) -> list[Obstacle]:
+        return [] if addresses == UPSTREAM else [Obstacle("/media/stick: there is no images/index.json")]
 
     assert choose(ways("auto", STICK), obstacles, told.append) == Way(RELEASE, UPSTREAM)
     assert told == [
@@ -69,7 +72,7 @@ def test_the_first_that_is_reached_is_taken_and_told() -> None:
 
 def test_source_is_not_probed() -> None:
     told: list[str] = []
-    found = choose(ways("auto", ()), lambda _: ["https://dl.k8s.io: its name is not known"], told.append)
+    found = choose(ways("auto", ()), lambda _: [UNKNOWN], told.append)
     assert found == Way(SOURCE, None)
     assert told == [
         "release cannot be used: https://dl.k8s.io: its name is not known",
@@ -79,6 +82,15 @@ def test_source_is_not_probed() -> None:
 
 def test_where_none_is_reached_each_says_why() -> None:
     with pytest.raises(BoxError, match="no source of Kubernetes can be used") as caught:
-        choose(ways("release", ()), lambda _: ["https://dl.k8s.io: its name is not known"], lambda _: None)
+        choose(ways("release", ()), lambda _: [UNKNOWN], lambda _: None)
     assert caught.value.details == ("release: https://dl.k8s.io: its name is not known",)
     assert "--source source" in caught.value.hint
+
+
+def test_a_busy_source_is_waited_for_where_there_is_no_other() -> None:
+    told: list[str] = []
+    assert choose(ways("release", ()), lambda _: [BUSY], told.append).source == RELEASE
+    assert told == ["release is busy: registry.k8s.io: StatusCode: 429"]
+    assert choose(ways("auto", ()), lambda _: [BUSY], told.append).source == SOURCE
+    with pytest.raises(BoxError):
+        choose(ways("release", ()), lambda _: [BUSY, UNKNOWN], told.append)
