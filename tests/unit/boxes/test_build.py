@@ -15,6 +15,8 @@ import pytest
 from lab import process, resources
 from lab.boxes import build, chroot, gomodules
 from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
+from lab.boxes.choice import Way, ways
+from lab.boxes.recipe import load_recipe
 from lab.errors import BoxError, Conflict, HostError, NotFound, RootNeeded
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
@@ -151,6 +153,28 @@ def test_what_is_edited_during_a_build_is_for_the_next_one(
     assert (content, edited) == (original, "exit 1\n")
     assert before == after != of_edited
     assert [path.name for path in home.cache.iterdir()] == [".lock"]
+
+
+def test_each_source_and_each_address_has_a_key_of_its_own(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_first_line", lambda *_: "gcc 14")
+    monkeypatch.setattr(gomodules, "need_go", lambda: None)
+    monkeypatch.setattr(gomodules, "toolchain", lambda *_: {})
+    monkeypatch.setattr(gomodules, "compiler", lambda _: "go1.26")
+    monkeypatch.setenv("KLAB_DEBIAN_MIRROR", "http://mirror.example/debian")
+    recipe = load_recipe("debian-13", "1.35.4")
+
+    def key(way: Way) -> str:
+        return build._Build(home, recipe, Cache(home.cache), lambda _: None, way, None).inputs
+
+    mirrors = ("https://me:one@files.example", "https://me:two@files.example", "https://other.example", "/srv/k8s")
+    keys = [key(way) for mirror in mirrors for way in ways("mirror", [f"dl.k8s.io={mirror}"])]
+    keys += [key(way) for way in ways("auto", ())]
+    # A password is no part of an address; all else is.
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == len(keys) - 1
+    # A box from source has the key that it had when there was no other source.
+    parts = (build._code(*build._STEPS), ["go1.26", "gcc 14"], ["trixie"])
+    assert keys[-1] == key_of(recipe.digest(), *parts)
 
 
 def test_a_recipe_is_copied_without_an_editors_lock(tmp_path: Path) -> None:
