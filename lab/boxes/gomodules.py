@@ -26,6 +26,15 @@ _GO_VERSION = re.compile(r"^go (1\.\d+)", re.MULTILINE)
 _GODEBUG = re.compile(r"^godebug default=(go1\.\d+)$", re.MULTILINE)
 # The oldest behaviour that GODEBUG can ask of the standard library (go.dev/doc/godebug).
 _OLDEST_GODEBUG = 20
+_OPENAPI_TAG = b"+k8s:openapi-gen="
+_OPENAPI_GENERATOR = "k8s.io/kube-openapi/cmd/openapi-gen"
+# Staging modules of no use to a cluster; some versions of them no proxy has.
+_NOT_SERVED = {
+    "k8s.io/code-generator",
+    "k8s.io/sample-apiserver",
+    "k8s.io/sample-cli-plugin",
+    "k8s.io/sample-controller",
+}
 # The host's own settings must not change what comes out, nor excuse a module from the checksum database; its proxy
 # stays. "none" matches no module; an empty value would let those of `go env -w` through.
 _ENV = {
@@ -158,6 +167,10 @@ class _Go:
     def run(self, cwd: Path, *argv: str) -> str:
         return process.run(["go", *argv], timeout=TIMEOUT, env=self._env, cwd=cwd, log=self._log).stdout
 
+    def call(self, cwd: Path, *argv: str) -> None:
+        """Run a program that was built here, and itself asks the go command."""
+        process.run(argv, timeout=TIMEOUT, env=self._env, cwd=cwd, log=self._log)
+
     def download(self, cwd: Path, module: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.run(cwd, "mod", "download", "-json", module))
         return answer
@@ -169,7 +182,7 @@ def _build_go(program: Program, folder: Path, target: Path, out: Path, go: _Go) 
         package_root = _edited_copy(program, work, go)
     else:
         package_root = _own_module(program, folder, work, go)
-    flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in program.variables)])
+    flags = " ".join(["-s", "-w", *program.linker, *(f"-X {key}={value}" for key, value in program.variables)])
     packages = [f"{package_root}/{path}" if path else package_root for path in program.build.values()]
     # With several packages go names the programs itself, after the last part of the path.
     place = f"{out}/" if len(packages) > 1 else str(out / next(iter(program.build)))
@@ -189,6 +202,8 @@ def _own_module(program: Program, folder: Path, work: Path, go: _Go) -> str:
     go.run(work, "mod", "edit", "-require", at)
     mod = Path(go.download(work, at)["GoMod"]).read_text()
     go.run(work, "mod", "edit", *as_its_own(program, mod))
+    if program.openapi:
+        _generate_openapi(program, mod, work, go)
     if program.main:
         for file in (folder / program.main).glob("*.go"):
             shutil.copy(file, work)
@@ -230,16 +245,48 @@ def godebug(mod: str) -> str:
 
 def _edited_copy(program: Program, work: Path, go: _Go) -> str:
     """A copy of the module whose main does without some imports."""
-    work.mkdir()
-    source = Path(go.download(work, f"{program.module}@{program.version}")["Dir"])
-    work.rmdir()
-    # The module cache is read-only, and so would be a plain copy.
-    shutil.copytree(source, work, copy_function=shutil.copyfile)
-    for path in (work, *work.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    _copy_module(program, work, go)
     main = work / "main.go"
     main.write_text(without_imports(main.read_text(), program.without_imports))
     return "."
+
+
+def _copy_module(program: Program, target: Path, go: _Go) -> None:
+    """Write a copy of a program's module, which is not read-only as those in Go's cache are."""
+    source = Path(go.download(target.parent, f"{program.module}@{program.version}")["Dir"])
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _generate_openapi(program: Program, mod: str, work: Path, go: _Go) -> None:
+    """Build from a copy of the module with the one generated file that its repository leaves out.
+
+    As build/root/Makefile.generated_files of Kubernetes 1.23 does: kube-openapi's generator, of the version that the
+    module requires, reads every package of the module and of its staging modules that asks for it by a tag.
+    """
+    copy = work / "module"
+    _copy_module(program, copy, go)
+    go.run(work, "mod", "edit", f"-replace={program.module}=./{copy.name}")
+    go.run(work, "build", "-o", "openapi-gen", _OPENAPI_GENERATOR)
+    staging = [module for module in _STAGING.findall(mod) if module not in _NOT_SERVED]
+    folders = {program.module: copy}
+    folders |= {module: Path(go.download(work, f"{module}@{program.staging}")["Dir"]) for module in staging}
+    tagged = sorted(package for module, folder in folders.items() for package in tagged_packages(module, folder))
+    target = f"{program.module}/{program.openapi}"
+    header, report = work / "header.txt", work / "violations.txt"
+    header.touch()
+    argv = [str(work / "openapi-gen"), "-i", ",".join(tagged), "-p", target, "-O", "zz_generated.openapi"]
+    go.call(work, *argv, "-h", str(header), "-r", str(report), "--output-base", str(work / "generated"))
+    shutil.copy(work / "generated" / target / "zz_generated.openapi.go", copy / program.openapi)
+
+
+def tagged_packages(module: str, folder: Path) -> set[str]:
+    """The packages of a module in a folder that ask for OpenAPI definitions."""
+    files = (
+        file for file in folder.rglob("*.go") if "testdata" not in file.parts and _OPENAPI_TAG in file.read_bytes()
+    )
+    return {"/".join((module, *file.parent.relative_to(folder).parts)) for file in files}
 
 
 def without_imports(source: str, endings: tuple[str, ...]) -> str:

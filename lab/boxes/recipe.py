@@ -30,7 +30,8 @@ class Program:
     `build` maps the name of each program to its package, a path inside the module
     ("" for the module itself). `main` is a folder of the recipe with a main package of
     its own; `without_imports` are import path endings taken out of the module's main.
-    `replace` maps modules it requires to the versions to build with instead; `tags` are Go's build tags.
+    `replace` maps modules it requires to the versions to build with instead; `tags` are Go's build tags, `linker`
+    its linker's flags. `openapi` is a package of the module whose zz_generated.openapi.go upstream's own build makes.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Program:
     variables: tuple[tuple[str, str], ...] = ()
     replace: tuple[tuple[str, str], ...] = ()
     tags: tuple[str, ...] = ()
+    linker: tuple[str, ...] = ()
+    openapi: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ class _ProgramKeys:
     variables: Mapping[str, str] = field(default_factory=dict)
     replace: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    linker: tuple[str, ...] = ()
+    openapi: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,8 @@ def _program(keys: _ProgramKeys, values: Mapping[str, str]) -> Program:
         variables=tuple((key, fill(text, this=this)) for key, text in sorted(keys.variables.items())),
         replace=tuple(sorted(keys.replace.items())),
         tags=keys.tags,
+        linker=keys.linker,
+        openapi=keys.openapi,
     )
 
 

@@ -104,3 +104,20 @@ def test_the_program_alone_decides_what_upstream_gives(tmp_path: Path) -> None:
         inputs.append(source.inputs(program))
     assert inputs[0] == inputs[1]
     assert digest in str(inputs[0])
+
+
+def test_packages_that_ask_for_openapi_are_found_by_their_tag(tmp_path: Path) -> None:
+    texts = {
+        "core/v1/doc.go": "// +k8s:openapi-gen=true\npackage v1\n",
+        "core/v1/types.go": "package v1\n",
+        "meta/types.go": "package meta\n\n// +k8s:openapi-gen=true\ntype A struct{}\n",
+        "plain/doc.go": "package plain\n",
+        "testdata/doc.go": "// +k8s:openapi-gen=true\npackage testdata\n",
+        "root.go": "// +k8s:openapi-gen=false\npackage api\n",
+        "notes.md": "+k8s:openapi-gen=true",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = gomodules.tagged_packages("k8s.io/api", tmp_path)
+    assert found == {"k8s.io/api", "k8s.io/api/core/v1", "k8s.io/api/meta"}
