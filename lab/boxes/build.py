@@ -129,7 +129,8 @@ def build_box(
         afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
         try:
             # A build takes minutes, and an edited file would get into a box that says it is of the file before.
-            _copy(recipe.folder, copies / name)
+            for folder in recipe.folders:
+                _copy(folder, copies / folder.name)
             recipe = load_recipe(name, kubernetes, root=copies)
             return _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress, way, lock).run()
         finally:

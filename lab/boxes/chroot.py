@@ -8,8 +8,9 @@ ends: there is never a mount or a daemon to clean up, not even after a kill.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lab import process
 from lab.errors import RootNeeded
@@ -24,9 +25,9 @@ mount --rbind /sys "$root/sys"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 while [ "$1" != -- ]; do
-  mkdir -p "$root/run/host/${1##*/}"
-  mount --bind "$1" "$root/run/host/${1##*/}"
-  shift
+  mkdir -p "$root/run/host/$1"
+  mount --bind "$2" "$root/run/host/$1"
+  shift 2
 done
 shift
 exec chroot "$root" "$@"
@@ -52,7 +53,7 @@ def run_in(
     *,
     timeout: float,
     env: Mapping[str, str] | None = None,
-    bind: Sequence[Path] = (),
+    bind: Mapping[str, Path] = MappingProxyType({}),
     log: Path | None = None,
 ) -> process.Completed:
     """Run a bash script inside `root`.
@@ -62,7 +63,7 @@ def run_in(
         script: text handed to bash on standard input.
         timeout: seconds; then everything the script started is killed.
         env: variables for the script.
-        bind: folders of the host to show as /run/host/NAME.
+        bind: folders of the host to show as /run/host/NAME, by that name.
         log: file that the output is appended to.
 
     Raises:
@@ -80,5 +81,6 @@ def run_in(
     enter += ["--propagation", "private"]
     # env -i: nothing of the host's environment gets into the box.
     inside = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), "/bin/bash", "-s"]
-    argv = [*enter, "bash", "-c", _ENTER, "klab", str(root), *map(str, bind), "--", *inside]
+    places = [word for name, folder in bind.items() for word in (name, str(folder))]
+    argv = [*enter, "bash", "-c", _ENTER, "klab", str(root), *places, "--", *inside]
     return process.run(argv, timeout=timeout, stdin=script, log=log)

@@ -83,6 +83,12 @@ class Layout:
         index = {"schemaVersion": 2, "manifests": self._index}
         (self.folder / "index.json").write_text(_json(index))
         (self.folder / "oci-layout").write_text(_json({"imageLayoutVersion": "1.0.0"}))
+        # For `docker load`, which takes a layout only since 25 (moby, image/spec/spec.md, "Combined Image JSON").
+        listed = [
+            {"Config": _blob(image.config), "RepoTags": [image.ref], "Layers": [_blob(layer) for layer in image.layers]}
+            for image in read_layout(self.folder)
+        ]
+        (self.folder / "manifest.json").write_text(json.dumps(listed))
 
     def _add_json(self, value: Mapping[str, Any]) -> str:
         data = _json(value).encode()
@@ -92,6 +98,10 @@ class Layout:
 
     def _descriptor(self, kind: str, digest: str) -> dict[str, Any]:
         return {"mediaType": kind, "digest": f"sha256:{digest}", "size": (self._blobs / digest).stat().st_size}
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest}"
 
 
 def read_layout(folder: Path) -> list[Stored]:

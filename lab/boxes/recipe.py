@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from lab import records, resources
-from lab.boxes.cache import digest_tree
+from lab.boxes.cache import digest_tree, key_of
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import BoxError, NotFound
-from lab.scenario.catalog import PROGRAMS, RECIPE, parse_recipe, read_recipe
+from lab.scenario.catalog import EXTENDS, PROGRAMS, RECIPE, parse_recipe, read_recipe
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
 SETTLE = "bolt-settle"
@@ -74,11 +74,13 @@ class Recipe:
     """Everything that decides what a box holds, apart from the state of Debian's mirror.
 
     `epoch` is the newest date inside the box, in seconds since 1970. `install` maps a
-    path in the node to a program's name. `folder` holds the recipe's files.
+    path in the node to a program's name. `runtime` starts its containers. `folders` hold the recipe's files: its own,
+    after those of the recipe that it extends.
     """
 
     name: str
-    folder: Path
+    folders: tuple[Path, ...]
+    runtime: str
     kubernetes: KubernetesVersion
     epoch: int
     suite: str
@@ -88,6 +90,11 @@ class Recipe:
     install: tuple[tuple[str, str], ...]
     bases: Mapping[str, tuple[str, ...]]
     images: tuple[ImageSpec, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where its programs, images and configure.sh are."""
+        return self.folders[0]
 
     @property
     def box_name(self) -> str:
@@ -104,14 +111,18 @@ class Recipe:
 
         What it says for other versions does not count: a version more leaves the boxes of all others as they are.
         """
-        said = {key: value for key, value in asdict(self).items() if key not in {"folder", "kubernetes"}}
-        return digest_tree(self.folder, said, self.kubernetes.as_data(), leave_out=RECIPE)
+        said = {key: value for key, value in asdict(self).items() if key not in {"folders", "kubernetes"}}
+        files = [digest_tree(folder, leave_out=RECIPE) for folder in self.folders]
+        return key_of(files, said, self.kubernetes.as_data())
 
 
 @dataclass(frozen=True, slots=True)
 class _DebianKeys:
+    """`more` packages are those that a recipe adds to the list of the one that it extends."""
+
     suite: str
     packages: tuple[str, ...]
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +167,10 @@ class _ImageKeys:
 
 @dataclass(frozen=True, slots=True)
 class _RecipeKeys:
-    """The keys of recipe.yaml, but for those that `lab.scenario.catalog` reads."""
+    """The keys of recipe.yaml, but for most of those that `lab.scenario.catalog` reads."""
 
     name: str
+    runtimes: tuple[str, ...]
     epoch: int
     debian: _DebianKeys
     go: str
@@ -215,17 +227,24 @@ def _recipe(folder: Path, data: Mapping[str, Any], version: KubernetesVersion) -
     }
     return Recipe(
         name=keys.name,
-        folder=folder,
+        folders=(folder.parent / data[EXTENDS], folder) if EXTENDS in data else (folder,),
+        runtime=_one_runtime(keys.runtimes),
         kubernetes=version,
         epoch=keys.epoch,
         suite=keys.debian.suite,
-        packages=keys.debian.packages,
+        packages=(*keys.debian.packages, *keys.debian.more),
         go=keys.go,
         programs=tuple(_program(each, values) for each in programs),
         install=tuple((place, program) for place, program in _install(keys.install) if program in there),
         bases=keys.bases,
         images=tuple(_image(each, version) for each in keys.images),
     )
+
+
+def _one_runtime(runtimes: tuple[str, ...]) -> str:
+    if len(runtimes) != 1:
+        raise ValueError(f"runtimes: a box has one, in whose store its images are; given: {', '.join(runtimes)}")
+    return runtimes[0]
 
 
 def _programs_for(version: str, data: Mapping[str, Any], programs: Sequence[_ProgramKeys]) -> list[_ProgramKeys]:

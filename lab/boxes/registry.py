@@ -1,8 +1,8 @@
 """The storage of a registry, written as files.
 
 The node's registry (Debian's docker-registry) finds the images there when it starts;
-nothing is pushed, so no registry has to run on the host. Blobs are hard links to the
-ones in containerd's store: the registry costs no disk.
+nothing is pushed, so no registry has to run on the host. Where the runtime's store has an
+image's blobs as files, the registry's are hard links to them and cost no disk.
 
 Shape: github.com/distribution/distribution, registry/storage/paths.go.
 """
@@ -10,14 +10,14 @@ Shape: github.com/distribution/distribution, registry/storage/paths.go.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab.boxes.images import Stored
 from lab.errors import BoxError
 
 STORAGE = Path("var/lib/docker-registry")
-CONTAINERD_BLOBS = Path("var/lib/containerd/io.containerd.content.v1.content/blobs/sha256")
+REPOSITORIES = Path("docker/registry/v2/repositories")
 
 
 def repository(ref: str) -> tuple[str, str]:
@@ -32,13 +32,16 @@ def repository(ref: str) -> tuple[str, str]:
     return name, tag
 
 
-def write(storage: Path, blobs: Path, images: Iterable[Stored]) -> None:
+def write(
+    storage: Path, blobs: Path, images: Iterable[Stored], *, place: Callable[[Path, Path], object] = os.link
+) -> None:
     """Write the registry's storage.
 
     Args:
         storage: the registry's rootdirectory.
-        blobs: a folder with a file HEX for each blob, on the same file system.
+        blobs: a folder with a file HEX for each blob; on the same file system, for links.
         images: what to put in.
+        place: puts a blob where the registry has it.
 
     Raises:
         BoxError: a blob is missing.
@@ -48,7 +51,7 @@ def write(storage: Path, blobs: Path, images: Iterable[Stored]) -> None:
         name, tag = repository(image.ref)
         folder = root / "repositories" / name
         for digest in (image.manifest, image.config, *image.layers):
-            _blob(root, blobs, digest)
+            _blob(root, blobs, digest, place)
         for digest in (image.config, *image.layers):
             _link(folder / "_layers" / "sha256" / digest, digest)
         manifests = folder / "_manifests"
@@ -82,14 +85,25 @@ def give_to(storage: Path, passwd: Path, user: str) -> None:
                 os.chown(Path(folder) / name, uid, gid)
 
 
-def _blob(root: Path, blobs: Path, digest: str) -> None:
+def link(storage: Path, name: str, other: str) -> None:
+    """Let repositories answer under another name as well.
+
+    Args:
+        storage: the registry's rootdirectory.
+        name: the name, of one repository or of several: "library".
+        other: what it stands for: "docker.io/library".
+    """
+    (storage / REPOSITORIES / name).symlink_to(other)
+
+
+def _blob(root: Path, blobs: Path, digest: str, place: Callable[[Path, Path], object]) -> None:
     source = blobs / digest
     if not source.is_file():
-        raise BoxError(f"containerd's store lacks the blob {digest}")
-    place = root / "blobs" / "sha256" / digest[:2] / digest / "data"
-    if not place.exists():
-        place.parent.mkdir(parents=True)
-        os.link(source, place)
+        raise BoxError(f"the runtime's store lacks the blob {digest}")
+    target = root / "blobs" / "sha256" / digest[:2] / digest / "data"
+    if not target.exists():
+        target.parent.mkdir(parents=True)
+        place(source, target)
 
 
 def _link(folder: Path, digest: str) -> None:

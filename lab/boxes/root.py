@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab import process
@@ -11,43 +11,9 @@ from lab.boxes import debian, registry
 from lab.boxes.chroot import run_in
 from lab.boxes.images import read_layout
 from lab.boxes.recipe import SETTLE, Recipe
+from lab.components.runtime import runtime
+from lab.components.runtime.base import ContainerRuntime
 from lab.errors import BoxError
-
-# Starts the box's own containerd inside the box, imports, and ends it in good order.
-# Without CRI: it would add names in the background, and race with the end.
-_IMPORT = """
-set -eu
-cat > /tmp/import.toml <<'CONFIG'
-version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
-CONFIG
-containerd --config /tmp/import.toml --log-level warn &
-daemon=$!
-for _ in $(seq 300); do
-  ctr version > /dev/null 2>&1 && break
-  kill -0 "$daemon"
-  sleep 0.1
-done
-tar -C "/run/host/$KLAB_IMAGES" -cf - . | ctr -n k8s.io images import --snapshotter overlayfs -
-for image in $KLAB_ALL; do
-  # What containerd's CRI side puts on images that it pulled itself.
-  ctr -n k8s.io images label "$image" io.cri-containerd.image=managed > /dev/null
-done
-for image in $KLAB_PINNED; do
-  ctr -n k8s.io images label "$image" io.cri-containerd.pinned=pinned > /dev/null
-done
-# The import's own index is no image. Removing a name with --sync collects it now, and not some time later.
-ctr -n k8s.io images tag "$image" klab.local/none:none > /dev/null
-ctr -n k8s.io images rm --sync klab.local/none:none > /dev/null
-ctr -n k8s.io images ls -q
-kill "$daemon"
-wait "$daemon"
-"""
-
-_DATABASES = (
-    "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db",
-    "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/metadata.db",
-)
 
 # What the build left behind, what each node must make for itself, and what holds a date or a random number.
 _FORGET = (
@@ -62,7 +28,6 @@ _FORGET = (
     "var/lib/dpkg/*-old",
     "etc/*-",
     "var/lib/cloud/*",
-    "var/lib/containerd/io.containerd.grpc.v1.introspection/uuid",
     "var/lib/initramfs-tools/*",
 )
 
@@ -82,7 +47,7 @@ def assemble(
 
     Raises:
         ProgramError: configure.sh or the import of the images failed.
-        BoxError: an image did not get in.
+        BoxError: the runtime did not take an image.
     """
     process.run(
         ["tar", "-xpf", system, "-C", root, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"],
@@ -90,7 +55,8 @@ def assemble(
         log=log,
     )
     debian.set_public_sources(root, recipe.suite)
-    copy_files(recipe.folder / "files", root, recipe.markers)
+    for folder in recipe.folders:
+        copy_files(folder / "files", root, recipe.markers)
     for place, name in recipe.install:
         target = root / place.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,10 +64,12 @@ def assemble(
         target.chmod(0o755)
     script = (recipe.folder / "configure.sh").read_text(encoding="utf-8")
     run_in(root, script, timeout=900, env={"SOURCE_DATE_EPOCH": str(recipe.epoch)}, log=log)
-    _import_images(recipe, images, root, log)
-    databases = [root / place for place in _DATABASES]
-    process.run([programs[SETTLE], str(recipe.epoch), *databases], timeout=60, log=log)
-    _forget(root)
+    containers = runtime(recipe.runtime)
+    _import_images(recipe, containers, images, root, log)
+    if containers.databases:
+        databases = [root / place for place in containers.databases]
+        process.run([programs[SETTLE], str(recipe.epoch), *databases], timeout=60, log=log)
+    _forget(root, (*_FORGET, *containers.forgotten))
 
 
 def copy_files(source: Path, root: Path, markers: Mapping[str, str]) -> None:
@@ -138,23 +106,29 @@ def fill(text: str, markers: Mapping[str, str], where: str) -> str:
     return text
 
 
-def _import_images(recipe: Recipe, images: Path, root: Path, log: Path) -> None:
+def _import_images(recipe: Recipe, containers: ContainerRuntime, images: Path, root: Path, log: Path) -> None:
     stored = read_layout(images)
     env = {
-        "KLAB_IMAGES": images.name,
         "KLAB_ALL": " ".join(image.ref for image in stored),
         "KLAB_PINNED": " ".join(spec.ref for spec in recipe.images if spec.pinned),
     }
-    done = run_in(root, _IMPORT, timeout=900, env=env, bind=[images], log=log)
+    done = run_in(root, containers.fill, timeout=900, env=env, bind={"images": images}, log=log)
     if missing := {image.ref for image in stored} - set(done.stdout.split()):
-        raise BoxError("containerd did not take every image", details=sorted(missing), hint=f"the whole output: {log}")
+        raise BoxError(
+            f"{containers.name} did not take every image", details=sorted(missing), hint=f"the whole output: {log}"
+        )
     storage = root / registry.STORAGE
-    registry.write(storage, root / registry.CONTAINERD_BLOBS, stored)
+    if containers.blobs:
+        registry.write(storage, root / containers.blobs, stored)
+    else:
+        registry.write(storage, images / "blobs" / "sha256", stored, place=shutil.copyfile)
+    for name, other in containers.registry_links.items():
+        registry.link(storage, name, other)
     registry.give_to(storage, root / "etc/passwd", "docker-registry")
 
 
-def _forget(root: Path) -> None:
-    for pattern in _FORGET:
+def _forget(root: Path, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
         for path in root.glob(pattern):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

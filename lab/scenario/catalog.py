@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,18 +27,24 @@ from lab.errors import BoxError
 
 VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
 RECIPE = "recipe.yaml"
+# The recipe that another one is like, but for what it says itself.
+EXTENDS = "extends"
 # In a Kubernetes version's entry, what a box needs to build for it alone (lab.boxes.recipe).
 PROGRAMS = "programs"
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything a scenario may name. Sequences are sorted: names by alphabet, versions oldest first."""
+    """Everything a scenario may name. Sequences are sorted: names by alphabet, versions oldest first.
+
+    `recipes` has by box what that box alone can hold; empty in the catalog of one box.
+    """
 
     boxes: tuple[str, ...]
     kubernetes: Mapping[str, KubernetesVersion]
     runtimes: tuple[str, ...]
     cnis: tuple[str, ...]
+    recipes: Mapping[str, Catalog] = field(default_factory=dict)
 
     def full_version(self, version: str) -> str:
         """The newest known patch of a minor version: "1.35" is "1.35.4"; what is anything else stays as it is."""
@@ -71,15 +77,44 @@ def load_catalog(root: Path | None = None) -> Catalog:
 
 
 def read_recipe(file: Path) -> Any:
-    """What a recipe's file holds, through libyaml where PyYAML has it, which is eight times as quick.
+    """What a recipe says, together with what it leaves to the one that it extends.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: one of the two cannot be read.
         yaml.YAMLError: it is not YAML.
-        ValueError: it is not UTF-8.
+        ValueError: it is not UTF-8, or extends what is no recipe.
     """
+    own = _load(file)
+    name = own.get(EXTENDS) if isinstance(own, dict) else None
+    if name is None:
+        return own
+    others = [path.parent.name for path in file.parent.parent.glob(f"*/{RECIPE}") if path != file]
+    if name not in others:
+        raise ValueError(f"{EXTENDS}: {name!r} is not another recipe")
+    base = _load(file.parent.parent / name / RECIPE)
+    if not isinstance(base, dict) or EXTENDS in base:
+        raise ValueError(f"{EXTENDS}: {name} extends a recipe itself")
+    return extended(base, own)
+
+
+def _load(file: Path) -> Any:
+    """A file's YAML, through libyaml where PyYAML has it, which is eight times as quick."""
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     return yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
+
+
+def extended(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's keys in place of those of the one that it extends.
+
+    `debian` is taken key by key. Under `kubernetes`, a version without an entry of its own has the other recipe's.
+    """
+    found = {**base, **own}
+    for key in ("debian", "kubernetes"):
+        if not isinstance(base.get(key), dict) or not isinstance(found[key], dict):
+            raise ValueError(f"{key}: a mapping is missing")
+    versions = {version: base["kubernetes"].get(version) for version in found["kubernetes"]}
+    found["kubernetes"] = {version: parts or versions[version] for version, parts in found["kubernetes"].items()}
+    return {**found, "debian": {**base["debian"], **found["debian"]}}
 
 
 def parse_recipe(data: Any) -> Catalog:
@@ -116,7 +151,9 @@ def merge(recipes: Iterable[Catalog]) -> Catalog:
     boxes: set[str] = set()
     runtimes: set[str] = set()
     cnis: set[str] = set()
+    by_box: dict[str, Catalog] = {}
     for recipe in recipes:
+        by_box |= dict.fromkeys(recipe.boxes, recipe)
         for version, parts in recipe.kubernetes.items():
             if known.setdefault(version, parts) != parts:
                 raise BoxError(
@@ -132,6 +169,7 @@ def merge(recipes: Iterable[Catalog]) -> Catalog:
         kubernetes=MappingProxyType({version: known[version] for version in by_number}),
         runtimes=tuple(sorted(runtimes)),
         cnis=tuple(sorted(cnis)),
+        recipes=MappingProxyType(by_box),
     )
 
 

@@ -7,7 +7,7 @@ wrong. A finding that rests on a value which could not be read is left out by th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.cni import LEFT_OUT, networks
@@ -55,6 +55,7 @@ def too_many(planes: int) -> str:
 def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     """Every finding in a scenario whose keys are each sound by themselves."""
     yield from _unknown(s, catalog)
+    yield from _box(s, catalog)
     yield from _runtime(s, catalog)
     yield from _etcd(s, catalog)
     yield from _topology(s)
@@ -88,6 +89,30 @@ def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
             yield (at,), f"no box holds {given}, which needs {needs}; boxes hold: {there}"
         else:
             yield (at,), f"{given[:60]!r} is not known; known are: {there}"
+
+
+def _box(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    """What its box cannot hold, though another one can."""
+    own, version = catalog.recipes.get(s.box), catalog.full_version(s.kubernetes.version)
+    if own is None:
+        return
+    for key, given, kind in (
+        ("version", version, "Kubernetes"),
+        ("runtime", s.kubernetes.runtime, "runtime"),
+        ("cni", s.kubernetes.cni, "pod network"),
+    ):
+        others = [box for box, each in catalog.recipes.items() if given in _held(each, key)]
+        if others and s.box not in others:
+            held = ", ".join(_held(own, key))
+            yield (
+                (("kubernetes", key), ("box",)),
+                f"the box {s.box} has no {kind} {given}, it has {held}; write box: {' or '.join(others)}",
+            )
+
+
+def _held(catalog: Catalog, key: str) -> Collection[str]:
+    held = {"version": catalog.kubernetes, "runtime": catalog.runtimes, "cni": catalog.cnis}
+    return held[key]
 
 
 def _runtime(s: Scenario, catalog: Catalog) -> Iterator[Finding]:

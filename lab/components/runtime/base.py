@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from lab.components.cluster import File, Minor, Versions
@@ -31,6 +31,13 @@ class ContainerRuntime(ABC):
     boxed: what of it a box starts by itself, sockets first; stopped where a machine is to be plain.
     stop_drop_in: the systemd drop-in that sets how long its containers may take to end.
     list_images: the shell command that prints the images it has for Kubernetes, a full reference a line.
+    fill: the script that, inside the box's file system while it is built, starts the box's own runtime, puts all
+        images into its store, prints them as `list_images` does, and ends it in good order. /run/host/images is an OCI
+        layout with a manifest.json of Docker's beside it; KLAB_ALL names its images, KLAB_PINNED those that stay.
+    databases: files below / in which `fill` leaves dates and the order of pages, as bbolt has them.
+    forgotten: what `fill` leaves below / that each node makes for itself.
+    blobs: the folder below / in which its store has an OCI layout's blobs as files; empty where it keeps none.
+    registry_links: names in the node's registry, each with the one that it stands for as well.
     """
 
     name: ClassVar[str]
@@ -41,6 +48,11 @@ class ContainerRuntime(ABC):
     boxed: ClassVar[tuple[str, ...]]
     stop_drop_in: ClassVar[str]
     list_images: ClassVar[str]
+    fill: ClassVar[str] = ""
+    databases: ClassVar[tuple[str, ...]] = ()
+    forgotten: ClassVar[tuple[str, ...]] = ()
+    blobs: ClassVar[str] = ""
+    registry_links: ClassVar[Mapping[str, str]] = {}
 
     @property
     def needs(self) -> str:

@@ -15,6 +15,37 @@ CERTS_FOLDER = "/etc/containerd/certs.d"
 # The namespace that its CRI side keeps images and containers in.
 NAMESPACE = "k8s.io"
 
+STORE = "var/lib/containerd"
+# Without CRI: it would add names in the background, and race with the end.
+_FILL = """
+set -eu
+cat > /tmp/import.toml <<'CONFIG'
+version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+CONFIG
+containerd --config /tmp/import.toml --log-level warn &
+daemon=$!
+for _ in $(seq 300); do
+  ctr version > /dev/null 2>&1 && break
+  kill -0 "$daemon"
+  sleep 0.1
+done
+tar -C /run/host/images -cf - . | ctr -n k8s.io images import --snapshotter overlayfs -
+for image in $KLAB_ALL; do
+  # What containerd's CRI side puts on images that it pulled itself.
+  ctr -n k8s.io images label "$image" io.cri-containerd.image=managed > /dev/null
+done
+for image in $KLAB_PINNED; do
+  ctr -n k8s.io images label "$image" io.cri-containerd.pinned=pinned > /dev/null
+done
+# The import's own index is no image. Removing a name with --sync collects it now, and not some time later.
+ctr -n k8s.io images tag "$image" klab.local/none:none > /dev/null
+ctr -n k8s.io images rm --sync klab.local/none:none > /dev/null
+ctr -n k8s.io images ls -q
+kill "$daemon"
+wait "$daemon"
+"""
+
 
 class Containerd(ContainerRuntime):
     """containerd, of the version that the recipe gives the version of Kubernetes."""
@@ -27,6 +58,13 @@ class Containerd(ContainerRuntime):
     # systemd reads it for each scope that begins so: a container's, cri-containerd-ID.scope.
     stop_drop_in = "/etc/systemd/system/cri-containerd-.scope.d/10-klab.conf"
     list_images = f"timeout 30 ctr --connect-timeout 5s -n {NAMESPACE} images ls -q"
+    fill = _FILL
+    databases = (
+        f"{STORE}/io.containerd.metadata.v1.bolt/meta.db",
+        f"{STORE}/io.containerd.snapshotter.v1.overlayfs/metadata.db",
+    )
+    forgotten = (f"{STORE}/io.containerd.grpc.v1.introspection/uuid",)
+    blobs = f"{STORE}/io.containerd.content.v1.content/blobs/sha256"
 
     def socket(self, minor: Minor) -> str:  # noqa: ARG002
         return "unix:///run/containerd/containerd.sock"

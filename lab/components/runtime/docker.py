@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 
 from lab.components.cluster import File, Minor, Versions
 from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, crictl
@@ -71,8 +72,30 @@ SocketGroup=docker
 [Install]
 WantedBy=sockets.target
 """
+STORE = "var/lib/docker"
+# In a network of its own: nothing of what a daemon does to networks reaches the machine that builds.
+_FILL = """
+set -eu
+export DOCKER_HOST=unix:///run/klab-docker.sock
+unshare --net dockerd --host "$DOCKER_HOST" --pidfile /run/klab-docker.pid --log-level warn \\
+  --storage-driver overlay2 --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false &
+daemon=$!
+for _ in $(seq 300); do
+  docker version > /dev/null 2>&1 && break
+  kill -0 "$daemon"
+  sleep 0.1
+done
+tar -C /run/host/images -cf - . | docker load > /dev/null
+{list_images}
+kill "$daemon"
+wait "$daemon" || true
+"""
 # Docker leaves out what the others print: docker.io/ and docker.io/library/.
 _FULL_NAMES = "sed -E -e 's,^[^/]+$,library/&,' -e 's,^[^/.:]+/,docker.io/&,'"
+_LIST = (
+    "listed=$(timeout 30 docker image ls --format '{{.Repository}}:{{.Tag}}') && "
+    f'printf "%s\\n" "$listed" | {_FULL_NAMES}'
+)
 
 
 class Docker(ContainerRuntime):
@@ -85,10 +108,12 @@ class Docker(ContainerRuntime):
     units = ("docker", ADAPTER)
     boxed = ("docker.socket", "docker", "containerd")
     stop_drop_in = "/etc/systemd/system/docker-.scope.d/10-klab.conf"
-    list_images = (
-        "listed=$(timeout 30 docker image ls --format '{{.Repository}}:{{.Tag}}') && "
-        f'printf "%s\\n" "$listed" | {_FULL_NAMES}'
-    )
+    list_images = _LIST
+    fill = _FILL.replace("{list_images}", _LIST)
+    # Its name for itself, and what it has of a network.
+    forgotten = ("etc/docker/key.json", f"{STORE}/engine-id", f"{STORE}/network")
+    # Of a mirror Docker asks for what is in docker.io by its name alone.
+    registry_links = MappingProxyType({"library": "docker.io/library"})
 
     def socket(self, minor: Minor) -> str:
         return DOCKERSHIM if minor < WITHOUT_DOCKERSHIM else ADAPTERS_CRI

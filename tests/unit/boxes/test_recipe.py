@@ -97,6 +97,49 @@ def test_one_version_more_leaves_the_boxes_of_the_others(copied: Path) -> None:
     assert after["1.37.2"] != before["1.37.2"]
 
 
+def test_a_recipe_that_extends_another_says_only_what_is_different(copied: Path) -> None:
+    base, own = load_recipe("debian-13", "1.23.0", root=copied), load_recipe("debian-12", "1.23.0", root=copied)
+    assert (own.box_name, own.suite, own.runtime) == ("debian-12-k8s-1.23.0", "bookworm", "docker")
+    assert set(own.packages) - set(base.packages) == {"docker.io"}
+    assert own.programs == base.programs
+    assert own.folders == (copied / "debian-13", copied / "debian-12")
+    before = own.digest()
+    assert before != base.digest()
+    script = copied / "debian-13" / "configure.sh"
+    script.write_text(script.read_text() + "\n")
+    assert load_recipe("debian-12", "1.23.0", root=copied).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("debian-12", "extends: 'debian-12' is not another recipe"),
+        ("../debian-13", "extends: '../debian-13' is not another recipe"),
+        ("[debian-13]", "extends: ['debian-13'] is not another recipe"),
+    ],
+)
+def test_only_another_recipe_can_be_extended(copied: Path, name: str, said: str) -> None:
+    file = copied / "debian-12" / "recipe.yaml"
+    file.write_text(file.read_text().replace("extends: debian-13", f"extends: {name}"))
+    with pytest.raises(BoxError) as caught:
+        load_recipe("debian-12", "1.23.0", root=copied)
+    assert said in caught.value.details[0]
+
+
+def test_a_recipe_that_extends_is_not_extended(copied: Path) -> None:
+    edit(copied, "name: debian-13\n", "name: debian-13\nextends: debian-12\n")
+    with pytest.raises(BoxError) as caught:
+        load_recipe("debian-12", "1.23.0", root=copied)
+    assert "debian-13 extends a recipe itself" in caught.value.details[0]
+
+
+def test_a_box_has_one_runtime(copied: Path) -> None:
+    edit(copied, "runtimes: [containerd]", "runtimes: [containerd, docker]")
+    with pytest.raises(BoxError) as caught:
+        load_recipe("debian-13", "1.35.4", root=copied)
+    assert "runtimes: a box has one, in whose store its images are" in caught.value.details[0]
+
+
 def test_the_digest_follows_every_file(copied: Path) -> None:
     before = load_recipe("debian-13", "1.35.4", root=copied).digest()
     assert before == load_recipe("debian-13", "1.35.4", root=copied).digest()
@@ -123,7 +166,7 @@ def test_contradictions_are_refused(copied: Path, old: str, new: str, said: str)
 
 def test_unknown_boxes_and_versions_name_the_known_ones() -> None:
     with pytest.raises(NotFound) as caught:
-        load_recipe("debian-12", "1.35.4")
+        load_recipe("debian-11", "1.35.4")
     assert "debian-13" in caught.value.hint
     with pytest.raises(NotFound) as caught:
         load_recipe("debian-13", "1.0.0")

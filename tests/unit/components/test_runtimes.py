@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 
-from lab import resources
+from lab.boxes.recipe import load_recipe
 from lab.components.cluster import File
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.components.runtime import runtimes
@@ -40,7 +39,8 @@ def catalog_with(number: str) -> Catalog:
     """A catalog with boxes for every runtime and for one more version."""
     catalog = load_catalog()
     known = {**catalog.kubernetes, number: replace(version_of(number), components=(("flannel", "0.28.4"),))}
-    return replace(catalog, kubernetes=known, runtimes=tuple(runtimes()))
+    whole = replace(catalog, kubernetes=known, runtimes=tuple(runtimes()), recipes={})
+    return replace(whole, recipes=dict.fromkeys(catalog.boxes, whole))
 
 
 def plan_of(runtime: str, number: str, more: str = "") -> Plan:
@@ -69,10 +69,12 @@ def test_a_runtime_answers_every_question(name: str, number: str) -> None:
 
 @pytest.mark.parametrize("name", load_catalog().runtimes)
 def test_a_recipe_that_names_a_runtime_has_its_packages(name: str) -> None:
-    for file in resources.path("boxes").glob("*/recipe.yaml"):
-        recipe = yaml.safe_load(file.read_text())
-        if name in recipe["runtimes"]:
-            assert set(runtimes()[name].packages) <= set(recipe["debian"]["packages"])
+    holding = [box for box, each in load_catalog().recipes.items() if name in each.runtimes]
+    assert holding
+    for box in holding:
+        recipe = load_recipe(box, next(iter(load_catalog().recipes[box].kubernetes)))
+        assert recipe.runtime == name
+        assert set(runtimes()[name].packages) <= set(recipe.packages)
 
 
 def test_containerd_asks_the_nodes_registry_before_the_mirror() -> None:
