@@ -64,6 +64,8 @@ CONFIG = {
     "qemu.conf": (
         'user = "root"\ngroup = "root"\ndynamic_ownership = 0\nremember_owner = 0\n'
         'security_driver = "none"\ncgroup_controllers = []\nnamespaces = []\n'
+        # A core dump would hold a guest's whole RAM, and a root without CAP_SYS_RESOURCE cannot even allow one.
+        "max_core = 0\n"
     ),
     "libvirtd.conf": 'auth_unix_ro = "none"\nauth_unix_rw = "none"\n',
     "virtlogd.conf": "",

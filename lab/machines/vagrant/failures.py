@@ -16,6 +16,8 @@ from lab.process import Completed
 from lab.waiting import Deadline, poll
 
 DETAIL_LINES = 15
+# How a line of a Ruby backtrace begins, but for its first, which has the message.
+RUBY_FRAME = "\tfrom /"
 # What Vagrant prints when a machine goes off while it waits for ssh.
 GONE = "entered an invalid state while waiting for it"
 
@@ -169,8 +171,9 @@ def recognized(text: str, details: Sequence[str]) -> LabError | None:
 
 
 def explain(done: Completed, cancelled: bool) -> LabError:
-    """The error that tells why `vagrant up` failed, with Vagrant's last lines."""
+    """The error that tells why `vagrant up` failed, with Vagrant's last lines; where in Ruby it was tells nothing."""
     lines = [line.rstrip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(RUBY_FRAME)]
     details = lines[-DETAIL_LINES:]
     if cancelled:
         return MachineError("starting the machines was stopped", hint=(Remedy("create"), " again continues"))

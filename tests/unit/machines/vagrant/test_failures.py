@@ -179,3 +179,10 @@ def test_machines_that_stay_silent_are_a_matter_of_their_consoles() -> None:
         up(Scripted(None))
     assert "klab logs" in caught.value.hint
     assert "Waiting for machine to boot" in caught.value.details[0]
+
+
+def test_the_message_is_shown_and_not_where_in_ruby_it_was() -> None:
+    frame = "\tfrom /usr/lib/ruby/vagrant/action/warden.rb:48:in `call'\n"
+    said = "vm_action.rb:7:in `create': Call to virDomainCreate failed: internal error: cannot limit core file size\n"
+    found = explain(Completed(("vagrant", "up"), 1, "==> cp1: Starting domain.\n", said + frame * 40), False)
+    assert list(found.details) == ["==> cp1: Starting domain.", said.rstrip()]
