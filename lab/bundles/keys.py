@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 MOST_BYTES = 64 << 10  # of one file; klab's own have less than 2 KiB
 _AUTHORITIES = ("ca", "front-proxy-ca", "etcd-ca")
@@ -44,7 +44,8 @@ def check_keys(files: Mapping[str, bytes]) -> None:
         _check_authority(files, name)
     for name, issuer in _CLIENTS.items():
         _check_client(files, name, issuer)
-    _private(files, "pki/sa.key", "pki/sa.pub", _public(files, "pki/sa.pub"))
+    # Of a Kubernetes that takes no other it is an RSA key.
+    _private(files, "pki/sa.key", "pki/sa.pub", _public(files, "pki/sa.pub"), or_rsa=True)
     if _TOKEN.fullmatch(files["pki/token"]) is None:
         raise ValueError("pki/token is not a bootstrap token")
     _check_ssh(files)
@@ -94,15 +95,15 @@ def _public(files: Mapping[str, bytes], name: str) -> object:
         raise ValueError(f"{name} is not a public key in PEM") from None
 
 
-def _private(files: Mapping[str, bytes], name: str, beside: str, public: object) -> None:
-    """Make sure that a file has an elliptic-curve key, as klab makes them, and that its public half is `public`."""
+def _private(files: Mapping[str, bytes], name: str, beside: str, public: object, *, or_rsa: bool = False) -> None:
+    """Make sure that a file has a key of a kind that klab makes there, and that its public half is `public`."""
     try:
         files[name].decode("ascii")
         found = serialization.load_pem_private_key(files[name], password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError(f"{name} is not a private key in PEM, or has a passphrase") from None
-    if not isinstance(found, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{name} is not an elliptic-curve key")
+    if not isinstance(found, ec.EllipticCurvePrivateKey) and not (or_rsa and isinstance(found, rsa.RSAPrivateKey)):
+        raise ValueError(f"{name} is not an elliptic-curve key{', nor an RSA one' if or_rsa else ''}")
     if found.public_key() != public:
         raise ValueError(f"{name} is not the key of {beside}")
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.render.secrets import KeyPair
 
+RSA_BITS = 2048  # as kubeadm's own keys
 CA_VALIDITY = datetime.timedelta(days=3650)
 # Guests on an emulated host live behind the host's clock; a certificate must not be from their future.
 BACKDATE = datetime.timedelta(days=2)
@@ -55,9 +56,9 @@ def make_ca(common_name: str) -> KeyPair:
     return KeyPair(certificate.public_bytes(serialization.Encoding.PEM).decode(), _private_pem(key))
 
 
-def make_service_account() -> KeyPair:
+def make_service_account(*, in_rsa: bool = False) -> KeyPair:
     """A new key pair for service accounts' tokens: the public key in place of a certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, RSA_BITS) if in_rsa else ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return KeyPair(public.decode(), _private_pem(key))
 
@@ -142,8 +143,8 @@ def subject(common_name: str, organization: str | None = None) -> x509.Name:
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    # kubeadm writes and reads EC keys in the traditional SEC 1 form.
+def _private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    # kubeadm writes and reads keys in the traditional forms, SEC 1 and PKCS #1.
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     ).decode()

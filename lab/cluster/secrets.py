@@ -34,10 +34,14 @@ _PAIRS = {
 }
 
 
-def load_or_make(folder: LabFolder) -> Secrets:
+def load_or_make(folder: LabFolder, *, rsa_service_account: bool = False) -> Secrets:
     """The lab's secrets; made the first time, read from then on.
 
     A kill half-way leaves whole files only; the next call makes what is missing.
+
+    Args:
+        folder: the lab's.
+        rsa_service_account: make the service accounts' key an RSA one, see `Features`.
     """
     pki = folder.pki
     pki.mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,7 @@ def load_or_make(folder: LabFolder) -> Secrets:
             write_atomic(pki / certificate, made.public, mode=0o600)
         pairs[name] = KeyPair((pki / certificate).read_text(), (pki / key).read_text())
     if not (pki / "sa.pub").exists():
-        made = make_service_account()
+        made = make_service_account(in_rsa=rsa_service_account)
         write_atomic(pki / "sa.key", made.private, mode=0o600)
         write_atomic(pki / "sa.pub", made.public, mode=0o600)
     if not (pki / "token").exists():

@@ -198,7 +198,8 @@ def _has_cluster(context: Context) -> bool:
 
 
 def _make_secrets(context: Context) -> None:
-    load_or_make(context.lab.folder)
+    features = context.plan.kubernetes.versions.features
+    load_or_make(context.lab.folder, rsa_service_account=features.rsa_service_account)
     write_kubeconfig(context.lab.folder, context.plan)
 
 

@@ -21,6 +21,7 @@ class Features:
 
     kubeadm_api: the newest API of kubeadm's configuration that is no experiment in it.
     proxy_mode: kube-proxy's mode; nftables once no feature gate has to be opened for it.
+    rsa_service_account: a control plane that joins takes the service accounts' key as an RSA one only.
     ecdsa: what makes kubeadm's keys ECDSA ones, as part of a ClusterConfiguration; RSA ones where nothing does.
     timeouts: a configuration has a section with all of kubeadm's time limits.
     arguments_as_list: extra arguments are a list of names and values, so that one can be given twice.
@@ -41,6 +42,7 @@ class Features:
 
     kubeadm_api: str
     proxy_mode: str
+    rsa_service_account: bool
     ecdsa: Mapping[str, Any]
     timeouts: bool
     arguments_as_list: bool
@@ -71,6 +73,7 @@ def features(minor: tuple[int, int]) -> Features:
         kubeadm_api=f"kubeadm.k8s.io/{current}",
         # Beta, and so open by default, in 1.31.
         proxy_mode="nftables" if minor >= (1, 31) else "iptables",
+        rsa_service_account=minor < (1, 28),
         ecdsa={"encryptionAlgorithm": "ECDSA-P256"}
         if v1beta4
         else ({"featureGates": {"PublicKeysECDSA": True}} if ecdsa_gate else {}),

@@ -26,6 +26,7 @@ from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.import_lab import secrets_in
 from lab.bundles.keys import NAMES, check_keys
 from lab.bundles.layout import SIGNATURE
+from lab.cluster.pki import make_service_account
 from lab.errors import BoxError, Conflict, LabError, NotFound, UsageError
 from lab.store import Home
 
@@ -106,6 +107,11 @@ def test_klabs_own_keys_hold(keys: dict[str, bytes]) -> None:
         check_keys(older)
 
 
+def test_the_service_accounts_key_of_an_old_kubernetes_holds(keys: dict[str, bytes]) -> None:
+    made = make_service_account(in_rsa=True)
+    check_keys({**keys, "pki/sa.key": made.private.encode(), "pki/sa.pub": made.public.encode()})
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"-----BEGIN CERTIFICATE-----\n", b"x" * 1000, None])
 def test_keys_that_are_none(keys: dict[str, bytes], name: str, content: bytes | None) -> None:
@@ -137,6 +143,8 @@ def test_keys_that_belong_to_others(keys: dict[str, bytes], changes: dict[str, s
 
 def test_keys_of_other_kinds(keys: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not an elliptic-curve key"):
+        check_keys({**keys, "pki/ca.key": rsa_key()})
+    with pytest.raises(ValueError, match=r"is not the key of pki/sa\.pub"):
         check_keys({**keys, "pki/sa.key": rsa_key()})
     with pytest.raises(ValueError, match="or has a passphrase"):
         check_keys({**keys, "ssh/id_ed25519": new_key(tmp_path / "locked", "secret").read_bytes()})

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.pki import ca_hash
 from lab.cluster.secrets import admin_files, load_or_make, make_token
+from lab.components.kubernetes.versions import features
 from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
@@ -34,6 +35,15 @@ def plan() -> Plan:
 
 def test_made_once_and_read_from_then_on(folder: LabFolder) -> None:
     assert load_or_make(folder) == load_or_make(folder)
+
+
+def test_the_service_accounts_key_is_one_that_kubeadm_takes(tmp_path: Path) -> None:
+    for number, kind in ((23, "RSA"), (28, "EC")):
+        folder = LabFolder(tmp_path / str(number))
+        made = load_or_make(folder, rsa_service_account=features((1, number)).rsa_service_account)
+        assert made.service_account.private.startswith(f"-----BEGIN {kind} PRIVATE KEY-----")
+        # Made once: who reads it need not know.
+        assert load_or_make(folder).service_account == made.service_account
 
 
 def test_two_labs_share_no_secret(tmp_path: Path) -> None:
