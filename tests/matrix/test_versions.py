@@ -1,7 +1,6 @@
-"""Each version of Kubernetes: a real lab of one control plane and one worker until Ready, and the nginx lesson on it.
+"""Each version of Kubernetes on each box that can hold it: a real lab of two nodes until Ready, and the nginx lesson.
 
-KLAB_TEST_VERSIONS chooses, by spaces; all that klab knows otherwise. Each cell's line is printed as docs/versions.md
-has it.
+KLAB_TEST_VERSIONS chooses, by spaces; all that klab knows otherwise. A line for docs/versions.md is printed for each.
 """
 
 from __future__ import annotations
@@ -22,30 +21,36 @@ from lab.scenario.catalog import load_catalog
 
 CATALOG = load_catalog()
 VERSIONS = [CATALOG.full_version(v) for v in os.environ.get("KLAB_TEST_VERSIONS", "").split()] or [*CATALOG.kubernetes]
+CELLS = [(box, v) for box, recipe in CATALOG.recipes.items() for v in recipe.kubernetes if v in VERSIONS]
 
 
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=CELLS, ids=lambda cell: "-".join(cell))
+def cell(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A box, and a version of Kubernetes that it can hold."""
+    found: tuple[str, str] = request.param
+    return found
 
 
 @pytest.fixture
-def lab(version: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Lab]:
+def lab(cell: tuple[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Lab]:
+    box, version = cell
     scenario = yaml.safe_load((resources.path("scenarios") / "1m1w.yaml").read_text(encoding="utf-8"))
-    scenario |= {"name": "matrix", "kubernetes": {"version": version}}
+    kubernetes = {"version": version, "runtime": CATALOG.recipes[box].runtimes[0]}
+    scenario |= {"name": "matrix", "box": box, "kubernetes": kubernetes}
     file = tmp_path / "matrix.yaml"
     file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
     with capfd.disabled():
-        found = prepare(tmp_path, str(file), "matrix", version)
+        found = prepare(tmp_path, str(file), "matrix", version, box)
         try:
-            say(f"Kubernetes {version}")
+            say(f"Kubernetes {version} on {box}")
             assert found.create() == 0, "klab create failed; its messages are above"
             yield found
         finally:
             found.destroy()
 
 
-def test_a_lab_runs_the_nginx_lesson(lab: Lab, version: str) -> None:
+def test_a_lab_runs_the_nginx_lesson(lab: Lab, cell: tuple[str, str]) -> None:
+    version = cell[1]
     nodes = [node["status"]["nodeInfo"] for node in lab.get("nodes")["items"]]
     assert {node["kubeletVersion"] for node in nodes} == {f"v{version}"}
     assert json.loads(lab.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"] == f"v{version}"

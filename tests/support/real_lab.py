@@ -27,6 +27,7 @@ from lab.store import Home
 from support.host import HostView, look_at_host, processes_of
 
 KLAB = [sys.executable, "-m", "lab.cli.main"]
+DEBIAN = "debian-13"
 CREATE_SECONDS = 60 * 60
 COMMAND_SECONDS = 40 * 60
 
@@ -206,7 +207,7 @@ ENTER = (
 )
 
 
-def prepare(folder: Path, scenario: str, name: str, kubernetes: str = DEFAULT) -> Lab:
+def prepare(folder: Path, scenario: str, name: str, kubernetes: str = DEFAULT, box: str = DEBIAN) -> Lab:
     """A home for a lab, with a box to make it from; nothing runs yet."""
     real = Home.default().root
     home = folder / "home"
@@ -216,7 +217,9 @@ def prepare(folder: Path, scenario: str, name: str, kubernetes: str = DEFAULT) -
         (home / shared).symlink_to(real / shared)
     lab = Lab(home, scenario, name, look_at_host(home))
     say("building the box, unless it is there")
-    subprocess.run([*KLAB, "box", "build", "--kubernetes", kubernetes], env=lab.env, check=True, timeout=CREATE_SECONDS)
+    subprocess.run(
+        [*KLAB, "box", "build", box, "--kubernetes", kubernetes], env=lab.env, check=True, timeout=CREATE_SECONDS
+    )
     return lab
 
 
