@@ -403,6 +403,17 @@ def test_a_registry_that_stalls_is_left_and_asked_again(desk: Desk, front: Stand
     assert "not a byte for 3 s" in desk.told[0]
 
 
+def test_patience_begins_anew_where_more_of_an_image_comes(desk: Desk, front: StandIn) -> None:
+    patience = Patience(stall=3.0, give_up=1.0, first=0.05, longest=0.05)
+    front.troubles = [Trouble("/blobs/", times=1, stall=100_000)]
+    upstream = desk.upstream(patience)
+    upstream.fetch(PAUSE, upstream.image(PAUSE))
+    front.troubles = [Trouble("/blobs/", stall=100_000)]
+    with pytest.raises(BoxError, match=f"{front.host} does not deliver: not a byte for 3 s"):
+        upstream.fetch(PROXY, upstream.image(PROXY))
+    assert len([told for told in desk.told if "trying again" in told]) == 2
+
+
 def test_a_registry_without_tls_is_not_taken_for_one_with(desk: Desk, front: StandIn) -> None:
     addresses = Addresses(desk.addresses.programs, Registry(f"{front.host}/k8s"))
     with pytest.raises(BoxError, match=f"{front.host} speaks HTTP without TLS") as caught:

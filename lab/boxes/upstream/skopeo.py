@@ -112,6 +112,7 @@ class Skopeo:
 
     def _run(self, registry: Registry, name: str, words: Sequence[str], folder: Path | None, size: int) -> str:
         trials = Trials(registry.host, self._patience, self._tell)
+        furthest = 0
         while True:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -120,6 +121,9 @@ class Skopeo:
             done = watch.run(["skopeo", "--debug", *_OF_ALL, *words], self._tell)
             if done.code == 0:
                 return done.stdout
+            if watch.came > furthest:  # each trial begins anew: only one that came further is progress
+                furthest = watch.came
+                trials.progressed()
             if watch.stalled:
                 trials.again(f"not a byte for {self._patience.stall:g} s")
                 continue
@@ -137,6 +141,7 @@ class _Watch:
         self._over = threading.Event()
         self._child: subprocess.Popen[str] | None = None
         self._lives(0)
+        self.came = 0  # bytes
         self.stalled = False
 
     def run(self, argv: Sequence[str], tell: Tell) -> process.Completed:
@@ -163,16 +168,19 @@ class _Watch:
         self._until = time.monotonic() + pause + self._stall
 
     def _watch(self) -> None:
-        seen = 0
         while not self._over.wait(_LOOK_SECONDS):
-            if self._folder is not None and (size := _size(self._folder)) != seen:
-                seen = size
-                self._meter.at(size)
-                self._lives(0)
+            self._look()
             if self._child is not None and time.monotonic() > self._until:
                 self.stalled = True
                 process.kill_group(self._child)
                 return
+        self._look()
+
+    def _look(self) -> None:
+        if self._folder is not None and (size := _size(self._folder)) > self.came:
+            self.came = size
+            self._meter.at(size)
+            self._lives(0)
 
 
 def _tls(registry: Registry, without: str) -> list[str]:
