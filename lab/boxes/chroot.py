@@ -15,10 +15,12 @@ from types import MappingProxyType
 from lab import process
 from lab.errors import RootNeeded
 
+# A mount by itself, since programs change how theirs is propagated (dockerd does).
 # /run and /tmp are memory: what a program leaves there does not get into the box.
 _ENTER = """
 set -eu
 root=$1; shift
+mount --bind "$root" "$root"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"

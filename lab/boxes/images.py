@@ -137,12 +137,15 @@ def write_base_layer(source: Path, target: Path, epoch: int, applets: Iterable[s
     """
     with tarfile.open(source) as packages, _writer(target) as layer:
         names = set()
-        for member in sorted(packages.getmembers(), key=lambda m: m.name):
-            member.name = member.name.removeprefix("./").rstrip("/")
-            if member.isdev() or member.name in ("", ".", *_USR_MERGED) or f"{member.name}/".startswith(_LEFT_OUT):
+        named = [(_merged(member.name.removeprefix("./").rstrip("/")), member) for member in packages.getmembers()]
+        for name, member in sorted(named, key=lambda each: each[0]):
+            if member.isdev() or name in ("", ".", *_USR_MERGED) or f"{name}/".startswith(_LEFT_OUT):
                 continue
+            if member.isdir() and name in names:
+                continue
+            member.name = name
             if member.islnk():
-                member.linkname = member.linkname.removeprefix("./")
+                member.linkname = _merged(member.linkname.removeprefix("./"))
             names.add(member.name)
             _add(layer, member, packages.extractfile(member) if member.isreg() else None, epoch)
         for name in _USR_MERGED:
@@ -150,6 +153,12 @@ def write_base_layer(source: Path, target: Path, epoch: int, applets: Iterable[s
         for name in sorted(set(applets)):
             if not names & {f"usr/{place}/{name}" for place in ("bin", "sbin")}:
                 _add_link(layer, f"usr/bin/{name}", "busybox", epoch)
+
+
+def _merged(name: str) -> str:
+    """A path of a package where a merged /usr has it: packages of Debian 12 still have files below lib/."""
+    first, separator, _ = name.partition("/")
+    return f"usr/{name}" if separator and first in _USR_MERGED else name
 
 
 def write_own_layer(

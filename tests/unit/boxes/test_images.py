@@ -40,6 +40,12 @@ def packages_tar(path: Path, *, shuffled: bool = False) -> Path:
         ("./usr/bin/busybox", b"box"),
         ("./usr/bin/cp", b"real cp"),
         ("./usr/share/doc/x", b"text"),
+        # As Debian 12's packages have it.
+        ("./lib", None),
+        ("./lib/modprobe.d", None),
+        ("./lib/modprobe.d/a.conf", b"options"),
+        ("./usr/lib", None),
+        ("./usr/lib/modprobe.d", None),
     ]
     with tarfile.open(path, "w") as tar:
         for name, data in reversed(members) if shuffled else members:
@@ -78,6 +84,8 @@ def test_a_base_layer_is_merged_usr_without_documentation(tmp_path: Path) -> Non
     }
     assert "usr/share/doc/x" not in found
     assert "dev/null" not in found
+    assert found["usr/lib/modprobe.d/a.conf"].isreg()
+    assert [name for name in found if name.startswith("lib/")] == []
     assert found["usr/bin/ls"].linkname == "busybox"
     assert found["usr/bin/cp"].isreg(), "busybox must not replace a package's own program"
     assert max(m.mtime for m in found.values()) <= EPOCH
