@@ -118,11 +118,12 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _DebianKeys:
-    """`more` packages are those that a recipe adds to the list of the one that it extends."""
+    """`more` packages a recipe adds to the list of the one that it extends, and takes `without` from it."""
 
     suite: str
     packages: tuple[str, ...]
     more: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +233,19 @@ def _recipe(folder: Path, data: Mapping[str, Any], version: KubernetesVersion) -
         kubernetes=version,
         epoch=keys.epoch,
         suite=keys.debian.suite,
-        packages=(*keys.debian.packages, *keys.debian.more),
+        packages=_packages(keys.debian),
         go=keys.go,
         programs=tuple(_program(each, values) for each in programs),
         install=tuple((place, program) for place, program in _install(keys.install) if program in there),
         bases=keys.bases,
         images=tuple(_image(each, version) for each in keys.images),
     )
+
+
+def _packages(debian: _DebianKeys) -> tuple[str, ...]:
+    if unknown := sorted(set(debian.without) - set(debian.packages)):
+        raise ValueError(f"debian.without: no package is called {', '.join(unknown)}")
+    return (*(package for package in debian.packages if package not in debian.without), *debian.more)
 
 
 def _one_runtime(runtimes: tuple[str, ...]) -> str:

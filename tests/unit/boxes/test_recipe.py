@@ -100,7 +100,7 @@ def test_one_version_more_leaves_the_boxes_of_the_others(copied: Path) -> None:
 def test_a_recipe_that_extends_another_says_only_what_is_different(copied: Path) -> None:
     base, own = load_recipe("debian-13", "1.23.0", root=copied), load_recipe("debian-12", "1.23.0", root=copied)
     assert (own.box_name, own.suite, own.runtime) == ("debian-12-k8s-1.23.0", "bookworm", "docker")
-    assert set(own.packages) - set(base.packages) == {"docker.io"}
+    assert set(own.packages) ^ set(base.packages) == {"docker.io", "linux-image-amd64", "linux-image-cloud-amd64"}
     assert own.programs == base.programs
     assert own.folders == (copied / "debian-13", copied / "debian-12")
     before = own.digest()
@@ -131,6 +131,14 @@ def test_a_recipe_that_extends_is_not_extended(copied: Path) -> None:
     with pytest.raises(BoxError) as caught:
         load_recipe("debian-12", "1.23.0", root=copied)
     assert "debian-13 extends a recipe itself" in caught.value.details[0]
+
+
+def test_only_packages_that_are_there_can_be_left_out(copied: Path) -> None:
+    file = copied / "debian-12" / "recipe.yaml"
+    file.write_text(file.read_text().replace("without: [", "without: [emacs, "))
+    with pytest.raises(BoxError) as caught:
+        load_recipe("debian-12", "1.23.0", root=copied)
+    assert "debian.without: no package is called emacs" in caught.value.details[0]
 
 
 def test_a_box_has_one_runtime(copied: Path) -> None:
