@@ -24,6 +24,7 @@ _STAGING = re.compile(r"^\s*(k8s\.io/[a-z0-9-]+) => \./staging/", re.MULTILINE)
 _REPLACED = re.compile(r"^(?:replace|\t)[ \t]*(\S+)(?: v\S+)? => (\S+) (v\S+)", re.MULTILINE)
 _GO_VERSION = re.compile(r"^go (1\.\d+)", re.MULTILINE)
 _GODEBUG = re.compile(r"^godebug default=(go1\.\d+)$", re.MULTILINE)
+_GODEBUG_SINCE = [1, 23]
 # The oldest behaviour that GODEBUG can ask of the standard library (go.dev/doc/godebug).
 _OLDEST_GODEBUG = 20
 _OPENAPI_TAG = b"+k8s:openapi-gen="
@@ -135,7 +136,8 @@ def build(program: Program, folder: Path, target: Path, *, go: Mapping[str, str]
             (name,) = program.build
             process.run(["gcc", "-static", "-Os", "-s", "-o", out / name, folder / program.c], timeout=300, log=log)
         else:
-            _build_go(program, folder, target, out, _Go(go, log))
+            own = {"GOTOOLCHAIN": f"go{program.go}"} if program.go else {}
+            _build_go(program, folder, target, out, _Go({**go, **own}, log))
     except HostError:
         raise
     except LabError as error:
@@ -226,7 +228,11 @@ def as_its_own(program: Program, mod: str) -> list[str]:
     if program.staging:
         replaced |= {module: f"{module}@{program.staging}" for module in _STAGING.findall(mod)}
     replaced |= {module: f"{module}@{version}" for module, version in program.replace}
-    return [f"-godebug=default={godebug(mod)}", *(f"-replace={module}={to}" for module, to in sorted(replaced.items()))]
+    behaviour = godebug(mod)
+    # A Go that does not know godebug lines follows the module's own go line (go.dev/doc/godebug, "History").
+    own = program.go and [int(part) for part in program.go.split(".")[:2]] < _GODEBUG_SINCE
+    as_then = f"-go={behaviour.removeprefix('go')}" if own else f"-godebug=default={behaviour}"
+    return [as_then, *(f"-replace={module}={to}" for module, to in sorted(replaced.items()))]
 
 
 def godebug(mod: str) -> str:

@@ -30,8 +30,9 @@ class Program:
     `build` maps the name of each program to its package, a path inside the module
     ("" for the module itself). `main` is a folder of the recipe with a main package of
     its own; `without_imports` are import path endings taken out of the module's main.
-    `replace` maps modules it requires to the versions to build with instead; `tags` are Go's build tags, `linker`
-    its linker's flags. `openapi` is a package of the module whose zz_generated.openapi.go upstream's own build makes.
+    `replace` maps modules it requires to the versions to build with instead; `tags` are Go's build tags,
+    `linker` its linker's flags, `go` the version of Go, the recipe's when empty. `openapi` is a package of
+    the module whose zz_generated.openapi.go upstream's own build makes.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Program:
     replace: tuple[tuple[str, str], ...] = ()
     tags: tuple[str, ...] = ()
     linker: tuple[str, ...] = ()
+    go: str = ""
     openapi: str = ""
 
 
@@ -145,6 +147,7 @@ class _ProgramKeys:
     replace: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     linker: tuple[str, ...] = ()
+    go: str = ""
     openapi: str = ""
 
 
@@ -288,6 +291,7 @@ def _program(keys: _ProgramKeys, values: Mapping[str, str]) -> Program:
         replace=tuple(sorted(keys.replace.items())),
         tags=keys.tags,
         linker=keys.linker,
+        go=keys.go,
         openapi=keys.openapi,
     )
 

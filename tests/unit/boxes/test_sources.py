@@ -76,6 +76,9 @@ def test_a_module_is_built_as_in_its_own_repository() -> None:
         "-replace=golang.org/x/oauth2=golang.org/x/oauth2@v0.2.0",
         "-replace=k8s.io/api=k8s.io/api@v0.23.0",
     ]
+    # Before Go knew godebug lines, it took the go line for what they say.
+    assert gomodules.as_its_own(replace(program, go="1.21.13"), GO_MOD)[0] == "-go=1.20"
+    assert gomodules.as_its_own(replace(program, go="1.26.8"), GO_MOD)[0] == "-godebug=default=go1.20"
     # A folder that no proxy serves can only be replaced by a version of its own.
     assert not any("k8s.io/api" in option for option in gomodules.as_its_own(replace(program, staging=""), GO_MOD))
 
