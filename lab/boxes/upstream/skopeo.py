@@ -32,7 +32,8 @@ _MOST_SECONDS = 6 * 3600.0
 _PAUSE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 # How logrus writes a line where there is no terminal (github.com/sirupsen/logrus, text_formatter.go).
-_LINE = re.compile(r'level=([a-z]+) msg=("(?:[^"\\]|\\.)*"|\S+)')
+_LINE = re.compile(r'level=([a-z]{1,10}) msg=("(?:[^"\\]|\\.){0,4000}"|\S{1,4000})')
+_ESCAPED = re.compile(r"\\(.)")
 _SLEEPS = re.compile(r"Too many requests to \S+: sleeping for ([0-9.]{1,20}) seconds")
 _OF_ALL = ("--override-os", "linux", "--override-arch", "amd64")
 # What skopeo says of each failure, in the order in which they are told apart.
@@ -211,9 +212,9 @@ def complaint(log: str) -> str:
     >>> complaint('time="2026-11-29T22:33:41Z" level=fatal msg="reading \\\\"x\\\\": manifest unknown"')
     'reading "x": manifest unknown'
     """
-    lines = [text for level, text in _LINE.findall(log) if level in {"fatal", "error", "panic"}]
+    lines = [found[2] for found in _LINE.finditer(log) if found[1] in {"fatal", "error", "panic"}]
     text = lines[-1] if lines else next((line for line in reversed(log.splitlines()) if line.strip()), "")
-    plain = re.sub(r"\\(.)", r"\1", text.strip().strip('"'))
+    plain = _ESCAPED.sub(r"\1", text.strip().strip('"'))
     return visible(shortened(_PREAMBLE.sub("", plain), 500))
 
 
