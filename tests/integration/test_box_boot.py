@@ -18,6 +18,7 @@ from lab import process
 from lab.boxes.manifest import Box
 from lab.boxes.registry import repository
 from lab.boxes.store import ensure_vmdk, find_box, verify
+from lab.components.kubernetes import DEFAULT
 from lab.disks.seed_iso import write_iso
 from lab.errors import BoxError
 from lab.scenario.catalog import load_catalog
@@ -54,9 +55,9 @@ write_files:
 
 @pytest.fixture(scope="module")
 def box() -> Box:
-    home, catalog = Home.default(), load_catalog()
+    home = Home.default()
     try:
-        return find_box(home, "debian-13", list(catalog.kubernetes)[-1])
+        return find_box(home, "debian-13", DEFAULT)
     except BoxError as error:
         pytest.fail(f"{error.message}; {error.hint}")
 
