@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab import resources
 from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError
 from lab.scenario.catalog import load_catalog, merge, parse_recipe
@@ -39,6 +40,14 @@ def test_the_shipped_recipes_make_a_catalog() -> None:
         "debian-13": ("containerd",),
     }
     assert catalog.cnis == ("bridge", "flannel", "none")
+
+
+def test_the_table_of_versions_has_every_cell_once() -> None:
+    table = (resources.path("docs") / "versions.md").read_text(encoding="utf-8")
+    rows = [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in table.splitlines() if line[:3] == "| 1"]
+    cells = [(version, box) for box, each in load_catalog().recipes.items() for version in each.kubernetes]
+    assert sorted(rows) == sorted(cells)
+    assert f"which is {DEFAULT}" in table
 
 
 def test_image_references_are_the_ones_kubeadm_asks_for() -> None:
