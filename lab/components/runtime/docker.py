@@ -103,7 +103,7 @@ class Docker(ContainerRuntime):
 
     name = "docker"
     summary = "with cri-dockerd from Kubernetes 1.24 on; not run"
-    packages = ("docker.io",)
+    packages = ("docker.io", "apparmor")
     programs = ("cri-dockerd",)
     units = ("docker", ADAPTER)
     boxed = ("docker.socket", "docker", "containerd")
