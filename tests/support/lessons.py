@@ -40,6 +40,22 @@ spec:
 """
 
 
+# A pod may be Ready before kube-proxy of every node has heard of it: until then a node refuses.
+ASK_SECONDS = 300
+ASK = f"""
+import time, urllib.error, urllib.request
+until = time.monotonic() + {ASK_SECONDS}
+while True:
+    try:
+        print(urllib.request.urlopen("URL", timeout=120).read().decode())
+        break
+    except urllib.error.URLError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(1)
+"""
+
+
 def nginx_behind_a_node_port(lab: Lab) -> None:
     """Three nginx, by the manifest of every tutorial; each node answers on the port."""
     lab.kubectl("apply", "-f", "-", stdin=NGINX)
@@ -47,10 +63,7 @@ def nginx_behind_a_node_port(lab: Lab) -> None:
     pods = lab.get("pods", "-l", "app=web")["items"]
     assert {c["imagePullPolicy"] for p in pods for c in p["spec"]["containers"]} == {"Always"}
     for node, address in lab.addresses.items():
-        page = lab.inside(
-            "import urllib.request; "
-            f"print(urllib.request.urlopen('http://{address}:30080', timeout=120).read().decode())"
-        )
+        page = lab.inside(ASK.replace("URL", f"http://{address}:30080"), seconds=ASK_SECONDS + 150)
         assert "Welcome to nginx!" in page, node
 
 

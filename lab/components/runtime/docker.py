@@ -102,7 +102,7 @@ class Docker(ContainerRuntime):
     """docker.io as Debian packs it."""
 
     name = "docker"
-    summary = "with cri-dockerd from Kubernetes 1.24 on; not run"
+    summary = "inside the kubelet below Kubernetes 1.24; with cri-dockerd from there on, not run"
     packages = ("docker.io", "apparmor")
     programs = ("cri-dockerd",)
     units = ("docker", ADAPTER)
