@@ -41,13 +41,12 @@ spec:
 
 
 # A pod may be Ready before kube-proxy of every node has heard of it: until then a node refuses.
-ASK_SECONDS = 300
-ASK = f"""
+ASK = """
 import time, urllib.error, urllib.request
-until = time.monotonic() + {ASK_SECONDS}
+until = time.monotonic() + 300
 while True:
     try:
-        print(urllib.request.urlopen("URL", timeout=120).read().decode())
+        print(urllib.request.urlopen("{url}", timeout=120).read().decode())
         break
     except urllib.error.URLError:
         if time.monotonic() > until:
@@ -63,7 +62,7 @@ def nginx_behind_a_node_port(lab: Lab) -> None:
     pods = lab.get("pods", "-l", "app=web")["items"]
     assert {c["imagePullPolicy"] for p in pods for c in p["spec"]["containers"]} == {"Always"}
     for node, address in lab.addresses.items():
-        page = lab.inside(ASK.replace("URL", f"http://{address}:30080"), seconds=ASK_SECONDS + 150)
+        page = lab.inside(ASK.format(url=f"http://{address}:30080"), seconds=450)
         assert "Welcome to nginx!" in page, node
 
 
