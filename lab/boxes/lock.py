@@ -99,7 +99,7 @@ def read_lock(file: Path) -> Lock:
     """A lock from its file.
 
     Raises:
-        NotFound: there is none.
+        NotFound: the file does not exist.
         UsageError: it is no lock, or one of another klab.
     """
     text = read_limited(file, _MOST, hint=(Remedy("box lock"), " writes one"))
@@ -115,7 +115,7 @@ def parse_lock(text: str | bytes) -> Lock:
     """A lock from its text.
 
     Raises:
-        ValueError: it is none; the message says what is wrong.
+        ValueError: it is invalid; the message says what is wrong.
     """
     data = records.parse(text)
     found = records.pop_format(data)

@@ -112,8 +112,8 @@ def extended(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     for key in ("debian", "kubernetes"):
         if not isinstance(base.get(key), dict) or not isinstance(found[key], dict):
             raise ValueError(f"{key}: a mapping is missing")
-    versions = {version: base["kubernetes"].get(version) for version in found["kubernetes"]}
-    found["kubernetes"] = {version: parts or versions[version] for version, parts in found["kubernetes"].items()}
+    theirs = base["kubernetes"]
+    found["kubernetes"] = {version: parts or theirs.get(version) for version, parts in found["kubernetes"].items()}
     return {**found, "debian": {**base["debian"], **found["debian"]}}
 
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 
+from lab.app.boxes import DEFAULT_BOX
 from lab.components.kubernetes import DEFAULT
 from lab.store import Home
 from support.host import HostView, look_at_host, processes_of
 
 KLAB = [sys.executable, "-m", "lab.cli.main"]
-DEBIAN = "debian-13"
 CREATE_SECONDS = 60 * 60
 COMMAND_SECONDS = 40 * 60
 
@@ -207,7 +207,7 @@ ENTER = (
 )
 
 
-def prepare(folder: Path, scenario: str, name: str, kubernetes: str = DEFAULT, box: str = DEBIAN) -> Lab:
+def prepare(folder: Path, scenario: str, name: str, kubernetes: str = DEFAULT, box: str = DEFAULT_BOX) -> Lab:
     """A home for a lab, with a box to make it from; nothing runs yet."""
     real = Home.default().root
     home = folder / "home"

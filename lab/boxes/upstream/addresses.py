@@ -5,7 +5,7 @@
     --mirror registry.k8s.io=HOST/PATH               images: HOST/PATH/pause:3.10.1; http://HOST/PATH without TLS
     --mirror dl.k8s.io=/FOLDER                       each may also lie in a folder
 
-What a folder holds: `lab.boxes.upstream.folder`.
+What a folder holds: `lab.boxes.upstream.upstream`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiting for a server that is busy or out of reach: told, longer each time, given up in words."""
+"""Waiting for a busy or unreachable server: each pause is told and longer than the last; giving up has its reason."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Trials:
         self.progressed()
 
     def progressed(self) -> None:
-        """Something has come: patience begins anew."""
+        """Something has come: patience starts again."""
         self._since = self._clock()
         self._made = 0
 

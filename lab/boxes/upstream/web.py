@@ -1,4 +1,4 @@
-"""Downloads: they go on where they broke off, wait for a busy server, and end with the published checksum.
+"""Downloads: they continue where they broke off, wait for a busy server, and end with the published checksum.
 
 What has come of a file lies beside it until it is whole: NAME.CHECKSUM.begun. The checksum is known before the first
 byte, so what was begun may be finished from any server.
