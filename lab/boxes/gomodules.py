@@ -166,12 +166,9 @@ class _Go:
         self._env = {**_ENV, **go, "GOSUMDB": checksum_database(configured)}
         self._log = log
 
-    def run(self, cwd: Path, *argv: str) -> str:
-        return process.run(["go", *argv], timeout=TIMEOUT, env=self._env, cwd=cwd, log=self._log).stdout
-
-    def call(self, cwd: Path, *argv: str) -> None:
-        """Run a program that was built here, and itself asks the go command."""
-        process.run(argv, timeout=TIMEOUT, env=self._env, cwd=cwd, log=self._log)
+    def run(self, cwd: Path, *argv: str, program: Path = Path("go")) -> str:
+        """Run the go command, or a program that was built here and itself asks the go command."""
+        return process.run([program, *argv], timeout=TIMEOUT, env=self._env, cwd=cwd, log=self._log).stdout
 
     def download(self, cwd: Path, module: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.run(cwd, "mod", "download", "-json", module))
@@ -224,15 +221,23 @@ def as_its_own(program: Program, mod: str) -> list[str]:
         program: the recipe's entry.
         mod: the go.mod of the program's module.
     """
-    replaced = {found[1]: f"{found[2]}@{found[3]}" for found in _REPLACED.finditer(mod)}
-    if program.staging:
-        replaced |= {module: f"{module}@{program.staging}" for module in _STAGING.findall(mod)}
-    replaced |= {module: f"{module}@{version}" for module, version in program.replace}
+    replaced = _replaced(program, mod)
     behaviour = godebug(mod)
     # A Go that does not know godebug lines follows the module's own go line (go.dev/doc/godebug, "History").
     own = program.go and [int(part) for part in program.go.split(".")[:2]] < _GODEBUG_SINCE
     as_then = f"-go={behaviour.removeprefix('go')}" if own else f"-godebug=default={behaviour}"
     return [as_then, *(f"-replace={module}={to}" for module, to in sorted(replaced.items()))]
+
+
+def _replaced(program: Program, mod: str) -> dict[str, str]:
+    """What stands for a module in the build of a program whose go.mod this is: {module: "module@version"}."""
+    replaced = {found[1]: f"{found[2]}@{found[3]}" for found in _REPLACED.finditer(mod)}
+    if program.staging:
+        replaced |= {module: f"{module}@{program.staging}" for module in _STAGING.findall(mod)}
+    # A replacement by another module has that one's name before its version: github.com/fvbommel/util@v0.0.3.
+    return replaced | {
+        module: version if "@" in version else f"{module}@{version}" for module, version in program.replace
+    }
 
 
 def godebug(mod: str) -> str:
@@ -277,13 +282,14 @@ def _generate_openapi(program: Program, mod: str, work: Path, go: _Go) -> None:
     go.run(work, "build", "-o", "openapi-gen", _OPENAPI_GENERATOR)
     staging = [module for module in _STAGING.findall(mod) if module not in _NOT_SERVED]
     folders = {program.module: copy}
-    folders |= {module: Path(go.download(work, f"{module}@{program.staging}")["Dir"]) for module in staging}
+    replaced = _replaced(program, mod)
+    folders |= {module: Path(go.download(work, replaced[module])["Dir"]) for module in staging}
     tagged = sorted(package for module, folder in folders.items() for package in tagged_packages(module, folder))
     target = f"{program.module}/{program.openapi}"
     header, report = work / "header.txt", work / "violations.txt"
     header.touch()
-    argv = [str(work / "openapi-gen"), "-i", ",".join(tagged), "-p", target, "-O", "zz_generated.openapi"]
-    go.call(work, *argv, "-h", str(header), "-r", str(report), "--output-base", str(work / "generated"))
+    argv = ["-i", ",".join(tagged), "-p", target, "-O", "zz_generated.openapi", "-h", str(header), "-r", str(report)]
+    go.run(work, *argv, "--output-base", str(work / "generated"), program=work / "openapi-gen")
     shutil.copy(work / "generated" / target / "zz_generated.openapi.go", copy / program.openapi)
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from lab.store import Home
+from support.compiled import default_box_program
 
 
 @pytest.fixture(scope="session")
 def kubeadm() -> Path:
     """The kubeadm that went into the box; it runs on the host as well."""
-    found = sorted(Home.default().cache.glob("programs/*/bin/kubeadm"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail("no kubeadm has been built here; klab box build makes one")
-    return found[-1]
+    return default_box_program("kubeadm")

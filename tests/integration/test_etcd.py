@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.authority import LOOPBACK, server_files
+from support.compiled import default_box_program
 
 from lab.cluster.clients.etcd import CLIENT_PORT, Etcd
 from lab.cluster.clients.etcd_answers import MemberStatus
@@ -25,19 +26,11 @@ from lab.errors import ClusterError
 from lab.plan.decide import decide
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
-from lab.store import Home, LabFolder
+from lab.store import LabFolder
 
 WAIT_SECONDS = 120.0
 QUOTA = 3 * 1024 * 1024
 KEY = base64.b64encode(b"key").decode()
-
-
-def program(name: str) -> Path:
-    """A program that went into the box; it runs on the host as well."""
-    found = sorted(Home.default().cache.glob(f"programs/*/bin/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail(f"no {name} has been built here; klab box build makes one")
-    return found[-1]
 
 
 def free_ports(count: int) -> list[int]:
@@ -99,7 +92,7 @@ class Members:
         }
         with (folder / f"{name}.log").open("wb") as log:
             self.children[name] = subprocess.Popen(
-                [program("etcd"), *(f"--{option}={value}" for option, value in options.items())],
+                [default_box_program("etcd"), *(f"--{option}={value}" for option, value in options.items())],
                 stdout=log,
                 stderr=log,
             )
@@ -210,7 +203,9 @@ def test_the_repair_of_a_full_database_repairs_it(members: Members) -> None:
     _, _, line = finding.repair.partition(" -- ")
     (text,) = shlex.split(line)
     # As on a node, but for where etcd and its files are.
-    text = text.replace("sudo etcdctl", str(program("etcdctl"))).replace("/etc/kubernetes/pki/etcd", str(members.pki))
+    text = text.replace("sudo etcdctl", str(default_box_program("etcdctl"))).replace(
+        "/etc/kubernetes/pki/etcd", str(members.pki)
+    )
     text = text.replace(ENDPOINT, f"https://{LOOPBACK}:{members.clients['cp1']}")
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.compiled import default_box_program
 
 from lab import process
 from lab.app.plans import check
-from lab.boxes.store import list_boxes
 from lab.cluster.clients.proxies import straight_to
 from lab.kubeconfig import merge_files
 from lab.scenario.manifests import read_manifests
 from lab.scenario.yaml_source import manifest_budget
-from lab.store import Home
 
 SCALARS = [
     *("=", "12:30", "190:20:30", "2024-01-01", "2024-02-29T12:00:00Z", "010", "08", "-010", "0o10", "0O10", "0x1F"),
@@ -54,13 +53,8 @@ clusters: [{name: NAME, cluster: {server: "https://NAME.example:6443"}}]
 
 @pytest.fixture(scope="module")
 def kubectl() -> Path:
-    """The kubectl of a box, or the one that was compiled for it."""
-    home = Home.default()
-    found = [box.kubectl for box in list_boxes(home)] + sorted(home.cache.glob("programs/*/bin/kubectl"))
-    there = [file for file in found if file.is_file()]
-    if not there:
-        pytest.skip("no kubectl has been built here; klab box build makes one")
-    return there[0]
+    """The kubectl that was compiled for the default box."""
+    return default_box_program("kubectl")
 
 
 def double(value: object) -> object:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.authority import LOOPBACK, server_files
+from support.compiled import default_box_program
 
 from lab import process
 from lab.cluster.clients.etcd import CLIENT_PORT
@@ -25,17 +26,10 @@ from lab.plan.decide import decide
 from lab.plan.model import API_PORT
 from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
-from lab.store import Home, LabFolder, Record
+from lab.store import LabFolder, Record
 
 WAIT_SECONDS = 240.0
 RECORD = Record("id", "look", "fake", "box", 0, "ready", 0.0)
-
-
-def program(name: str) -> Path:
-    found = sorted(Home.default().cache.glob(f"programs/*/bin/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail(f"no {name} has been built here; klab box build makes one")
-    return found[-1]
 
 
 def free_port() -> int:
@@ -78,7 +72,7 @@ class ControlPlane:
         return facts
 
     def apply(self, text: str) -> None:
-        command = [program("kubectl"), "apply", "--filename", "-", "--validate=false"]
+        command = [default_box_program("kubectl"), "apply", "--filename", "-", "--validate=false"]
         server = [
             f"--server=https://{LOOPBACK}:{self.ports[API_PORT]}",
             f"--certificate-authority={self.pki / 'ca.crt'}",
@@ -138,7 +132,9 @@ class ControlPlane:
     def _start(self, name: str, options: dict[str, Any]) -> None:
         with (self.place / f"{name}.log").open("wb") as log:
             self.children[name] = subprocess.Popen(
-                [program(name), *(f"--{option}={value}" for option, value in options.items())], stdout=log, stderr=log
+                [default_box_program(name), *(f"--{option}={value}" for option, value in options.items())],
+                stdout=log,
+                stderr=log,
             )
 
     def end(self, name: str) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from support.host import look_at_host
 
+from lab.app.boxes import DEFAULT_BOX
+from lab.boxes.store import find_box
+from lab.components.kubernetes import DEFAULT
 from lab.store import Home
 
 BIG = "version: 1\nname: big\nmemory: 9000Gi\n"
@@ -55,11 +58,11 @@ def test_without_a_box_the_command_that_builds_one_is_named(tmp_path: Path) -> N
 
 
 def test_a_damaged_box_is_refused_before_any_machine(home: Path, tmp_path: Path) -> None:
-    newest = max((home / "boxes").resolve().glob("*/manifest.json"), key=lambda p: p.stat().st_mtime).parent
+    found = find_box(Home.default(), DEFAULT_BOX, DEFAULT).folder
     (home / "boxes").unlink()
-    copy = home / "boxes" / newest.name
+    copy = home / "boxes" / found.name
     copy.mkdir(parents=True)
-    for file in newest.iterdir():
+    for file in found.iterdir():
         # Links, but for the disk: a shorter one stands for one that was cut off while being copied.
         if file.name == "disk.qcow2":
             (copy / file.name).write_bytes(b"short")
