@@ -433,7 +433,8 @@ class _Build:
         (target / CONTENTS).write_text(list_contents(work))
         self.tell("disk: file system and boot loader")
         raw = target / "disk.raw"
-        disk.write_raw(work, raw, self.recipe.epoch, log=self.log)
+        cgroup_v1 = not self.recipe.kubernetes.features.cgroup_v2
+        disk.write_raw(work, raw, self.recipe.epoch, cgroup_v1=cgroup_v1, log=self.log)
         disk.write_qcow2(raw, target / DISK, log=self.log)
         raw.unlink()
         self.tell("box file for Vagrant")

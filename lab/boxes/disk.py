@@ -29,17 +29,15 @@ COMMAND_LINE = (
     "root=LABEL=root rw console=tty0 console=ttyS0,115200n8 net.ifnames=0 mitigations=off no_timer_check panic=10 "
     "init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off quiet"
 )
+# For programs that know cgroup v1 only; without the second word systemd would keep its own groups in v2 (hybrid).
+# Source: systemd 252, systemd(1), "Kernel command line". systemd 258 no longer has v1.
+CGROUP_V1 = "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
 GRUB = Path("/usr/lib/grub/i386-pc")
 # linux16: where GRUB's `linux` puts a kernel first is not where it is to run, and all the memory that it starts with
 # (59 MB) is then moved byte by byte, which takes an emulated guest five seconds.
 _MODULES = ["biosdisk", "part_msdos", "ext2", "search", "search_label", "linux16", "boot", "echo", "normal"]
 # GRUB 2.06 cannot read file systems with these two features (Debian 13's mke2fs sets them).
 _EXT4_WITHOUT = "^metadata_csum_seed,^orphan_file"
-_EARLY = f"""search.fs_label {LABEL} root
-linux16 ($root)/vmlinuz {COMMAND_LINE}
-initrd16 ($root)/initrd.img
-boot
-"""
 # Fixed, so that equal content makes an equal disk.
 _FS_UUID = "6b6c6162-0000-4000-8000-000000000001"
 _HASH_SEED = "6b6c6162-0000-4000-8000-000000000002"
@@ -50,8 +48,15 @@ _CONTENT_ID = b"6b6c6162"
 _VMDK_DESCRIPTOR = struct.Struct("<28x2Q")
 
 
-def write_raw(root: Path, target: Path, epoch: int, *, log: Path) -> None:
+def write_raw(root: Path, target: Path, epoch: int, *, cgroup_v1: bool = False, log: Path) -> None:
     """Write a raw disk, sparse, of VIRTUAL_GIB, with the content of `root`.
+
+    Args:
+        root: the file system, as a folder.
+        target: the file to write.
+        epoch: the date of what is made here, in seconds since 1970.
+        cgroup_v1: it boots with cgroup v1 instead of v2.
+        log: file that all output is appended to.
 
     Raises:
         HostError: a program or GRUB's files are not installed.
@@ -63,7 +68,17 @@ def write_raw(root: Path, target: Path, epoch: int, *, log: Path) -> None:
     table = f"label: dos\nlabel-id: {_DISK_ID}\nstart={FIRST_SECTOR}, type=83, bootable\n"
     process.run(["sfdisk", "-q", target], timeout=60, stdin=table, log=log)
     _write_file_system(root, target, size, epoch, log)
-    _write_boot_loader(target, log)
+    _write_boot_loader(target, boot_configuration(cgroup_v1=cgroup_v1), log)
+
+
+def boot_configuration(*, cgroup_v1: bool) -> str:
+    """What GRUB does, as its core image has it; the argument as in `write_raw`."""
+    command_line = f"{COMMAND_LINE} {CGROUP_V1}" if cgroup_v1 else COMMAND_LINE
+    return f"""search.fs_label {LABEL} root
+linux16 ($root)/vmlinuz {command_line}
+initrd16 ($root)/initrd.img
+boot
+"""
 
 
 def write_qcow2(raw: Path, target: Path, *, log: Path) -> None:
@@ -97,13 +112,13 @@ def _own_mke2fs(root: Path) -> list[str]:
     return [str(loader), "--library-path", libraries, str(root / "usr/sbin/mke2fs")]
 
 
-def _write_boot_loader(target: Path, log: Path) -> None:
+def _write_boot_loader(target: Path, configuration: str, log: Path) -> None:
     if not (GRUB / "boot.img").is_file():
         raise HostError("GRUB's files for BIOS machines are not installed", hint="sudo apt-get install grub-pc-bin")
     early = target.with_suffix(".grub.cfg")
     core = target.with_suffix(".grub.img")
     try:
-        early.write_text(_EARLY)
+        early.write_text(configuration)
         process.run(
             ["grub-mkimage", "-O", "i386-pc", "-o", core, "-c", early, "-p", "/boot/grub", *_MODULES],
             timeout=60,

@@ -1,4 +1,4 @@
-"""What klab sets right in a VMDK after qemu-img."""
+"""What a disk boots with, and what klab sets right in a VMDK after qemu-img."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def test_what_is_no_vmdk_is_said(content: bytes, qemu_img: list[bytes], tmp_path
     qemu_img.append(content)
     with pytest.raises(BoxError, match=r"a\.vmdk has no content id"):
         disk.write_vmdk(tmp_path / "a.qcow2", tmp_path / "a.vmdk")
+
+
+@pytest.mark.parametrize("cgroup_v1", [False, True])
+def test_a_kernel_is_told_of_cgroup_v1_where_the_kubelet_needs_it(cgroup_v1: bool) -> None:
+    (line,) = (line for line in disk.boot_configuration(cgroup_v1=cgroup_v1).splitlines() if "/vmlinuz " in line)
+    assert disk.COMMAND_LINE in line
+    assert ("systemd.unified_cgroup_hierarchy=0" in line.split()) is cgroup_v1
