@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.boxes import incoming, removal
 from lab.boxes import lock as locks
-from lab.boxes.choice import AUTO, SOURCE
 from lab.boxes.contents import Difference, compare_contents
-from lab.boxes.manifest import Box
+from lab.boxes.manifest import CONTENTS, Box
 from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
 from lab.components.kubernetes import DEFAULT
-from lab.errors import BoxError, Conflict, NotFound, Remedy
+from lab.components.kubernetes.sources import AUTO, BUNDLE, SOURCE
+from lab.errors import BoxError, Conflict, NotFound, Remedy, UsageError
 from lab.files import write_outside
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
+
+if TYPE_CHECKING:
+    from lab.bundles.signature import Signer
 
 SHORTEST_DIGEST = 4  # characters
 DEFAULT_BOX = "debian-13"
@@ -33,11 +37,20 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Where a box was taken from that somebody else built, and who signed it; None for nobody."""
+
+    place: Path
+    signer: Signer | None
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
-    """A box, and how it compares with the one before where it was built again."""
+    """A box, how it compares with the one before where it was built again, and where it was taken from, if so."""
 
     box: Box
     rebuilt: Rebuilt | None = None
+    taken: Taken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +70,33 @@ def build(
     vmdk: bool = False,
     source: str = AUTO,
     mirrors: Sequence[str] = (),
+    bundle: Path | None = None,
     locked: Path | None = None,
     tell: Callable[[str], None],
 ) -> Built:
-    """Build a box, or find the one that equal inputs made before.
+    """Build a box, find the one that equal inputs made before, or take the one in a bundle.
 
     Args:
         home: klab's folder.
-        name: the recipe; the lock's, or DEFAULT_BOX, when left out.
-        kubernetes: the version, with or without "v" and patch; the lock's, or a scenario's default, when left out.
+        name: the recipe; the lock's, the bundle's or DEFAULT_BOX when left out.
+        kubernetes: the version, with or without "v" and patch; the lock's, the bundle's or a scenario's default when
+            left out.
         rebuild: take every step again, and compare the result with the box from the same source before.
         vmdk: make the disk for VirtualBox as well.
-        source: where Kubernetes comes from, one of `lab.boxes.choice.SOURCES`.
+        source: where Kubernetes comes from, one of `lab.components.kubernetes.sources`.
         mirrors: other addresses of what upstream publishes, see `lab.boxes.upstream.addresses`.
+        bundle: where the box is taken from, see `lab.bundles.boxes.offers`.
         locked: the file of a lock that the box must meet.
         tell: told each step as it begins.
 
     Raises:
-        Conflict: name or version are other than the lock's.
+        UsageError: what is asked for contradicts itself.
+        Conflict: name or version are other than the lock's or the bundle's.
         RootNeeded, BoxError and others: as `lab.boxes.build.build_box`.
     """
     from lab.boxes import build as building  # half of the time that `klab box list` would take
 
+    _refuse_contradiction(source, bundle, mirrors, rebuild=rebuild)
     catalog = load_catalog()
     lock = locks.read_lock(locked) if locked else None
     version = catalog.full_version(kubernetes.removeprefix("v")) if kubernetes else None
@@ -88,6 +106,8 @@ def build(
                 f"the lock is of {lock.box} with Kubernetes {lock.kubernetes}", hint="leave out name and version"
             )
         name, version = lock.box, lock.kubernetes
+    if bundle is not None:
+        return _take(home, bundle, name, version, lock, vmdk=vmdk, tell=tell)
     name, version = name or DEFAULT_BOX, version or catalog.full_version(DEFAULT)
     before = [b for b in list_boxes(home) if (b.recipe, b.kubernetes) == (name, version) and not b.origin]
     built = building.build_box(
@@ -97,8 +117,46 @@ def build(
         tell("disk for VirtualBox")
         with building.given_back(home):
             built = ensure_vmdk(home, built)
-    alike = [each for each in before if _source(each) == _source(built)]
+    alike = [each for each in before if _source(each) == _source(built) and CONTENTS in each.files]
     return Built(built, _compared(alike[0], built) if rebuild and alike else None)
+
+
+def _refuse_contradiction(source: str, bundle: Path | None, mirrors: Sequence[str], *, rebuild: bool) -> None:
+    if bundle is None:
+        if source == BUNDLE:
+            raise UsageError("--source bundle needs a bundle", hint="give --bundle PLACE as well")
+        return
+    if source not in {AUTO, BUNDLE}:
+        raise UsageError(f"--source {source} takes nothing from a bundle", hint="leave out --bundle, or --source")
+    if mirrors:
+        raise UsageError("--bundle and --mirror are different sources", hint="leave out one of the two")
+    if rebuild:
+        raise UsageError("a bundle's box is taken as it is; --rebuild repeats a build", hint="leave out one of the two")
+
+
+def _take(
+    home: Home,
+    place: Path,
+    name: str | None,
+    kubernetes: str | None,
+    lock: locks.Lock | None,
+    *,
+    vmdk: bool,
+    tell: Callable[[str], None],
+) -> Built:
+    from lab.boxes import build as building
+    from lab.bundles import boxes as others
+
+    offer = others.choose(others.offers(place, tell), name, kubernetes, lock)
+    signer = offer.signer(home)
+    tell(f"bundle: {offer}, {f'signed with {signer}' if signer else 'not signed'}")
+    building.make_home(home.root)
+    with building.given_back(home):
+        box = others.take(home, offer, lock, tell)
+        if vmdk:
+            tell("disk for VirtualBox")
+            box = ensure_vmdk(home, box)
+    return Built(box, taken=Taken(offer.place, signer))
 
 
 def _source(box: Box) -> str:

@@ -29,7 +29,7 @@ from types import ModuleType
 from lab import process
 from lab.boxes import debian, disk, gomodules, images, registry, root, store, vagrant
 from lab.boxes.cache import PARTIAL, Cache, digest_file, digest_tree, key_of
-from lab.boxes.choice import AUTO, Way, choose, ways
+from lab.boxes.choice import Way, choose, ways
 from lab.boxes.chroot import need_root, run_in
 from lab.boxes.contents import list_contents
 from lab.boxes.lock import Lock
@@ -51,6 +51,7 @@ from lab.boxes.sources import GoModules, Published, Source, is_published, withou
 from lab.boxes.upstream import layout
 from lab.boxes.upstream.addresses import Addresses, is_upstream
 from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
+from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, HostError, NotFound, Remedy
 from lab.files import make_private
 from lab.scenario.catalog import Catalog
@@ -85,7 +86,7 @@ def build_box(
     mirrors: Sequence[str] = (),
     lock: Lock | None = None,
 ) -> Box:
-    """Build a box, or return the one that the same inputs made before.
+    """Build a box, or return the one that the same inputs made before. While another build is running it waits.
 
     Args:
         home: klab's folder; boxes and caches lie there.
@@ -96,7 +97,7 @@ def build_box(
         recipes: the folder of recipes; by default klab's own.
         rebuild: take every step again, without klab's cache (Go's own still helps): an
             equal digest then shows that the build repeats.
-        source: where Kubernetes comes from, one of `lab.boxes.choice.SOURCES`.
+        source: where Kubernetes comes from, one of `lab.components.kubernetes.sources`.
         mirrors: other addresses of upstream's programs and images, see `lab.boxes.upstream.addresses`.
         lock: what the box must be made from.
 
@@ -105,7 +106,6 @@ def build_box(
         UsageError: source, mirrors and lock contradict one another.
         RootNeeded: not root.
         HostError: a program is missing, or the disk is too full.
-        Conflict: another build is running.
         BoxError, ProgramError: a step failed; finished steps are kept.
     """
     if name not in catalog.boxes or kubernetes not in catalog.kubernetes:
@@ -124,7 +124,7 @@ def build_box(
     check_host(home)
     seconds = PROBE_SECONDS if len(possible) > 1 else PATIENT_PROBE_SECONDS
     way = choose(possible, partial(_obstacles, home, recipe, on_progress, seconds), on_progress)
-    with whole.lock(), given_back(home):
+    with whole.lock(on_progress), given_back(home):
         whole.sweep()
         afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
         try:
@@ -132,7 +132,9 @@ def build_box(
             for folder in recipe.folders:
                 _copy(folder, copies / folder.name)
             recipe = load_recipe(name, kubernetes, root=copies)
-            return _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress, way, lock).run()
+            making = _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress, way, lock)
+            # The build that was waited for may have made the very box.
+            return (None if rebuild else making.find()) or making.run()
         finally:
             shutil.rmtree(copies, ignore_errors=True)
             shutil.rmtree(afresh, ignore_errors=True)
@@ -176,7 +178,7 @@ def check_host(home: Home) -> None:
             details=[f"this is {platform.machine()}"],
             hint="build it on an x86-64 machine",
         )
-    _make_home(home.root)
+    make_home(home.root)
     free = shutil.disk_usage(home.root).free / (1 << 30)
     if free < SPACE_GIB:
         raise HostError(
@@ -185,7 +187,7 @@ def check_host(home: Home) -> None:
         )
 
 
-def _make_home(root: Path) -> None:
+def make_home(root: Path) -> None:
     """Make klab's folder, owned by the owner of its parent folder: under sudo that is the person."""
     missing = [each for each in (root, *root.parents) if not each.exists()]
     make_private(root)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import Conflict
-from lab.locks import open_lock
+from lab.locks import holder_of, open_lock, sign
 
 PARTIAL = ".partial"
 
@@ -75,20 +75,32 @@ class Cache:
                 shutil.rmtree(partial, ignore_errors=True)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the cache for one build; the kernel lets go when the process ends, however it ends.
+    def lock(self, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Hold boxes and cache for one process; the kernel lets go when the process ends, however it ends.
+
+        Args:
+            tell: told which other process holds them, before it is waited for; without it nobody waits.
 
         Raises:
-            Conflict: another build runs.
+            Conflict: another process holds them, and nobody waits.
             HostError: what lies in the lock's place is not a regular file.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         handle = open_lock(self.root / ".lock")
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Conflict("another box build is running here", hint="wait for it to end") from None
+            _take(handle, tell)
+            sign(handle)
             yield
         finally:
             os.close(handle)
+
+
+def _take(handle: int, tell: Callable[[str], None] | None) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = holder_of(handle)
+        if tell is None:
+            raise Conflict(f"{holder} is building or changing boxes here", hint=holder.way_out) from None
+        tell(f"waiting for {holder}, which is building or changing boxes here: {holder.way_out}")
+        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,9 +1,4 @@
-"""Where Kubernetes' programs and images come from, and which of it this machine reaches.
-
-release   upstream's own programs, by published checksum, and images, by digest
-mirror    the same at addresses that a person names: a server, a registry, a folder, a stick
-source    compiled from Go modules, packed by klab
-"""
+"""Where Kubernetes' programs and images come from, and which of it this machine reaches."""
 
 from __future__ import annotations
 
@@ -14,10 +9,8 @@ from lab.boxes.lock import Lock
 from lab.boxes.upstream.addresses import UPSTREAM, Addresses, parse_mirrors
 from lab.boxes.upstream.patience import Tell
 from lab.boxes.upstream.upstream import Obstacle
+from lab.components.kubernetes.sources import AUTO, MIRROR, RELEASE, SOURCE
 from lab.errors import BoxError, Remedy, UsageError
-
-AUTO, RELEASE, MIRROR, SOURCE = "auto", "release", "mirror", "source"
-SOURCES = (AUTO, RELEASE, MIRROR, SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +28,7 @@ def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple
     never met by compiled ones, nor the other way round.
 
     Args:
-        source: one of SOURCES.
+        source: one of `lab.components.kubernetes.sources`, a bundle apart, which holds a whole box.
         mirrors: what `--mirror` says.
         lock: what the result must be.
 
@@ -93,5 +86,6 @@ def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[Obstac
     raise BoxError(
         "no source of Kubernetes can be used",
         details=seen,
-        hint="--mirror names other addresses; --source source compiles, and needs only a Go module proxy",
+        hint="--mirror names other addresses; --source source compiles, and needs only a Go module proxy and a Debian "
+        "mirror; --bundle takes a whole box that somebody else built, without any server",
     )

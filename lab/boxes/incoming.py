@@ -1,4 +1,4 @@
-"""Boxes that come from elsewhere, with a bundle.
+"""Boxes that come from elsewhere, with a bundle or copied from another store.
 
 Such a box gives the store its disk and nothing else. A box's digest is its disk's, so nothing would vouch for a
 program that comes beside it, and no program from a foreign file runs on this host.
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.boxes.cache import PARTIAL, Cache
-from lab.boxes.manifest import DISK, LIBVIRT, Box, BoxFile, describe_file, read_box, write_manifest
+from lab.boxes.manifest import DISK, LIBVIRT, Box, BoxFile, MadeFrom, describe_file, read_box, write_manifest
 from lab.boxes.store import check_box, folder_of
 from lab.boxes.vagrant import write_libvirt_box
 from lab.disks.qcow2 import strangeness
@@ -25,7 +25,7 @@ from lab.store import Home
 PORTABLE = (DISK,)
 
 
-def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
+def put(home: Home, box: Box, fetch: Callable[[str, Path], None], tell: Callable[[str], None] | None = None) -> Box:
     """Put a box that comes from elsewhere into the store, unless it is there.
 
     It appears there when its disk has been found to match the digest, and a plain qcow2 image. The box file for
@@ -35,12 +35,13 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
         home: klab's folder.
         box: what is known of it, with its `origin`; its folder and `created` do not matter.
         fetch: writes the file of that name to that path.
+        tell: told which klab builds or puts a box, which is then waited for; without it nobody waits.
 
     Raises:
         BoxError: the disk does not match its digest, or refers to other files.
-        Conflict: another klab builds or puts a box.
+        Conflict: another klab builds or puts a box, and nobody waits.
     """
-    with Cache(home.cache).lock():
+    with Cache(home.cache).lock(tell):
         place = folder_of(home, box.name, box.digest)
         if (there := _whole(place, box.digest)) is not None:
             return there
@@ -61,14 +62,20 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
     return made
 
 
-def trust(home: Home, box: Box) -> Box:
+def trust(home: Home, box: Box, made_from: MadeFrom | None = None) -> Box:
     """Let a box that came with a bundle serve every lab, as one that was built here.
+
+    Args:
+        home: klab's folder.
+        box: the box.
+        made_from: what it was made from, as its lock says; None leaves that as it is.
 
     Raises:
         Conflict: another klab builds or puts a box.
     """
     with Cache(home.cache).lock():
-        trusted = replace(read_box(box.folder), origin="")
+        found = read_box(box.folder)
+        trusted = replace(found, origin="", made_from=made_from or found.made_from)
         write_manifest(trusted)
     return trusted
 
@@ -95,7 +102,7 @@ def _fetched(fetch: Callable[[str, Path], None], target: Path, box: Box) -> BoxF
 
 def _refused(box: Box, why: str) -> BoxError:
     return BoxError(
-        f"the box {box.name} in the bundle is damaged, or klab did not build it",
+        f"the box {box.name} from {box.origin} is damaged, or klab did not build it",
         details=[why],
-        hint="get the bundle again, from a person you trust",
+        hint="get it again, from a person you trust",
     )

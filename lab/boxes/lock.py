@@ -1,4 +1,8 @@
-"""A box's lock: a file with every program's SHA-256 and every image's digest, which a build must meet."""
+"""A box's lock: a file with every program's SHA-256 and every image's digest, which a build must meet.
+
+The SHA-256 of the disk is in it for bundles, which hold a disk and nothing else. A build need not meet it: Debian's
+packages are those of the day.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import records
-from lab.boxes.manifest import Box, MadeFrom, check_made_from
+from lab.boxes.manifest import DIGEST, Box, MadeFrom, check_made_from
 from lab.components.kubernetes.versions import FULL_VERSION
 from lab.errors import Advice, BoxError, Conflict, Remedy, UsageError
 from lab.files import read_limited
@@ -22,11 +26,15 @@ _GET_AGAIN: Advice = ("get the file again, or write it where the box is: ", Reme
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What a build must meet: the recipe's name, the Kubernetes version, and what is to come out."""
+    """What a build must meet: the recipe's name, the Kubernetes version, and what is to come out.
+
+    `disk` is the SHA-256 of the disk that a bundle must have; empty in a lock of an older klab.
+    """
 
     box: str
     kubernetes: str
     made_from: MadeFrom
+    disk: str = ""
 
     def check_program(self, name: str, found: str, where: str) -> None:
         """Make sure that a program is the one in the lock.
@@ -86,7 +94,7 @@ def lock_of(box: Box) -> Lock:
             details=["it came with a bundle, or an older klab built it"],
             hint=Remedy("box build", options=(box.recipe, "--kubernetes", box.kubernetes, "--rebuild")),
         )
-    return Lock(box.recipe, box.kubernetes, box.made_from)
+    return Lock(box.recipe, box.kubernetes, box.made_from, box.digest)
 
 
 def lock_text(lock: Lock) -> str:
@@ -125,4 +133,6 @@ def parse_lock(text: str | bytes) -> Lock:
     if FULL_VERSION.fullmatch(lock.kubernetes) is None:
         raise ValueError(f"kubernetes is {lock.kubernetes!r}")
     check_made_from(lock.made_from)
+    if lock.disk and DIGEST.fullmatch(lock.disk) is None:
+        raise ValueError(f"disk is {lock.disk!r}")
     return lock

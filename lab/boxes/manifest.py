@@ -41,7 +41,7 @@ FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual
 _FORMAT = 1
 SHORT = 12
 _MOST_SECONDS = 1 << 36  # of the year 4147
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")  # of a box, a recipe, a file
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,400}")  # of an image
 
@@ -59,7 +59,7 @@ class BoxFile:
 class MadeFrom:
     """What a box was made from.
 
-    `source` is release, mirror or source, see `lab.boxes.choice`. `addresses` tells where upstream's
+    `source` is release, mirror or source, see `lab.components.kubernetes.sources`. `addresses` tells where upstream's
     programs and images were taken from, without secrets; it is empty where all was compiled. `versions`
     are those of the recipe. `programs` has the SHA-256 of each in hex, `images` the digest of each
     manifest as "sha256:HEX".
@@ -167,7 +167,7 @@ def _checked(box: Box) -> Box:
     Raises:
         ValueError: a value is out of its bounds; the message names it.
     """
-    for key, pattern in (("digest", _DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _NAME)):
+    for key, pattern in (("digest", DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _NAME)):
         if pattern.fullmatch(getattr(box, key)) is None:
             raise ValueError(f"{key} is {getattr(box, key)!r}")
     if not 0 <= box.created < _MOST_SECONDS:
@@ -177,7 +177,7 @@ def _checked(box: Box) -> Box:
     for name, file in box.files.items():
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"a file is called {name!r}")
-        if file.size < 0 or _DIGEST.fullmatch(file.sha256) is None:
+        if file.size < 0 or DIGEST.fullmatch(file.sha256) is None:
             raise ValueError(f"{name} has {file.size} bytes and the digest {file.sha256!r}")
     if box.made_from is not None:
         check_made_from(box.made_from)
@@ -193,10 +193,10 @@ def check_made_from(made: MadeFrom) -> None:
     if _NAME.fullmatch(made.source) is None:
         raise ValueError(f"source is {made.source!r}")
     for name, digest in made.programs.items():
-        if _NAME.fullmatch(name) is None or _DIGEST.fullmatch(digest) is None:
+        if _NAME.fullmatch(name) is None or DIGEST.fullmatch(digest) is None:
             raise ValueError(f"the program {name!r} has the digest {digest!r}")
     for name, digest in made.images.items():
-        if _REF.fullmatch(name) is None or _DIGEST.fullmatch(digest.removeprefix("sha256:")) is None:
+        if _REF.fullmatch(name) is None or DIGEST.fullmatch(digest.removeprefix("sha256:")) is None:
             raise ValueError(f"the image {name!r} has the digest {digest!r}")
     for name, value in (*made.versions.items(), *made.addresses.items()):
         if not f"{name}{value}".isprintable():

@@ -46,7 +46,7 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
             return box
     raise BoxError(
         f"the box {box_name} with Kubernetes {kubernetes} has not been built here",
-        details=[f"{box.name} ({box.short}) serves the labs of the bundle it came with: {box.origin}" for box in found]
+        details=[f"{box.name} ({box.short}) came with {box.origin} and is not trusted for other labs" for box in found]
         + [error.message for error in damaged_boxes(home)],
         hint=(
             Remedy("box build", options=(box_name, "--kubernetes", kubernetes)),

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.boxes.incoming import put
-from lab.boxes.manifest import DISK, Box, BoxFile, facts
+from lab.boxes.manifest import DISK, Box
 from lab.boxes.store import check_box, folder_of, list_boxes
+from lab.bundles.boxes import Offer, box_in
 from lab.bundles.file import BundleFile
 from lab.bundles.format import Bundle, box_member, damaged, disk_member
 from lab.bundles.keys import check_keys
@@ -305,24 +306,14 @@ def _new_record(request: Request) -> Record:
 
 def _box(request: Request) -> Box:
     """The box in the store; it is put there if it is not."""
-    home, bundle = request.lab.home, request.bundle
-    found = box_at_hand(home, bundle)
+    home = request.lab.home
+    found = box_at_hand(home, request.bundle)
     if found is not None:
         return found
-    part, member = bundle.box, bundle.member(box_member(DISK))
-    progress = Progress(request.lab.listener, "", "box", member.content)
-
-    def fetch(_name: str, target: Path) -> None:
-        request.file.write(member, target, progress)
-
+    offer = Offer(request.file.path, box_in(request.file), request.file)
+    progress = Progress(request.lab.listener, "", "box", offer.box.size)
     _tell(request, "box", "begin")
-    coming = Box(
-        **facts(part),
-        folder=home.boxes / part.folder,
-        files={DISK: BoxFile(member.content, 0, part.digest)},
-        origin=bundle.name,
-    )
-    made = put(home, coming, fetch)
+    made = put(home, offer.box, lambda name, target: offer.fetch(name, target, progress))
     _tell(request, "box", "done")
     return made
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lab.components.kubernetes.sources import AUTO, SOURCES
+
 if TYPE_CHECKING:
     from lab.app.boxes import Rebuilt, Verified
     from lab.boxes.manifest import Box
 
-_SOURCES = ("auto", "release", "mirror", "source")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -34,14 +35,22 @@ def box() -> None:
 @click.option(
     "--kubernetes",
     metavar="VERSION",
-    help="The Kubernetes version, such as 1.35.4, or 1.35 for its newest patch; a scenario's default if left out.",
+    help="The Kubernetes version, such as 1.35.4, or 1.35 for its newest patch; if left out, the bundle's or that of a "
+    "scenario that names none.",
 )
 @click.option(
     "--source",
-    type=click.Choice(_SOURCES),
-    default="auto",
+    type=click.Choice(SOURCES),
+    default=AUTO,
     show_default=True,
-    help="Where Kubernetes comes from: upstream's release, a mirror of it, or source, compiled here.",
+    help="Where Kubernetes comes from: upstream's release, a mirror of it, source, compiled here, or a bundle that "
+    "has the whole box.",
+)
+@click.option(
+    "--bundle",
+    metavar="PLACE",
+    type=click.Path(path_type=Path),
+    help="Take the whole box from this bundle, or from a folder with bundles or copied boxes.",
 )
 @click.option(
     "--mirror",
@@ -63,6 +72,7 @@ def build(
     name: str | None,
     kubernetes: str | None,
     source: str,
+    bundle: Path | None,
     mirrors: tuple[str, ...],
     locked: Path | None,
     rebuild: bool,
@@ -71,9 +81,12 @@ def build(
 ) -> None:
     """Build the box NAME (debian-13), or find the one that the same inputs made before.
 
-    Building needs root; as another user klab asks sudo. The box, and all that is kept for the next build, is yours.
+    Building needs root (klab asks sudo), --bundle does not. The box, and all that is kept for the next build, is yours.
     auto takes Kubernetes from a mirror that you name, else from upstream's release, else from source: the first of
-    them that this machine reaches.
+    them that this machine reaches. While another build is running, klab says which one, and waits.
+
+    --bundle needs no network. NAME and --kubernetes choose where there are several boxes. A box that somebody else
+    built serves the labs of its bundle only, until klab box trust. One that has the disk of --locked is trusted.
 
     \b
     Examples:
@@ -81,6 +94,7 @@ def build(
       klab box build debian-13 --kubernetes 1.36
       klab box build --source source
       klab box build --mirror /media/stick
+      klab box build --bundle lesson-3.klab
       klab box build --mirror registry.k8s.io=registry.aliyuncs.com/google_containers
       klab box build --locked debian-13-k8s-1.35.4.lock.json
       klab box build --rebuild
@@ -101,6 +115,7 @@ def build(
                 vmdk=vmdk,
                 source=source,
                 mirrors=mirrors,
+                bundle=bundle,
                 locked=locked,
                 tell=tell,
             )
@@ -108,12 +123,16 @@ def build(
         from lab.cli.terminal.sudo import again_as_root
 
         sys.exit(again_as_root(needed, home))
-    built, rebuilt = done.box, done.rebuilt
+    built, rebuilt, taken = done.box, done.rebuilt, done.taken
     if as_json:
         compared = {} if rebuilt is None else {"rebuilt": _comparison(rebuilt)}
-        echo_json({**_describe(built), **compared})
+        origin = {} if taken is None else {"bundle": str(taken.place), "signer": taken.signer and asdict(taken.signer)}
+        echo_json({**_describe(built), **compared, **origin})
         return
     note(f"{built.name} {built.short}, {_gib(built.size)} in {built.folder}")
+    if built.origin:
+        note(f"somebody else built it: compare its digest with the author's, {built.digest}")
+        note(f"klab box trust {built.short} then lets it serve every lab")
     if rebuilt is not None:
         _tell_comparison(rebuilt, note)
 
@@ -344,7 +363,7 @@ def _tell_comparison(rebuilt: Rebuilt, note: Callable[[str], None]) -> None:
 
 def _origin(box: Box) -> str:
     if box.origin:
-        return f"bundle {box.origin}"
+        return f"came with {box.origin}"
     return f"this machine, {source}" if (source := _source(box)) else "this machine"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -195,9 +196,32 @@ def test_what_cannot_be_copied_of_a_recipe_is_named(tmp_path: Path) -> None:
     assert caught.value.details[0].startswith(f"{tmp_path / 'recipe/pipe'}: ")
 
 
-def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
-    with Cache(tmp_path).lock(), pytest.raises(Conflict, match="another box build"), Cache(tmp_path).lock():
-        pytest.fail("the second build went on")
+def test_who_holds_the_boxes_is_told(tmp_path: Path) -> None:
+    mine = rf"process {os.getpid()} \(.*\) is building or changing boxes here"
+    with Cache(tmp_path).lock(), pytest.raises(Conflict, match=mine) as caught, Cache(tmp_path).lock():
+        pytest.fail("the second one did not stop")
+    assert "wait for it to end" in caught.value.hint
+
+
+def test_a_build_waits_for_the_one_before_and_takes_its_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, made = Home(tmp_path), object()
+    told: list[str] = []
+    monkeypatch.setattr(build, "check_host", lambda _: None)
+    monkeypatch.setattr(build, "given_back", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(build._Build, "find", lambda _: made if told else None)
+    monkeypatch.setattr(build._Build, "run", lambda _: pytest.fail("it was built a second time"))
+
+    def tell(text: str) -> None:
+        if text.startswith("waiting for"):
+            told.append(text)
+            first.close()  # the other build ends
+
+    with contextlib.ExitStack() as first:
+        first.enter_context(Cache(home.cache).lock())
+        found = build.build_box(home, load_catalog(), "debian-13", "1.35.4", tell, source="source")
+    assert found is made
+    assert told[0].startswith(f"waiting for process {os.getpid()} (")
+    assert "which is building or changing boxes here: wait for it to end" in told[0]
 
 
 def test_the_lock_of_a_killed_build_is_free(tmp_path: Path) -> None:
@@ -208,7 +232,7 @@ def test_the_lock_of_a_killed_build_is_free(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
-        with pytest.raises(Conflict, match="another box build"), Cache(tmp_path).lock():
+        with pytest.raises(Conflict, match=f"process {child.pid} "), Cache(tmp_path).lock():
             pytest.fail("the second build went on")
         child.kill()
         assert child.wait(60) == -signal.SIGKILL
@@ -312,6 +336,6 @@ def test_what_root_makes_belongs_to_the_owner_of_klabs_folder(tmp_path: Path) ->
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_klabs_folder_made_under_sudo_is_the_persons(tmp_path: Path) -> None:
     os.chown(tmp_path, 1234, 1234)
-    build._make_home(tmp_path / ".local/share/klab")
+    build.make_home(tmp_path / ".local/share/klab")
     assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {1234}
-    build._make_home(tmp_path / ".local/share/klab")
+    build.make_home(tmp_path / ".local/share/klab")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from lab.boxes.choice import MIRROR, RELEASE, SOURCE, Way, choose, ways
+from lab.boxes.choice import Way, choose, ways
 from lab.boxes.lock import Lock
 from lab.boxes.manifest import MadeFrom
 from lab.boxes.upstream.addresses import UPSTREAM, Addresses
 from lab.boxes.upstream.upstream import Obstacle
+from lab.components.kubernetes.sources import MIRROR, RELEASE, SOURCE
 from lab.errors import BoxError, UsageError
 
 STICK = ("/media/stick",)

@@ -188,7 +188,7 @@ def test_a_changed_byte_leaves_nothing(student: Student) -> None:
 def test_a_box_that_is_another_one_leaves_nothing(student: Student) -> None:
     box = replace(student.file.bundle.box, digest="0" * 64)
     told = replace(student.file, bundle=replace(student.file.bundle, box=box))
-    with pytest.raises(BoxError, match="in the bundle is damaged"):
+    with pytest.raises(BoxError, match="from lesson-3 is damaged"):
         replace(student, file=told).create()
     student.assert_untouched()
 
