@@ -33,7 +33,11 @@ PINS = {
     "1.28.15": {"etcd_image": "3.5.15-0", "coredns": "1.10.1", "pause": "3.9"},
     "1.30.14": {"etcd_image": "3.5.15-0", "coredns": "1.11.3", "pause": "3.9"},
     "1.31.14": {"etcd_image": "3.5.24-0", "coredns": "1.11.3", "pause": "3.10"},
+    "1.32.13": {"etcd_image": "3.5.24-0", "coredns": "1.11.3", "pause": "3.10"},
+    "1.33.13": {"etcd_image": "3.5.24-0", "coredns": "1.12.0", "pause": "3.10"},
+    "1.34.4": {"etcd_image": "3.6.5-0", "coredns": "1.12.1", "pause": "3.10.1"},
     "1.35.4": {"etcd_image": "3.6.6-0", "coredns": "1.13.1", "pause": "3.10.1"},
+    "1.36.3": {"etcd_image": "3.6.8-0", "coredns": "1.14.2", "pause": "3.10.2"},
     "1.37.2": {"etcd_image": "3.7.0-0", "coredns": "1.14.6", "pause": "3.10.2"},
 }
 # kubeadm of 1.16 cannot form etcd of all members at once: it has no patches.
@@ -146,7 +150,7 @@ def test_a_kubelet_that_needs_cgroup_v1_is_not_started_without_it() -> None:
 def test_old_registries_and_names_of_images() -> None:
     old = replace(version_of("1.28.15"), version="1.20.15").images
     assert old["kube-proxy"] == "k8s.gcr.io/kube-proxy:v1.20.15"
-    assert old["coredns"].startswith("k8s.gcr.io/coredns:v")
+    assert old["coredns"] == "k8s.gcr.io/coredns:1.10.1"
 
 
 def test_arguments_are_a_mapping_before_v1beta4() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from support.real_lab import Lab
 
 NGINX = """
@@ -55,6 +57,15 @@ while True:
 """
 
 
+def wait_for_end(lab: Lab, pod: str) -> None:
+    """Wait until a pod has done its work; `kubectl wait` knows phases only since 1.23."""
+    until = time.monotonic() + 20 * 60
+    while (phase := lab.get("pod", pod)["status"]["phase"]) != "Succeeded":
+        assert phase != "Failed", pod
+        assert time.monotonic() < until, f"{pod} is still {phase}"
+        time.sleep(2)
+
+
 def nginx_behind_a_node_port(lab: Lab) -> None:
     """Three nginx, by the manifest of every tutorial; each node answers on the port."""
     lab.kubectl("apply", "-f", "-", stdin=NGINX)
@@ -71,5 +82,5 @@ def services_by_name(lab: Lab, *nodes: str) -> None:
     for node in nodes:
         lab.kubectl("apply", "-f", "-", stdin=ASKING_POD.format(node=node))
     for node in nodes:
-        lab.kubectl("wait", f"pod/ask-{node}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20m")
+        wait_for_end(lab, f"ask-{node}")
         assert "Welcome to nginx!" in lab.kubectl("logs", f"ask-{node}")

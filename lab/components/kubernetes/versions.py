@@ -33,7 +33,7 @@ class Features:
     cgroup_v2: the kubelet knows cgroup v2; otherwise the node has to have v1.
     taints: what keeps pods from control planes.
     registry: where kubeadm looks for images.
-    dns_image: the name of CoreDNS' image there.
+    dns_image: the name of CoreDNS' image there, and what its tag has before the version.
 
     Sources: kubernetes.io, kubeadm Configuration (v1beta2, v1beta3, v1beta4), "Changes since"; kubernetes,
     cmd/kubeadm/app/{apis,util/patches,constants,features} and pkg/features/kube_features.go of each version;
@@ -90,7 +90,7 @@ def features(minor: tuple[int, int]) -> Features:
             *((CONTROL_PLANE_TAINT,) if minor >= (1, 24) else ()),
         ),
         registry="registry.k8s.io" if minor >= (1, 25) else "k8s.gcr.io",
-        dns_image="coredns/coredns" if minor >= (1, 21) else "coredns",
+        dns_image="coredns/coredns:v" if minor >= (1, 21) else "coredns:",
     )
 
 
@@ -130,7 +130,7 @@ class KubernetesVersion:
             **{name: f"{registry}/{name}:v{self.version}" for name in own},
             "pause": f"{registry}/pause:{self.pause}",
             "etcd": f"{registry}/etcd:{self.etcd_image}",
-            "coredns": f"{registry}/{self.features.dns_image}:v{self.coredns}",
+            "coredns": f"{registry}/{self.features.dns_image}{self.coredns}",
         }
         others = dict(self.components)
         for network in networks().values():
