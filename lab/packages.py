@@ -13,6 +13,7 @@ PACKAGES = {
     "xorriso": "xorriso",
     "dnsmasq": "dnsmasq-base",
     "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "sfdisk": "fdisk",
     "grub-mkimage": "grub-common grub-pc-bin",
     "ssh": "openssh-client",

@@ -95,7 +95,7 @@ def run(
     check: bool = True,
     cwd: Path | None = None,
     env: Mapping[str, str | None] | None = None,
-    stdin: str | None = None,
+    stdin: str | Path | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     on_start: Callable[[subprocess.Popen[str]], None] | None = None,
@@ -109,7 +109,7 @@ def run(
         check: raise when it exits with anything but 0.
         cwd: the folder it runs in.
         env: variables added to klab's own environment; those that are None are taken out of it.
-        stdin: text handed to it; without it, it reads nothing.
+        stdin: text handed to it, or a file; without it, it reads nothing.
         log: file that its output (both streams) is appended to, line by line.
         on_line: called with each line as it is printed (both streams).
         on_start: called with the child once it runs; another thread may end it with `kill_group`.
@@ -120,12 +120,12 @@ def run(
         ProgramError: it failed and `check` was set; or it printed more than MOST_OUTPUT and was stopped.
         ProgramTimeout: it did not end in time; it and its children are gone.
     """
-    with start(argv, cwd=cwd, env=env, stdin=stdin is not None) as child:
+    with start(argv, cwd=cwd, env=env, stdin=stdin if isinstance(stdin, Path) else stdin is not None) as child:
         lines = _Lines(child, log, on_line)
         try:
             if on_start is not None:
                 on_start(child)
-            if stdin is not None and child.stdin is not None:
+            if isinstance(stdin, str) and child.stdin is not None:
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(stdin)
                 with contextlib.suppress(BrokenPipeError):
@@ -163,9 +163,9 @@ def start(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str | None] | None = None,
-    stdin: bool = False,
+    stdin: bool | Path = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a program in a process group of its own, with both output streams piped.
+    """Start a program in a process group of its own, with both output streams piped, and its input where it has one.
 
     Leaving the context kills whatever of the group still runs.
 
@@ -175,17 +175,18 @@ def start(
     words = [os.fspath(word) for word in argv]
     words[0] = find(words[0])
     began = _begun(words)
-    child = subprocess.Popen(
-        words,
-        cwd=cwd,
-        env=_environment(env),
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    with _input(stdin) as opened:
+        child = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=_environment(env),
+            stdin=opened,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
     try:
         yield child
     finally:
@@ -196,6 +197,16 @@ def start(
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+@contextlib.contextmanager
+def _input(stdin: bool | Path) -> Iterator[int]:
+    """What a child reads from, as Popen wants it: a file, a pipe, or nothing."""
+    if isinstance(stdin, Path):
+        with stdin.open("rb") as file:
+            yield file.fileno()
+    else:
+        yield subprocess.PIPE if stdin else subprocess.DEVNULL
 
 
 def attach(

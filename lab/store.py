@@ -189,7 +189,9 @@ class Record:
     `phase` is one of creating, ready, destroying. `dilation` is the rate at which the
     guests' clocks run (1.0 on hardware virtualization), `epoch` the host's time in
     seconds since 1970 from which dilated clocks are counted. `checkpoint` is the digest of the
-    bundle that the lab was made from, empty where it was made from its scenario.
+    bundle that the lab was made from, empty where it was made from its scenario. `more_boxes` are
+    those, beside `box`, that nodes were made from which joined after an upgrade. `upgrading_to` is the
+    version that an unfinished upgrade leads to, `upgrade_snapshot` the snapshot from before it.
     What lab.json holds beyond that, as another version of klab may have written it, is passed over.
     """
 
@@ -204,6 +206,14 @@ class Record:
     dilation: float = 1.0
     epoch: float = 0.0
     checkpoint: str = ""
+    more_boxes: tuple[str, ...] = ()
+    upgrading_to: str = ""
+    upgrade_snapshot: str = ""
+
+    @property
+    def boxes(self) -> tuple[str, ...]:
+        """Every box that a machine of the lab was made from, the first one first."""
+        return (self.box, *self.more_boxes)
 
     @property
     def guest_clock(self) -> GuestClock:

@@ -20,7 +20,7 @@ from lab.host.local import LocalHost
 from lab.host.network import returning, stop_unused_private_libvirt
 from lab.host.profile import HostProfile
 from lab.machines.providers import choose_provider, enter_host, provider_named
-from lab.plan.changes import as_scaled
+from lab.plan.changes import as_changed
 from lab.plan.decide import decide
 from lab.plan.file import from_json
 from lab.plan.model import Plan, create_command, import_command
@@ -124,7 +124,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     record = folder.record() if folder.exists else None
     if record is not None:
         refuse_half_made_from_a_file(record)
-        plan = scaled_plan(folder, plan, loaded.text)
+        plan = present_plan(folder, plan, loaded.text)
     provider = provider_for(request.provider, record)
     box = _box(home, plan, record)
     _LOG.info("lab %s: provider %s, box %s", plan.name, provider, box.folder.name)
@@ -160,8 +160,8 @@ def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener
     return act.create(prepared.lab.watched_by(listener, timeout), wanted)
 
 
-def scaled_plan(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
-    """The plan of a lab that was made from this very scenario and was scaled since; else the scenario's own.
+def present_plan(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
+    """The plan of a lab that was made from this very scenario, and was scaled or upgraded; else the scenario's own.
 
     Raises:
         LabError: the lab's plan is damaged.
@@ -171,7 +171,7 @@ def scaled_plan(folder: LabFolder, plan: Plan, scenario_text: str) -> Plan:
         same = folder.scenario_file.read_text(encoding="utf-8") == scenario_text
     except (OSError, UnicodeDecodeError):
         same = False
-    return as_scaled(there, plan) if same else plan
+    return as_changed(there, plan) if same else plan
 
 
 def _box(home: Home, plan: Plan, record: Record | None) -> Box:

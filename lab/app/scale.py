@@ -97,11 +97,16 @@ def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool 
 
 
 def _box(lab: Lab, record: Record) -> Box | None:
-    """The box the lab was made from, or one that fits; None if no box does (nodes can still leave)."""
-    if box := box_of(lab.home, record.box):
-        return box
+    """The box the lab was made from, or one that fits; None if no box does (nodes can still leave).
+
+    After an upgrade the lab's first box has another version than a new node has to have.
+    """
+    version = lab.plan.kubernetes.version
+    for folder in record.boxes:
+        if (box := box_of(lab.home, folder)) and box.kubernetes == version:
+            return box
     try:
-        return find_box(lab.home, lab.plan.box, lab.plan.kubernetes.version)
+        return find_box(lab.home, lab.plan.box, version)
     except BoxError:
         return None
 

@@ -7,7 +7,9 @@ from lab.store import Home
 
 
 def kubectl_for(home: Home, folder: str, kubernetes: str) -> str:
-    """The kubectl of a lab's own box, else of another box of that version, else the name of the one on the PATH.
+    """The kubectl of a lab's own box, else of another box, else the name of the one on the PATH.
+
+    One of the lab's version comes before any other: after an upgrade that of its own box is an older one.
 
     A box that came with a bundle has none: no program from another person's file runs on this host.
 
@@ -17,6 +19,7 @@ def kubectl_for(home: Home, folder: str, kubernetes: str) -> str:
         kubernetes: the lab's version: 1.35.4.
     """
     built = [box for box in list_boxes(home) if not box.origin and box.kubectl.is_file()]
+    right = [box for box in built if box.kubernetes == kubernetes]
     own = [box for box in built if box.folder.name == folder]
-    others = [box for box in built if box.kubernetes == kubernetes]
-    return next((str(box.kubectl) for box in own + others), "kubectl")
+    first = [box for box in own if box in right]
+    return next((str(box.kubectl) for box in first + right + own), "kubectl")

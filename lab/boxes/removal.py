@@ -72,7 +72,7 @@ def _labs_of(home: Home, box: Box) -> list[str]:
     newest = next((b for b in list_boxes(home) if b.name == box.name and not b.origin), None)
     if newest == box:
         names |= {box.name}
-    return [folder.name for folder in home.existing() if folder.record().box in names]
+    return [folder.name for folder in home.existing() if not names.isdisjoint(folder.record().boxes)]
 
 
 def kept_folder(home: Home, folder: str) -> Path:

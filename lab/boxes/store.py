@@ -17,9 +17,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lab.boxes import upgrade
 from lab.boxes.cache import PARTIAL, Cache, digest_file
 from lab.boxes.disk import write_vmdk
-from lab.boxes.manifest import DISK, MANIFEST, SHORT, VMDK, Box, describe_file, read_box, write_manifest
+from lab.boxes.manifest import DISK, MANIFEST, SHORT, UPGRADE, VMDK, Box, describe_file, read_box, write_manifest
 from lab.boxes.vagrant import write_virtualbox_box
 from lab.disks import vmdk
 from lab.errors import BoxError, Remedy
@@ -138,6 +139,25 @@ def ensure_vmdk(home: Home, box: Box) -> Box:
 
 def _with_vmdk(box: Box) -> Box:
     return _ensure(box, VMDK, lambda target: write_vmdk(box.disk, target))
+
+
+def upgrade_file(home: Home, box: Box, images: Collection[str]) -> Path:
+    """The file that makes running nodes those of a box's version, checked; made when it is first asked for.
+
+    Args:
+        home: klab's folder.
+        box: a built box.
+        images: the references of Kubernetes' images in it, and of its pod network's.
+
+    Raises:
+        BoxError: the box is damaged, or lacks an image.
+        HostError, ProgramError: the disk cannot be read.
+        Conflict: another klab builds or puts a box.
+    """
+    check_box(box)
+    with Cache(home.cache).lock():
+        box = _ensure(read_box(box.folder), UPGRADE, lambda target: upgrade.write(box.disk, images, target))
+    return box.folder / UPGRADE
 
 
 def vagrant_box(home: Home, box: Box, provider: str, disks: Collection[int]) -> Path:

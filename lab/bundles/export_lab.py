@@ -31,6 +31,7 @@ from lab.machines.protocol import needed_disk_transfer
 from lab.snapshots.commands import opened
 from lab.snapshots.digest import file_problems
 from lab.snapshots.freeze import shortage, versions
+from lab.snapshots.kubernetes import plan_of
 from lab.snapshots.manifest import Manifest
 from lab.snapshots.session import Session, undoing
 from lab.store import Home
@@ -271,7 +272,8 @@ def _secrets(session: Session) -> dict[str, bytes]:
 
 def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bundle:
     """The manifest without sizes and digests."""
-    record, plan, transfer = session.record, session.plan, needed_disk_transfer(session.machines)
+    record, transfer = session.record, needed_disk_transfer(session.machines)
+    plan = plan_of(order.snapshot, session.plan) if order.snapshot else session.plan
     now = session.lab.clock()
     portable = [name for name in PORTABLE if name in box.files]
     names = [*secrets, *(disk_member(node.name) for node in plan.nodes)]
@@ -294,7 +296,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
         ),
         host_keys={node.name: transfer.host_key(node.name, order.key) for node in plan.nodes},
         snapshot=order.key or "",
-        versions={**versions(session.plan, session.record.box), **({"QEMU": emulator} if emulator else {})},
+        versions={**versions(plan, session.record.box), **({"QEMU": emulator} if emulator else {})},
         members=tuple(Member(name, 0, "", 0) for name in names),
     )
 

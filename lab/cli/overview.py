@@ -17,6 +17,7 @@ COMMANDS = {
     "diff": "Show which Kubernetes objects differ between two snapshots, or one and now.",
     "scale": "Add or remove nodes until a lab has the given number.",
     "node": "Add, remove or replace one node.",
+    "upgrade": "Upgrade a lab's Kubernetes by kubeadm, node by node.",
     "token": "Make a fresh join command.",
     "certs": "Show a lab's certificates, or renew them all.",
     "list": "List the labs on this machine.",

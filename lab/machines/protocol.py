@@ -124,7 +124,7 @@ class Machines(Protocol):
         command: Sequence[str],
         timeout: float,
         check: bool = True,
-        stdin: str | None = None,
+        stdin: str | Path | None = None,
     ) -> Completed:
         """Run a command on a node as user `vagrant`.
 
@@ -133,7 +133,7 @@ class Machines(Protocol):
             command: program and arguments; they reach it unchanged, no shell expands them.
             timeout: seconds it may take.
             check: raise when it exits with anything but 0.
-            stdin: text handed to it.
+            stdin: text handed to it, or a file of this host.
 
         Raises:
             MachineError: the node does not answer ssh.

@@ -34,7 +34,7 @@ class Ssh:
         return ["ssh", *self._options(node, interactive=True), *_remote(command)]
 
     def run(
-        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
+        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | Path | None = None
     ) -> Completed:
         """Run a command on a node; see `Machines.ssh`."""
         done = process.run(

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from lab.errors import Conflict, Remedy, UsageError
 from lab.plan.decide import NAME_PREFIX, free_address, mac_address, node_uuid
 from lab.plan.model import Node, Plan
+from lab.plan.versions import with_version
 from lab.scenario.kinds import check_node_name
 from lab.scenario.model import Role
 from lab.scenario.rules import MOST_CONTROL_PLANES, no_better, too_many
@@ -78,9 +79,9 @@ def without_nodes(plan: Plan, names: Sequence[str]) -> Plan:
     return _balanced(replace(plan, nodes=left), everywhere=_everywhere(plan))
 
 
-def as_scaled(there: Plan, wanted: Plan) -> Plan:
-    """The plan of a lab that is there, where it differs from its scenario only by scaling; else `wanted`."""
-    return there if same_but_for_nodes(there, wanted) else wanted
+def as_changed(there: Plan, wanted: Plan) -> Plan:
+    """The plan of a lab that is there, if only scaling and upgrades have led away from its scenario; else `wanted`."""
+    return there if same_but_for_nodes(there, with_version(wanted, there.kubernetes.versions)) else wanted
 
 
 def same_but_for_nodes(there: Plan, wanted: Plan) -> bool:

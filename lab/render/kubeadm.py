@@ -41,6 +41,8 @@ PATIENT = {
     "tlsBootstrap": "15m0s",
     "discovery": "30m0s",
 }
+# What kubeadm upgrade alone waits for: a component of the new version in the place of the old one.
+UPGRADE_LIMIT = "upgradeManifests"
 # Workers start to join before the API server exists; on any host they must outwait its start.
 EAGER = {"discovery": "15m0s"}
 
@@ -95,6 +97,36 @@ def render_join(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = F
             },
             "nodeRegistration": _registration(plan, node),
             **({"timeouts": limits} if features.timeouts else {}),
+        }
+    )
+
+
+def render_upgrade(plan: Plan, *, slow_host: bool, patches: str = "") -> str:
+    """The file for `kubeadm upgrade --config`, where kubeadm takes one (v1beta4).
+
+    Certificates stay: klab signs a lab's (`klab certs renew`), and dates them by the host's clock.
+
+    Args:
+        plan: the lab, with the version that it is to have.
+        slow_host: stretch the time limits for a host without hardware virtualization. There kubeadm does not ask
+            first whether the cluster ends a Job within fifteen seconds.
+        patches: the folder of patches on the node; none where it is empty.
+    """
+    features = plan.kubernetes.versions.features
+    both = {
+        "certificateRenewal": False,
+        "imagePullPolicy": "IfNotPresent",
+        **({"patches": {"directory": patches}} if patches else {}),
+    }
+    ignored = {"ignorePreflightErrors": ["CreateJob"]} if slow_host else {}
+    limits = {**PATIENT, UPGRADE_LIMIT: "15m0s"}
+    return _documents(
+        {
+            "apiVersion": features.kubeadm_api,
+            "kind": "UpgradeConfiguration",
+            "apply": {"kubernetesVersion": f"v{plan.kubernetes.version}", **both, **ignored},
+            "node": both,
+            **({"timeouts": limits} if slow_host else {}),
         }
     )
 

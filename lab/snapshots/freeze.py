@@ -194,6 +194,8 @@ def build_manifest(
         versions=versions(session.plan, session.record.box),
         seconds=dict(session.attempts.seconds),
         missing=tuple(missing),
+        kubernetes=session.plan.kubernetes.versions.as_data(),
+        upgrading_to=session.record.upgrading_to,
     )
 
 

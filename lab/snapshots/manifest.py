@@ -66,7 +66,8 @@ class Manifest:
     that was the lab's current one. `created` is the host's clock, `guest_time` the guests'. `expires`
     are the ends of the first certificate and of the last bootstrap token, seconds since 1970 by
     the guests' clocks, where they were seen: "certificate", "token". `seconds` is how long each
-    step took. `missing` is what the lab lacked to be Ready, one line each.
+    step took. `missing` is what the lab lacked to be Ready, one line each. `kubernetes` is the lab's Kubernetes with
+    what goes with it, by key as plans have it, `upgrading_to` the version that an unfinished upgrade led to.
     """
 
     id: str
@@ -84,6 +85,8 @@ class Manifest:
     expires: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    kubernetes: Mapping[str, str] = field(default_factory=dict)
+    upgrading_to: str = ""
 
     @property
     def running(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from lab.errors import Conflict, LabError
 from lab.snapshots.automatic import keep_auto
 from lab.snapshots.freeze import set_clocks
 from lab.snapshots.journal import Attempt
+from lab.snapshots.kubernetes import take_over
 from lab.snapshots.remove import finish_removal
 from lab.snapshots.restore import go_back
 from lab.snapshots.session import Session, open_session, uninterrupted
@@ -96,6 +97,7 @@ def _finish_restore(session: Session, attempt: Attempt) -> str:
         with session.attempts.step(attempt, "resume"):
             if len(attempt.nodes) == len(session.plan.nodes):
                 session.snapshot_store.set_current(attempt.target)
+                session = take_over(session, session.snapshot_store.pick(attempt.target))
             session.captures.resume(running)
         with session.attempts.step(attempt, "clocks"):
             set_clocks(session.machines, session.events, session.guest_now, running)

@@ -21,7 +21,8 @@ from lab.snapshots.digest import file_problems
 from lab.snapshots.expiry import TOKEN, expired
 from lab.snapshots.freeze import not_ready, refuse_no_room, resume, set_clocks
 from lab.snapshots.journal import Attempt
-from lab.snapshots.manifest import Manifest
+from lab.snapshots.kubernetes import take_over
+from lab.snapshots.manifest import Manifest, from_json
 from lab.snapshots.repair import RENEWED, announcements, repair_certificates, repair_token
 from lab.snapshots.session import Power, Session, undoing, undone, uninterrupted
 from lab.snapshots.verify import Verification
@@ -264,6 +265,7 @@ class _Restore:
         with self._timed("resume"), session.attempts.step(attempt, "resume"):
             if not self.alone:
                 session.snapshot_store.set_current(self.manifest.id)
+                self.session = session = take_over(session, self.manifest)
             resume(session.captures, session.events, self._to_run())
         self.verification.warm_up()
         with self._timed("clocks"), session.attempts.step(attempt, "clocks"):
@@ -330,6 +332,7 @@ def go_back(session: Session, attempt: Attempt) -> str:
         with session.attempts.step(attempt, "back"):
             session.captures.revert(attempt.id, [n.name for n in session.plan.nodes], lambda _node: None)
             session.snapshot_store.set_current(attempt.data["stand"])
+            session = take_over(session, from_json(attempt.data["draft"]))
     session.captures.resume(attempt.running)
     if switched:
         # From here on the automatic snapshot is neither there nor needed.

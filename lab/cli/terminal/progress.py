@@ -29,6 +29,7 @@ FINISHED = {
     "drain": "drained",
     "remove": "gone",
     "renew": "renewed",
+    "upgrade": "upgraded",
     "clock": "running",
 }
 

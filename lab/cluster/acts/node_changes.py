@@ -14,17 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab import process
+from lab.cluster.acts.drain import drain
 from lab.cluster.acts.power import await_ready
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.clients.etcd import Etcd
-from lab.cluster.clients.proxies import straight_to
 from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token, revoke_token
 from lab.cluster.wait.watch import Watch
 from lab.disks.seed_iso import write_iso
-from lab.errors import ClusterError, Conflict, LabError, ProgramError, Remedy
+from lab.errors import ClusterError, Conflict, LabError, Remedy
 from lab.files import write_atomic
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.changes import without_nodes
@@ -35,8 +34,6 @@ from lab.render.node_update import render_update
 from lab.waiting import poll
 
 UPDATE_SECONDS = 300.0
-# In the cluster's own time: long enough for a pod's default grace period of 30 s and its eviction.
-DRAIN_SECONDS = 300
 FORGET_POLL_SECONDS = 2.0
 NOT_FOUND = 404
 
@@ -84,6 +81,11 @@ class NodeChanges:
         self.journal = lab.journal()
         self.deadline = lab.deadline(record)
         self.api = lab.api()
+        if record.upgrading_to:
+            raise Conflict(
+                f"lab {lab.folder.name!r} is half upgraded to Kubernetes {record.upgrading_to}",
+                hint=(Remedy("upgrade", options=("--to", record.upgrading_to)), " finishes that first"),
+            )
         self.began = time.monotonic()
         self._joined: list[str] = []
         self._left: list[str] = []
@@ -126,6 +128,7 @@ class NodeChanges:
 
     def _join(self, nodes: Sequence[Node]) -> None:
         names = [n.name for n in nodes]
+        self._note_box()
         machines = self._machines()
         for node in nodes:
             # A machine that is half there has used up its seed, or lost its place in the cluster.
@@ -172,7 +175,7 @@ class NodeChanges:
             self._etcd().refuse_loss(node.name)
         runs = machines.states()[node.name] == NodeState.RUNNING
         if runs and node.name in there:
-            self._drain(node)
+            drain(self.change.lab, self.record, self.change.kubectl, node.name, self.journal, self.deadline)
         self.journal.add(node.name, "remove", "begin")
         if for_good:
             self._update_others([node.name], left)
@@ -206,21 +209,6 @@ class NodeChanges:
                 hint="run the same command again to continue",
             )
 
-    def _drain(self, node: Node) -> None:
-        self.journal.add(node.name, "drain", "begin")
-        command = [self.change.kubectl, "drain", node.name, "--ignore-daemonsets", "--delete-emptydir-data", "--force"]
-        limit = self.deadline.at_most(self.record.guest_clock.host_seconds(DRAIN_SECONDS))
-        try:
-            process.run(
-                [*command, f"--timeout={limit:.0f}s"],
-                timeout=limit + 30,
-                env={"KUBECONFIG": str(self.folder.kubeconfig), **straight_to(self.plan)},
-            )
-        except ProgramError as error:
-            # A pod that cannot be evicted (a disruption budget) must not keep the lab from shrinking.
-            self.journal.add(node.name, "drain", "note", (error.details or (error.message,))[-1])
-        self.journal.add(node.name, "drain", "done")
-
     # --- the others -----------------------------------------------------------------------------
 
     def _update_others(self, except_for: Sequence[str], plan: Plan | None = None) -> None:
@@ -245,6 +233,12 @@ class NodeChanges:
 
     def _etcd(self) -> Etcd:
         return Etcd(self.folder, self.plan, reach=self.change.lab.reach)
+
+    def _note_box(self) -> None:
+        """Keep a box, which after an upgrade is another than the lab's first, from being removed under its machines."""
+        box = self.change.box
+        if box is not None and box.parent.name not in self.record.boxes:
+            self.record = self.folder.update_record(more_boxes=(*self.record.more_boxes, box.parent.name))
 
     def _machines(self) -> Machines:
         return replace(self.change.lab, plan=self.plan).machines(self.record, self.change.box)

@@ -122,21 +122,29 @@ class KubernetesVersion:
         return features(self.minor)
 
     @property
-    def images(self) -> Mapping[str, str]:
-        """Full image references by component, as kubeadm and the components' manifests name them."""
+    def own_images(self) -> Mapping[str, str]:
+        """Full references of the images that kubeadm asks for, by component."""
         own = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
         registry = self.features.registry
-        found = {
+        return {
             **{name: f"{registry}/{name}:v{self.version}" for name in own},
             "pause": f"{registry}/pause:{self.pause}",
             "etcd": f"{registry}/etcd:{self.etcd_image}",
             "coredns": f"{registry}/{self.features.dns_image}{self.coredns}",
         }
-        others = dict(self.components)
-        for network in networks().values():
-            if set(network.version_keys) <= others.keys():
-                found |= network.images(others)
+
+    @property
+    def images(self) -> Mapping[str, str]:
+        """Full image references by component, as kubeadm and the components' manifests name them."""
+        found = dict(self.own_images)
+        for name in networks():
+            found |= self.network_images(name)
         return MappingProxyType(found)
+
+    def network_images(self, name: str) -> Mapping[str, str]:
+        """The images of the pod network of that name; none where its version is not among the components."""
+        network, others = networks()[name], dict(self.components)
+        return network.images(others) if set(network.version_keys) <= others.keys() else {}
 
     def image(self, component: str) -> str:
         """The full reference of one component's image, for example `image("etcd")`.

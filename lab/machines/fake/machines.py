@@ -132,7 +132,7 @@ class FakeMachines:
         return {node.name: self._books.console(node.name) for node in self._plan.nodes}
 
     def ssh(
-        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
+        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | Path | None = None
     ) -> Completed:
         argv = self.ssh_argv(node, command)
         if timeout <= 0 or self._books.state(node) != NodeState.RUNNING:
@@ -141,7 +141,7 @@ class FakeMachines:
         if command == ["hostname"]:
             output = f"{node}\n"
         elif command == ["cat"]:
-            output = stdin or ""
+            output = stdin.read_text() if isinstance(stdin, Path) else stdin or ""
         elif command == ["cat", BOOT_ID]:
             output = self._books.boot_id(node).read_text()
         elif command == ["false"]:

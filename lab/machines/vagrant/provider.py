@@ -37,7 +37,7 @@ class VagrantProvider:
         return {node.name: self._folder.logs / console_file(node.name) for node in self._plan.nodes}
 
     def ssh(
-        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | None = None
+        self, node: str, command: Sequence[str], timeout: float, check: bool = True, stdin: str | Path | None = None
     ) -> Completed:
         return self._ssh.run(node, command, timeout, check, stdin)
 

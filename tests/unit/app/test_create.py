@@ -13,7 +13,7 @@ from support.fake_lab import lab_on_disk
 from support.shelved import shelved_box
 
 from lab.app import bundles, create, labs
-from lab.app.create import Request, making, prepare, provider_for, scaled_plan
+from lab.app.create import Request, making, prepare, present_plan, provider_for
 from lab.errors import Conflict, HostError, Interrupted
 from lab.files import write_atomic
 from lab.host.capacity import DiskRoom, HostFacts
@@ -93,15 +93,15 @@ def test_a_lab_that_was_scaled_is_the_same_lab_as_long_as_its_scenario_is(home: 
     scaled = with_node(plan, "worker")
     write_atomic(folder.path / "plan.json", to_json(scaled))
     write_atomic(folder.path / "scenario.yaml", PLAIN)
-    assert scaled_plan(folder, plan, PLAIN) == scaled
+    assert present_plan(folder, plan, PLAIN) == scaled
     text = PLAIN.replace("workers: 1", "workers: 2")
     edited = plan_of(text, catalog)
-    assert scaled_plan(folder, edited, text) == edited
+    assert present_plan(folder, edited, text) == edited
     larger = plan_of(PLAIN + "cpus: 3\nmirrors: {docker.io: http://mirror.lan}\n", catalog)
-    assert scaled_plan(folder, larger, PLAIN) == larger
+    assert present_plan(folder, larger, PLAIN) == larger
     for damage in (lambda file: file.write_bytes(b"\xff"), Path.unlink):
         damage(folder.path / "scenario.yaml")
-        assert scaled_plan(folder, plan, PLAIN) == plan
+        assert present_plan(folder, plan, PLAIN) == plan
 
 
 # --- everything that is decided -----------------------------------------------------------------------------

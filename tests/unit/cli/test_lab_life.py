@@ -13,7 +13,7 @@ from support.cluster_server import ClusterServer
 from support.fake_lab import lab_on_disk
 
 from lab.cli import app
-from lab.cluster.acts import node_changes
+from lab.cluster.acts import drain
 from lab.store import Home
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
@@ -107,7 +107,7 @@ def test_scale_wants_a_number_and_refuses_what_makes_no_sense(capsys: pytest.Cap
 
 @pytest.mark.usefixtures("ha")
 def test_a_worker_leaves(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_changes.process, "run", lambda *_args, **_options: None)  # in kubectl's place
+    monkeypatch.setattr(drain.process, "run", lambda *_args, **_options: None)  # in kubectl's place
     assert app.run(["node", "rm", "ha", "w1", "--json"]) == 0
     found = result(capsys)
     assert found["left"] == ["w1"]

@@ -1,0 +1,171 @@
+"""Scripts for root's shell on a node that becomes one of another Kubernetes version, as kubeadm's documentation has it.
+
+Source: kubernetes.io, "Upgrading kubeadm clusters". The packages are called as those of pkgs.k8s.io, so that a lesson's
+own commands work: apt-get install kubeadm=1.35.4-1.1.
+"""
+
+from __future__ import annotations
+
+from lab.plan.model import Node, Plan
+from lab.render.kubeadm import PATIENT_GOGC, render_patches, render_upgrade
+
+FOLDER = "/var/lib/klab"
+PACKAGES = f"{FOLDER}/packages"
+SOURCE_LIST = "/etc/apt/sources.list.d/klab-kubernetes.list"
+LOG = "/var/log/klab-kubeadm.log"
+_REVISION = "1.1"
+_CONFIG_FOLDER = "/etc/klab-upgrade"
+# Ends each file in the script; no file that klab renders has such a line.
+_END = "KLAB_END_OF_FILE"
+
+# The function is called by the last line: a shell that was sent only half of it does nothing. The lock: a klab that
+# was killed may have left a script at work, which ends what it has begun.
+_SCRIPT = """\
+main() {{
+    set -eu
+    exec 9> /run/klab-upgrade.lock
+    flock 9
+{body}}}
+main
+"""
+
+_PACKAGES = f"""\
+[ -e {{folder}}/done ] && exit 0
+chown -R docker-registry: {{folder}}/registry
+# Blobs that are there already stay: containerd has them under the same inode.
+cp -an {{folder}}/registry/. /var/lib/docker-registry/
+install -m 755 {{folder}}/bin/etcdctl {{folder}}/bin/etcdutl /usr/bin/
+mkdir -p {PACKAGES}
+for program in kubeadm kubelet kubectl; do
+    root=$(mktemp -d)
+    mkdir -p "$root/DEBIAN" "$root/usr/bin"
+    chmod 755 "$root"
+    install -m 755 "{{folder}}/bin/$program" "$root/usr/bin/$program"
+    printf '%s\\n' "Package: $program" "Version: {{version}}" "Architecture: amd64" "Section: admin" \\
+        "Maintainer: klab" "Description: Kubernetes' $program" > "$root/DEBIAN/control"
+    dpkg-deb --root-owner-group -Znone --build "$root" "{PACKAGES}/${{{{program}}}}_{{version}}_amd64.deb" > /dev/null
+    rm -rf "$root"
+done
+cd {PACKAGES}
+for file in *.deb; do
+    dpkg-deb -f "$file"
+    printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
+        "$file" "$(stat -c %s "$file")" "$(sha256sum "$file" | cut -d ' ' -f 1)"
+done > Packages
+echo "deb [trusted=yes] file:{PACKAGES} ./" > {SOURCE_LIST}
+apt-get update -qq -o Dir::Etc::SourceList={SOURCE_LIST} -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0
+rm -rf {{folder}}/bin {{folder}}/registry
+touch {{folder}}/done
+"""
+
+_INSTALL = """\
+export DEBIAN_FRONTEND=noninteractive
+apt-get install -qq -y --allow-change-held-packages {packages} >> {log} 2>&1 || {{ tail -n 25 {log} >&2; exit 1; }}
+"""
+
+_KUBEADM = f"""\
+mkdir -p {_CONFIG_FOLDER}
+{{files}}{{gogc}}kubeadm upgrade {{command}} >> {LOG} 2>&1 || {{{{ tail -n 25 {LOG} >&2; exit 1; }}}}
+rm -rf {_CONFIG_FOLDER}
+"""
+
+_KUBELET = """\
+systemctl daemon-reload
+systemctl restart kubelet
+"""
+
+
+def folder_of(version: str) -> str:
+    """Where a node has what came with `RECEIVE` for a version."""
+    return f"{FOLDER}/kubernetes-{version}"
+
+
+def render_look(version: str) -> str:
+    """Exits with 0 where a node has the packages and images of a version already."""
+    return f"test -e {folder_of(version)}/done"
+
+
+def render_receive(version: str) -> str:
+    """Unpacks the tar of `lab.boxes.upgrade` from its standard input; whole, or not at all."""
+    folder = folder_of(version)
+    partial = f"{folder}.partial"
+    return (
+        f"set -e; rm -rf {partial} {folder}; mkdir -p {partial}; tar -xz --no-same-owner -C {partial}; "
+        f"mv {partial} {folder}"
+    )
+
+
+def render_packages(version: str) -> str:
+    """Makes what was received into Debian packages and images that this node can get without a network. Idempotent."""
+    return _script(_PACKAGES.format(folder=folder_of(version), version=package_version(version)))
+
+
+def package_version(version: str) -> str:
+    """The version of Kubernetes' Debian packages: 1.35.4-1.1."""
+    return f"{version}-{_REVISION}"
+
+
+def render_kubeadm(plan: Plan, node: Node, *, first: bool, slow_host: bool) -> str:
+    """Installs kubeadm and lets it upgrade a node; its kubelet is left. Idempotent.
+
+    Args:
+        plan: the lab, with the version that it is to have.
+        node: the node.
+        first: the whole cluster is upgraded from here, by `kubeadm upgrade apply`.
+        slow_host: as in `lab.render.kubeadm.render_patches`.
+    """
+    version, features = plan.kubernetes.version, plan.kubernetes.versions.features
+    config, patches = f"{_CONFIG_FOLDER}/kubeadm.yaml", f"{_CONFIG_FOLDER}/patches"
+    files: dict[str, str] = {}
+    if node.is_control_plane and features.patches:
+        # A member's flags are of its first day: etcd reads who the others are from its data.
+        found = {name: text for name, text in render_patches(plan, slow_host=slow_host).items() if "etcd" not in name}
+        files = {f"{patches}/{name}": text for name, text in found.items()}
+    command = f"apply v{version} --yes" if first else "node"
+    if features.timeouts:
+        files[config] = render_upgrade(plan, slow_host=slow_host, patches=patches if files else "")
+        command = f"apply --yes --config {config}" if first else f"node --config {config}"
+    else:
+        command += " --certificate-renewal=false"
+        command += f" --patches {patches}" if files else ""
+        command += " --ignore-preflight-errors=CreateJob" if first and slow_host else ""
+    body = _install("kubeadm", version=version) + _KUBEADM.format(
+        files="".join(_put(path, text) for path, text in files.items()),
+        gogc=f"export GOGC={PATIENT_GOGC}\n" if slow_host else "",
+        command=command,
+    )
+    return _script(body)
+
+
+def render_kubelet(version: str) -> str:
+    """Installs kubelet and kubectl, and restarts the kubelet. Idempotent."""
+    return _script(_install("kubelet", "kubectl", version=version) + _KUBELET)
+
+
+def commands_by_hand(plan: Plan) -> list[str]:
+    """What a person does once the nodes have the packages, in order: on a node (NODE: COMMAND), or with kubectl."""
+    version, lines = plan.kubernetes.version, []
+    package = package_version(version)
+    for node in plan.nodes:
+        act = f"apply v{version}" if node == plan.control_planes[0] else "node"
+        lines += [
+            f"{node.name}: sudo apt-get install -y kubeadm={package} && sudo kubeadm upgrade {act}",
+            f"kubectl drain {node.name} --ignore-daemonsets --delete-emptydir-data",
+            f"{node.name}: sudo apt-get install -y kubelet={package} kubectl={package}"
+            " && sudo systemctl restart kubelet",
+            f"kubectl uncordon {node.name}",
+        ]
+    return lines
+
+
+def _install(*programs: str, version: str) -> str:
+    packages = " ".join(f"{program}={package_version(version)}" for program in programs)
+    return _INSTALL.format(packages=packages, log=LOG)
+
+
+def _put(path: str, text: str) -> str:
+    return f"mkdir -p {path.rpartition('/')[0]}\ncat > {path} <<'{_END}'\n{text}{_END}\n"
+
+
+def _script(body: str) -> str:
+    return _SCRIPT.format(body=body)
