@@ -8,6 +8,7 @@ No root and no mount: debugfs(8) reads the file system inside the disk.
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterable
@@ -40,7 +41,11 @@ def write(disk: Path, images: Collection[str], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as temporary:
         work = Path(temporary)
         _extract(disk, work)
-        with tarfile.open(target, "w:gz", format=tarfile.GNU_FORMAT, compresslevel=_LEVEL) as tar:
+        # Without the hour in it.
+        with (
+            gzip.GzipFile(target, "wb", _LEVEL, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        ):
             for name in PROGRAMS:
                 _add(tar, work / "bin" / name, f"bin/{name}", 0o755)
             for file in sorted(_registry_files(work / "registry", images)):

@@ -39,9 +39,13 @@ def refuse_upgrade(plan: Plan, target: KubernetesVersion, known: Iterable[str]) 
             f"from Kubernetes {now.version} to {target.version} are {step} minor versions; kubeadm upgrades by one",
             hint=_way(now, target, known),
         )
-    if why := runtime(plan.kubernetes.runtime).refusal(target.minor):
+    containers = runtime(plan.kubernetes.runtime)
+    why = containers.refusal(target.minor)
+    if not why and containers.socket(now.minor) != containers.socket(target.minor):
+        why = f"its kubelets reach it in another way than those of {now.version}, through {containers.needs}"
+    if why:
         raise UsageError(
-            f"{plan.kubernetes.runtime} of lab {plan.name!r} cannot serve Kubernetes {target.version}: {why}",
+            f"{containers.name} of lab {plan.name!r} cannot serve Kubernetes {target.version}: {why}",
             hint="make a lab of that version with another runtime: kubernetes.runtime in the scenario",
         )
 
