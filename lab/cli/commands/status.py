@@ -86,6 +86,9 @@ def _text(seen: Look) -> str:
     lab, record, facts = seen.lab, seen.record, seen.facts
     version = lab.plan.kubernetes.version
     lines = [f"{lab.name}: {lab.plan.scenario}, Kubernetes {version}, {record.provider}, {record.phase}"]
+    if record.upgrading_to:
+        to = record.upgrading_to
+        lines.append(f"half upgraded to Kubernetes {to}; klab upgrade {lab.name} --to {to} continues")
     if facts.endpoint is None:
         rows = [[n.name, n.role, n.address, n.machine, "-"] for n in facts.nodes]
         lines.append(table(["node", "role", "address", "machine", "kubernetes"], rows))
@@ -164,6 +167,8 @@ def _everything(seen: Look) -> dict[str, Any]:
     return {
         "lab": seen.lab.name,
         "phase": seen.record.phase,
+        "kubernetes": seen.lab.plan.kubernetes.version,
+        "upgrading_to": seen.record.upgrading_to,
         "ready": facts.ready,
         "api": "" if facts.endpoint is None else facts.endpoint.error or "ok",
         "nodes": [{**asdict(n), "kubernetes": _kubernetes(n)} for n in facts.nodes],

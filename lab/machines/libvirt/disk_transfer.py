@@ -11,9 +11,11 @@ from lab.machines.disk_transfer import Incoming
 from lab.machines.libvirt import definitions, own_files
 from lab.machines.libvirt.connection import library, translate_errors
 from lab.machines.libvirt.disk_import import DiskImport
+from lab.machines.libvirt.pools import base_volume
 from lab.machines.libvirt.provision import Provision
 from lab.machines.libvirt.volumes import LayerStore
 from lab.machines.vagrant.provider import end_orphans
+from lab.machines.vagrant.vagrant_home import box_name
 from lab.render.domain import domain_spec
 
 
@@ -49,12 +51,14 @@ class LibvirtDiskTransfer:
         store = LayerStore(self._resources())
         top, _ = self._exported(node, key)
         layers = [Path(store.path(name)) for name in store.chain(top)]
-        base = store.base(layers[-1].name)
+        base, box = store.base(layers[-1].name), box.absolute()
+        own = self._copy_of(base) or box
         copies = [target.with_name(f"{target.name}.{number}") for number in range(len(layers))]
         try:
             if not all(own_files.readable(file) for file in (*layers, base)):
-                base, layers = box.absolute(), _fetched(store, layers, box, copies)
-            deltas.write(layers[0], base, target)
+                base, layers = own, _fetched(store, layers, own, copies)
+            # A node that joined after an upgrade lies on another box; what differs goes into the delta.
+            deltas.write(layers[0], base if own == box else box, target)
         except OSError as error:
             # A write that finds the disk full names no file.
             raise MachineError(
@@ -65,6 +69,13 @@ class LibvirtDiskTransfer:
         finally:
             for file in copies:
                 file.unlink(missing_ok=True)
+
+    def _copy_of(self, base: Path) -> Path | None:
+        """klab's own copy of the box that libvirt has as this file, where it is not the lab's first one."""
+        for folder in self._provision.record.more_boxes:
+            if base.name == base_volume(box_name(folder)):
+                return (self._provision.home.boxes / folder / "disk.qcow2").absolute()
+        return None
 
     def host_key(self, node: str, key: str | None = None) -> str:
         return self._ssh.bare_host_keys(self._exported(node, key)[1])

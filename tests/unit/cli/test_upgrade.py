@@ -121,9 +121,9 @@ def test_what_fails_is_named_and_the_same_command_continues(
     assert "w1 cannot be upgraded to Kubernetes 1.35.4" in said
     assert "klab restore demo before-1.35.4 brings the lab back" in said
     # Until then no node comes or goes, and no other upgrade begins.
-    assert app.run(["node", "add"]) == 6
+    assert app.run(["node", "add"]) == 4
     assert "klab upgrade --to 1.35.4 finishes that first" in capsys.readouterr().err
-    assert app.run(["upgrade", "--to", BEFORE]) == 6
+    assert app.run(["upgrade", "--to", BEFORE]) == 4
     assert (
         "klab upgrade demo --to 1.35.4 finishes that first; klab restore demo before-1.35.4" in capsys.readouterr().err
     )

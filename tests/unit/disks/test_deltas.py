@@ -6,7 +6,7 @@ import json
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +245,31 @@ def test_a_klab_that_may_not_read_the_pool_fetches_the_layers(
     assert store.fetched == 2
     assert [file.name for file in target.parent.iterdir()] == ["w1.qcow2"]
     images.lay_on(target, disks.box)
+    assert content(target) == content(disks.upper)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_node_of_another_box_than_the_labs_first_one(
+    transfer: LibvirtDiskTransfer, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """It has joined after an upgrade; whoever imports the bundle has the first box alone."""
+    first, folder = layer(tmp_path / "first.qcow2"), "debian-13-k8s-1.36.3@0123456789ab"
+    put(first, (0, "7"), (3, "1"), (9, "7"))
+    own = tmp_path / "boxes" / folder / "disk.qcow2"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(disks.box.read_bytes())
+    provision = transfer._provision
+    transfer = LibvirtDiskTransfer(replace(provision, record=replace(provision.record, more_boxes=(folder,))))
+    base = tmp_path / module.base_volume(module.box_name(folder))
+    base.hardlink_to(disks.box)
+    store = Store(tmp_path, disks)
+    store.base = lambda _layer: base  # type: ignore[method-assign]
+    monkeypatch.setattr(module, "LayerStore", store)
+    if not readable:
+        monkeypatch.setattr(own_files, "readable", lambda file: file.parent != tmp_path)
+    target = tmp_path / "w1.exported"
+    transfer.export("w1", first, target, "one")
+    images.lay_on(target, first)
     assert content(target) == content(disks.upper)
 
 
