@@ -21,7 +21,7 @@ from lab.snapshots.digest import file_problems
 from lab.snapshots.expiry import TOKEN, expired
 from lab.snapshots.freeze import not_ready, refuse_no_room, resume, set_clocks
 from lab.snapshots.journal import Attempt
-from lab.snapshots.kubernetes import take_over
+from lab.snapshots.kubernetes import plan_of, take_over
 from lab.snapshots.manifest import Manifest, from_json
 from lab.snapshots.repair import RENEWED, announcements, repair_certificates, repair_token
 from lab.snapshots.session import Power, Session, undoing, undone, uninterrupted
@@ -216,7 +216,7 @@ class _Restore:
     def _check(self) -> None:
         session, manifest = self.session, self.manifest
         session.events.add("", "check", "begin")
-        plan = session.plan
+        plan = plan_of(self.manifest, session.plan)
         if self.alone:
             manifest = replace(manifest, nodes=tuple(n for n in manifest.nodes if n.name in self.nodes))
             plan = replace(plan, nodes=tuple(n for n in plan.nodes if n.name in self.nodes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from support.desk import Desk, killed_at
 from support.fake_lab import opener
 
 from lab.cluster.lab import Lab
-from lab.errors import MachineError
+from lab.errors import LabError, MachineError
 from lab.files import write_atomic
 from lab.machines.fake.captures import FakeCaptures
 from lab.plan.file import from_json, to_json
@@ -55,6 +56,15 @@ def test_back_before_the_upgrade_and_forth_again(upgraded: Desk) -> None:
 def test_in_the_midst_of_the_upgrade_it_can_be_continued(upgraded: Desk) -> None:
     restore(upgraded.lab, "midst")
     assert version_of(upgraded) == (BEFORE, AFTER)
+
+
+def test_versions_that_are_damaged_are_refused_before_anything_is_touched(upgraded: Desk) -> None:
+    store = upgraded.snapshot_store
+    store.write(replace(store.pick("before"), kubernetes={"version": "new"}))
+    with pytest.raises(LabError, match="the versions of snapshot 'before' are damaged"):
+        restore(upgraded.lab, "before")
+    assert version_of(upgraded) == (AFTER, "")
+    assert upgraded.names == ["before", "midst"]
 
 
 def test_a_worker_alone_is_not_the_lab(upgraded: Desk) -> None:
