@@ -59,7 +59,7 @@ def _extract(disk: Path, work: Path) -> None:
     (work / "bin").mkdir()
     (work / "registry").mkdir()
     wanted = [f"dump /usr/bin/{name} bin/{name}" for name in PROGRAMS]
-    wanted.append(f"rdump /{STORAGE}/docker registry")
+    wanted.append(f"rdump /{STORAGE}/{REPOSITORIES.parts[0]} registry")
     system = f"{raw.name}?offset={FIRST_SECTOR * SECTOR}"
     # Of another user it cannot make the owner, says so for each file, and continues.
     commands = "".join(f"{each}\n" for each in wanted)
@@ -79,7 +79,7 @@ def _registry_files(storage: Path, images: Iterable[str]) -> set[Path]:
         found.update(links)
         for link in links:
             digest = link.read_text(encoding="ascii").strip().removeprefix(_PREFIX)
-            found.add(storage / "docker" / "registry" / "v2" / "blobs" / "sha256" / digest[:2] / digest / "data")
+            found.add(storage / REPOSITORIES.parent / "blobs" / "sha256" / digest[:2] / digest / "data")
     if missing := [path for path in found if not path.is_file()]:
         raise BoxError(
             "the box's registry is damaged",

@@ -6,6 +6,7 @@ own commands work: apt-get install kubeadm=1.35.4-1.1.
 
 from __future__ import annotations
 
+from lab.components.runtime.base import NODE_REGISTRY_STORAGE, NODE_REGISTRY_USER
 from lab.plan.model import Node, Plan
 from lab.render.kubeadm import PATIENT_GOGC, render_patches, render_upgrade
 
@@ -31,9 +32,9 @@ main
 
 _PACKAGES = f"""\
 [ -e {{folder}}/done ] && exit 0
-chown -R docker-registry: {{folder}}/registry
-# Blobs that are there already stay: containerd has them under the same inode.
-cp -an {{folder}}/registry/. /var/lib/docker-registry/
+chown -R {NODE_REGISTRY_USER}: {{folder}}/registry
+# Blobs that are there already stay: the runtime's own store may share them.
+cp -an {{folder}}/registry/. {NODE_REGISTRY_STORAGE}/
 install -m 755 {{folder}}/bin/etcdctl {{folder}}/bin/etcdutl /usr/bin/
 mkdir -p {PACKAGES}
 for program in kubeadm kubelet kubectl; do

@@ -10,6 +10,9 @@ from lab.components.cluster import File, Minor, Versions
 
 # Where the node's own registry answers, over HTTP; it has each registry's repositories below the registry's name.
 NODE_REGISTRY = "127.0.0.1:5000"
+# Where it keeps them, and whose they are.
+NODE_REGISTRY_STORAGE = "/var/lib/docker-registry"
+NODE_REGISTRY_USER = "docker-registry"
 
 
 def crictl(socket: str) -> File:
