@@ -17,8 +17,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lab import locks
 from lab.boxes import upgrade
-from lab.boxes.cache import PARTIAL, Cache, digest_file
+from lab.boxes.cache import PARTIAL, digest_file
 from lab.boxes.disk import write_vmdk
 from lab.boxes.manifest import DISK, MANIFEST, SHORT, UPGRADE, VMDK, Box, describe_file, read_box, write_manifest
 from lab.boxes.vagrant import write_virtualbox_box
@@ -28,6 +29,9 @@ from lab.machines.features import BoxFormat
 from lab.machines.providers import provider_named
 from lab.machines.vagrant.vagrant_home import sized_box
 from lab.store import Home
+
+# Seconds to wait for another klab that makes a file of a box: a VMDK takes a minute, on a slow disk several.
+_PATIENCE = 1800.0
 
 
 def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
@@ -131,14 +135,26 @@ def ensure_vmdk(home: Home, box: Box) -> Box:
 
     Raises:
         ProgramError: qemu-img failed.
-        Conflict: another klab builds or puts a box.
+        HostError: another klab makes it, and does not end.
     """
-    with Cache(home.cache).lock():
+    with _alone_with(home, box):
         return _with_vmdk(read_box(box.folder))
 
 
 def _with_vmdk(box: Box) -> Box:
     return _ensure(box, VMDK, lambda target: write_vmdk(box.disk, target))
+
+
+@contextlib.contextmanager
+def _alone_with(home: Home, box: Box) -> Iterator[None]:
+    """Hold a box while something is made from it; a build, which makes another box, may run meanwhile.
+
+    Raises:
+        HostError: another klab has held it all the time.
+    """
+    home.cache.mkdir(parents=True, exist_ok=True)
+    with locks.locked(home.cache / f".{box.folder.name}.lock", f"the box {box.name}", patience=_PATIENCE):
+        yield
 
 
 def upgrade_file(home: Home, box: Box, images: Collection[str]) -> Path:
@@ -151,11 +167,10 @@ def upgrade_file(home: Home, box: Box, images: Collection[str]) -> Path:
 
     Raises:
         BoxError: the box is damaged, or lacks an image.
-        HostError, ProgramError: the disk cannot be read.
-        Conflict: another klab builds or puts a box.
+        HostError, ProgramError: the disk cannot be read; another klab makes the file, and does not end.
     """
     check_box(box)
-    with Cache(home.cache).lock():
+    with _alone_with(home, box):
         box = _ensure(read_box(box.folder), UPGRADE, lambda target: upgrade.write(box.disk, images, target))
     return box.folder / UPGRADE
 
@@ -178,7 +193,7 @@ def vagrant_box(home: Home, box: Box, provider: str, disks: Collection[int]) -> 
         LabError: the provider is unknown.
         BoxError: the box is damaged, or has a larger disk.
         ProgramError: the VMDK cannot be made.
-        Conflict: another klab builds or puts a box.
+        HostError: another klab makes it, and does not end.
     """
     box = check_box(box)
     if provider_named(provider).features.box_format == BoxFormat.LIBVIRT:
@@ -189,7 +204,7 @@ def vagrant_box(home: Home, box: Box, provider: str, disks: Collection[int]) -> 
             details=[f"a node has one of {least} GiB"],
             hint="give the scenario a larger `disk`",
         )
-    with Cache(home.cache).lock():
+    with _alone_with(home, box):
         box = _with_vmdk(read_box(box.folder))
         for disk in sorted(set(disks)):
             box = _ensure(box, sized_box(disk), partial(_write_sized, box, disk))

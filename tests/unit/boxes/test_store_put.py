@@ -15,8 +15,8 @@ from lab import process
 from lab.boxes import incoming, removal, store
 from lab.boxes.cache import Cache
 from lab.boxes.kubectl import kubectl_for
-from lab.boxes.manifest import DISK, LIBVIRT, MANIFEST, Box
-from lab.errors import BoxError, Conflict
+from lab.boxes.manifest import DISK, LIBVIRT, MANIFEST, UPGRADE, VMDK, Box, read_box
+from lab.errors import BoxError, Conflict, HostError
 from lab.store import Home
 
 
@@ -177,11 +177,28 @@ def test_one_at_a_time(home: Home, box: Box) -> None:
         for act in (
             lambda: incoming.put(home, box, Source(box)),
             lambda: removal.prune(home),
-            lambda: store.ensure_vmdk(home, box),
-            lambda: store.vagrant_box(home, box, "virtualbox", [20]),
         ):
             with pytest.raises(Conflict):
                 act()
+
+
+def test_what_is_made_of_a_box_waits_for_that_box_alone(home: Home, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build of another box takes a quarter of an hour."""
+    monkeypatch.setattr(store, "write_vmdk", lambda _disk, target: target.write_bytes(b"vmdk"))
+    monkeypatch.setattr(store.upgrade, "write", lambda _disk, _images, target: target.write_bytes(b"tar"))
+    made = incoming.put(home, box, Source(box))
+    monkeypatch.setattr(store, "_PATIENCE", 0.0)
+    with store._alone_with(home, made), pytest.raises(HostError, match=f"for the box {made.name}, which process"):
+        store.upgrade_file(home, made, [])
+    with Cache(home.cache).lock():
+        store.ensure_vmdk(home, made)
+        file = store.upgrade_file(home, made, [])
+    assert {VMDK, UPGRADE} <= read_box(made.folder).files.keys()
+    assert file.read_bytes() == b"tar"
+    file.write_bytes(b"rat")
+    os.utime(file, (5, 5))
+    with pytest.raises(BoxError, match="is damaged"):
+        store.upgrade_file(home, read_box(made.folder), [])
 
 
 def test_nobody_prunes_what_is_just_being_put(home: Home, box: Box) -> None:
