@@ -11,6 +11,7 @@ bundle only, until the same box is built here or a person trusts it; see `lab.bo
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -253,6 +254,11 @@ def _ensure(box: Box, name: str, make: Callable[[Path], None]) -> Box:
     if name in box.files:
         return box
     begun = box.folder / f"{name}{PARTIAL}"
+    for left in box.folder.glob(f"*{PARTIAL}*"):  # by a klab that was killed; a disk's worth of it
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
     try:
         make(begun)
         begun.replace(box.folder / name)

@@ -21,6 +21,7 @@ from lab.boxes.manifest import (
     FACTS,
     LIBVIRT,
     MANIFEST,
+    UPGRADE,
     VMDK,
     Box,
     describe_file,
@@ -238,6 +239,20 @@ def test_a_vmdk_that_is_not_finished_takes_no_room(home: Home, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         store.ensure_vmdk(home, box)
     assert sorted(box.folder.iterdir()) == before
+
+
+def test_what_a_killed_klab_has_left_is_removed_before_something_is_made(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = make_box(home)
+    before = sorted(box.folder.iterdir())
+    (box.folder / f"{VMDK}{store.PARTIAL}").write_bytes(b"half of it")
+    work = box.folder / f"{UPGRADE}{store.PARTIAL}.x"
+    work.mkdir()
+    (work / "disk.raw").write_bytes(b"half of it")
+    monkeypatch.setattr(store.upgrade, "write", lambda _disk, _images, target: target.write_bytes(b"tar"))
+    file = store.upgrade_file(home, box, [])
+    assert sorted(box.folder.iterdir()) == sorted([*before, file])
 
 
 @pytest.fixture
