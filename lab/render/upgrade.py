@@ -16,6 +16,7 @@ SOURCE_LIST = "/etc/apt/sources.list.d/klab-kubernetes.list"
 LOG = "/var/log/klab-kubeadm.log"
 _REVISION = "1.1"
 _CONFIG_FOLDER = "/etc/klab-upgrade"
+_LOCK = "/run/klab-upgrade.lock"
 # Ends each file in the script; no file that klab renders has such a line.
 _END = "KLAB_END_OF_FILE"
 
@@ -24,7 +25,7 @@ _END = "KLAB_END_OF_FILE"
 _SCRIPT = """\
 main() {{
     set -eu
-    exec 9> /run/klab-upgrade.lock
+    exec 9> {lock}
     flock 9
 {body}}}
 main
@@ -90,9 +91,10 @@ def render_receive(version: str) -> str:
     """Unpacks the tar of `lab.boxes.upgrade` from its standard input; whole, or not at all."""
     folder = folder_of(version)
     partial = f"{folder}.partial"
+    # The ssh of a klab that was killed may still be at it.
     return (
-        f"set -e; rm -rf {partial} {folder}; mkdir -p {partial}; tar -xz --no-same-owner -C {partial}; "
-        f"mv {partial} {folder}"
+        f"set -e; exec 9> {_LOCK}; flock 9; [ ! -e {folder} ] || exit 0; "
+        f"rm -rf {partial}; mkdir -p {partial}; tar -xz --no-same-owner -C {partial}; mv {partial} {folder}"
     )
 
 
@@ -169,4 +171,4 @@ def _put(path: str, text: str) -> str:
 
 
 def _script(body: str) -> str:
-    return _SCRIPT.format(body=body)
+    return _SCRIPT.format(lock=_LOCK, body=body)
