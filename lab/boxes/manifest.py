@@ -6,7 +6,7 @@
     |-- libvirt.box     the same disk as Vagrant's libvirt provider wants it
     |-- disk.vmdk       the same disk for VirtualBox                } made when
     |-- virtualbox-20g.box   on a disk of 20 GiB, as Vagrant wants it } first asked for
-    |-- upgrade.tar.gz  what makes a running node one of this version, made when first asked for
+    |-- upgrade.tar.zst  what makes a running node one of this version, made when first asked for
     |-- kubectl         the one in the box, for the host
     |-- packages.txt    every Debian package in it, with its version
     `-- contents.txt    every file in it: SHA-256, mode, owner, path
@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 DISK = "disk.qcow2"
 LIBVIRT = "libvirt.box"
 VMDK = "disk.vmdk"
-UPGRADE = "upgrade.tar.gz"
+UPGRADE = "upgrade.tar.zst"
 KUBECTL = "kubectl"
 PACKAGES = "packages.txt"
 CONTENTS = "contents.txt"

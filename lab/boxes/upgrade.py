@@ -8,7 +8,6 @@ No root and no mount: debugfs(8) reads the file system inside the disk.
 
 from __future__ import annotations
 
-import gzip
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterable
@@ -20,8 +19,6 @@ from lab.boxes.registry import REPOSITORIES, STORAGE, repository
 from lab.errors import BoxError, Remedy
 
 PROGRAMS = ("kubeadm", "kubelet", "kubectl", "etcdctl", "etcdutl")
-# It goes through an emulated guest's ssh, and is unpacked there: quick matters more than small.
-_LEVEL = 1
 _SECONDS = 1800.0
 _PREFIX = "sha256:"
 
@@ -32,24 +29,22 @@ def write(disk: Path, images: Collection[str], target: Path) -> None:
     Args:
         disk: the box's disk, qcow2.
         images: the references of the images that go in.
-        target: the file to write, compressed by gzip. Equal disks give equal files.
+        target: the file to write, compressed by zstd, which an emulated guest unpacks several times as
+            quickly as gzip. Equal disks give equal files.
 
     Raises:
         BoxError: the disk lacks a program or an image.
-        HostError, ProgramError: qemu-img or debugfs is not installed, or fails; there is no room.
+        HostError, ProgramError: qemu-img, debugfs or zstd is not installed, or fails; there is no room.
     """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as temporary:
         work = Path(temporary)
         _extract(disk, work)
-        # Without the hour in it.
-        with (
-            gzip.GzipFile(target, "wb", _LEVEL, mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
-        ):
+        with tarfile.open(work / "tar", "w", format=tarfile.GNU_FORMAT) as tar:
             for name in PROGRAMS:
                 _add(tar, work / "bin" / name, f"bin/{name}", 0o755)
             for file in sorted(_registry_files(work / "registry", images)):
                 _add(tar, file, f"registry/{file.relative_to(work / 'registry')}", 0o644)
+        process.run(["zstd", "-q", "-T0", "-o", target, work / "tar"], timeout=_SECONDS)
 
 
 def _extract(disk: Path, work: Path) -> None:

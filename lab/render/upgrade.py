@@ -94,7 +94,7 @@ def render_receive(version: str) -> str:
     # The ssh of a klab that was killed may still be at it.
     return (
         f"set -e; exec 9> {_LOCK}; flock 9; [ ! -e {folder} ] || exit 0; "
-        f"rm -rf {partial}; mkdir -p {partial}; tar -xz --no-same-owner -C {partial}; mv {partial} {folder}"
+        f"rm -rf {partial}; mkdir -p {partial}; tar -x --zstd --no-same-owner -C {partial}; mv {partial} {folder}"
     )
 
 

@@ -48,10 +48,11 @@ def disk_of(root: Path) -> Path:
 
 
 def test_programs_and_the_images_that_were_asked_for(root: Path, tmp_path: Path) -> None:
-    target = tmp_path / "a folder with blanks" / "up.tar.gz"
+    target = tmp_path / "a folder with blanks" / "up.tar.zst"
     target.parent.mkdir()
     write(disk_of(root), [REF], target)
-    with tarfile.open(target) as tar:
+    process.run(["zstd", "-q", "-d", target, "-o", tmp_path / "tar"], timeout=60)
+    with tarfile.open(tmp_path / "tar") as tar:
         files = {member.name: member for member in tar.getmembers()}
         kubeadm = tar.extractfile("bin/kubeadm")
         assert kubeadm is not None
@@ -63,7 +64,7 @@ def test_programs_and_the_images_that_were_asked_for(root: Path, tmp_path: Path)
     there = "registry/docker/registry/v2/repositories/registry.k8s.io/pause/_manifests/tags/3.10/current/link"
     assert there in files
     assert not any("nginx" in name for name in files)
-    assert [path.name for path in target.parent.iterdir()] == ["up.tar.gz"]
+    assert [path.name for path in target.parent.iterdir()] == ["up.tar.zst"]
 
 
 def test_equal_disks_give_equal_files(root: Path, tmp_path: Path) -> None:

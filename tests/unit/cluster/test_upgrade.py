@@ -42,7 +42,7 @@ class World:
         self.nodes = Nodes(root / "nodes", self.names)
         self.server = UpgradableServer(self.nodes)
         self.server.serve(self.folder, self.before)
-        self.file = root / "upgrade.tar.gz"
+        self.file = root / "upgrade.tar.zst"
         self.file.write_text("the file")
         self.events: list[Event] = []
         patch.setattr(drain.process, "run", lambda argv, **_: kubectl(self.nodes, *argv[1:]))
