@@ -21,6 +21,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -47,15 +48,24 @@ from lab.boxes.manifest import (
     write_manifest,
 )
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
-from lab.boxes.sources import GoModules, Published, Source, is_published, without_published
+from lab.boxes.sources import (
+    GoModules,
+    InImage,
+    Published,
+    Source,
+    is_in_etcds_image,
+    is_published,
+    without_published,
+)
 from lab.boxes.upstream import layout
-from lab.boxes.upstream.addresses import Addresses, is_upstream
+from lab.boxes.upstream.addresses import Addresses, is_flannel
 from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
 from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, HostError, NotFound, Remedy
 from lab.files import make_private
 from lab.scenario.catalog import Catalog
 from lab.store import Home
+from lab.waiting import background
 
 Progress = Callable[[str], None]
 
@@ -116,9 +126,11 @@ def build_box(
     recipe = load_recipe(name, kubernetes, root=recipes)
     whole = Cache(home.cache)
     possible = ways(source, mirrors, lock)
+    if not _flannel_of(recipe):
+        possible = tuple(way.packing for way in possible)
     # Finding needs neither root nor free disk, and no server.
     if not rebuild and store.list_boxes(home):
-        for way in possible:
+        for way in (variant for each in possible for variant in each.variants):
             if found := _Build(home, recipe, whole, on_progress, way, lock).find():
                 return found
     check_host(home)
@@ -142,7 +154,12 @@ def build_box(
 
 def _obstacles(home: Home, recipe: Recipe, tell: Progress, seconds: float, addresses: Addresses) -> list[Obstacle]:
     upstream = Upstream(addresses, recipe.kubernetes.version, home.cache / UPSTREAM_FOLDER, tell)
-    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds)
+    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds, _flannel_of(recipe))
+
+
+def _flannel_of(recipe: Recipe) -> str:
+    """The whole name of flannel's image; empty where a box has none."""
+    return next((image.ref for image in recipe.images if is_flannel(image.ref)), "")
 
 
 def _copy(recipe: Path, target: Path) -> None:
@@ -233,7 +250,7 @@ class _Build:
             self._upstream = Upstream(
                 way.addresses, recipe.kubernetes.version, cache.root / UPSTREAM_FOLDER, on_progress
             )
-            self.recipe = without_published(recipe)
+            self.recipe = without_published(recipe, way.addresses)
         self._sources = debian.sources(recipe.suite)
 
     @property
@@ -272,9 +289,15 @@ class _Build:
 
     def run(self) -> Box:
         self.log.unlink(missing_ok=True)
-        programs = self._programs()
-        system = self._debian()
-        images_of_box = self._images(programs)
+        # Debian's mirror and its package manager leave a processor to the compiler.
+        with background(self._debian) as system:
+            try:
+                programs = self._programs(system)
+                images_of_box = self._images(programs)
+            except BaseException:
+                if not system.done():
+                    self.tell("stopping when Debian's packages are there; they are kept for the next build")
+                raise
         made_from = self._made_from(programs, images_of_box)
         work = self.home.cache / f"root{PARTIAL}"
         target = self.home.boxes / f"{self.recipe.box_name}{PARTIAL}"
@@ -283,15 +306,17 @@ class _Build:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
             self.tell("file system: configuring, importing images")
-            root.assemble(self.recipe, system / "root.tar", programs, images_of_box, work, log=self.log)
+            root.assemble(self.recipe, system.result() / "root.tar", programs, images_of_box, work, log=self.log)
             return self._package(work, target, programs, made_from)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             shutil.rmtree(target, ignore_errors=True)
 
-    def _programs(self) -> dict[str, Path]:
+    def _programs(self, beside: Future[Path]) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for program in self.recipe.programs:
+            if beside.done():
+                beside.result()  # its failure need not wait for the compiler
             source = self._source_of(program)
             key = key_of(asdict(program), *source.inputs(program), _code(*source.code))
             if not self.cache.has("programs", key):
@@ -306,6 +331,9 @@ class _Build:
         return found
 
     def _source_of(self, program: Program) -> Source:
+        if self._upstream is not None and is_in_etcds_image(program):
+            image = self._image_of_etcd(self._upstream)
+            return image if image.holds(program) else self._compiled
         if self._upstream is None or not is_published(program):
             return self._compiled
         if self.lock is not None:  # before anything large comes
@@ -314,6 +342,14 @@ class _Build:
                 if checksum.algorithm == "sha256":
                     self.lock.check_program(name, checksum.hex, f"at {self._upstream.addresses.programs}")
         return Published(self._upstream)
+
+    def _image_of_etcd(self, upstream: Upstream) -> InImage:
+        ref = self.recipe.kubernetes.image("etcd")
+        found = self._published_image(upstream, ref)
+        if not upstream.shelf.holds(found.manifest):
+            self.tell(f"fetching {ref}, which has etcdctl in it")
+        upstream.fetch(ref, found)
+        return InImage(found.manifest, upstream.shelf)
 
     def _debian(self) -> Path:
         key = key_of(self.recipe.suite, self.recipe.packages, self.recipe.epoch, _code(debian))
@@ -381,11 +417,14 @@ class _Build:
         found: dict[str, Found] = {}
         if self._upstream is not None:
             for spec in self.recipe.images:
-                if is_upstream(spec.ref):
-                    found[spec.ref] = self._upstream.image(spec.ref)
-                    if self.lock is not None:
-                        digest = f"sha256:{found[spec.ref].manifest.hex}"
-                        self.lock.check_image(spec.ref, digest, f"at {self._upstream.addresses.images}")
+                if self._upstream.addresses.of(spec.ref):
+                    found[spec.ref] = self._published_image(self._upstream, spec.ref)
+        return found
+
+    def _published_image(self, upstream: Upstream, ref: str) -> Found:
+        found = upstream.image(ref)
+        if self.lock is not None:
+            self.lock.check_image(ref, f"sha256:{found.manifest.hex}", f"at {upstream.addresses.of(ref)}")
         return found
 
     def _made_from(self, programs: dict[str, Path], folder: Path) -> MadeFrom:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.boxes.lock import Lock
-from lab.boxes.upstream.addresses import UPSTREAM, Addresses, parse_mirrors
+from lab.boxes.upstream.addresses import FLANNEL, UPSTREAM, Addresses, parse_mirrors
 from lab.boxes.upstream.patience import Tell
 from lab.boxes.upstream.upstream import Obstacle
 from lab.components.kubernetes.sources import AUTO, MIRROR, RELEASE, SOURCE
@@ -15,10 +15,24 @@ from lab.errors import BoxError, Remedy, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One source, and the addresses that belong to it; None where all is compiled."""
+    """One source, and the addresses that belong to it; None where all is compiled.
+
+    `strict`: nothing may be compiled that the addresses have a place for.
+    """
 
     source: str
     addresses: Addresses | None
+    strict: bool = False
+
+    @property
+    def packing(self) -> Way:
+        """The same, with a flannel that is compiled."""
+        return self if self.addresses is None else replace(self, addresses=replace(self.addresses, flannel=None))
+
+    @property
+    def variants(self) -> tuple[Way, ...]:
+        """What may become of it, by what is reached."""
+        return (self,) if self.strict or self == self.packing else (self, self.packing)
 
 
 def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple[Way, ...]:
@@ -47,8 +61,10 @@ def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple
     chosen = [way for way in every if source in {AUTO, way.source}]
     if lock is None:
         return tuple(chosen)
+    if FLANNEL not in lock.made_from.addresses:
+        chosen = [way.packing for way in chosen]
     compiled = lock.made_from.source == SOURCE
-    fitting = tuple(way for way in chosen if (way.addresses is None) == compiled)
+    fitting = tuple(replace(way, strict=True) for way in chosen if (way.addresses is None) == compiled)
     if not fitting:
         raise UsageError(
             f"the lock is of a box from {lock.made_from.source}, which --source {source} does not make",
@@ -74,15 +90,20 @@ def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[Obstac
             tell(f"{way.source}: Go modules, compiled here")
             return way
         found = obstacles(way.addresses)
-        why = "; ".join(each.why for each in found)
-        if not found:
+        needed = [each for each in found if way.strict or not each.optional]
+        why = "; ".join(each.why for each in needed)
+        if not needed:
             tell(f"{way.source}: programs from {way.addresses.programs}, images from {way.addresses.images}")
-            return way
-        if way == ways[-1] and all(each.busy for each in found):
+        elif way == ways[-1] and all(each.busy for each in needed):
             tell(f"{way.source} is busy: {why}")
+        else:
+            tell(f"{way.source} cannot be used: {why}")
+            seen += [f"{way.source}: {each.why}" for each in found]
+            continue
+        if way.addresses.flannel is None or found == needed:
             return way
-        tell(f"{way.source} cannot be used: {why}")
-        seen += [f"{way.source}: {each.why}" for each in found]
+        tell(f"flannel is compiled, since its image cannot be had: {found[-1].why}")
+        return way.packing
     raise BoxError(
         "no source of Kubernetes can be used",
         details=seen,

@@ -15,7 +15,9 @@ from typing import ClassVar, Protocol
 from lab.boxes import gomodules
 from lab.boxes.cache import digest_tree
 from lab.boxes.recipe import SETTLE, Program, Recipe
-from lab.boxes.upstream.addresses import is_upstream
+from lab.boxes.upstream import layout
+from lab.boxes.upstream.addresses import Addresses
+from lab.boxes.upstream.layout import Manifest, Shelf
 from lab.boxes.upstream.upstream import PUBLISHED, Upstream
 
 
@@ -83,15 +85,44 @@ class Published:
             place.chmod(0o755)
 
 
-def without_published(recipe: Recipe) -> Recipe:
+@dataclass(frozen=True, slots=True)
+class InImage:
+    """Takes programs out of one of upstream's images, whose digest decides the result."""
+
+    manifest: Manifest
+    shelf: Shelf
+    code: ClassVar[tuple[ModuleType, ...]] = (layout,)
+
+    def inputs(self, program: Program) -> Sequence[object]:  # noqa: ARG002
+        return ["in an image", self.manifest.hex]
+
+    def make(self, program: Program, target: Path, log: Path) -> None:  # noqa: ARG002
+        (target / "bin").mkdir()
+        for name in program.build:
+            data = self.shelf.file(self.manifest, f"usr/local/bin/{name}")
+            assert data is not None, name  # noqa: S101 - `holds` has looked
+            (target / "bin" / name).write_bytes(data)
+            (target / "bin" / name).chmod(0o755)
+
+    def holds(self, program: Program) -> bool:
+        """Whether the image has every one of a program's parts."""
+        return all(self.shelf.file(self.manifest, f"usr/local/bin/{name}") for name in program.build)
+
+
+def without_published(recipe: Recipe, addresses: Addresses) -> Recipe:
     """The recipe with those programs alone that are compiled, or published, where upstream's images are taken."""
-    packed = [name for image in recipe.images if not is_upstream(image.ref) for _, name in image.programs]
+    packed = [name for image in recipe.images if not addresses.of(image.ref) for _, name in image.programs]
     wanted = {SETTLE, *packed, *(name for _, name in recipe.install)}
     reduced = (
         replace(program, build={name: path for name, path in program.build.items() if name in wanted})
         for program in recipe.programs
     )
     return replace(recipe, programs=tuple(program for program in reduced if program.build))
+
+
+def is_in_etcds_image(program: Program) -> bool:
+    """Whether etcd's image may have every one of a program's parts: etcdctl; in newer ones etcdutl, too."""
+    return program.build.keys() <= {"etcdctl", "etcdutl"}
 
 
 def is_published(program: Program) -> bool:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from support.published import PLACE, VERSION, content, publish_images, publish_programs
-from support.stand_ins import StandIn, registry, serving
+from support.stand_ins import StandIn, Trouble, registry, serving
 
 from lab import process
 from lab.app import boxes as app
@@ -28,6 +30,7 @@ from lab.cli.commands.box import box as command
 from lab.errors import BoxError, Conflict, UsageError
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
+from lab.waiting import Deadline, poll
 
 RECIPE = f"""\
 name: small
@@ -52,7 +55,28 @@ images:
   - {{component: pause, programs: {{/pause: pause}}, pinned: true}}
   - {{ref: "docker.io/library/lesson:latest", programs: {{/settle: bolt-settle}}}}
 """
+# Beside that, a program that is in etcd's image, and flannel, whose program nothing here could compile.
+LARGER = (
+    RECIPE.replace("cnis: [none]", "cnis: [flannel]")
+    .replace('"pause": "3.10.1"', '"pause": "3.10.1", "flannel": "0.28.4", "flannel_cni": "0.9.1"')
+    .replace(
+        "  - {name: bolt",
+        """\
+  - {name: etcdctl, module: go.etcd.io/etcd/etcdctl/v3, version: "v{etcd}", build: {etcdctl: ""}}
+  - {name: flannel, module: nowhere.example/flannel, version: "v{flannel}", build: {flanneld: ""}}
+  - {name: bolt""",
+    )
+    .replace("[kubeadm, kubelet, kubectl]}", "[kubeadm, kubelet, kubectl, etcdctl]}")
+    .replace(
+        "  - {component: pause",
+        """\
+  - {component: etcd, programs: {/usr/local/bin/etcdctl: etcdctl}}
+  - {component: flannel, programs: {/opt/bin/flanneld: flanneld}}
+  - {component: pause""",
+    )
+)
 UPSTREAMS = ("kube-apiserver", "pause")
+FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.4"
 
 
 class Place:
@@ -66,9 +90,12 @@ class Place:
         self.told: list[str] = []
         (self.recipes / "small/programs").mkdir(parents=True)
         (self.recipes / "small/images").mkdir()
-        (self.recipes / "small/recipe.yaml").write_text(RECIPE)
+        self.write(RECIPE)
         for name in ("settle", "pause"):
             (self.recipes / f"small/programs/{name}.c").write_text("int main(void) { return 0; }\n")
+
+    def write(self, recipe: str) -> None:
+        (self.recipes / "small/recipe.yaml").write_text(recipe)
 
     @property
     def mirrors(self) -> tuple[str, ...]:
@@ -304,3 +331,88 @@ def test_a_damaged_blob_is_fetched_again(place: Place) -> None:
         file.write("/* another */\n")
     place.build()
     assert digest_file(blobs / layer) == layer
+
+
+# --- flannel and etcdctl ------------------------------------------------------------------------------
+
+
+ETCD = VERSION.image("etcd")
+
+
+@pytest.fixture(scope="module")
+def more(store: tuple[int, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of etcd's image, with etcdctl in it, and of flannel's."""
+    folder, paths = tmp_path_factory.mktemp("more"), {ETCD: "/usr/local/bin/etcdctl"}
+    return publish_images(folder, store[0], [ETCD, FLANNEL], "k8s/", paths=paths)
+
+
+def test_flannel_and_etcdctl_come_as_images(place: Place, more: dict[str, str]) -> None:
+    place.write(LARGER)
+    own = f"ghcr.io=http://{place.front.host}/k8s"
+    built = place.build(mirrors=(*place.mirrors, own))
+    made = built.made_from
+    assert made is not None
+    assert made.addresses["ghcr.io"] == own.partition("=")[2]
+    assert made.images.items() >= more.items()
+    assert "flanneld" not in made.programs
+    program = next(place.home.cache.glob("programs/*/bin/etcdctl"))
+    assert program.read_bytes() == content(ETCD)
+    assert made.programs["etcdctl"] == digest_file(program)
+    # Found again, without a server.
+    place.files.troubles = place.front.troubles = [Trouble("", status=500)]
+    assert place.build(mirrors=(*place.mirrors, own)) == built
+
+
+def test_flannel_is_compiled_where_its_registry_is_not_reached(place: Place, more: dict[str, str]) -> None:
+    place.write(LARGER)
+    compiled: list[str] = []
+
+    def stop(program: Any, *_: object, **__: object) -> None:
+        compiled.append(program.name)
+        raise BoxError("enough", hint="none")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build.gomodules, "build", stop)
+        with pytest.raises(BoxError, match="enough"):
+            place.build(mirrors=(*place.mirrors, "ghcr.io=http://127.0.0.1:9"))
+    assert compiled == ["flannel"]
+    assert any(line.startswith("flannel is compiled, since its image cannot be had: ") for line in place.told)
+
+
+def test_a_failure_of_debians_need_not_wait_for_the_compiler(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BoxError("the mirror of Debian is gone", hint="none")
+
+    def slow(*_: object, **__: object) -> None:
+        pytest.fail("it was compiled all the same")
+
+    monkeypatch.setattr(build.debian, "make_root", refuse)
+    monkeypatch.setattr(build, "background", at_once)
+    monkeypatch.setattr(build.gomodules, "build", slow)
+    with pytest.raises(BoxError, match="the mirror of Debian is gone"):
+        place.build()
+
+
+def test_what_a_failure_waits_for_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def patient(*_: object, **__: object) -> None:
+        poll(lambda: [line for line in place.told if line.startswith("stopping when")], Deadline.after(60))
+
+    def fail(*_: object, **__: object) -> None:
+        raise BoxError("it does not compile", hint="none")
+
+    monkeypatch.setattr(build.debian, "make_root", patient)
+    monkeypatch.setattr(build.gomodules, "build", fail)
+    with pytest.raises(BoxError, match="it does not compile"):
+        place.build()
+    assert place.told[-1] == "stopping when Debian's packages are there; they are kept for the next build"
+
+
+@contextmanager
+def at_once(act: Any) -> Iterator[Future[Any]]:
+    """As `lab.waiting.background`, done before the block begins."""
+    done: Future[Any] = Future()
+    try:
+        done.set_result(act())
+    except BoxError as error:
+        done.set_exception(error)
+    yield done

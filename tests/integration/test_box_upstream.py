@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from lab import process
 from lab.boxes.upstream import web
 from lab.boxes.upstream.addresses import Addresses, Registry, Site
 from lab.boxes.upstream.patience import Patience
-from lab.boxes.upstream.upstream import Upstream
+from lab.boxes.upstream.upstream import Upstream, _obstacle_in_folder
 from lab.boxes.upstream.web import BEGUN, Missing
 from lab.cluster.secrets import load_or_make
 from lab.errors import BoxError, HostError
@@ -525,6 +526,43 @@ def test_a_server_that_does_not_answer_is_not_waited_for(desk: Desk, files: Stan
         server.troubles = [Trouble("kubeadm|manifests", silent=True)]
     found = desk.upstream().obstacles(PAUSE, 1.0)
     assert [each.why.rpartition(": ")[2] for each in found] == ["not a byte for 1 s", "no answer within 1 s"]
+
+
+FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.4"
+
+
+def test_flannels_image_from_its_own_registry(desk: Desk, store: tuple[int, dict[str, str]], tmp_path: Path) -> None:
+    digest = publish_images(tmp_path / "flannel", store[0], [FLANNEL], "hub/")[FLANNEL]
+    own = Registry(f"127.0.0.1:{store[0]}/hub", plain=True)
+    upstream = desk.upstream(addresses=replace(desk.addresses, flannel=own))
+    assert upstream.obstacles(PAUSE, flannel=FLANNEL) == []
+    found = upstream.image(FLANNEL)
+    assert f"sha256:{found.manifest.hex}" == digest
+    upstream.fetch(FLANNEL, found)
+    assert upstream.shelf.holds(found.manifest)
+    stick = desk.kept
+    assert _obstacle_in_folder(stick, FLANNEL) is None
+
+
+def test_where_flannels_image_is_not_reached_it_can_be_compiled(desk: Desk, front: StandIn) -> None:
+    nobody = Registry("127.0.0.1:9/hub", plain=True)
+    (found,) = desk.upstream(addresses=replace(desk.addresses, flannel=nobody)).obstacles(PAUSE, flannel=FLANNEL)
+    assert found.optional
+    assert found.why.startswith("http://127.0.0.1:9/hub: ")
+    (lacking,) = desk.upstream(addresses=replace(desk.addresses, flannel=Path("/"))).obstacles(PAUSE, flannel=FLANNEL)
+    assert (lacking.why, lacking.optional) == ("/: there is no images/index.json", True)
+
+
+def test_a_stick_that_lacks_an_image(desk: Desk, tmp_path: Path) -> None:
+    folder = stick(desk, tmp_path)
+    assert _obstacle_in_folder(folder, PAUSE) is None
+    found = _obstacle_in_folder(folder, FLANNEL)
+    assert found is not None
+    assert found.why == f"there is no {FLANNEL} in images"
+    (folder / "images/index.json").write_text("{")
+    damaged = _obstacle_in_folder(folder, PAUSE)
+    assert damaged is not None
+    assert "is damaged" in damaged.why
 
 
 def test_a_folder_without_a_mirror(desk: Desk, tmp_path: Path) -> None:

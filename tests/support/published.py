@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lab import process
 from lab.boxes import images
@@ -38,7 +39,14 @@ def publish_programs(folder: Path, names: Iterable[str] = ("kubeadm", "kubelet",
         (folder / PLACE / f"{name}.sha256").write_text(hashlib.sha256(data).hexdigest())
 
 
-def publish_images(folder: Path, port: int, refs: Iterable[str], below: str = "", login: str = "") -> dict[str, str]:
+def publish_images(
+    folder: Path,
+    port: int,
+    refs: Iterable[str],
+    below: str = "",
+    login: str = "",
+    paths: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Images in Docker's format, each named by an index for two platforms, as registry.k8s.io has them.
 
     Args:
@@ -47,6 +55,7 @@ def publish_images(folder: Path, port: int, refs: Iterable[str], below: str = ""
         refs: their whole names.
         below: the folder in the registry: "k8s/".
         login: USER:PASSWORD.
+        paths: by whole name where its program is in it; /program where nothing is said.
 
     Returns:
         By whole name the digest of the manifest for x86-64.
@@ -57,7 +66,7 @@ def publish_images(folder: Path, port: int, refs: Iterable[str], below: str = ""
         work.mkdir(parents=True)
         name, _, tag = ref.partition("/")[2].rpartition(":")
         (work / "program").write_bytes(content(ref))
-        spec = ImageSpec(ref=ref, programs=(("/program", "program"),), entrypoint=("/program",))
+        spec = ImageSpec(ref=ref, programs=((paths.get(ref, "/program"), "program"),), entrypoint=("/program",))
         layout = images.Layout(work / "layout", EPOCH)
         images.write_own_layer(spec, {"program": work / "program"}, None, work / "layer.tar", EPOCH)
         layout.add_image(spec, [layout.add_layer(work / "layer.tar")])
@@ -67,11 +76,11 @@ def publish_images(folder: Path, port: int, refs: Iterable[str], below: str = ""
         argv += ["--dest-creds", login] if login else []
         process.run([*argv, f"oci:{work}/layout:{tag}", f"docker://{target}:{tag}"], timeout=120)
         if not login:
-            found[ref] = _indexed(port, f"{below}{name}", tag)
+            found[ref] = publish_index(port, f"{below}{name}", tag)
     return found
 
 
-def _indexed(port: int, name: str, tag: str) -> str:
+def publish_index(port: int, name: str, tag: str) -> str:
     """Put an index in the place of an image; returns the digest of the image."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:

@@ -60,14 +60,20 @@ class StandIn(ThreadingHTTPServer):
         port: that of the server it passes on to.
         ranges: it can go on in the middle of a file.
         tls: its certificate and key.
+        at: its address and port; a free port where that is 0.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, folder: Path | None = None, port: int = 0, ranges: bool = True, tls: tuple[Path, Path] | None = None
+        self,
+        folder: Path | None = None,
+        port: int = 0,
+        ranges: bool = True,
+        tls: tuple[Path, Path] | None = None,
+        at: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(at, _Handler)
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)

@@ -1,8 +1,9 @@
 """Where upstream's programs and images are: at upstream itself, or at a mirror that a person names. Pure.
 
-    --mirror FOLDER                                  a folder, or a USB stick, that holds both
+    --mirror FOLDER                                  a folder, or a USB stick, that holds all
     --mirror dl.k8s.io=https://HOST/PATH             programs: PATH/v1.35.4/bin/linux/amd64/kubeadm
     --mirror registry.k8s.io=HOST/PATH               images: HOST/PATH/pause:3.10.1; http://HOST/PATH without TLS
+    --mirror ghcr.io=HOST/PATH                       flannel's image: HOST/PATH/flannel-io/flannel:v0.28.4
     --mirror dl.k8s.io=/FOLDER                       each may also lie in a folder
 
 What a folder holds: `lab.boxes.upstream.upstream`.
@@ -14,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lab.errors import UsageError
@@ -21,6 +23,9 @@ from lab.text import visible
 
 PROGRAMS = "dl.k8s.io"
 IMAGES = "registry.k8s.io"
+FLANNEL = "ghcr.io"
+_NAMES = (PROGRAMS, IMAGES, FLANNEL)
+_OF_FLANNEL = f"{FLANNEL}/flannel-io/"
 # What kubeadm named images by before 1.25; the registry is gone, its images are in the new one.
 _FORMER_IMAGES = "k8s.gcr.io"
 _FORMS = f"--mirror FOLDER, --mirror {PROGRAMS}=https://HOST/PATH, or --mirror {IMAGES}=HOST/PATH"
@@ -74,29 +79,38 @@ class Registry:
         ('hub.example/k8s/coredns/coredns:v1.13.1', 'hub.example/k8s/coredns:v1.13.1')
         """
         _, _, path = ref.partition("/")
-        paths = (path,) if self == UPSTREAM.images else (path, path.rpartition("/")[2])
+        upstreams = self in {UPSTREAM.images, UPSTREAM.flannel}
+        paths = (path,) if upstreams else (path, path.rpartition("/")[2])
         return tuple(dict.fromkeys(f"{self.prefix}/{each}" for each in paths))
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where programs and where images are."""
+    """Where programs, where images and where flannel's image are; None for one that is compiled and packed instead."""
 
     programs: Site | Path
     images: Registry | Path
+    flannel: Registry | Path | None = None
 
     @property
     def shown(self) -> dict[str, str]:
-        """Both, by upstream's name, without secrets."""
-        return {PROGRAMS: str(self.programs), IMAGES: str(self.images)}
+        """All of them, by upstream's name, without secrets."""
+        flannel = {} if self.flannel is None else {FLANNEL: str(self.flannel)}
+        return {PROGRAMS: str(self.programs), IMAGES: str(self.images), **flannel}
+
+    def of(self, ref: str) -> Registry | Path | None:
+        """Where an image is taken from; None for one that klab packs."""
+        if ref.partition("/")[0] in {IMAGES, _FORMER_IMAGES}:
+            return self.images
+        return self.flannel if is_flannel(ref) else None
 
 
-UPSTREAM = Addresses(Site(f"https://{PROGRAMS}"), Registry(IMAGES))
+UPSTREAM = Addresses(Site(f"https://{PROGRAMS}"), Registry(IMAGES), Registry(FLANNEL))
 
 
-def is_upstream(ref: str) -> bool:
-    """Whether an image is one of those that Kubernetes itself publishes."""
-    return ref.partition("/")[0] in {IMAGES, _FORMER_IMAGES}
+def is_flannel(ref: str) -> bool:
+    """Whether an image is one that flannel publishes."""
+    return ref.startswith(_OF_FLANNEL)
 
 
 def parse_mirrors(words: Sequence[str]) -> Addresses:
@@ -105,18 +119,19 @@ def parse_mirrors(words: Sequence[str]) -> Addresses:
     Raises:
         UsageError: it is not understood; the message has no password.
     """
-    programs: Site | Path | None = None
-    images: Registry | Path | None = None
+    places: dict[str, Any] = {}
     for word in words:
         name, place = _split(word)
         folder = Path(place).expanduser().absolute() if not name or place.startswith(("/", ".", "~")) else None
-        if (programs and name != IMAGES) or (images and name != PROGRAMS):
-            raise UsageError(f"--mirror names two places for {name or PROGRAMS}", hint="give one of them")
-        if name != IMAGES:
-            programs = folder or _site(place)
-        if name != PROGRAMS:
-            images = folder or _registry(place)
-    return Addresses(programs or UPSTREAM.programs, images or UPSTREAM.images)
+        for each in (name,) if name else _NAMES:
+            if each in places:
+                raise UsageError(f"--mirror names two places for {each}", hint="give one of them")
+            places[each] = folder or (_site(place) if each == PROGRAMS else _registry(each, place))
+    return Addresses(
+        places.get(PROGRAMS, UPSTREAM.programs),
+        places.get(IMAGES, UPSTREAM.images),
+        places.get(FLANNEL, UPSTREAM.flannel),
+    )
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -126,10 +141,10 @@ def _split(word: str) -> tuple[str, str]:
         raise UsageError("--mirror has no place, or one that is too long", hint=_FORMS)
     if not equals and "://" not in word:
         return "", word
-    if name not in {PROGRAMS, IMAGES} or not place:
+    if name not in _NAMES or not place:
         raise UsageError(
             f"--mirror does not say what {_public(place or name)} is a mirror of",
-            hint=f"{_FORMS}; {PROGRAMS} stands for the programs, {IMAGES} for the images",
+            hint=f"{_FORMS}; {PROGRAMS} stands for the programs, {IMAGES} for the images, {FLANNEL} for flannel's",
         )
     return name, place
 
@@ -151,18 +166,18 @@ def _site(place: str) -> Site:
     return Site(url, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
-def _registry(place: str) -> Registry:
+def _registry(name: str, place: str) -> Registry:
     plain = place.startswith("http://")
     prefix = place.removeprefix("http://").removeprefix("https://").rstrip("/")
     if "@" in prefix:
         raise UsageError(
-            f"--mirror {IMAGES}={_public(place)} has a user in it",
+            f"--mirror {name}={_public(place)} has a user in it",
             hint=f"leave it out, and log in: skopeo login {visible(prefix.rpartition('@')[2].partition('/')[0])}",
         )
     if _REPOSITORY.fullmatch(prefix) is None:
         raise UsageError(
-            f"--mirror {IMAGES}={_public(place)} is no registry",
-            hint=f"--mirror {IMAGES}=HOST/PATH, or http://HOST/PATH where it has no TLS",
+            f"--mirror {name}={_public(place)} is no registry",
+            hint=f"--mirror {name}=HOST/PATH, or http://HOST/PATH where it has no TLS",
         )
     return Registry(prefix, plain)
 

@@ -9,10 +9,12 @@ Shapes: github.com/opencontainers/image-spec (image-layout.md, image-index.md), 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,20 @@ class Shelf:
             if not file.is_file() or digest_file(file) != blob.hex:
                 raise self._damaged(ref, f"the blob {blob.hex} is missing, or another one")
             file.replace(self.blobs / blob.hex)
+
+    def file(self, manifest: Manifest, path: str) -> bytes | None:
+        """A regular file in an image whose blobs are here; None where it has none by that path, or is packed otherwise.
+
+        Args:
+            manifest: the image.
+            path: usr/local/bin/etcdctl.
+        """
+        for blob in reversed(manifest.blobs[1:]):
+            with contextlib.suppress(tarfile.TarError, OSError), tarfile.open(self.blobs / blob.hex) as layer:
+                for member in layer:
+                    if member.name.removeprefix("./") == path and (source := layer.extractfile(member)):
+                        return source.read()
+        return None
 
     def name(self, ref: str, manifest: Manifest) -> None:
         """Let a whole name stand for an image whose blobs are here."""

@@ -1,7 +1,7 @@
 """What upstream publishes of one Kubernetes version, wherever it is taken from.
 
-Programs: three, by their published checksums. Images: those of Kubernetes' own registry, by digest. All that comes is
-kept as a folder that is a mirror itself, on a stick for example:
+Programs: three, by their published checksums. Images: those of Kubernetes' own registry and flannel's, by digest;
+etcdctl is in etcd's. All that comes is kept as a folder that is a mirror itself, on a stick for example:
 
     FOLDER/dl.k8s.io/v1.35.4/bin/linux/amd64/kubeadm, kubeadm.sha256, ...
     FOLDER/images/                                   an OCI layout, see `lab.boxes.upstream.layout`
@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.boxes.upstream.addresses import IMAGES, PROGRAMS, Addresses, Registry, Site
+from lab.boxes.upstream.addresses import FLANNEL, IMAGES, PROGRAMS, Addresses, Registry, Site
 from lab.boxes.upstream.checksum import ALGORITHMS, MOST, Checksum, parse_checksum
 from lab.boxes.upstream.layout import Choice, Manifest, Shelf, parse_image
 from lab.boxes.upstream.patience import ELSEWHERE, Patience, Tell
@@ -42,10 +42,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What keeps something from being had, in words; `busy` where the server itself asks to come again."""
+    """What keeps something from being had, in words.
+
+    busy: the server itself asks to come again.
+    optional: klab can compile what is not had.
+    """
 
     why: str
     busy: bool = False
+    optional: bool = False
 
 
 class Upstream:
@@ -162,7 +167,7 @@ class Upstream:
             Missing: it is not there.
             BoxError: it cannot be had, or is damaged.
         """
-        where = self.addresses.images
+        where = self._place(ref)
         if not isinstance(where, Registry):
             manifest = Shelf(where / "images").manifest(ref)
             if manifest is None:
@@ -178,6 +183,11 @@ class Upstream:
             except Missing:
                 self._tell(f"{where.host} has no {name}; trying {names[-1]}")
         return self._asked(where, names[-1])
+
+    def _place(self, ref: str) -> Registry | Path:
+        where = self.addresses.of(ref)
+        assert where is not None, ref  # noqa: S101 - klab packs such an image, and asks for it nowhere
+        return where
 
     def _asked(self, registry: Registry, name: str) -> Found:
         bare = name.rpartition(":")[0]
@@ -199,7 +209,7 @@ class Upstream:
             BoxError: it cannot be had, or is damaged.
             HostError: the disk is full.
         """
-        where, manifest = self.addresses.images, found.manifest
+        where, manifest = self._place(ref), found.manifest
         if not self.shelf.holds(manifest):
             came = self._kept / f"image{BEGUN}"
             try:
@@ -214,12 +224,13 @@ class Upstream:
 
     # --- is it there at all? -----------------------------------------------------------------------
 
-    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS) -> list[Obstacle]:
+    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS, flannel: str = "") -> list[Obstacle]:
         """What keeps programs and images from being had, found out at once; nothing where nothing does.
 
         Args:
             ref: the whole name of an image to ask for.
-            seconds: how long each of the two may take, the look-up of a name included.
+            seconds: how long each of them may take, the look-up of a name included.
+            flannel: the whole name of flannel's, asked for where the addresses have a place for it.
         """
         found: dict[str, Obstacle | None] = dict.fromkeys(
             self.addresses.shown, Obstacle(f"no answer within {seconds:g} s")
@@ -231,14 +242,22 @@ class Upstream:
         def images() -> None:
             found[IMAGES] = self._obstacle_to_images(ref, seconds)
 
+        def of_flannel() -> None:
+            found[FLANNEL] = self._obstacle_to_images(flannel, seconds)
+
         # A look-up of a name cannot be given a time limit: its thread may stay behind.
-        probes = [thread(act, "klab probe", daemon=True) for act in (programs, images)]
+        acts = (programs, images, of_flannel) if FLANNEL in found else (programs, images)
+        probes = [thread(act, "klab probe", daemon=True) for act in acts]
         for probe in probes:
             probe.start()
         for probe in probes:
             probe.join(seconds + 1)
         shown = self.addresses.shown
-        return [Obstacle(f"{shown[name]}: {each.why}", each.busy) for name, each in found.items() if each is not None]
+        return [
+            Obstacle(f"{shown[name]}: {each.why}", each.busy, optional=name == FLANNEL)
+            for name, each in found.items()
+            if each is not None
+        ]
 
     def _obstacle_to_programs(self, seconds: float) -> Obstacle | None:
         where, path = self.addresses.programs, f"{self._path}/kubeadm"
@@ -256,12 +275,20 @@ class Upstream:
         return Obstacle(f"HTTP status {status} for {path}.{ALGORITHMS[-1]}", status in BUSY)
 
     def _obstacle_to_images(self, ref: str, seconds: float) -> Obstacle | None:
-        where = self.addresses.images
+        where = self._place(ref)
         if not isinstance(where, Registry):
-            there = (where / "images" / "index.json").is_file()
-            return None if there else Obstacle("there is no images/index.json")
+            return _obstacle_in_folder(where, ref)
         why = self._skopeo.obstacle(where, where.names(ref)[0], seconds)
         return Obstacle(why, is_busy(why)) if why else None
+
+
+def _obstacle_in_folder(folder: Path, ref: str) -> Obstacle | None:
+    if not (folder / "images" / "index.json").is_file():
+        return Obstacle("there is no images/index.json")
+    try:
+        return None if Shelf(folder / "images").manifest(ref) else Obstacle(f"there is no {ref} in images")
+    except BoxError as error:
+        return Obstacle(error.message)
 
 
 def _copy_blobs(source: Shelf, manifest: Manifest, came: Path) -> None:

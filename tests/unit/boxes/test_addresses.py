@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lab.boxes.upstream.addresses import UPSTREAM, Addresses, Registry, Site, is_upstream, parse_mirrors
+from lab.boxes.upstream.addresses import UPSTREAM, Addresses, Registry, Site, parse_mirrors
 from lab.errors import UsageError
 
 
 def test_without_a_mirror_it_is_upstream_itself() -> None:
     assert parse_mirrors([]) == UPSTREAM
-    assert UPSTREAM.shown == {"dl.k8s.io": "https://dl.k8s.io", "registry.k8s.io": "registry.k8s.io"}
+    assert UPSTREAM.shown == {
+        "dl.k8s.io": "https://dl.k8s.io",
+        "registry.k8s.io": "registry.k8s.io",
+        "ghcr.io": "ghcr.io",
+    }
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ def test_what_a_mirror_stands_for(words: list[str], programs: object, images: ob
 
 def test_a_folder_is_found_from_where_the_person_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse_mirrors(["stick"]) == Addresses(tmp_path / "stick", tmp_path / "stick")
+    assert parse_mirrors(["stick"]) == Addresses(tmp_path / "stick", tmp_path / "stick", tmp_path / "stick")
     assert parse_mirrors(["dl.k8s.io=./stick"]).programs == tmp_path / "stick"
 
 
@@ -83,8 +87,19 @@ def test_what_an_image_is_called_elsewhere() -> None:
     assert mirror.names("registry.k8s.io/pause:3.10.1") == ("registry.aliyuncs.com/google_containers/pause:3.10.1",)
 
 
+def test_flannels_image_has_a_mirror_of_its_own() -> None:
+    ref = "ghcr.io/flannel-io/flannel:v0.28.4"
+    assert UPSTREAM.flannel.names(ref) == (ref,)  # type: ignore[union-attr]
+    found = parse_mirrors(["ghcr.io=hub.example/proxy"]).flannel
+    assert found == Registry("hub.example/proxy")
+    assert found.names(ref)[0] == "hub.example/proxy/flannel-io/flannel:v0.28.4"  # type: ignore[union-attr]
+    assert parse_mirrors(["registry.k8s.io=hub.example"]).flannel == UPSTREAM.flannel
+    assert Addresses(UPSTREAM.programs, UPSTREAM.images).of(ref) is None
+
+
 def test_which_images_upstream_publishes() -> None:
-    assert is_upstream("registry.k8s.io/pause:3.10.1")
-    assert is_upstream("k8s.gcr.io/pause:3.5")
-    assert not is_upstream("docker.io/library/nginx:latest")
-    assert not is_upstream("ghcr.io/flannel-io/flannel:v0.28.4")
+    assert UPSTREAM.of("registry.k8s.io/pause:3.10.1") == UPSTREAM.images
+    assert UPSTREAM.of("k8s.gcr.io/pause:3.5") == UPSTREAM.images
+    assert UPSTREAM.of("docker.io/library/nginx:latest") is None
+    assert UPSTREAM.of("ghcr.io/flannel-io/flannel:v0.28.4") == UPSTREAM.flannel
+    assert UPSTREAM.of("ghcr.io/somebody/else:1") is None

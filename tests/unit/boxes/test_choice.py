@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from lab.errors import BoxError, UsageError
 
 STICK = ("/media/stick",)
 UNKNOWN = Obstacle("https://dl.k8s.io: its name is not known")
+NO_FLANNEL = Obstacle("ghcr.io: no such host", optional=True)
 BUSY = Obstacle("registry.k8s.io: StatusCode: 429", busy=True)
 
 
@@ -69,6 +71,30 @@ def test_the_first_that_is_reached_is_taken_and_told() -> None:
         "mirror cannot be used: /media/stick: there is no images/index.json",
         "release: programs from https://dl.k8s.io, images from registry.k8s.io",
     ]
+
+
+def test_flannel_is_compiled_where_its_image_is_not_reached() -> None:
+    told: list[str] = []
+    found = choose(ways("auto", ()), lambda _: [NO_FLANNEL], told.append)
+    assert found == Way(RELEASE, replace(UPSTREAM, flannel=None))
+    assert told == [
+        "release: programs from https://dl.k8s.io, images from registry.k8s.io",
+        "flannel is compiled, since its image cannot be had: ghcr.io: no such host",
+    ]
+    assert ways("auto", ())[0].variants == (Way(RELEASE, UPSTREAM), found)
+    assert Way(SOURCE, None).variants == (Way(SOURCE, None),)
+
+
+def test_a_lock_says_where_flannel_comes_from() -> None:
+    (packing,) = ways("auto", (), lock(RELEASE))
+    assert packing.addresses == replace(UPSTREAM, flannel=None)
+    wanted = replace(lock(RELEASE), made_from=MadeFrom(RELEASE, UPSTREAM.shown, {}, {}, {}))
+    (strict,) = ways("auto", (), wanted)
+    assert strict.addresses == UPSTREAM
+    assert strict.variants == (strict,)
+    with pytest.raises(BoxError, match="no source of Kubernetes can be used") as caught:
+        choose((strict,), lambda _: [NO_FLANNEL], lambda _: None)
+    assert caught.value.details == ("release: ghcr.io: no such host",)
 
 
 def test_source_is_not_probed() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +14,9 @@ import pytest
 from lab import resources
 from lab.boxes import gomodules
 from lab.boxes.recipe import Program, load_recipe
-from lab.boxes.sources import GoModules, Published, Source, is_published, without_published
-from lab.boxes.upstream.addresses import Addresses, is_upstream
+from lab.boxes.sources import GoModules, InImage, Published, Source, is_in_etcds_image, is_published, without_published
+from lab.boxes.upstream.addresses import UPSTREAM, Addresses
+from lab.boxes.upstream.layout import Blob, Manifest, Shelf
 from lab.boxes.upstream.upstream import Upstream
 
 
@@ -85,13 +89,54 @@ def test_a_module_is_built_as_in_its_own_repository() -> None:
 
 def test_what_upstream_has_is_not_compiled() -> None:
     whole = load_recipe("debian-13", "1.35.4")
-    reduced = {program.name: program for program in without_published(whole).programs}
+    packing = replace(UPSTREAM, flannel=None)
+    reduced = {program.name: program for program in without_published(whole, packing).programs}
     assert reduced["kubernetes"].build.keys() == {"kubeadm", "kubelet", "kubectl"}
     assert reduced.keys() == {"kubernetes", "etcdctl", "etcdutl", "crictl", "flannel-cni", "flannel", "bolt-settle"}
     assert [name for name, program in reduced.items() if is_published(program)] == ["kubernetes"]
-    assert {image.ref for image in whole.images if is_upstream(image.ref)} == {
+    assert {image.ref for image in whole.images if packing.of(image.ref)} == {
         ref for name, ref in whole.kubernetes.images.items() if name != "flannel"
     }
+    assert {program.name for program in without_published(whole, UPSTREAM).programs} == reduced.keys() - {"flannel"}
+    assert [name for name, program in reduced.items() if is_in_etcds_image(program)] == ["etcdctl", "etcdutl"]
+
+
+def image_with(shelf: Shelf, *layers: dict[str, bytes]) -> Manifest:
+    """An image of these layers, the uppermost last, each packed with gzip."""
+    shelf.blobs.mkdir(parents=True)
+    blobs = []
+    for files in layers:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        blob = Blob(hashlib.sha256(packed.getvalue()).hexdigest(), len(packed.getvalue()))
+        (shelf.blobs / blob.hex).write_bytes(packed.getvalue())
+        blobs.append(blob)
+    return Manifest("{}", "", (Blob("0" * 64, 0), *blobs))
+
+
+def test_etcdctl_comes_out_of_etcds_image(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "images")
+    path = "usr/local/bin/etcdctl"
+    manifest = image_with(shelf, {path: b"old", "etc/x": b""}, {f"./{path}": b"new"}, {"usr/local/bin/etcd": b"server"})
+    source = InImage(manifest, shelf)
+    assert source.holds(named("etcdctl"))
+    (tmp_path / "made").mkdir()
+    source.make(named("etcdctl"), tmp_path / "made", tmp_path / "log")
+    made = tmp_path / "made/bin/etcdctl"
+    assert (made.read_bytes(), made.stat().st_mode & 0o777) == (b"new", 0o755)
+    assert manifest.hex in str(source.inputs(named("etcdctl")))
+
+
+def test_what_etcds_image_lacks_is_compiled(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "images")
+    manifest = image_with(shelf, {"usr/local/bin/etcdctl": b"a program"})
+    assert not InImage(manifest, shelf).holds(named("etcdutl"))
+    (shelf.blobs / manifest.blobs[1].hex).write_bytes(b"packed with something else")
+    assert not InImage(manifest, shelf).holds(named("etcdctl"))
 
 
 def test_the_program_alone_decides_what_upstream_gives(tmp_path: Path) -> None:
