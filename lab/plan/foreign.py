@@ -146,7 +146,7 @@ def _runtime(plan: Plan) -> Iterator[str]:
     if containers is not None and FULL_VERSION.fullmatch(versions.version):
         refusals = (
             containers.refusal(versions.minor),
-            containers.mirrors_refusal(registry for registry, _ in plan.mirrors),
+            containers.mirrors_refusal(dict(plan.mirrors)),
         )
         yield from filter(None, refusals)
 

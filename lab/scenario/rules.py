@@ -81,7 +81,7 @@ def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     for at, given, known in candidates:
         if given in known:
             continue
-        there = f"{', '.join(known)}{did_you_mean(given, known)}"
+        there = f"{', '.join(known)}{_proposal(given, known, at)}"
         needs = missing.get(at, {}).get(given)
         if at == ("kubernetes", "cni") and given in LEFT_OUT:
             yield (at,), f"klab has no pod network {given}: {LEFT_OUT[given]}"
@@ -89,6 +89,13 @@ def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
             yield (at,), f"no box holds {given}, which needs {needs}; boxes hold: {there}"
         else:
             yield (at,), f"{given[:60]!r} is not known; known are: {there}"
+
+
+def _proposal(given: str, known: list[str], at: Loc) -> str:
+    """The closest of the known words; of versions the newest of the same minor version comes first."""
+    minor = ".".join(given.split(".")[:2])
+    same = [each for each in known if each.startswith(f"{minor}.")] if at == ("kubernetes", "version") else []
+    return f"; did you mean {same[-1]}?" if same else did_you_mean(given, known)
 
 
 def _box(s: Scenario, catalog: Catalog) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ NODE_REGISTRY = "127.0.0.1:5000"
 # Where it keeps them, and whose they are.
 NODE_REGISTRY_STORAGE = "/var/lib/docker-registry"
 NODE_REGISTRY_USER = "docker-registry"
+# The folder of every registry's API (distribution specification).
+API = "v2"
 
 
 def crictl(socket: str) -> File:
@@ -91,6 +93,6 @@ class ContainerRuntime(ABC):
         """Why it cannot serve that version; empty where it can."""
         return ""
 
-    def mirrors_refusal(self, registries: Iterable[str]) -> str:  # noqa: ARG002
-        """Why it cannot have mirrors of these registries; empty where it can."""
+    def mirrors_refusal(self, mirrors: Mapping[str, str]) -> str:  # noqa: ARG002
+        """Why it cannot have these mirrors, by registry; empty where it can."""
         return ""

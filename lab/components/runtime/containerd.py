@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime
+from lab.components.runtime.base import API, NODE_REGISTRY, ContainerRuntime
 
 CERTS_FOLDER = "/etc/containerd/certs.d"
 # The namespace that its CRI side keeps images and containers in.
@@ -78,7 +78,7 @@ class Containerd(ContainerRuntime):
                 f"server = {_toml(upstream)}\n\n"
                 f"[host.{_toml(f'http://{NODE_REGISTRY}/v2/{host}')}]\n"
                 '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
-                f'[host.{_toml(mirror)}]\n  capabilities = ["pull", "resolve"]\n'
+                f"{_mirror(mirror)}"
             )
             files.append(File(f"{CERTS_FOLDER}/{host}/hosts.toml", text))
         return files
@@ -88,6 +88,22 @@ class Containerd(ContainerRuntime):
 
 
 COMPONENT = Containerd()
+
+
+def _mirror(mirror: str) -> str:
+    """The entry of a mirror. Of one with a path, images are asked for below it: /v2/PATH/library/nginx.
+
+    containerd itself would put /v2 behind the path, where a Harbor or another proxy of registries has nothing.
+    Source: containerd, docs/hosts.md, "override_path"; core/remotes/docker/config/hosts.go.
+    """
+    scheme, _, rest = mirror.partition("://")
+    host, _, path = rest.rstrip("/").partition("/")
+    plain = f'[host.{_toml(mirror)}]\n  capabilities = ["pull", "resolve"]\n'
+    if not path or path == API or path.endswith(f"/{API}"):  # the root of an API, as it stands
+        return plain
+    below = path.removeprefix(f"{API}/")
+    address = f"{scheme}://{host}/{API}/{below}"
+    return f'[host.{_toml(address)}]\n  capabilities = ["pull", "resolve"]\n  override_path = true\n'
 
 
 def _toml(text: str) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, crictl
+from lab.components.runtime.base import API, NODE_REGISTRY, ContainerRuntime, crictl
 
 CONFIG_FILE = "/etc/crio/crio.conf.d/10-klab.conf"
 REGISTRIES_FILE = "/etc/containers/registries.conf.d/10-klab.conf"
@@ -91,7 +91,8 @@ def registries(mirrors: dict[str, str]) -> str:
         parts.append(_mirror(f"{NODE_REGISTRY}/{registry}", insecure=True))
         if registry in mirrors:
             scheme, _, place = mirrors[registry].partition("://")
-            parts.append(_mirror(place.rstrip("/"), insecure=scheme == "http"))
+            # Images are asked for below a path; one that begins with the API's own folder means the same.
+            parts.append(_mirror(place.rstrip("/").replace(f"/{API}/", "/", 1), insecure=scheme == "http"))
     return "\n".join(parts)
 
 

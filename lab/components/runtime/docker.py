@@ -17,7 +17,7 @@ moby, registry/config.go (ValidateMirror), pull requests 45469 and 47207.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from lab.components.cluster import File, Minor, Versions
@@ -139,9 +139,14 @@ class Docker(ContainerRuntime):
         own = f"{NODE_REGISTRY}/{image}"
         return f"sudo docker pull {own} && sudo docker tag {own} {image} || sudo docker pull {image}"
 
-    def mirrors_refusal(self, registries: Iterable[str]) -> str:
-        others = [registry for registry in registries if registry != MIRRORED]
-        return f"Docker can have a mirror of {MIRRORED} only; given: {', '.join(others)}" if others else ""
+    def mirrors_refusal(self, mirrors: Mapping[str, str]) -> str:
+        others = [registry for registry in mirrors if registry != MIRRORED]
+        if others:
+            return f"Docker can have a mirror of {MIRRORED} only; given: {', '.join(others)}"
+        # dockerd would not start (moby, registry/config.go, ValidateMirror).
+        mirror = mirrors.get(MIRRORED, "")
+        path = mirror.partition("://")[2].partition("/")[2].strip("/")
+        return f"Docker can have a mirror without a path only; given: {mirror}" if path else ""
 
 
 COMPONENT = Docker()

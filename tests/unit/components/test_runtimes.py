@@ -85,6 +85,26 @@ def test_containerd_asks_the_nodes_registry_before_the_mirror() -> None:
     assert files_of("containerd", "1.35.4") == {}
 
 
+@pytest.mark.parametrize(
+    ("mirror", "entry", "location"),
+    [
+        ("https://m.example", '"https://m.example"]', "m.example"),
+        ("https://m.example/hub", '"https://m.example/v2/hub"]', "m.example/hub"),
+        ("https://m.example/v2/class/proxy/", '"https://m.example/v2/class/proxy"]', "m.example/class/proxy"),
+        ("https://m.example/v2", '"https://m.example/v2"]', ""),
+        ("https://m.example/api/docker/hub/v2", '"https://m.example/api/docker/hub/v2"]', ""),
+    ],
+)
+def test_of_a_mirror_with_a_path_images_are_asked_for_below_it(mirror: str, entry: str, location: str) -> None:
+    (content,) = files_of("containerd", "1.35.4", ("docker.io", mirror)).values()
+    last = content.rpartition("[host.")[2]
+    assert last.startswith(entry)
+    assert ("override_path = true" in last) == ("/v2/" in entry)
+    if location:
+        files = files_of("cri-o", "1.35.4", ("docker.io", mirror))
+        assert f'location = "{location}"\n' in "".join(files.values())
+
+
 # --- Docker -------------------------------------------------------------------------------------
 
 
@@ -143,6 +163,9 @@ def test_docker_can_mirror_docker_io_only() -> None:
         plan_of("docker", "1.28.0", "mirrors: {quay.io: 'http://m:5000', docker.io: 'http://m:5000'}\n")
     mirrored = plan_of("docker", "1.28.0", "mirrors: {docker.io: 'http://m:5000'}\n")
     assert mirrored.mirrors == (("docker.io", "http://m:5000"),)
+    with pytest.raises(ScenarioError, match=r"a mirror without a path only; given: http://m:5000/hub"):
+        plan_of("docker", "1.28.0", "mirrors: {docker.io: 'http://m:5000/hub'}\n")
+    assert plan_of("docker", "1.28.0", "mirrors: {docker.io: 'http://m:5000/'}\n").mirrors
     wrong = replace(mirrored, mirrors=(("quay.io", "http://m:5000"),))
     assert any("docker.io only" in line for line in plan_problems(wrong, catalog_with("1.28.0")))
 

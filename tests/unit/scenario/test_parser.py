@@ -240,6 +240,7 @@ def test_a_problem_in_words(problems, rest: str, words: str) -> None:
         ("version: 1.35.4.1", "did you mean 1.35.4?"),
         ("version: '1.27'", "known are: 1.23.0, 1.28.0, 1.31.14,"),
         ("version: '1.35.5'", "did you mean 1.35.4?"),
+        ("version: '1.34.2'", "did you mean 1.34.4?"),
         ("runtime: dokcer", "'dokcer' is not known; known are: containerd"),
         ("runtime: docker", "the box debian-13 has no runtime docker, it has containerd; write box: debian-12"),
         ("version: '1.35'\n  runtime: docker", "write box: debian-12"),
