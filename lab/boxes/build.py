@@ -48,6 +48,7 @@ from lab.boxes.manifest import (
     write_manifest,
 )
 from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
+from lab.boxes.reminder import reminding
 from lab.boxes.sources import (
     GoModules,
     InImage,
@@ -136,7 +137,7 @@ def build_box(
     check_host(home)
     seconds = PROBE_SECONDS if len(possible) > 1 else PATIENT_PROBE_SECONDS
     way = choose(possible, partial(_obstacles, home, recipe, on_progress, seconds), on_progress)
-    with whole.lock(on_progress), given_back(home):
+    with reminding(on_progress) as tell, whole.lock(tell), given_back(home):
         whole.sweep()
         afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
         try:
@@ -144,7 +145,7 @@ def build_box(
             for folder in recipe.folders:
                 _copy(folder, copies / folder.name)
             recipe = load_recipe(name, kubernetes, root=copies)
-            making = _Build(home, recipe, Cache(afresh) if rebuild else whole, on_progress, way, lock)
+            making = _Build(home, recipe, Cache(afresh) if rebuild else whole, tell, way, lock)
             # The build that was waited for may have made the very box.
             return (None if rebuild else making.find()) or making.run()
         finally:
