@@ -17,6 +17,8 @@ LOG = "/var/log/klab-kubeadm.log"
 _REVISION = "1.1"
 _CONFIG_FOLDER = "/etc/klab-upgrade"
 _LOCK = "/run/klab-upgrade.lock"
+# Returns when no script of an upgrade is at work on the node.
+WAIT = f"flock {_LOCK} true"
 # Ends each file in the script; no file that klab renders has such a line.
 _END = "KLAB_END_OF_FILE"
 

@@ -42,6 +42,7 @@ _LOOK_SECONDS = 60.0
 # In the node's own time: four static pods are replaced one by one, etcd's first.
 _KUBEADM_SECONDS = 1800.0
 _PACKAGE_SECONDS = 600.0
+ATTEMPTS = 3
 # Side by side each would only be slower: the host's cores are what they share.
 _AT_ONCE = 2
 
@@ -124,10 +125,9 @@ class _Upgrade:
         self.spread(left)
         first = self.plan.control_planes[0]
         for node in self.plan.nodes:
-            if node in left:
+            if node in left and not self._done_meanwhile(node):
                 self._upgrade(node, first=node == first)
-            else:
-                self._uncordon(node)
+            self._uncordon(node)
         self._apply_pod_network()
         await_ready(self.watch, self.api, [n.name for n in self.plan.nodes])
         write_atomic(self.lab.folder.plan_file, to_json(self.plan))
@@ -175,18 +175,36 @@ class _Upgrade:
 
     # --- a node -------------------------------------------------------------------------------------
 
+    def _done_meanwhile(self, node: Node) -> bool:
+        """Whether a node has the version by now: what a killed klab has left at work there is waited for."""
+        self._done(node.name, self._limit(_KUBEADM_SECONDS), ["sudo", "sh", "-c", scripts.WAIT])
+        self.watch.hold(self._is_ready(node))
+        return _kubelet_version(self._nodes()[node.name]) == f"v{self.version}"
+
     def _upgrade(self, node: Node, *, first: bool) -> None:
         with self.journal.span(node.name, "kubeadm upgrade"):
-            slow = not self.record.accelerated
-            self._run(node.name, scripts.render_kubeadm(self.plan, node, first=first, slow_host=slow), _KUBEADM_SECONDS)
-        self.watch.require(self._answers())
+            self._kubeadm(node, first=first)
         self._cordon(node)
         drain(self.lab, self.record, self.order.kubectl, node.name, self.journal, self.deadline)
         with self.journal.span(node.name, "kubelet"):
             self._run(node.name, scripts.render_kubelet(self.version), _PACKAGE_SECONDS)
-            self.watch.hold(self._runs(node))
-        self._uncordon(node)
+            self.watch.hold(self._is_ready(node, f"v{self.version}"))
         self.journal.add(node.name, "upgrade", "done")
+
+    def _kubeadm(self, node: Node, *, first: bool) -> None:
+        """Let kubeadm upgrade a node. It gives up where an API server, which it restarts itself, is not back yet."""
+        script = scripts.render_kubeadm(self.plan, node, first=first, slow_host=not self.record.accelerated)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._run(node.name, script, _KUBEADM_SECONDS)
+            except ClusterError as error:
+                if attempt == ATTEMPTS:
+                    raise
+                self.journal.add(node.name, "kubeadm upgrade", "retry", error.details[-1])
+                self.watch.hold(self._is_ready(node))
+            else:
+                break
+        self.watch.hold(self._is_ready(node))
 
     def _cordon(self, node: Node) -> None:
         """Mark a node that is about to be drained, unless a person keeps pods away from it."""
@@ -213,27 +231,20 @@ class _Upgrade:
 
         self.watch.until(done, f"kubectl {words[0]} {words[-1]} is done", every=5.0, missing=lambda: seen)
 
-    def _answers(self) -> Requirement:
+    def _is_ready(self, node: Node, version: str = "") -> Requirement:
+        """That the API server answers, and a node is Ready, with a kubelet of that version if one is given."""
+
         def probe() -> list[str]:
             self.api.text("/readyz")
-            return []
-
-        return Requirement("the API server answers", probe, Remedy("status"))
-
-    def _runs(self, node: Node) -> Requirement:
-        """That a node is Ready by the word of a kubelet of the new version."""
-
-        def probe() -> list[str]:
             there = self.api.get(f"/api/v1/nodes/{node.name}")
-            if (found := _kubelet_version(there)) != f"v{self.version}":
+            if version and (found := _kubelet_version(there)) != version:
                 return [f"{node.name}: its kubelet is {found}"]
             ready = condition(there, "Ready")
             return [] if ready.get("status") == "True" else [f"{node.name}: {ready.get('message') or 'not Ready'}"]
 
         ask = ("--", "sudo", "journalctl", "-u", "kubelet", "-n", "50")
-        return Requirement(
-            f"the kubelet of {node.name} is v{self.version}", probe, Remedy("ssh", node=node.name, options=ask)
-        )
+        name = f"{node.name} is Ready" + (f" with the kubelet {version}" if version else "")
+        return Requirement(name, probe, Remedy("ssh", node=node.name, options=ask))
 
     def _apply_pod_network(self) -> None:
         """The pod network of the version that goes with the new Kubernetes; the same again changes nothing."""
@@ -249,7 +260,7 @@ class _Upgrade:
     def _run(self, name: str, script: str, seconds: float) -> None:
         self._done(name, self._limit(seconds), ["sudo", "bash", "-s"], script)
 
-    def _done(self, name: str, seconds: float, command: Sequence[str], stdin: str | Path) -> None:
+    def _done(self, name: str, seconds: float, command: Sequence[str], stdin: str | Path | None = None) -> None:
         try:
             done = self.machines.ssh(name, command, seconds, check=False, stdin=stdin)
             seen = [f"exit code {done.code}", *done.tail] if done.code else []

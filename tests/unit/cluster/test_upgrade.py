@@ -23,6 +23,7 @@ from lab.files import write_atomic
 from lab.machines.protocol import NodeState
 from lab.plan.file import from_json, to_json
 from lab.plan.versions import with_version
+from lab.render import upgrade as scripts
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
 
@@ -138,6 +139,34 @@ def test_a_node_that_fails_is_named_and_the_same_command_continues(make: Any, st
     upgrade.upgrade(replace(world.order(), snapshot=""))
     world.check_done()
     assert world.nodes.done.count("cp1 kubelet") == 1
+
+
+def test_kubeadm_is_tried_again_where_an_api_server_is_not_back_yet(make: Any) -> None:
+    world = make()
+    left = [upgrade.ATTEMPTS - 1]
+
+    def act(machines: UpgradableMachines, node: str, command: list[str], stdin: Any) -> int:
+        if "kubeadm upgrade apply" in str(stdin) and left[0]:
+            left[0] -= 1
+            return 1
+        return UpgradableMachines._act(machines, node, command, stdin)
+
+    upgrade.upgrade(world.order(_act=act))
+    world.check_done()
+    assert [e.text for e in world.events if e.state == "retry"] == ["the last words of a script"] * 2
+
+
+def test_a_script_that_a_killed_klab_has_left_is_waited_for(make: Any) -> None:
+    world = make()
+
+    def act(machines: UpgradableMachines, node: str, command: list[str], stdin: Any) -> int:
+        if command[-1] == scripts.WAIT:
+            world.nodes.change("w1", kubelet=AFTER)
+        return UpgradableMachines._act(machines, node, command, stdin)
+
+    upgrade.upgrade(world.order(_act=act))
+    assert "w1 node" not in world.nodes.done
+    world.check_done()
 
 
 def calls(world: World, owner: Any, method: str, patch: pytest.MonkeyPatch) -> int:
