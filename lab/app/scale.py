@@ -1,4 +1,4 @@
-"""Add, remove and replace the nodes of a lab.
+"""Add, remove and replace the nodes of a lab, or let one leave its cluster and join again.
 
 Each function takes a lab that `lab.app.labs` has entered, and may take a time limit in seconds and a listener. An even
 number of control planes is refused without `allow_even`. Each raises what the act of `lab.cluster.acts.scale` raises,
@@ -13,6 +13,7 @@ from lab.app.interruption import interruptible
 from lab.boxes.kubectl import kubectl_for
 from lab.boxes.manifest import Box
 from lab.boxes.store import box_of, find_box, vagrant_box
+from lab.cluster.acts import node_reset
 from lab.cluster.acts import scale as act
 from lab.cluster.acts.scale import Change, Changed
 from lab.cluster.events import Listener
@@ -75,6 +76,16 @@ def remove_node(
 def replace_node(lab: Lab, name: str, *, timeout: float | None = None, listener: Listener | None = None) -> Changed:
     """Recreate a node, dead or alive, under the same name and address."""
     return _changed(lab.watched_by(listener, timeout), lambda change: act.replace_node(change, name))
+
+
+def reset_node(lab: Lab, name: str, *, timeout: float | None = None, listener: Listener | None = None) -> Changed:
+    """Let a node leave the cluster and clean it up; its machine lives on, and the node can join again."""
+    return _changed(lab.watched_by(listener, timeout), lambda change: node_reset.reset_node(change, name))
+
+
+def join_node(lab: Lab, name: str, *, timeout: float | None = None, listener: Listener | None = None) -> Changed:
+    """Let a node that has left the cluster join it again, and wait until it is Ready."""
+    return _changed(lab.watched_by(listener, timeout), lambda change: node_reset.join_node(change, name))
 
 
 def _changed(lab: Lab, act_on: Callable[[Change], Changed], *, allow_even: bool = False) -> Changed:

@@ -8,21 +8,27 @@ from lab.app.certificates import refuse_students
 from lab.cluster.lab import Lab
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token
+from lab.components.runtime import DEFAULT, runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bootstrap token that is valid for some hours, where a node joins with it, and the digest of the CA there."""
+    """A bootstrap token that is valid for some hours, where a node joins with it, and the digest of the CA there.
+
+    `socket` is that of the nodes' container runtime, where kubeadm finds several and does not choose; else empty.
+    """
 
     token: str
     hours: float
     endpoint: str
     ca_hash: str
+    socket: str = ""
 
     @property
     def command(self) -> str:
         """The kubeadm command that joins with it."""
-        return f"kubeadm join {self.endpoint} --token {self.token} --discovery-token-ca-cert-hash {self.ca_hash}"
+        command = f"kubeadm join {self.endpoint} --token {self.token} --discovery-token-ca-cert-hash {self.ca_hash}"
+        return f"{command} --cri-socket {self.socket}" if self.socket else command
 
 
 def refuse_tokens(lab: Lab) -> None:
@@ -38,4 +44,8 @@ def make_token(lab: Lab, hours: float = 24) -> Token:
     """
     token = fresh_token(lab.api(), hours=hours)
     address, port = lab.plan.api_endpoint
-    return Token(token, hours, f"{address}:{port}", load_or_make(lab.folder).ca_hash)
+    kubernetes = lab.plan.kubernetes
+    # Beside another runtime a box may have containerd, which Docker works with.
+    other = kubernetes.runtime != DEFAULT
+    socket = runtime(kubernetes.runtime).socket(kubernetes.versions.minor) if other else ""
+    return Token(token, hours, f"{address}:{port}", load_or_make(lab.folder).ca_hash, socket)

@@ -16,7 +16,7 @@ COMMANDS = {
     "bundles": "List the bundles that klab has kept, or show what is in a file.",
     "diff": "Show which Kubernetes objects differ between two snapshots, or one and now.",
     "scale": "Add or remove nodes until a lab has the given number.",
-    "node": "Add, remove or replace one node.",
+    "node": "Add, remove or replace one node; or reset it and let it join again.",
     "upgrade": "Upgrade a lab's Kubernetes by kubeadm, node by node.",
     "token": "Make a fresh join command.",
     "certs": "Show a lab's certificates, or renew them all.",

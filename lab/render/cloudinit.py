@@ -15,7 +15,7 @@ from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import HOSTS_FILE, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
-from lab.render.node_script import CONSOLE, MARK, render_node_script
+from lab.render.node_script import CONSOLE, MARK, NODE_SCRIPT, render_node_script
 from lab.render.pod_network import render_manifest
 from lab.render.secrets import Secrets
 from lab.render.timekeeping import render_chrony
@@ -50,7 +50,7 @@ def render_seed(
     """
     return {
         "user-data": "#cloud-config\n"
-        + dump(_user_data(node, _files(plan, node, secrets, slow_host, joining), secrets)),
+        + dump(_user_data(node, node_files(plan, node, secrets, slow_host=slow_host, joining=joining), secrets)),
         "meta-data": dump({"instance-id": node.uuid, "local-hostname": node.name}),
         "network-config": dump(_network(plan, node)),
     }
@@ -82,11 +82,24 @@ def _user_data(node: Node, files: list[File], secrets: Secrets) -> dict[str, Any
     }
 
 
-def _files(plan: Plan, node: Node, secrets: Secrets, slow_host: bool, joining: bool) -> list[File]:
+def node_files(
+    plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool, joining: bool, again: bool = False
+) -> list[File]:
+    """The files with which a node makes, or joins, the cluster by itself.
+
+    Args:
+        plan: the lab.
+        node: the node.
+        secrets: as for `render_seed`, like the next two.
+        slow_host: stretch kubeadm's time limits.
+        joining: the cluster is there already.
+        again: the node has been in the cluster before, and its first boot is long over.
+    """
+    script = render_node_script(plan, node, slow_host=slow_host, joining=joining, again=again)
     files = [
         File(HOSTS_FILE, render_hosts(plan)),
         *render_chrony(plan, node),
-        File("/etc/klab/node.sh", render_node_script(plan, node, slow_host=slow_host, joining=joining), "0700"),
+        File(NODE_SCRIPT, script, "0700"),
     ]
     if plan.bootstrap == "none":
         return files

@@ -8,6 +8,8 @@ It reports on the serial console, which the host reads without a network:
 
 cloud-init's bootcmd writes the first such line. A node that is cut off half-way runs the
 script again at its next boot: an unfinished kubeadm is reset and tried again.
+
+A node that was reset runs it once more when klab lets it join again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.kubeadm import FIRST_ONLY_PHASES, JOIN_COMMAND_PHASE, PATIENT_GOGC
 
+NODE_SCRIPT = "/etc/klab/node.sh"
 CONSOLE = "/dev/ttyS0"
 MARK = "klab:"
 LOG_MARK = "klab|"
@@ -32,6 +35,8 @@ fail() {
     tail -n 25 "$3" 2>/dev/null | cut -c -300 | sed 's/^/klab| /' > /dev/ttyS0
     exit 1
 }
+"""
+_FIRST_BOOT = """\
 say boot done
 
 # chrony's sources came with the seed, after systemd had read its units.
@@ -65,7 +70,7 @@ for attempt in {attempts}; do
     [ "$attempt" = {last} ] && fail {phase} "kubeadm {phase} failed $attempt times" "$log"
     say {phase} retry "kubeadm {phase} failed"
     tail -n 5 "$log" | cut -c -300 | sed 's/^/klab| /' > /dev/ttyS0
-    kubeadm reset --force >> "$log" 2>&1
+    kubeadm reset --force --cri-socket {socket} >> "$log" 2>&1
     sleep 5
 done
 systemctl --quiet enable kubelet
@@ -77,9 +82,12 @@ _CLEAN = """\
 say clean begin
 for _ in $(seq 300); do
     [ -e /run/cloud-init/result.json ] && break
+    # A power failure in the last lines of this script: cloud-init does not run again.
+    [ -e /etc/cloud/cloud-init.disabled ] && break
     sleep 1
 done
-[ -e /run/cloud-init/result.json ] || fail clean "cloud-init did not finish" /var/log/cloud-init.log
+[ -e /run/cloud-init/result.json ] || [ -e /etc/cloud/cloud-init.disabled ] ||
+    fail clean "cloud-init did not finish" /var/log/cloud-init.log
 touch /etc/cloud/cloud-init.disabled
 rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
 rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log
@@ -88,7 +96,9 @@ say clean done
 """
 
 
-def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joining: bool = False) -> str:
+def render_node_script(
+    plan: Plan, node: Node, *, slow_host: bool = False, joining: bool = False, again: bool = False
+) -> str:
     """The script for one node, by role and by how far klab is to go.
 
     Args:
@@ -96,8 +106,9 @@ def render_node_script(plan: Plan, node: Node, *, slow_host: bool = False, joini
         node: the node that will run it.
         slow_host: the host is slow; see `lab.render.kubeadm.render_patches`.
         joining: the cluster is there already; a control plane joins it, too.
+        again: the node's first boot is over; see `lab.render.cloudinit.node_files`.
     """
-    parts = [_HEAD]
+    parts = [_HEAD, "" if again else _FIRST_BOOT]
     containers = runtime(plan.kubernetes.runtime)
     if plan.bootstrap == "none":
         parts.append(_PLAIN.replace("{runtime}", " ".join(containers.boxed)))
@@ -146,5 +157,6 @@ def _kubeadm(plan: Plan, node: Node, *, joining: bool) -> str:
         last=ATTEMPTS,
         phase=phase,
         prepare="cp -r /etc/klab/pki /etc/kubernetes/" if node.is_control_plane else ":",
+        socket=runtime(plan.kubernetes.runtime).socket(plan.kubernetes.versions.minor),
         command=command,
     )

@@ -155,6 +155,7 @@ def not_ready(api: Api, plan: Plan, machines: Machines, running: Sequence[str]) 
     def ready() -> bool:
         nonlocal missing
         try:
+            readiness.pass_over()
             missing = readiness.nodes()
             if network(plan.kubernetes.cni).present:
                 missing += readiness.system_pods()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.host import look_at_host
+from support.membership import left_behind
 from support.real_lab import say
 from support.trouble import await_findings, heal
 from support.witness import Witness
@@ -272,6 +273,22 @@ def test_a_control_plane_is_replaced(lab: Lab) -> None:
     changed = lab.result("node", "replace", lab.name, "cp2")
     assert (changed["left"], changed["joined"]) == (["cp2"], ["cp2"])
     assert lab.on("cp2", key) != old
+    assert healthy_members(lab) == set(PLANES)
+    assert status(lab)["ready"] is True
+
+
+def test_a_control_plane_leaves_and_joins_again(lab: Lab) -> None:
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = lab.on("cp3", boot)
+    for node, left in (("cp3", {"cp1", "cp2"}), ("cp2", {"cp1"})):
+        assert lab.result("node", "reset", lab.name, node)["left"] == [node]
+        assert left_behind(lab, node) == []
+        assert healthy_members(lab) == left
+    refused = lab.klab("node", "reset", lab.name, "cp1", check=False)
+    assert (refused.returncode, "cp1 is etcd's last member" in refused.stderr) == (9, True)
+    for node in ("cp2", "cp3"):
+        assert lab.result("node", "join", lab.name, node)["joined"] == [node]
+    assert lab.on("cp3", boot) == before
     assert healthy_members(lab) == set(PLANES)
     assert status(lab)["ready"] is True
 

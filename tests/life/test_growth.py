@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 from support.facts import facts
+from support.lessons import nginx_behind_a_node_port, services_by_name
+from support.membership import left_behind
 from support.trouble import STALE_CLOCK
 
 from lab.waiting import Deadline, poll
@@ -53,6 +57,46 @@ def test_a_lab_shrinks_and_grows(lab: Lab) -> None:
     assert "w2" in lab.on("w1", "cat /etc/hosts")
     assert lab.result("status", lab.name)["ready"] is True
     assert not list(lab.folder.rglob("*.iso"))
+
+
+KILLED = """
+import os, signal
+from lab.cluster.acts import node_reset
+def killed(*_words, **_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+OWNER.STEP = killed
+from lab.cli import app
+app.run(WORDS)
+"""
+
+
+def killed_at(lab: Lab, owner: str, step: str, *words: str) -> None:
+    """klab, killed when it comes to a step of a node's reset, or of its join."""
+    code = KILLED.replace("OWNER", owner).replace("STEP", step).replace("WORDS", repr(list(words)))
+    done = subprocess.run([sys.executable, "-c", code], env=lab.env, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == -9, done.stdout + done.stderr
+
+
+def test_a_node_leaves_and_joins_again_though_klab_is_killed(lab: Lab) -> None:
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before, reset = lab.on("w2", boot), ("node", "reset", lab.name, "w2")
+    for step in ("_clean", "_forget"):
+        killed_at(lab, "node_reset._Membership", step, *reset)
+    assert lab.result(*reset)["left"] == ["w2"]
+    assert left_behind(lab, "w2") == []
+    lab.klab("reboot", lab.name, "w2")
+    assert left_behind(lab, "w2") == [], "nothing comes back by itself"
+    boot_after = lab.on("w2", boot)
+    assert boot_after != before
+    join = ("node", "join", lab.name, "w2")
+    for owner, step in (("node_reset.Watch", "until"), ("node_reset", "revoke_token")):
+        killed_at(lab, owner, step, *join)
+    lab.klab(*join)
+    assert lab.on("w2", boot) == boot_after
+    assert lab.on("w2", "ls -d /etc/klab 2> /dev/null || true") == "", "no key is left"
+    assert lab.result("status", lab.name)["ready"] is True
+    nginx_behind_a_node_port(lab)
+    services_by_name(lab, "w2")
 
 
 def test_power_loss_of_all_then_start(lab: Lab) -> None:

@@ -22,13 +22,15 @@ _EVEN = click.option("--allow-even", is_flag=True, help="Allow an even number of
 
 @click.group()
 def command() -> None:
-    """Add, remove or replace one node of a lab.
+    """Add, remove or replace one node of a lab; or reset one, which lives on and can join again.
 
     \b
     Examples:
       klab node add --role worker
       klab node rm w2
       klab node replace ha-3m2w cp2
+      klab node reset w1
+      klab node join w1
     """
 
 
@@ -95,6 +97,54 @@ def replace(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
 
     lab, name = _lab_and_node(words)
     run_change(lab, partial(replace_node, name=name), timeout=timeout, as_json=as_json)
+
+
+@command.command()
+@click.argument("words", nargs=-1, metavar="[LAB] NODE")
+@_TIMEOUT
+@_JSON
+def reset(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
+    """Let a node leave the cluster and live on, as kubeadm reset does it, cleaned up completely.
+
+    The node is drained, its etcd member and its node object go, kubeadm reset runs on it, and what that leaves is
+    removed: the pod network's configuration, interfaces and rules. Its machine, its disk, the container runtime and
+    the images stay. It can join again by the command that klab token prints, run as root on the node, or by klab node
+    join. The only control plane cannot be reset, nor one without which etcd would lose its quorum.
+
+    \b
+    Examples:
+      klab node reset w1
+      klab token                                join by hand: prints kubeadm join ...
+      klab ssh w1 -- sudo kubeadm join ...      ... which runs on the node
+      klab node reset ha-3m2w cp3 && klab node join ha-3m2w cp3
+    """
+    from lab.app.scale import reset_node
+    from lab.cli.reports.scale import run_reset
+
+    lab, name = _lab_and_node(words)
+    run_reset(lab, name, reset_node, timeout=timeout, as_json=as_json)
+
+
+@command.command()
+@click.argument("words", nargs=-1, metavar="[LAB] NODE")
+@_TIMEOUT
+@_JSON
+def join(words: tuple[str, ...], timeout: str | None, as_json: bool) -> None:
+    """Let a node that was reset join the cluster again, and wait until it is Ready.
+
+    It joins with a fresh token, with its machine and its disk as they are; what an earlier membership has left there is
+    removed before. It does not matter whether klab or a person has reset it. A member is only waited for.
+
+    \b
+    Examples:
+      klab node join w1
+      klab node join ha-3m2w cp3
+    """
+    from lab.app.scale import join_node
+    from lab.cli.reports.scale import run_join
+
+    lab, name = _lab_and_node(words)
+    run_join(lab, name, join_node, timeout=timeout, as_json=as_json)
 
 
 def _lab_and_node(words: tuple[str, ...]) -> tuple[Lab, str]:

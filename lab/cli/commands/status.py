@@ -81,7 +81,15 @@ def _code(facts: ClusterFacts) -> int:
 
 def _text(seen: Look) -> str:
     from lab.cli.terminal.output import table
-    from lab.cluster.observe.facts import certificate_line, endpoint_line, etcd_line, pod_line, time_line, token_line
+    from lab.cluster.observe.facts import (
+        certificate_line,
+        endpoint_line,
+        etcd_line,
+        no_member,
+        pod_line,
+        time_line,
+        token_line,
+    )
 
     lab, record, facts = seen.lab, seen.record, seen.facts
     version = lab.plan.kubernetes.version
@@ -101,6 +109,8 @@ def _text(seen: Look) -> str:
         words = (endpoint_line, etcd_line, certificate_line, token_line, pod_line)
         names = ("endpoint", "etcd", "certificates", "bootstrap token", "system pods")
         lines += [_line(name, say(facts)) for name, say in zip(names, words, strict=True)]
+    if record.phase == "ready":
+        lines += [no_member(lab.name, n.name) for n in facts.nodes if n.runs and n.registered is False]
     if facts.clocks and not facts.stopped:
         lines.append(_line("time", time_line(facts)))
     lines += [f"not seen: {line}" for line in facts.unseen]
@@ -127,7 +137,7 @@ def _row(node: NodeFacts, facts: ClusterFacts) -> list[str]:
 
 def _kubernetes(node: NodeFacts) -> str:
     if not node.registered:
-        return "-"
+        return "-" if node.registered is None else "no member"
     return "Ready" + (", cordoned" if node.cordoned else "") if node.ready else f"NotReady: {node.why}"
 
 

@@ -28,6 +28,7 @@ FINISHED = {
     "start": "up",
     "drain": "drained",
     "remove": "gone",
+    "reset": "no member",
     "renew": "renewed",
     "upgrade": "upgraded",
     "clock": "running",

@@ -27,6 +27,7 @@ from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line
 from lab.cluster.pki import kubelet_client, reissue
 from lab.cluster.secrets import admin_files, authorities, renew_clients
 from lab.cluster.wait.ready import Requirement
+from lab.cluster.wait.standing import Standing, standing
 from lab.cluster.wait.watch import Watch
 from lab.errors import ClusterError, Conflict, LabError, MachineError, Remedy
 from lab.machines.protocol import NodeState
@@ -95,8 +96,11 @@ class _Renewal:
         self.deadline = lab.deadline(record)
         self.node_seconds = record.guest_clock.host_seconds(RENEW_SECONDS)
         states = self.machines.states()
-        self.nodes = [n for n in plan.nodes if states[n.name] == NodeState.RUNNING]
-        self.off = {n.name: states[n.name].value for n in plan.nodes if n not in self.nodes}
+        running = [n.name for n in plan.nodes if states[n.name] == NodeState.RUNNING]
+        found = outcomes(lambda name: standing(self.machines, name), running)
+        outside = [name for name, stands in found.items() if stands is Standing.OUTSIDE]
+        self.nodes = [n for n in plan.nodes if n.name in running and n.name not in outside]
+        self.off = {n.name: states[n.name].value for n in plan.nodes if n.name not in running}
         self.left: list[str] = []
         if not self.nodes:
             raise Conflict(

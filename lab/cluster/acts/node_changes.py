@@ -111,10 +111,10 @@ class NodeChanges:
     def join(self, plan: Plan, names: Sequence[str]) -> None:
         """Make nodes of a plan and let them join: control planes one by one, workers together.
 
-        Nodes that an earlier run has left out join as well.
+        Nodes that an earlier run has left out join as well; not those that have left the cluster and live on.
         """
         there = self.registered()
-        missing = [n for n in plan.nodes if n.name in names or n.name not in there]
+        missing = [n for n in plan.nodes if n.name in names or (n.name not in there and self.half_made(n.name))]
         if not missing:
             return
         self.change.fits(plan, missing)
@@ -125,6 +125,11 @@ class NodeChanges:
         workers = [n for n in missing if not n.is_control_plane]
         if workers:
             self._join(workers)
+
+    def half_made(self, name: str) -> bool:
+        """Whether an earlier run has not finished making this node: its seed is there, or its machine is not."""
+        state = self._machines().states().get(name, NodeState.ABSENT)
+        return state == NodeState.ABSENT or (self.folder.seeds / f"{name}.iso").exists()
 
     def _join(self, nodes: Sequence[Node]) -> None:
         names = [n.name for n in nodes]

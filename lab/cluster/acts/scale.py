@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.cluster.acts.node_changes import Change, Changed, NodeChanges
-from lab.errors import Remedy, UsageError
+from lab.errors import Conflict, Remedy, UsageError
 from lab.plan.changes import refuse_even, surplus, with_node, without_nodes
 from lab.scenario.model import Role
 
@@ -44,9 +44,14 @@ def add_node(change: Change, role: Role, name: str | None = None) -> Changed:
     """Add one node; errors as in `scale`, and Conflict when it is there already."""
     with change.lab.folder.lock():
         run = NodeChanges(change)
-        existing = change.lab.plan.node(name) if name else None
-        # Named by the plan, but no part of the cluster: an earlier try that was cut off.
-        plan = change.lab.plan if existing and name not in run.registered() else with_node(change.lab.plan, role, name)
+        plan = change.lab.plan
+        if name is None or plan.node(name) is None or name in run.registered():
+            plan = with_node(plan, role, name)
+        elif not run.half_made(name):
+            raise Conflict(
+                f"lab {plan.name!r} has a node called {name!r} already, which has left the cluster",
+                hint=(Remedy("node join", lab=plan.name, node=name), " lets it join again"),
+            )
         if role == "control-plane":
             refuse_even(len(plan.control_planes), allow=change.allow_even)
         run.join(plan, [n.name for n in plan.nodes if change.lab.plan.node(n.name) is None])

@@ -152,7 +152,12 @@ class _Upgrade:
         if missing:
             raise Conflict(
                 f"the cluster has no node called {', '.join(missing)}",
-                hint=(Remedy("node replace", node=missing[0]), " recreates it"),
+                hint=(
+                    Remedy("node join", node=missing[0]),
+                    " lets it join again, ",
+                    Remedy("node replace", node=missing[0]),
+                    " recreates it",
+                ),
             )
         return [node for node in self.plan.nodes if _kubelet_version(there[node.name]) != f"v{self.version}"]
 

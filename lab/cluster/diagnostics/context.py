@@ -63,13 +63,31 @@ class CheckContext:
         return tuple(n for n in self.plan.nodes if self.seen(n.name).runs)
 
     @property
+    def outside(self) -> tuple[str, ...]:
+        """The nodes that have left the cluster and live on, by their own word and the API's.
+
+        Where the API does not answer, a control plane without its files may be why.
+        """
+        left = [n for n, report in self.reported if not report.member]
+        known = {n.name: self.seen(n.name).registered for n in left}
+        return tuple(
+            n.name for n in left if known[n.name] is False or (known[n.name] is None and not n.is_control_plane)
+        )
+
+    @property
     def planes(self) -> tuple[Node, ...]:
-        """The control planes that run."""
-        return tuple(n for n in self.running if n.is_control_plane)
+        """The control planes that run and are members of the cluster."""
+        return tuple(n for n in self.running if n.is_control_plane and n.name not in self.outside)
 
     @property
     def reported(self) -> tuple[tuple[Node, NodeReport], ...]:
         return tuple((n, self.reports[n.name]) for n in self.plan.nodes if n.name in self.reports)
+
+    @property
+    def reported_members(self) -> tuple[tuple[Node, NodeReport], ...]:
+        """As `reported`, without the nodes that have left the cluster."""
+        outside = self.outside
+        return tuple((n, report) for n, report in self.reported if n.name not in outside)
 
     def process(self, node: str, name: str) -> Process | None:
         """A program on a node; None where it does not run, or the node did not report."""

@@ -66,7 +66,7 @@ def mirrored(case: CheckContext, node: str, pod: str, before: Before) -> tuple[s
 
 
 def _manifests(case: CheckContext, _before: Before) -> Iterator[Finding]:
-    for node, report in case.reported:
+    for node, report in case.reported_members:
         for pod in STATIC_PODS:
             if node.is_control_plane and pod not in report.manifests:
                 seen = f"/etc/kubernetes/manifests/{pod}.yaml is missing"
@@ -109,6 +109,8 @@ def _member(case: CheckContext, member: MemberFacts, before: Before, *, well: bo
         what = f"etcd has a member that is not a node of this lab: {member.name}"
         repair = case.ssh(case.planes[0].name, etcdctl(f"member remove {member.id:x}"))
         yield Finding("etcd", "", what, f"its id is {member.id:x}", repair)
+    elif member.name in case.outside:
+        return
     elif member.joined is False:
         repair = case.recreate_node(member.name)
         yield Finding("etcd", member.name, "it is not a member of etcd", "the membership lacks it", repair, causes=True)

@@ -107,7 +107,7 @@ def service(name: str) -> Check:
     this = SERVICES[name]
 
     def look(case: CheckContext, before: Before) -> Iterator[Finding]:
-        for node, report in case.reported:
+        for node, report in case.reported_members if name == "kubelet" else case.reported:
             unit = report.unit(name)
             if not this.where(case, node):
                 continue
@@ -213,7 +213,8 @@ def _certificates(case: CheckContext, _before: Before) -> Iterator[Finding]:
 
 
 def _certificates_unseen(case: CheckContext) -> str:
-    silent = [f"{c.what} on {c.node}" if c.node else c.what for c in case.facts.certificates if c.days is None]
+    shown = [c for c in case.facts.certificates if c.node not in case.outside]
+    silent = [f"{c.what} on {c.node}" if c.node else c.what for c in shown if c.days is None]
     return f"not shown: {', '.join(silent)}" if silent else ""
 
 

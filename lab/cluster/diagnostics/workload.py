@@ -28,7 +28,7 @@ DNS_LABEL = "k8s-app=kube-dns"
 
 def _network(case: CheckContext, before: Before) -> Iterator[Finding]:
     pods = network(case.plan.kubernetes.cni)
-    for node, report in case.reported:
+    for node, report in case.reported_members:
         seen = Observed(node.name, report, case.seen(node.name).unheard, case.facts.pods)
         for found in pods.problems(seen, case):
             repair = cause(before, node.name, found.repair) if found.follows else found.repair
@@ -88,7 +88,11 @@ def _nodes(case: CheckContext, before: Before) -> Iterator[Finding]:
         kubelet = case.process(node.name, "kubelet")
         young = kubelet is not None and kubelet.young
         repair = cause(before, node.name, case.look_again if young else case.ssh(node.name, RESTART_KUBELET))
-        if seen.registered is False:
+        if node.name in case.outside:
+            left = f"{seen.why}; /etc/kubernetes/kubelet.conf is missing there"
+            again = cause(before, node.name, f"klab node join {case.lab} {node.name}")
+            yield Finding("nodes", node.name, "it is no member of the cluster", left, again)
+        elif seen.registered is False:
             yield Finding("nodes", node.name, "the cluster does not know it", seen.why, repair)
         elif seen.ready is False and network(case.plan.kubernetes.cni).present:
             yield Finding("nodes", node.name, "it is NotReady", seen.why, repair)
@@ -126,7 +130,7 @@ def _names(case: CheckContext) -> Iterator[Finding]:
 def _explained(case: CheckContext, pod: PodFacts) -> bool:
     """Whether another check has said why: machine off, kubelet unheard, pod network, images; or nothing is wrong."""
     # The API's knowledge of their pods is old.
-    off = {node.name for node in case.facts.nodes if not node.runs or node.unheard}
+    off = {node.name for node in case.facts.nodes if not node.runs or node.unheard} | set(case.outside)
     pods = network(case.plan.kubernetes.cni)
     waits = not pods.present and pod.name.startswith("coredns")
     return pod.node in off or _of(pods, pod) or bool(pod.images) or waits

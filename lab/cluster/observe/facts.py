@@ -12,6 +12,7 @@ from textwrap import shorten
 
 from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
 from lab.cluster.wait.ready import SYSTEM_NAMESPACES
+from lab.errors import Remedy
 from lab.machines.protocol import NodeState
 from lab.scenario.rules import quorum
 
@@ -245,6 +246,11 @@ class ClusterFacts:
     def token(self) -> Token | None:
         """The bootstrap token that holds longest."""
         return max(self.tokens or (), key=lambda t: float("inf") if t.hours is None else t.hours, default=None)
+
+
+def no_member(lab: str, node: str) -> str:
+    """That a node has left the cluster and lives on, and the command that lets it join again."""
+    return f"{node} is no member of the cluster; {Remedy('node join', lab=lab, node=node)} lets it join again"
 
 
 def endpoint_line(facts: ClusterFacts) -> str:

@@ -49,6 +49,7 @@ done 2> /dev/null
 [ $# -eq 0 ] || curl -qsk --parallel --max-time {HEALTH_SECONDS} -w 'health=%{{http_code}} %{{url}}\\n' "$@"
 systemctl show --property=Id,LoadState,ActiveState,SubState,UnitFileState,Result {" ".join(UNITS)} |
     sed -e 's/^$/unit=/' -e t -e 's/^/unit./'
+[ -e /etc/kubernetes/kubelet.conf ] && echo member=yes
 systemctl -q is-active kubelet || echo "kubelet=$(journalctl -q -n 1 -o cat _SYSTEMD_UNIT=kubelet.service)"
 df -P / | awk 'NR == 2 {{ sub("%", "", $5); print "disk=" $5; print "free=" $4 }}'
 df -Pi / | awk 'NR == 2 {{ sub("%", "", $5); print "inodes=" $5 }}'

@@ -84,6 +84,7 @@ class NodeReport:
     clocks. `images` is None where the container runtime does not tell. `manifests` are those of static
     pods, by name, each with the seconds of the guest's since it was written; `processes` are those of
     the kubelet and of static pods, by name. `kubelet` is the last thing the kubelet said when it does not run.
+    `member`: kubeadm has made it a part of a cluster.
     """
 
     units: Mapping[str, Unit]
@@ -100,6 +101,7 @@ class NodeReport:
     certificates: tuple[tuple[str, float], ...] = ()
     images: tuple[str, ...] | None = None
     kubelet: str = ""
+    member: bool = True
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit())
@@ -153,6 +155,7 @@ def parse(text: str, record: Record, began: float, ended: float) -> NodeReport:
         certificates=tuple(_certificates(all_of("certificate"), now)),
         images=all_of("image") if "images" in said else None,
         kubelet=" ".join(" ".join(all_of("kubelet")).split())[:300],
+        member="member" in said,
     )
 
 

@@ -6,6 +6,7 @@ network and after it has lost it. `lab.render.node_script` writes what is read h
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,11 @@ class Console:
             self.unreadable = "" if isinstance(error, FileNotFoundError) else f"{error.strerror}: {error.filename}"
         else:
             self.unreadable = ""
+
+    def pass_over(self) -> None:
+        """Read no more of what it holds so far."""
+        with contextlib.suppress(OSError):  # `read` tells why it cannot be read
+            self._file.end()
 
     def _forget(self) -> None:
         """The machine was started again: what it said before is no news of this run. What it has finished stays so."""
@@ -145,9 +151,12 @@ class Consoles:
         self._journal = journal
         self._by_node: dict[str, Console] = {}
 
-    def follow(self, files: Mapping[str, Path]) -> None:
-        """Follow these files, by their nodes."""
+    def follow(self, files: Mapping[str, Path], *, anew: bool = True) -> None:
+        """Follow these files, by their nodes; without `anew`, what they hold so far is passed over."""
         self._by_node = {node: Console(node, file) for node, file in files.items()}
+        if not anew:
+            for console in self._by_node.values():
+                console.pass_over()
 
     def read(self) -> None:
         """Read what is new on each and note it in the journal."""

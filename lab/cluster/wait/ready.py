@@ -13,6 +13,7 @@ from typing import Any
 
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.clients.resources import condition, is_ready
+from lab.cluster.wait.standing import Standing, standing
 from lab.components.cni import network, networks
 from lab.errors import Advice, LabError, Remedy
 from lab.machines.protocol import Machines
@@ -43,7 +44,8 @@ class Readiness:
     """The requirements of one lab, over one wait.
 
     `nodes` are the names of those that count, all of the plan when left out: a lab can be used
-    while a node is off.
+    while a node is off. Those that have left the cluster, and live on, do not count either: `outside`
+    are their names, once the API server has answered.
     """
 
     def __init__(self, plan: Plan, api: Api, machines: Machines, *, nodes: Sequence[str] | None = None) -> None:
@@ -54,6 +56,8 @@ class Readiness:
         self._machines = machines
         # As last seen: by node, "" when Ready, else why not.
         self.conditions: dict[str, str] = {}
+        self.outside: tuple[str, ...] = ()
+        self._looked_outside = False
         self._first_leases: dict[str, str] | None = None
         self._resolving: set[str] = set()
 
@@ -72,9 +76,30 @@ class Readiness:
     def api_answers(self) -> list[str]:
         try:
             self._api.text("/readyz")
+            self.pass_over()
         except UnreachableError as error:
             return [error.message]
         return []
+
+    def pass_over(self) -> None:
+        """Find out which nodes have left the cluster; once, since none leaves while klab waits.
+
+        Raises:
+            UnreachableError: the API server does not answer.
+        """
+        if self._looked_outside:
+            return
+        known = self.node_conditions()
+        unknown = [n.name for n in self._nodes if n.name not in known]
+        self.outside = tuple(name for name, gone in map_parallel(self._has_left, unknown).items() if gone)
+        self._nodes = tuple(n for n in self._nodes if n.name not in self.outside)
+        self._looked_outside = True
+
+    def _has_left(self, name: str) -> bool:
+        try:
+            return standing(self._machines, name) is Standing.OUTSIDE
+        except LabError:
+            return False
 
     def nodes(self) -> list[str]:
         conditions = self.node_conditions()

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.events import Journal
+from lab.cluster.observe.facts import no_member
 from lab.cluster.wait.console import Consoles
 from lab.cluster.wait.diagnose import explain_failure, explain_timeout
 from lab.cluster.wait.power_on import PowerOn
@@ -56,6 +58,7 @@ class Watch:
         self._power: PowerOn | None = None
         self._ready: set[str] = set()
         self._told: set[str] = set()
+        self._passed_over: set[str] = set()
         self._ask_again = Deadline.after(0)
 
     # --- machines -----------------------------------------------------------------------------
@@ -64,7 +67,14 @@ class Watch:
         """Make and start the machines in a thread of their own, and follow the nodes' consoles meanwhile."""
         self._power = PowerOn(self.machines, self.nodes, self.deadline, self.folder.logs / "up.log")
         self._power.start()
-        self.consoles.follow({n: f for n, f in self.machines.consoles().items() if n in self.nodes})
+        self.consoles.follow(self._console_files())
+
+    def follow(self) -> None:
+        """Follow the nodes' consoles from here on: the machines run already."""
+        self.consoles.follow(self._console_files(), anew=False)
+
+    def _console_files(self) -> dict[str, Path]:
+        return {n: f for n, f in self.machines.consoles().items() if n in self.nodes}
 
     def powered(self) -> bool:
         """Whether every machine that `power_on` was to start has answered."""
@@ -151,7 +161,11 @@ class Watch:
         self.until(holds, requirement.name, every=API_POLL_SECONDS, missing=lambda: missing, hint=requirement.hint)
 
     def _note_ready(self, readiness: Readiness) -> None:
-        """Note in the journal each node that has become Ready since the last look."""
+        """Note in the journal each node that has become Ready since the last look, and each that is passed over."""
+        for name in readiness.outside:
+            if name not in self._passed_over:
+                self._passed_over.add(name)
+                self.journal.add("", "members", "note", no_member(self.plan.name, name))
         for name, why in readiness.conditions.items():
             if not why and name not in self._ready and name in self.nodes:
                 self._ready.add(name)

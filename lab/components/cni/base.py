@@ -91,6 +91,10 @@ class PodNetwork:
     cni_file: its CNI configuration on every node.
     state_file: the file on a node that is there once the node's part of the network is up.
     manifest_file: what its manifest is called on a node whose cluster the student makes.
+    links: the interfaces that it makes on a node; patterns of a shell.
+    leftovers: the folders that it fills on a node beside those of CNI.
+    tables: its nftables tables, by family and name.
+    chains: what the names of its iptables chains, and of the rules that lead there, have in them; an ERE.
     """
 
     name: ClassVar[str]
@@ -107,6 +111,10 @@ class PodNetwork:
     cni_file: ClassVar[str] = ""
     state_file: ClassVar[str] = ""
     manifest_file: ClassVar[str] = ""
+    links: ClassVar[tuple[str, ...]] = ()
+    leftovers: ClassVar[tuple[str, ...]] = ()
+    tables: ClassVar[tuple[str, ...]] = ()
+    chains: ClassVar[str] = ""
 
     @property
     def needs(self) -> str:

@@ -67,6 +67,7 @@ class Bridge(PodNetwork):
     listed = False
     units = (UNIT,)
     cni_file = CNI_FILE
+    links = ("cni0",)
 
     def refusal(self, pods: IPv4Network, lab: IPv4Network) -> str:
         least = SMALLEST_PART - (lab.max_prefixlen - lab.prefixlen)

@@ -71,6 +71,9 @@ class Calico(DaemonNetwork):
     daemon = DAEMON
     cni_file = f"/etc/cni/net.d/{CNI_NAME}"
     manifest_file = "calico.yaml"
+    links = ("vxlan.calico", "cali*")
+    leftovers = ("/var/lib/calico", "/run/calico")
+    chains = "cali[-:]"
 
     def manifest(self, cluster: Cluster) -> Sequence[dict[str, Any]]:
         return (

@@ -57,6 +57,10 @@ class Flannel(DaemonNetwork):
     cni_file = CNI_FILE
     state_file = SUBNET_FILE
     manifest_file = "kube-flannel.yml"
+    links = ("cni0", "flannel.1")
+    leftovers = ("/run/flannel",)
+    tables = ("ip flannel-ipv4", "ip6 flannel-ipv6")
+    chains = "FLANNEL-"
 
     def seed_files(self, cluster: Cluster, node: Node) -> Sequence[File]:  # noqa: ARG002
         return (File(CNI_SOURCE, cni_configuration()),)

@@ -39,6 +39,9 @@ class Weave(DaemonNetwork):
     daemon = NAME
     cni_file = "/etc/cni/net.d/10-weave.conflist"
     manifest_file = "weave.yaml"
+    links = ("weave", "datapath", "vethwe-*", "vxlan-6784")
+    leftovers = ("/var/lib/weave",)
+    chains = "WEAVE"
 
     def manifest(self, cluster: Cluster) -> Sequence[dict[str, Any]]:
         labels = {"name": NAME}

@@ -62,6 +62,7 @@ unit.Result=success
 unit=
 unit.Id=containerd.service
 unit.ActiveState=failed
+member=yes
 kubelet=E1121 failed to run Kubelet: swap is on
 disk=91
 free=2000000

@@ -33,9 +33,11 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Change, dict[str
             called.append((name, change, {"args": args, **options}))
             return Changed(change.lab.plan, (), (), 0.0)
 
-        monkeypatch.setattr(scale.act, name, act)
+        monkeypatch.setattr(scale.act, name, act, raising=False)
 
-    for name in ("scale", "add_node", "remove_node", "replace_node"):
+        monkeypatch.setattr(scale.node_reset, name, act, raising=False)
+
+    for name in ("scale", "add_node", "remove_node", "replace_node", "reset_node", "join_node"):
         noting(name)
     return called
 
@@ -45,11 +47,15 @@ def test_each_function_calls_its_act(lab: Lab, changes: list[tuple[str, Change, 
     scale.add_node(lab, "control-plane", "cp2")
     scale.remove_node(lab, "w1")
     scale.replace_node(lab, "w1")
+    scale.reset_node(lab, "w1")
+    scale.join_node(lab, "w1")
     assert [(name, given) for name, _, given in changes] == [
         ("scale", {"args": (), "workers": 3, "control_planes": None}),
         ("add_node", {"args": ("control-plane", "cp2")}),
         ("remove_node", {"args": ("w1",)}),
         ("replace_node", {"args": ("w1",)}),
+        ("reset_node", {"args": ("w1",)}),
+        ("join_node", {"args": ("w1",)}),
     ]
     first = changes[0][1]
     assert (first.allow_even, first.lab.timeout) == (True, 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.fake_lab import lab_on_disk
 
 from lab.cli import app
 from lab.cluster.acts import drain
+from lab.plan.file import from_json, to_json
 from lab.store import Home
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
@@ -115,6 +117,27 @@ def test_a_worker_leaves(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("ha")
+def test_a_worker_is_reset_and_joins_again(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain.process, "run", lambda *_args, **_options: None)  # in kubectl's place
+    assert app.run(["node", "reset", "ha", "w1"]) == 0
+    said = capsys.readouterr().err
+    assert "w1 is no member of the cluster; klab node join ha w1 lets it join again" in said
+    assert "klab token ha prints the command" in said
+    assert app.run(["node", "reset", "ha", "w1", "--json"]) == 0
+    assert result(capsys)["left"] == ["w1"]
+
+
+@pytest.mark.usefixtures("ha")
+def test_a_member_that_is_to_join_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["node", "join", "ha", "w1"]) == 0
+    assert "w1 is a member of ha already" in capsys.readouterr().err
+    assert app.run(["node", "join", "ha", "w1", "--json"]) == 0
+    assert result(capsys)["joined"] == []
+    assert app.run(["node", "reset", "ha", "w9"]) == 3
+    assert app.run(["node", "join"]) == 2
+
+
+@pytest.mark.usefixtures("ha")
 def test_a_token_is_a_command_that_joins(capsys: pytest.CaptureFixture[str], cluster: ClusterServer) -> None:
     assert app.run(["token", "--hours", "2"]) == 0
     words = capsys.readouterr().out.split()
@@ -129,6 +152,15 @@ def test_a_token_is_a_command_that_joins(capsys: pytest.CaptureFixture[str], clu
     assert app.run(["token", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["lab"], told["endpoint"], told["ca_hash"]) == ("ha", "192.168.56.10:8443", words[6])
+
+
+@pytest.mark.usefixtures("ha")
+def test_a_token_names_the_runtime_where_kubeadm_would_find_two(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    folder = Home(home).lab("ha")
+    plan = from_json(folder.plan_text())
+    folder.plan_file.write_text(to_json(replace(plan, kubernetes=replace(plan.kubernetes, runtime="docker"))))
+    assert app.run(["token"]) == 0
+    assert capsys.readouterr().out.split()[-2:] == ["--cri-socket", "unix:///run/cri-dockerd.sock"]
 
 
 @pytest.mark.usefixtures("plain")

@@ -139,7 +139,7 @@ def members(facts: ClusterFacts, name: str, **changes: Any) -> ClusterFacts:
     ("changes", "cell"),
     [
         ({"ready": False, "why": "no network"}, "NotReady: no network"),
-        ({"registered": False, "ready": False}, "-"),
+        ({"registered": False, "ready": False}, "no member"),
         ({"registered": None, "ready": None}, "-"),
         ({"machine": "stopped"}, "Ready"),
     ],
@@ -150,6 +150,16 @@ def test_a_node_that_is_not_well_is_exit_code_9(
     seen(changed(facts, "w1", **changes))
     row = next(line for line in run(capsys, "ha", code=9).splitlines() if line.startswith("w1"))
     assert row.endswith(cell)
+
+
+def test_a_node_that_left_the_cluster_is_told_how_it_joins(
+    facts: ClusterFacts, seen: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = changed(facts, "w1", registered=False, ready=False)
+    seen(away, changed(away, "w1", machine="stopped"))
+    said = "w1 is no member of the cluster; klab node join ha w1 lets it join again"
+    assert said in run(capsys, "ha", code=9).splitlines()
+    assert said not in run(capsys, "ha", code=9), "its machine comes first"
 
 
 def test_a_cordoned_node_is_shown_and_no_failure(

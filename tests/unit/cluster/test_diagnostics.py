@@ -729,6 +729,53 @@ def test_nodes_as_the_cluster_sees_them(plan: Plan) -> None:
     assert finding.what == "the cluster does not know it"
 
 
+OUTSIDE: dict[str, Any] = {
+    "member": False,
+    "units": dict.fromkeys(SERVICES, RUNS) | {"kubelet": Unit("loaded", "inactive", "dead", "enabled", "success")},
+    "subnet": False,
+    "cni": (),
+    "manifests": {},
+    "processes": {},
+    "certificates": (),
+}
+
+
+def test_a_node_that_was_reset_is_one_finding(plan: Plan) -> None:
+    case = told(node(healthy(plan), "w1", registered=False, ready=False, why="it has not registered"), "w1", **OUTSIDE)
+    case = facts(case, certificates=(*case.facts.certificates, Certificate("w1", "kubelet", None, "refused")))
+    finding = only(case)
+    assert (finding.node, finding.what) == ("w1", "it is no member of the cluster")
+    assert finding.evidence == "it has not registered; /etc/kubernetes/kubelet.conf is missing there"
+    assert finding.repair == "klab node join ha w1"
+    assert [result.unseen for result in diagnose(case) if result.unseen] == []
+
+
+def test_so_is_a_control_plane_that_was_reset(plan: Plan) -> None:
+    case = node(healthy(plan), "cp1", registered=False, ready=False, why="it has not registered", api="refused")
+    case = member(told(case, "cp1", **OUTSIDE), "cp1", joined=False, status=None, error="refused")
+    case = pods(case, PodFacts("kube-system", "etcd-cp1", "cp1", ready=False, why="not collected yet"))
+    assert only(case).repair == "klab node join ha cp1"
+
+
+def test_a_node_that_was_reset_has_its_other_services(plan: Plan) -> None:
+    case = told(node(healthy(plan), "w1", registered=False, ready=False), "w1", **OUTSIDE)
+    assert {f.check for f in found(unit(case, "w1", "containerd"))} == {"containerd", "nodes"}
+
+
+def test_without_the_api_a_worker_is_believed_and_the_api_repaired_first(plan: Plan) -> None:
+    case = endpoint(
+        told(node(healthy(plan), "w1", registered=None, ready=None, why="refused"), "w1", **OUTSIDE), "refused"
+    )
+    findings = found(case)
+    assert [(f.check, f.node) for f in findings] == [("API", ""), ("nodes", "w1")]
+    assert findings[0].repair == findings[1].repair
+
+
+def test_one_that_lost_its_files_is_a_member_to_the_cluster(plan: Plan) -> None:
+    assert "nodes" not in {f.check for f in found(told(healthy(plan), "cp1", **OUTSIDE))}
+    assert "static pods" in {f.check for f in found(told(healthy(plan), "cp1", **OUTSIDE))}
+
+
 def test_without_a_pod_network_of_klabs_nodes_may_be_not_ready(plan: Plan) -> None:
     plan = replace(plan, kubernetes=replace(plan.kubernetes, cni="none"))
     case = node(healthy(plan), "w1", ready=False, why="cni plugin not initialized")

@@ -118,8 +118,8 @@ def test_a_start_waits_until_every_lease_is_renewed_first(ha: Lab, cluster: Clus
     done = start(ha.lab)
     assert not done.lost_quorum
     leases = next(i for i, path in enumerate(cluster.asked) if "leases" in path)
-    nodes = next(i for i, path in enumerate(cluster.asked) if path == "/api/v1/nodes")
-    assert leases < nodes
+    who, ready = (i for i, path in enumerate(cluster.asked) if path == "/api/v1/nodes")
+    assert who < leases < ready, "first of all who is a member"
 
 
 def asked_what_runs(cluster: ClusterServer, node: str) -> int:

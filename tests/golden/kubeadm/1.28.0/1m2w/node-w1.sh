@@ -7,6 +7,7 @@ fail() {
     tail -n 25 "$3" 2>/dev/null | cut -c -300 | sed 's/^/klab| /' > /dev/ttyS0
     exit 1
 }
+
 say boot done
 
 # chrony's sources came with the seed, after systemd had read its units.
@@ -34,7 +35,7 @@ for attempt in 1 2 3; do
     [ "$attempt" = 3 ] && fail join "kubeadm join failed $attempt times" "$log"
     say join retry "kubeadm join failed"
     tail -n 5 "$log" | cut -c -300 | sed 's/^/klab| /' > /dev/ttyS0
-    kubeadm reset --force >> "$log" 2>&1
+    kubeadm reset --force --cri-socket unix:///run/cri-dockerd.sock >> "$log" 2>&1
     sleep 5
 done
 systemctl --quiet enable kubelet
@@ -48,9 +49,12 @@ say network done
 say clean begin
 for _ in $(seq 300); do
     [ -e /run/cloud-init/result.json ] && break
+    # A power failure in the last lines of this script: cloud-init does not run again.
+    [ -e /etc/cloud/cloud-init.disabled ] && break
     sleep 1
 done
-[ -e /run/cloud-init/result.json ] || fail clean "cloud-init did not finish" /var/log/cloud-init.log
+[ -e /run/cloud-init/result.json ] || [ -e /etc/cloud/cloud-init.disabled ] ||
+    fail clean "cloud-init did not finish" /var/log/cloud-init.log
 touch /etc/cloud/cloud-init.disabled
 rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
 rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log
