@@ -14,7 +14,7 @@ from lab.cluster.acts import create as act
 from lab.cluster.acts.create import Created as Created
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
-from lab.errors import Advice, Conflict, HostError, Interrupted, Remedy
+from lab.errors import Advice, BoxError, Conflict, HostError, Interrupted, Remedy
 from lab.host.capacity import HostFacts, LabNetworks, answering, check_fits, host_facts, warnings
 from lab.host.local import LocalHost
 from lab.host.network import returning, stop_unused_private_libvirt
@@ -24,8 +24,9 @@ from lab.plan.changes import as_changed
 from lab.plan.decide import decide
 from lab.plan.file import from_json
 from lab.plan.model import Plan, create_command, import_command
-from lab.scenario.catalog import load_catalog
-from lab.scenario.library import Loaded, load_scenario
+from lab.plan.needs import lacking
+from lab.scenario.catalog import Catalog, load_catalog
+from lab.scenario.library import Loaded, load_scenario, shipped_names
 from lab.store import Home, LabFolder, Record
 
 _LOG = logging.getLogger("klab.create")
@@ -122,7 +123,9 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     plan = decide(loaded.scenario, catalog, name=request.name, seat=request.seat)
     folder = home.lab(plan.name)
     record = folder.record() if folder.exists else None
-    if record is not None:
+    if record is None:
+        refuse_lacking(plan, catalog)
+    else:
         refuse_half_made_from_a_file(record)
         plan = present_plan(folder, plan, loaded.text)
     provider = provider_for(request.provider, record)
@@ -223,6 +226,26 @@ def making(home: Home, folder: LabFolder, command: Remedy) -> Iterator[None]:
             "stopped; the machines made so far are still there",
             hint=(command, " again continues from here; ", Remedy("destroy", lab=folder.name), " removes it"),
         ) from None
+
+
+def refuse_lacking(plan: Plan, catalog: Catalog) -> None:
+    """Make sure that a box can hold what a plan asks for.
+
+    Raises:
+        BoxError: none can; the hint names the scenario's variants, which are called like it, with more behind it.
+    """
+    lines = lacking(plan, catalog)
+    if not lines:
+        return
+    variants = [name for name in shipped_names() if name.startswith(f"{plan.scenario}-")]
+    hint: Advice = (Remedy("scenarios"), " shows which can be created here; this one can be read, checked and planned")
+    if variants:
+        hint = (Remedy("create", options=(variants[0],)), " makes the same lesson of parts that can be had everywhere")
+    raise BoxError(
+        f"no box has all that the scenario {plan.scenario!r} asks for",
+        details=[f"missing: {line}" for line in lines],
+        hint=hint,
+    )
 
 
 def provider_for(wanted: str, record: Record | None) -> str:

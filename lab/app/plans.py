@@ -1,26 +1,38 @@
-"""What a create would make, and whether that fits on this machine. Makes nothing."""
+"""What a create would make, whether it can be made, and whether it fits on this machine. Makes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from lab.errors import HostError
+from lab.errors import HostError, Remedy
 from lab.host.capacity import check_fits, host_facts, warnings
 from lab.host.local import LocalHost
 from lab.plan.decide import decide
 from lab.plan.model import Plan
-from lab.scenario.catalog import load_catalog
+from lab.plan.needs import lacking
+from lab.scenario.catalog import Catalog, load_catalog
 from lab.scenario.library import Loaded, load_scenario, shipped_names
 from lab.store import Home
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, the reasons why it does not fit, and what would be felt."""
+    """A plan, the reasons why it does not fit, what would be felt, and what no box holds of what it asks for."""
 
     plan: Plan
     problems: list[str]
     warnings: list[str]
+    lacking: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A scenario that klab ships. `needs` is what is missing here to create it, one line each."""
+
+    loaded: Loaded
+    plan: Plan
+    needs: list[str]
 
 
 def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | None = None) -> Planned:
@@ -33,14 +45,14 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     decided = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
     from lab.machines.providers import choose_provider, provider_named  # late: `check` needs neither
 
-    home = home or Home.default()
+    home, lacks = home or Home.default(), lacking(decided, catalog)
     try:
         provider = provider_named(choose_provider("auto"))
         disks, networks = provider.disk_room(home, decided.pool), provider.networks(decided)
     except HostError as error:
-        return Planned(decided, ["; ".join((error.message, *error.details))], [])
+        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks)
     facts = host_facts(LocalHost(home), disks)
-    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts, networks))
+    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts, networks), lacks)
 
 
 def check(scenario: str) -> Plan:
@@ -49,8 +61,26 @@ def check(scenario: str) -> Plan:
     return decide(load_scenario(scenario, catalog).scenario, catalog)
 
 
-def shipped() -> list[tuple[Loaded, Plan]]:
-    """The scenarios that klab ships, each with its plan."""
-    catalog = load_catalog()
-    found = [load_scenario(name, catalog) for name in shipped_names()]
-    return [(each, decide(each.scenario, catalog)) for each in found]
+def lacks(plan: Plan) -> list[str]:
+    """What no box holds of what a plan asks for, one line each."""
+    return lacking(plan, load_catalog())
+
+
+def shipped(home: Home | None = None) -> list[Shipped]:
+    """The scenarios that klab ships, each with its plan and what it needs here."""
+    from lab.boxes.store import list_boxes  # late, as above
+
+    home, catalog = home or Home.default(), load_catalog()
+    loaded = [load_scenario(name, catalog) for name in shipped_names()]
+    plans = [decide(each.scenario, catalog) for each in loaded]
+    built = {(box.recipe, box.kubernetes) for box in list_boxes(home) if not box.origin}
+    return [Shipped(each, plan, _needs(plan, catalog, built)) for each, plan in zip(loaded, plans, strict=True)]
+
+
+def _needs(plan: Plan, catalog: Catalog, built: Collection[tuple[str, str]]) -> list[str]:
+    if lines := lacking(plan, catalog):
+        return lines
+    version = plan.kubernetes.version
+    if (plan.box, version) in built:
+        return []
+    return [f"a box: {Remedy('box build', options=(plan.box, '--kubernetes', version))}"]

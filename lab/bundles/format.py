@@ -19,7 +19,6 @@ from lab.plan.file import from_json as plan_from_json
 from lab.plan.file import to_data as plan_to_data
 from lab.plan.foreign import plan_problems
 from lab.plan.model import Plan
-from lab.scenario.catalog import load_catalog
 from lab.scenario.kinds import check_name
 from lab.snapshots.names import NAME, NAME_HINT
 
@@ -202,7 +201,7 @@ def checked(found: Bundle) -> Bundle:
 
 
 def _check_plan(plan: Plan) -> None:
-    problems = plan_problems(plan, load_catalog())
+    problems = plan_problems(plan)
     _must(not problems, "invalid plan: " + "; ".join(problems[:MOST_PROBLEMS]))
 
 

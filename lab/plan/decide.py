@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
+from lab.components.cni import network
+from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import UsageError
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.plan.names import management_network_name, network_name
 from lab.scenario.catalog import Catalog
-from lab.scenario.kinds import check_name
+from lab.scenario.kinds import check_name, lab_name
 from lab.scenario.model import SEAT_RANGE, NodeSpec, Role, Scenario
 from lab.scenario.rules import MANAGEMENT_PREFIX
 
@@ -37,14 +40,14 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
     Args:
         scenario: what the person wrote.
         catalog: where component versions come from.
-        name: the lab's name; the scenario's own when left out.
+        name: the lab's name; the scenario's own when left out, with "-" for each dot.
         seat: the student's number, 0 and up.
 
     Raises:
         UsageError: the name is invalid, or the seat's network would leave the range that
             VirtualBox allows or run into the pods' or services' range.
     """
-    lab = scenario.name if name is None else _checked(name)
+    lab = lab_name(scenario.name) if name is None else _checked(name)
     cidr = _seat_network(scenario, seat)
     specs = _specs(scenario)
     planes = [n.name for n in specs if n.role == "control-plane"]
@@ -66,7 +69,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
             management_cidr=_management_network(scenario, cidr, lab, seat),
         ),
         kubernetes=KubernetesPlan(
-            versions=catalog.kubernetes[catalog.full_version(scenario.kubernetes.version)],
+            versions=_versions(scenario, catalog),
             runtime=scenario.kubernetes.runtime,
             cni=scenario.kubernetes.cni,
             pod_cidr=scenario.kubernetes.pod_cidr,
@@ -86,6 +89,14 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         pool=scenario.provider.libvirt.pool,
         linked_clone=scenario.provider.virtualbox.linked_clone,
     )
+
+
+def _versions(scenario: Scenario, catalog: Catalog) -> KubernetesVersion:
+    """What goes with the scenario's Kubernetes; of a pod network that no box holds, what klab's manifest is of."""
+    found = catalog.kubernetes[catalog.full_version(scenario.kubernetes.version)]
+    known = dict(found.components)
+    more = {k: v for k, v in network(scenario.kubernetes.cni).versions.items() if k not in known}
+    return replace(found, components=(*found.components, *more.items())) if more else found
 
 
 def _checked(name: str) -> str:

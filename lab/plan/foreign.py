@@ -16,8 +16,15 @@ from lab.components.kubernetes.versions import FULL_VERSION
 from lab.components.runtime import runtimes
 from lab.plan.decide import MAC_PREFIX
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
-from lab.scenario.catalog import Catalog
-from lab.scenario.kinds import CPUS, WORD, check_mirror, check_name, check_node_name, check_registry
+from lab.scenario.kinds import (
+    CPUS,
+    WORD,
+    check_mirror,
+    check_name,
+    check_node_name,
+    check_registry,
+    check_scenario_name,
+)
 from lab.scenario.model import MOST_ADDONS, is_private
 from lab.scenario.rules import (
     DISK_MAX_GIB,
@@ -39,21 +46,21 @@ _MAC = re.compile(rf"{MAC_PREFIX}(?::[0-9a-f]{{2}}){{3}}")
 _VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}(?:-[0-9]{1,4})?")
 
 
-def plan_problems(plan: Plan, catalog: Catalog) -> list[str]:
+def plan_problems(plan: Plan) -> list[str]:
     """Why klab did not write a plan, one line each; [] where it may have.
 
     Args:
-        plan: a plan whose values have the right types, as `lab.plan.file` reads them.
-        catalog: what this klab knows. Versions may be those of another klab; runtimes and network plug-ins may not.
+        plan: a plan whose values have the right types, as `lab.plan.file` reads them. Versions may be those of another
+            klab; container runtimes and pod networks may not.
     """
-    problems = [*_words(plan), *_nodes(plan), *_networks(plan.networks), *_kubernetes(plan, catalog)]
+    problems = [*_words(plan), *_nodes(plan), *_networks(plan.networks), *_kubernetes(plan)]
     # What is left builds on sound nodes and networks.
     return problems or [*_addresses(plan), *_balancer(plan)]
 
 
 def _words(plan: Plan) -> Iterator[str]:
     yield from _refused("its name", check_name, plan.name)
-    yield from _refused("its scenario's name", check_name, plan.scenario)
+    yield from _refused("its scenario's name", check_scenario_name, plan.scenario)
     for what, word in (("box", plan.box), ("storage pool", plan.pool), ("CPU model", plan.cpu_model)):
         if word is not None and WORD.fullmatch(word) is None:
             yield f"{_shown(word)} is not a {what}"
@@ -123,14 +130,14 @@ def _networks(networks: Networks) -> Iterator[str]:
         yield f"{management} cannot be a lab's management network"
 
 
-def _kubernetes(plan: Plan, catalog: Catalog) -> Iterator[str]:
+def _kubernetes(plan: Plan) -> Iterator[str]:
     kubernetes = plan.kubernetes
     for component, version in kubernetes.versions.as_data().items():
         if (FULL_VERSION if component == "version" else _VERSION).fullmatch(version) is None:
             yield f"{_shown(version)} is not a version of {component.replace('_', ' ')}"
     for what, word, known in (
-        ("runtime", kubernetes.runtime, catalog.runtimes),
-        ("network plug-in", kubernetes.cni, catalog.cnis),
+        ("runtime", kubernetes.runtime, tuple(runtimes())),
+        ("network plug-in", kubernetes.cni, tuple(pod_networks())),
     ):
         if word not in known:
             yield f"{_shown(word)} is not a {what} that this klab knows"

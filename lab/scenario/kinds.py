@@ -10,6 +10,8 @@ from lab.scenario.sizes import parse_mib
 
 # RFC 1123 label, kept short: it becomes part of host names, volumes and network names.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+# The same with dots inside, which a lab that is called after it does not have.
+SCENARIO_NAME = re.compile(r"(?=.{1,40}$)[a-z0-9]+(?:-+[a-z0-9]+|\.[a-z0-9]+)*")
 # What goes unescaped into libvirt's XML by vagrant-libvirt (templates/domain.xml.erb): CPU models, pools.
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,80}")
 # Names of /etc/hosts as Debian and klab write it.
@@ -41,6 +43,28 @@ def check_name(value: object) -> str:
     if value in RESERVED_HOSTNAMES:
         raise ValueError(f"{value!r} is reserved; choose another name")
     return value
+
+
+def check_scenario_name(value: object) -> str:
+    """A scenario's name: as `check_name`, with dots inside, as versions have them.
+
+    Raises:
+        ValueError: it is not.
+    """
+    value = _text(value)
+    if "." not in value:
+        return check_name(value)
+    if SCENARIO_NAME.fullmatch(value) is None:
+        raise ValueError(
+            f"{named(value)} is not a name: lower-case letters, digits, '-' and single dots, at most 40, "
+            "beginning and ending with a letter or digit"
+        )
+    return value
+
+
+def lab_name(scenario: str) -> str:
+    """The name of a lab that is called after its scenario: an RFC 1123 label, which has no dot."""
+    return scenario.replace(".", "-")
 
 
 def check_node_name(value: object) -> str:
@@ -177,7 +201,7 @@ _SIZE_JSON = {
     "exclusiveMinimum": 0,
 }
 NODE_NAME_KIND = Value(check_node_name, {"type": "string", "pattern": f"^{NAME.pattern}$"})
-NAME_KIND = Value(check_name, {"type": "string", "pattern": f"^{NAME.pattern}$"})
+NAME_KIND = Value(check_scenario_name, {"type": "string", "pattern": f"^{SCENARIO_NAME.pattern}$"})
 TEXT = Value(_text, {"type": "string"})
 WORD_KIND = Value(_word, {"type": "string", "pattern": f"^{WORD.pattern}$"})
 FILLED = Value(_filled, {"type": "string", "minLength": 1})

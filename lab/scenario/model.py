@@ -196,7 +196,7 @@ class Scenario:
     """A scenario file, version 1. Memory in MiB, disk in GiB."""
 
     version: int = key(FORMAT_VERSION, "Version of the file format; always 1.")
-    name: str = key(NAME_KIND, "Name of the scenario; the lab's name unless another is given.")
+    name: str = key(NAME_KIND, "Name of the scenario; the lab's name, with `-` for dots, unless another is given.")
     description: str = key(TEXT, "One line for `klab scenarios`.", default="")
     topology: Topology = key(Section(Topology, _counts_or_nodes), "The nodes.", default=Topology())
     cpus: int = key(CPUS, "Virtual CPUs of each node; kubeadm asks for 2.", default=2)

@@ -68,25 +68,18 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
 
 
 def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
-    missing: dict[Loc, dict[str, str]] = {
-        ("kubernetes", "runtime"): {name: each.needs for name, each in runtimes().items()},
-        ("kubernetes", "cni"): {name: each.needs for name, each in networks().items()},
-    }
     candidates: tuple[tuple[Loc, str, list[str]], ...] = (
         (("kubernetes", "version"), catalog.full_version(s.kubernetes.version), list(catalog.kubernetes)),
-        (("kubernetes", "runtime"), s.kubernetes.runtime, list(catalog.runtimes)),
-        (("kubernetes", "cni"), s.kubernetes.cni, list(catalog.cnis)),
+        (("kubernetes", "runtime"), s.kubernetes.runtime, list(runtimes())),
+        (("kubernetes", "cni"), s.kubernetes.cni, list(networks())),
         (("box",), s.box, list(catalog.boxes)),
     )
     for at, given, known in candidates:
         if given in known:
             continue
         there = f"{', '.join(known)}{_proposal(given, known, at)}"
-        needs = missing.get(at, {}).get(given)
         if at == ("kubernetes", "cni") and given in LEFT_OUT:
             yield (at,), f"klab has no pod network {given}: {LEFT_OUT[given]}"
-        elif needs:
-            yield (at,), f"no box holds {given}, which needs {needs}; boxes hold: {there}"
         else:
             yield (at,), f"{given[:60]!r} is not known; known are: {there}"
 
@@ -99,22 +92,25 @@ def _proposal(given: str, known: list[str], at: Loc) -> str:
 
 
 def _box(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
-    """What its box cannot hold, though another one can."""
+    """What its box does not have, where another box has all that the scenario asks for.
+
+    What no box has is not the scenario's fault; `lab.plan.needs` tells of it.
+    """
     own, version = catalog.recipes.get(s.box), catalog.full_version(s.kubernetes.version)
     if own is None:
         return
-    for key, given, kind in (
-        ("version", version, "Kubernetes"),
-        ("runtime", s.kubernetes.runtime, "runtime"),
-        ("cni", s.kubernetes.cni, "pod network"),
-    ):
-        others = [box for box, each in catalog.recipes.items() if given in _held(each, key)]
-        if others and s.box not in others:
-            held = ", ".join(_held(own, key))
-            yield (
-                (("kubernetes", key), ("box",)),
-                f"the box {s.box} has no {kind} {given}, it has {held}; write box: {' or '.join(others)}",
-            )
+    wanted = {"version": version, "runtime": s.kubernetes.runtime, "cni": s.kubernetes.cni}
+    lacks = [key for key, given in wanted.items() if given not in _held(own, key)]
+    others = [
+        box for box, each in catalog.recipes.items() if all(given in _held(each, key) for key, given in wanted.items())
+    ]
+    for key in lacks if others else ():
+        kind = {"version": "Kubernetes", "runtime": "runtime", "cni": "pod network"}[key]
+        yield (
+            (("kubernetes", key), ("box",)),
+            f"the box {s.box} has no {kind} {wanted[key]}, it has {', '.join(_held(own, key))}; "
+            f"write box: {' or '.join(others)}",
+        )
 
 
 def _held(catalog: Catalog, key: str) -> Collection[str]:
@@ -123,10 +119,10 @@ def _held(catalog: Catalog, key: str) -> Collection[str]:
 
 
 def _runtime(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
-    """What the runtime cannot do; one that no box holds, or a version that is not known, has been told."""
+    """What the runtime cannot do; one that klab does not know, or a version, has been told."""
     kubernetes = s.kubernetes
     version = _version(s, catalog)
-    if version is None or kubernetes.runtime not in catalog.runtimes:
+    if version is None or kubernetes.runtime not in runtimes():
         return
     containers = runtimes()[kubernetes.runtime]
     if refusal := containers.refusal(version.minor):

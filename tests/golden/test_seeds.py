@@ -21,7 +21,7 @@ from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 
 GOLDEN = Path(__file__).parent / "seeds"
-SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w")
+SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w", "cka-1.28")
 BRIDGE = "bridge-"  # with the pod network of that name
 EMULATED = "-emulated"  # on a host without hardware virtualization
 SECRETS = Secrets(

@@ -32,9 +32,14 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
     plan, problems = planned.plan, planned.problems
     if as_json:
         needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
-        echo_json({"plan": to_data(plan), "needs": needs, "fits": not problems, "problems": problems})
+        answer = {"fits": not problems, "problems": problems, "lacking": planned.lacking}
+        echo_json({"plan": to_data(plan), "needs": needs, **answer})
         return
     echo(_describe(plan))
+    if planned.lacking:
+        echo("No box holds all of it, so klab create refuses it; missing:")
+        for line in planned.lacking:
+            echo(f"  {line}")
     echo("It fits on this machine." if not problems else "It does not fit on this machine:")
     for line in (*problems, *planned.warnings):
         echo(f"  {line}")

@@ -9,7 +9,7 @@ import click
 @click.argument("scenario", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(scenario: str | None, as_json: bool) -> None:
-    """List the shipped scenarios with a picture of each; or print the file of one.
+    """List the shipped scenarios with a picture of each and what it still needs here; or print the file of one.
 
     \b
     Examples:
@@ -31,22 +31,25 @@ def command(scenario: str | None, as_json: bool) -> None:
         echo_json(
             [
                 {
-                    "name": plan.name,
-                    "description": each.scenario.description,
-                    "control_planes": len(plan.control_planes),
-                    "workers": len(plan.workers),
-                    "cpus": plan.cpus,
-                    "memory": plan.memory,
-                    "kubernetes": plan.kubernetes.version,
-                    "bootstrap": plan.bootstrap,
-                    "path": each.path,
+                    "name": each.loaded.scenario.name,
+                    "description": each.loaded.scenario.description,
+                    "control_planes": len(each.plan.control_planes),
+                    "workers": len(each.plan.workers),
+                    "cpus": each.plan.cpus,
+                    "memory": each.plan.memory,
+                    "kubernetes": each.plan.kubernetes.version,
+                    "bootstrap": each.plan.bootstrap,
+                    "path": each.loaded.path,
+                    "needs": each.needs,
                 }
-                for each, plan in shipped
+                for each in shipped
             ]
         )
         return
-    for each, plan in shipped:
-        echo(f"{plan.name}: {each.scenario.description}")
-        echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, Kubernetes {plan.kubernetes.version}\n")
+    for each in shipped:
+        plan = each.plan
+        echo(f"{plan.scenario}: {each.loaded.scenario.description}")
+        echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, Kubernetes {plan.kubernetes.version}")
+        echo("".join(f"  missing: {line}\n" for line in each.needs))
         echo("\n".join(f"    {line}".rstrip() for line in picture(plan)) + "\n")
     echo("klab create NAME makes one; klab scenarios NAME prints its file.")

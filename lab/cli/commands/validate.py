@@ -11,6 +11,8 @@ import click
 def command(scenarios: tuple[str, ...], as_json: bool) -> None:
     """Check scenario files and report every problem in each. Exit code 2 when there is one.
 
+    What no box holds is told and is no problem of the scenario: klab create refuses it, and names what is missing.
+
     \b
     Examples:
       klab validate lesson3.yaml
@@ -26,13 +28,19 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
             plan = plans.check(name)
         except LabError as error:
             problems = list(error.details) or [error.message]
-            results.append({"file": name, "ok": False, "message": error.message, "problems": problems})
+            results.append({"file": name, "ok": False, "message": error.message, "problems": problems, "lacking": []})
             if not as_json:
                 show_error(error)
         else:
-            results.append({"file": name, "ok": True, "message": "", "problems": []})
+            lacks = plans.lacks(plan)
+            results.append({"file": name, "ok": True, "message": "", "problems": [], "lacking": lacks})
             if not as_json:
-                echo(f"{name}: good, {len(plan.nodes)} nodes")
+                echo(
+                    f"{name}: good, {len(plan.nodes)} nodes"
+                    + ("; klab create refuses it, since no box has:" if lacks else "")
+                )
+                for line in lacks:
+                    echo(f"  {line}")
     if as_json:
         echo_json(results)
     raise SystemExit(0 if all(result["ok"] for result in results) else 2)

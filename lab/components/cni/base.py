@@ -82,6 +82,7 @@ class PodNetwork:
     summary: what it is, in a few words of the scenario's reference.
     present: pods can have a network, so that nodes become Ready and cluster DNS answers.
     version_keys: its entries beside each Kubernetes version in a recipe (and in a plan); the first is its images'.
+    versions: those of `version_keys` that klab's own manifest is of; a recipe that holds the network may name others.
     repositories: its images' names without a tag, by component.
     tag: a tag of them, for a version.
     packages: Debian packages that a box must hold. A box whose recipe has all of them has the network, too.
@@ -101,6 +102,7 @@ class PodNetwork:
     summary: ClassVar[str]
     present: ClassVar[bool] = True
     version_keys: ClassVar[tuple[str, ...]] = ()
+    versions: ClassVar[Mapping[str, str]] = MappingProxyType({})
     repositories: ClassVar[Mapping[str, str]] = MappingProxyType({})
     tag: ClassVar[str] = "v{}"
     packages: ClassVar[tuple[str, ...]] = ()

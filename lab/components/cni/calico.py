@@ -59,6 +59,7 @@ class Calico(DaemonNetwork):
     name = "calico"
     summary = "Calico with VXLAN; not run"
     version_keys = ("calico",)
+    versions = MappingProxyType({"calico": "3.28.5"})
     repositories = MappingProxyType(
         {
             "calico-cni": "docker.io/calico/cni",

@@ -30,6 +30,7 @@ class Weave(DaemonNetwork):
     name = "weave"
     summary = "Weave Net; not run"
     version_keys = ("weave",)
+    versions = MappingProxyType({"weave": "2.8.1"})
     repositories = MappingProxyType(
         {KUBE: "docker.io/weaveworks/weave-kube", POLICIES: "docker.io/weaveworks/weave-npc"}
     )

@@ -14,7 +14,7 @@ from support.shelved import shelved_box
 
 from lab.app import bundles, create, labs
 from lab.app.create import Request, making, prepare, present_plan, provider_for
-from lab.errors import Conflict, HostError, Interrupted
+from lab.errors import BoxError, Conflict, HostError, Interrupted
 from lab.files import write_atomic
 from lab.host.capacity import DiskRoom, HostFacts
 from lab.host.profile import REAL_TIME, HostProfile
@@ -34,6 +34,21 @@ def test_the_command_line_once_more_is_about_the_same_lab() -> None:
     assert str(create_command(["1m2w"], None)) == "klab create 1m2w"
     assert str(create_command(["./my lesson.yaml"], "l3", 4)) == "klab create './my lesson.yaml' --name l3 --seat 4"
     assert create.Request("./my lesson.yaml", "l3", seat=4).command == create_command(["./my lesson.yaml"], "l3", 4)
+
+
+def test_what_no_box_has_is_told_before_anything_else(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(BoxError, match=r"no box has all that the scenario 'cka-1\.28' asks for") as caught:
+        prepare(Request("cka-1.28"), home=Home(home))
+    assert caught.value.details[0].startswith("missing: the runtime docker (Debian's docker.io")
+    assert (
+        caught.value.hint == "klab create cka-1.28-containerd makes the same lesson of parts that can be had everywhere"
+    )
+    assert not home.exists()
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\nname: own\nkubernetes: {cni: weave}\n")
+    with pytest.raises(BoxError) as caught:
+        prepare(Request(str(own)), home=Home(home))
+    assert caught.value.hint.startswith("klab scenarios shows which can be created here")
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.fake_lab import lab_on_disk
+from support.shelved import shelved_box
 
 from lab.cli import app
 from lab.cli.terminal.picture import picture
@@ -69,6 +70,24 @@ def test_scenarios_as_json(klab) -> None:
     found = json.loads(klab("scenarios", "--json"))
     assert [s["name"] for s in found] == shipped_names()
     assert all(Path(s["path"]).is_file() for s in found)
+
+
+def test_scenarios_tell_what_is_missing_here(klab, home: Path) -> None:
+    needs = {s["name"]: s["needs"] for s in json.loads(klab("scenarios", "--json"))}
+    assert needs["1m2w"] == ["a box: klab box build debian-13 --kubernetes 1.35.4"]
+    assert [line.partition(" (")[0] for line in needs["cka-1.28"]] == ["the runtime docker", "the pod network calico"]
+    assert "  missing: the runtime docker (Debian's docker.io" in klab("scenarios")
+    shelved_box(Home(home))
+    needs = {s["name"]: s["needs"] for s in json.loads(klab("scenarios", "--json"))}
+    assert needs["1m2w"] == []
+
+
+def test_what_no_box_has_can_be_checked_and_planned(klab) -> None:
+    assert "cka-1.28: good, 3 nodes; klab create refuses it, since no box has:" in klab("validate", "cka-1.28")
+    assert json.loads(klab("validate", "cka-1.28", "1m2w", "--json"))[1]["lacking"] == []
+    assert "klab create refuses it; missing:\n  the runtime docker" in klab("plan", "cka-1.28")
+    found = json.loads(klab("plan", "cka-1.28", "--json"))
+    assert (found["plan"]["name"], found["plan"]["scenario"], len(found["lacking"])) == ("cka-1-28", "cka-1.28", 2)
 
 
 def test_a_scenarios_file(klab) -> None:

@@ -78,9 +78,9 @@ def test_a_range_with_too_little_room_is_refused_with_its_line() -> None:
 
 def test_a_strangers_plan_is_held_to_the_same() -> None:
     plan = plan_of()
-    assert plan_problems(plan, load_catalog()) == []
+    assert plan_problems(plan) == []
     narrow = replace(plan, kubernetes=replace(plan.kubernetes, pod_cidr=IPv4Network("10.244.0.0/20")))
-    assert any("a /18 or wider is needed" in line for line in plan_problems(narrow, load_catalog()))
+    assert any("a /18 or wider is needed" in line for line in plan_problems(narrow))
 
 
 def test_the_node_tells_the_cluster_its_range_as_its_kubelet() -> None:

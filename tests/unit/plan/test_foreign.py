@@ -35,10 +35,10 @@ def plan_of(name: str, seat: int = 0) -> Plan:
 @pytest.mark.parametrize("seat", [0, 5])
 def test_klabs_own_plans_pass(name: str, seat: int) -> None:
     plan = plan_of(name, seat)
-    assert plan_problems(plan, CATALOG) == []
+    assert plan_problems(plan) == []
     grown = with_node(plan, "worker", "another")
-    assert plan_problems(grown, CATALOG) == []
-    assert plan_problems(without_nodes(grown, [plan.nodes[-1].name]), CATALOG) == []
+    assert plan_problems(grown) == []
+    assert plan_problems(without_nodes(grown, [plan.nodes[-1].name])) == []
 
 
 HOSTILE = "x'/><y z='"
@@ -165,7 +165,7 @@ def lab_network(text: str) -> Callable[[Plan], Plan]:
     ],
 )
 def test_what_klab_would_not_have_decided(change: Callable[[Plan], Plan]) -> None:
-    problems = plan_problems(change(plan_of("ha-3m2w")), CATALOG)
+    problems = plan_problems(change(plan_of("ha-3m2w")))
     assert problems
     assert all(visible(problem) == problem and len(problem) < 400 for problem in problems)
 
@@ -196,5 +196,5 @@ def test_any_value_anywhere_in_a_plan_is_read_or_refused(data: st.DataObject) ->
         plan = from_json(json.dumps(tree))
     except LabError:
         return
-    for problem in plan_problems(plan, CATALOG):
+    for problem in plan_problems(plan):
         assert visible(problem) == problem
