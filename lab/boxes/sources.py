@@ -20,6 +20,9 @@ from lab.boxes.upstream.addresses import Addresses
 from lab.boxes.upstream.layout import Manifest, Shelf
 from lab.boxes.upstream.upstream import PUBLISHED, Upstream
 
+# Go's linker leaves the work to the system's, which is for programs that are partly C (go tool link).
+EXTERNAL = "-linkmode=external"
+
 
 class Source(Protocol):
     """Makes a recipe's programs.
@@ -64,7 +67,11 @@ class GoModules:
         return [self.compilers, [digest_tree(self.folder / place) for place in places]]
 
     def make(self, program: Program, target: Path, log: Path) -> None:
-        gomodules.build(program, self.folder, target, go=self.go, log=log)
+        gomodules.build(program, self.folder, target, go=self.go_for(program), log=log)
+
+    def go_for(self, program: Program) -> dict[str, str]:
+        """The go command's variables for one program: C is compiled only for what the recipe links externally."""
+        return {**self.go, **({"CGO_ENABLED": "1"} if EXTERNAL in program.linker else {})}
 
 
 @dataclass(frozen=True, slots=True)

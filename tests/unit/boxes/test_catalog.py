@@ -31,7 +31,7 @@ def test_the_shipped_recipes_make_a_catalog() -> None:
     catalog = load_catalog()
     assert catalog.boxes == ("debian-12", "debian-13")
     assert list(catalog.kubernetes) == [
-        "1.23.0", "1.28.0", "1.31.14", "1.32.13", "1.33.13", "1.34.4", "1.35.4", "1.36.3", "1.37.2",
+        "1.16.3", "1.23.0", "1.28.0", "1.31.14", "1.32.13", "1.33.13", "1.34.4", "1.35.4", "1.36.3", "1.37.2",
     ]  # fmt: skip
     assert DEFAULT in catalog.kubernetes
     assert catalog.runtimes == ("containerd", "docker")

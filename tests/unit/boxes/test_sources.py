@@ -68,6 +68,13 @@ replace github.com/old/name => github.com/new/name v1.2.3
 """
 
 
+def test_what_is_linked_externally_may_be_partly_c(folder: Path) -> None:
+    source = GoModules(folder, {"GOTOOLCHAIN": "local"}, [])
+    (kubelets,) = (each for each in load_recipe("debian-12", "1.16.3").programs if "kubelet" in each.build)
+    assert source.go_for(kubelets) == {"GOTOOLCHAIN": "local", "CGO_ENABLED": "1"}
+    assert source.go_for(named("kubernetes")) == {"GOTOOLCHAIN": "local"}
+
+
 def test_a_module_is_built_as_in_its_own_repository() -> None:
     program = Program(
         "kubernetes", {"kubeadm": "cmd/kubeadm"}, staging="v0.23.0", replace=(("github.com/x/y", "v2.0.0"),)

@@ -239,7 +239,7 @@ def test_a_problem_in_words(problems, rest: str, words: str) -> None:
         ("service_cidr: 10.0.0.0/8", "a /12 to /28 is needed"),
         ("service_cidr: 172.16.0.0/12\n  pod_cidr: 172.16.0.0/12", "no room for Vagrant's own network"),
         ("version: 1.35.4.1", "did you mean 1.35.4?"),
-        ("version: '1.27'", "known are: 1.23.0, 1.28.0, 1.31.14,"),
+        ("version: '1.27'", "known are: 1.16.3, 1.23.0, 1.28.0,"),
         ("version: '1.35.5'", "did you mean 1.35.4?"),
         ("version: '1.34.2'", "did you mean 1.34.4?"),
         ("runtime: dokcer", "'dokcer' is not known; known are: containerd"),
