@@ -59,7 +59,7 @@ from lab.boxes.sources import (
     without_published,
 )
 from lab.boxes.upstream import layout
-from lab.boxes.upstream.addresses import Addresses, is_flannel
+from lab.boxes.upstream.addresses import Addresses, is_network_image
 from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
 from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, HostError, NotFound, Remedy
@@ -127,7 +127,7 @@ def build_box(
     recipe = load_recipe(name, kubernetes, root=recipes)
     whole = Cache(home.cache)
     possible = ways(source, mirrors, lock)
-    if not _flannel_of(recipe):
+    if not _network_image_of(recipe):
         possible = tuple(way.packing for way in possible)
     # Finding needs neither root nor free disk, and no server.
     if not rebuild and store.list_boxes(home):
@@ -155,12 +155,12 @@ def build_box(
 
 def _obstacles(home: Home, recipe: Recipe, tell: Progress, seconds: float, addresses: Addresses) -> list[Obstacle]:
     upstream = Upstream(addresses, recipe.kubernetes.version, home.cache / UPSTREAM_FOLDER, tell)
-    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds, _flannel_of(recipe))
+    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds, _network_image_of(recipe))
 
 
-def _flannel_of(recipe: Recipe) -> str:
+def _network_image_of(recipe: Recipe) -> str:
     """The whole name of flannel's image; empty where a box has none."""
-    return next((image.ref for image in recipe.images if is_flannel(image.ref)), "")
+    return next((image.ref for image in recipe.images if is_network_image(image.ref)), "")
 
 
 def _copy(recipe: Path, target: Path) -> None:

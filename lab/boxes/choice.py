@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lab.boxes.lock import Lock
-from lab.boxes.upstream.addresses import FLANNEL, UPSTREAM, Addresses, parse_mirrors
+from lab.boxes.upstream.addresses import NETWORK_IMAGES, UPSTREAM, Addresses, parse_mirrors
 from lab.boxes.upstream.patience import Tell
 from lab.boxes.upstream.upstream import Obstacle
 from lab.components.kubernetes.sources import AUTO, MIRROR, RELEASE, SOURCE
@@ -27,7 +27,7 @@ class Way:
     @property
     def packing(self) -> Way:
         """The same, with a flannel that is compiled."""
-        return self if self.addresses is None else replace(self, addresses=replace(self.addresses, flannel=None))
+        return self if self.addresses is None else replace(self, addresses=replace(self.addresses, network=None))
 
     @property
     def variants(self) -> tuple[Way, ...]:
@@ -61,7 +61,7 @@ def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple
     chosen = [way for way in every if source in {AUTO, way.source}]
     if lock is None:
         return tuple(chosen)
-    if FLANNEL not in lock.made_from.addresses:
+    if NETWORK_IMAGES not in lock.made_from.addresses:
         chosen = [way.packing for way in chosen]
     compiled = lock.made_from.source == SOURCE
     fitting = tuple(replace(way, strict=True) for way in chosen if (way.addresses is None) == compiled)
@@ -100,9 +100,9 @@ def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[Obstac
             tell(f"{way.source} cannot be used: {why}")
             seen += [f"{way.source}: {each.why}" for each in found]
             continue
-        if way.addresses.flannel is None or found == needed:
+        if way.addresses.network is None or found == needed:
             return way
-        tell(f"flannel is compiled, since its image cannot be had: {found[-1].why}")
+        tell(f"the pod network is compiled, since its image cannot be had: {found[-1].why}")
         return way.packing
     raise BoxError(
         "no source of Kubernetes can be used",

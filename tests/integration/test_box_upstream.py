@@ -534,8 +534,8 @@ FLANNEL = "ghcr.io/flannel-io/flannel:v0.28.4"
 def test_flannels_image_from_its_own_registry(desk: Desk, store: tuple[int, dict[str, str]], tmp_path: Path) -> None:
     digest = publish_images(tmp_path / "flannel", store[0], [FLANNEL], "hub/")[FLANNEL]
     own = Registry(f"127.0.0.1:{store[0]}/hub", plain=True)
-    upstream = desk.upstream(addresses=replace(desk.addresses, flannel=own))
-    assert upstream.obstacles(PAUSE, flannel=FLANNEL) == []
+    upstream = desk.upstream(addresses=replace(desk.addresses, network=own))
+    assert upstream.obstacles(PAUSE, network=FLANNEL) == []
     found = upstream.image(FLANNEL)
     assert f"sha256:{found.manifest.hex}" == digest
     upstream.fetch(FLANNEL, found)
@@ -546,10 +546,10 @@ def test_flannels_image_from_its_own_registry(desk: Desk, store: tuple[int, dict
 
 def test_where_flannels_image_is_not_reached_it_can_be_compiled(desk: Desk, front: StandIn) -> None:
     nobody = Registry("127.0.0.1:9/hub", plain=True)
-    (found,) = desk.upstream(addresses=replace(desk.addresses, flannel=nobody)).obstacles(PAUSE, flannel=FLANNEL)
+    (found,) = desk.upstream(addresses=replace(desk.addresses, network=nobody)).obstacles(PAUSE, network=FLANNEL)
     assert found.optional
     assert found.why.startswith("http://127.0.0.1:9/hub: ")
-    (lacking,) = desk.upstream(addresses=replace(desk.addresses, flannel=Path("/"))).obstacles(PAUSE, flannel=FLANNEL)
+    (lacking,) = desk.upstream(addresses=replace(desk.addresses, network=Path("/"))).obstacles(PAUSE, network=FLANNEL)
     assert (lacking.why, lacking.optional) == ("/: there is no images/index.json", True)
 
 

@@ -18,14 +18,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from lab.components.cni import networks
 from lab.errors import UsageError
 from lab.text import visible
 
 PROGRAMS = "dl.k8s.io"
 IMAGES = "registry.k8s.io"
-FLANNEL = "ghcr.io"
-_NAMES = (PROGRAMS, IMAGES, FLANNEL)
-_OF_FLANNEL = f"{FLANNEL}/flannel-io/"
+NETWORK_IMAGES = "ghcr.io"
+_NAMES = (PROGRAMS, IMAGES, NETWORK_IMAGES)
+_OF_NETWORKS = {
+    image
+    for network in networks().values()
+    for image in network.repositories.values()
+    if image.startswith(f"{NETWORK_IMAGES}/")
+}
 # What kubeadm named images by before 1.25; the registry is gone, its images are in the new one.
 _FORMER_IMAGES = "k8s.gcr.io"
 _FORMS = f"--mirror FOLDER, --mirror {PROGRAMS}=https://HOST/PATH, or --mirror {IMAGES}=HOST/PATH"
@@ -79,38 +85,38 @@ class Registry:
         ('hub.example/k8s/coredns/coredns:v1.13.1', 'hub.example/k8s/coredns:v1.13.1')
         """
         _, _, path = ref.partition("/")
-        upstreams = self in {UPSTREAM.images, UPSTREAM.flannel}
+        upstreams = self in {UPSTREAM.images, UPSTREAM.network}
         paths = (path,) if upstreams else (path, path.rpartition("/")[2])
         return tuple(dict.fromkeys(f"{self.prefix}/{each}" for each in paths))
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where programs, where images and where flannel's image are; None for one that is compiled and packed instead."""
+    """Where programs, images and the pod network's image are; None for one that is compiled and packed instead."""
 
     programs: Site | Path
     images: Registry | Path
-    flannel: Registry | Path | None = None
+    network: Registry | Path | None = None
 
     @property
     def shown(self) -> dict[str, str]:
         """All of them, by upstream's name, without secrets."""
-        flannel = {} if self.flannel is None else {FLANNEL: str(self.flannel)}
-        return {PROGRAMS: str(self.programs), IMAGES: str(self.images), **flannel}
+        network = {} if self.network is None else {NETWORK_IMAGES: str(self.network)}
+        return {PROGRAMS: str(self.programs), IMAGES: str(self.images), **network}
 
     def of(self, ref: str) -> Registry | Path | None:
         """Where an image is taken from; None for one that klab packs."""
         if ref.partition("/")[0] in {IMAGES, _FORMER_IMAGES}:
             return self.images
-        return self.flannel if is_flannel(ref) else None
+        return self.network if is_network_image(ref) else None
 
 
-UPSTREAM = Addresses(Site(f"https://{PROGRAMS}"), Registry(IMAGES), Registry(FLANNEL))
+UPSTREAM = Addresses(Site(f"https://{PROGRAMS}"), Registry(IMAGES), Registry(NETWORK_IMAGES))
 
 
-def is_flannel(ref: str) -> bool:
-    """Whether an image is one that flannel publishes."""
-    return ref.startswith(_OF_FLANNEL)
+def is_network_image(ref: str) -> bool:
+    """Whether an image is one that a pod network publishes there."""
+    return ref.rpartition(":")[0] in _OF_NETWORKS
 
 
 def parse_mirrors(words: Sequence[str]) -> Addresses:
@@ -130,7 +136,7 @@ def parse_mirrors(words: Sequence[str]) -> Addresses:
     return Addresses(
         places.get(PROGRAMS, UPSTREAM.programs),
         places.get(IMAGES, UPSTREAM.images),
-        places.get(FLANNEL, UPSTREAM.flannel),
+        places.get(NETWORK_IMAGES, UPSTREAM.network),
     )
 
 
@@ -144,7 +150,8 @@ def _split(word: str) -> tuple[str, str]:
     if name not in _NAMES or not place:
         raise UsageError(
             f"--mirror does not say what {_public(place or name)} is a mirror of",
-            hint=f"{_FORMS}; {PROGRAMS} stands for the programs, {IMAGES} for the images, {FLANNEL} for flannel's",
+            hint=f"{_FORMS}; {PROGRAMS} stands for the programs, {IMAGES} for the images, "
+            f"{NETWORK_IMAGES} for the pod network's",
         )
     return name, place
 

@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.boxes.upstream.addresses import FLANNEL, IMAGES, PROGRAMS, Addresses, Registry, Site
+from lab.boxes.upstream.addresses import IMAGES, NETWORK_IMAGES, PROGRAMS, Addresses, Registry, Site
 from lab.boxes.upstream.checksum import ALGORITHMS, MOST, Checksum, parse_checksum
 from lab.boxes.upstream.layout import Choice, Manifest, Shelf, parse_image
 from lab.boxes.upstream.patience import ELSEWHERE, Patience, Tell
@@ -224,13 +224,13 @@ class Upstream:
 
     # --- is it there at all? -----------------------------------------------------------------------
 
-    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS, flannel: str = "") -> list[Obstacle]:
+    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS, network: str = "") -> list[Obstacle]:
         """What keeps programs and images from being had, found out at once; nothing where nothing does.
 
         Args:
             ref: the whole name of an image to ask for.
             seconds: how long each of them may take, the look-up of a name included.
-            flannel: the whole name of flannel's, asked for where the addresses have a place for it.
+            network: the whole name of the pod network's image, asked for where the addresses have a place for it.
         """
         found: dict[str, Obstacle | None] = dict.fromkeys(
             self.addresses.shown, Obstacle(f"no answer within {seconds:g} s")
@@ -242,11 +242,11 @@ class Upstream:
         def images() -> None:
             found[IMAGES] = self._obstacle_to_images(ref, seconds)
 
-        def of_flannel() -> None:
-            found[FLANNEL] = self._obstacle_to_images(flannel, seconds)
+        def of_network() -> None:
+            found[NETWORK_IMAGES] = self._obstacle_to_images(network, seconds)
 
         # A look-up of a name cannot be given a time limit: its thread may stay behind.
-        acts = (programs, images, of_flannel) if FLANNEL in found else (programs, images)
+        acts = (programs, images, of_network) if NETWORK_IMAGES in found else (programs, images)
         probes = [thread(act, "klab probe", daemon=True) for act in acts]
         for probe in probes:
             probe.start()
@@ -254,7 +254,7 @@ class Upstream:
             probe.join(seconds + 1)
         shown = self.addresses.shown
         return [
-            Obstacle(f"{shown[name]}: {each.why}", each.busy, optional=name == FLANNEL)
+            Obstacle(f"{shown[name]}: {each.why}", each.busy, optional=name == NETWORK_IMAGES)
             for name, each in found.items()
             if each is not None
         ]

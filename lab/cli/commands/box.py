@@ -57,8 +57,8 @@ def box() -> None:
     "mirrors",
     metavar="[NAME=]PLACE",
     multiple=True,
-    help="Another place for dl.k8s.io (programs), registry.k8s.io (images) or ghcr.io (flannel's image); without NAME "
-    "a folder with all.",
+    help="Another place for dl.k8s.io (programs), registry.k8s.io (images) or ghcr.io (the pod network's); "
+    "without NAME a folder with all.",
 )
 @click.option(
     "--locked",

@@ -88,6 +88,8 @@ class Watch:
     def cleaned(self) -> bool:
         """Whether every node has finished its first boot and deleted what its seed held."""
         self.consoles.read()
+        if self.consoles.failed is not None:
+            return False  # the next look for trouble tells of it
         unfinished = self.consoles.unfinished
         if not self.powered():
             return not unfinished

@@ -89,11 +89,11 @@ def test_what_an_image_is_called_elsewhere() -> None:
 
 def test_flannels_image_has_a_mirror_of_its_own() -> None:
     ref = "ghcr.io/flannel-io/flannel:v0.28.4"
-    assert UPSTREAM.flannel.names(ref) == (ref,)  # type: ignore[union-attr]
-    found = parse_mirrors(["ghcr.io=hub.example/proxy"]).flannel
+    assert UPSTREAM.network.names(ref) == (ref,)  # type: ignore[union-attr]
+    found = parse_mirrors(["ghcr.io=hub.example/proxy"]).network
     assert found == Registry("hub.example/proxy")
     assert found.names(ref)[0] == "hub.example/proxy/flannel-io/flannel:v0.28.4"  # type: ignore[union-attr]
-    assert parse_mirrors(["registry.k8s.io=hub.example"]).flannel == UPSTREAM.flannel
+    assert parse_mirrors(["registry.k8s.io=hub.example"]).network == UPSTREAM.network
     assert Addresses(UPSTREAM.programs, UPSTREAM.images).of(ref) is None
 
 
@@ -101,5 +101,5 @@ def test_which_images_upstream_publishes() -> None:
     assert UPSTREAM.of("registry.k8s.io/pause:3.10.1") == UPSTREAM.images
     assert UPSTREAM.of("k8s.gcr.io/pause:3.5") == UPSTREAM.images
     assert UPSTREAM.of("docker.io/library/nginx:latest") is None
-    assert UPSTREAM.of("ghcr.io/flannel-io/flannel:v0.28.4") == UPSTREAM.flannel
+    assert UPSTREAM.of("ghcr.io/flannel-io/flannel:v0.28.4") == UPSTREAM.network
     assert UPSTREAM.of("ghcr.io/somebody/else:1") is None

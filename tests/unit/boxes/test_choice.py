@@ -76,10 +76,10 @@ def test_the_first_that_is_reached_is_taken_and_told() -> None:
 def test_flannel_is_compiled_where_its_image_is_not_reached() -> None:
     told: list[str] = []
     found = choose(ways("auto", ()), lambda _: [NO_FLANNEL], told.append)
-    assert found == Way(RELEASE, replace(UPSTREAM, flannel=None))
+    assert found == Way(RELEASE, replace(UPSTREAM, network=None))
     assert told == [
         "release: programs from https://dl.k8s.io, images from registry.k8s.io",
-        "flannel is compiled, since its image cannot be had: ghcr.io: no such host",
+        "the pod network is compiled, since its image cannot be had: ghcr.io: no such host",
     ]
     assert ways("auto", ())[0].variants == (Way(RELEASE, UPSTREAM), found)
     assert Way(SOURCE, None).variants == (Way(SOURCE, None),)
@@ -87,7 +87,7 @@ def test_flannel_is_compiled_where_its_image_is_not_reached() -> None:
 
 def test_a_lock_says_where_flannel_comes_from() -> None:
     (packing,) = ways("auto", (), lock(RELEASE))
-    assert packing.addresses == replace(UPSTREAM, flannel=None)
+    assert packing.addresses == replace(UPSTREAM, network=None)
     wanted = replace(lock(RELEASE), made_from=MadeFrom(RELEASE, UPSTREAM.shown, {}, {}, {}))
     (strict,) = ways("auto", (), wanted)
     assert strict.addresses == UPSTREAM

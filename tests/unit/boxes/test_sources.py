@@ -96,7 +96,7 @@ def test_a_module_is_built_as_in_its_own_repository() -> None:
 
 def test_what_upstream_has_is_not_compiled() -> None:
     whole = load_recipe("debian-13", "1.35.4")
-    packing = replace(UPSTREAM, flannel=None)
+    packing = replace(UPSTREAM, network=None)
     reduced = {program.name: program for program in without_published(whole, packing).programs}
     assert reduced["kubernetes"].build.keys() == {"kubeadm", "kubelet", "kubectl"}
     assert reduced.keys() == {"kubernetes", "etcdctl", "etcdutl", "crictl", "flannel-cni", "flannel", "bolt-settle"}
