@@ -376,7 +376,7 @@ def test_flannel_is_compiled_where_its_registry_is_not_reached(place: Place, mor
         with pytest.raises(BoxError, match="enough"):
             place.build(mirrors=(*place.mirrors, "ghcr.io=http://127.0.0.1:9"))
     assert compiled == ["flannel"]
-    assert any(line.startswith("flannel is compiled, since its image cannot be had: ") for line in place.told)
+    assert any(line.startswith("the pod network is compiled, since its image cannot be had: ") for line in place.told)
 
 
 def test_a_failure_of_debians_need_not_wait_for_the_compiler(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
