@@ -59,6 +59,7 @@ def upgrade(
                 ),
             ),
         )
+    act.refuse_unfit(lab)  # before the snapshot
     watched = lab.watched_by(listener, timeout)
     with interruptible(
         "stopped half-way; the lab still runs", ("run the same command again to continue; ", Remedy("status"))

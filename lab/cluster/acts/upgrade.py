@@ -84,6 +84,26 @@ def upgrade(order: Order) -> Upgraded:
         return _Upgrade(order).run()
 
 
+def refuse_unfit(lab: Lab) -> None:
+    """Make sure that a lab can be upgraded as it is.
+
+    Raises:
+        Conflict: its cluster is not klab's to bootstrap, or not all of its machines run.
+    """
+    if lab.plan.bootstrap != "full":
+        raise Conflict(
+            f"lab {lab.name!r} has no cluster that klab created",
+            hint="its nodes are for the student: kubeadm upgrade plan, on the control plane",
+        )
+    off = {name: state.value for name, state in lab.machines().states().items() if state != NodeState.RUNNING}
+    if off:
+        raise Conflict(
+            f"not every machine of lab {lab.name!r} runs",
+            details=[f"{name} is {state}" for name, state in off.items()],
+            hint=(Remedy("start", lab=lab.name), " starts them"),
+        )
+
+
 def spread(lab: Lab, target: KubernetesVersion, file: Path) -> None:
     """Give every node the packages and images of a version, and change nothing else; errors as `upgrade`."""
     with lab.folder.lock():
@@ -96,11 +116,7 @@ class _Upgrade:
     def __init__(self, order: Order) -> None:
         lab = order.lab
         self.record = lab.finished()
-        if lab.plan.bootstrap != "full":
-            raise Conflict(
-                f"lab {lab.name!r} has no cluster that klab created",
-                hint="its nodes are for the student: kubeadm upgrade plan, on the control plane",
-            )
+        refuse_unfit(lab)
         self.began = time.monotonic()
         self.order, self.lab = order, lab
         self.plan = with_version(lab.plan, order.target)
@@ -110,13 +126,6 @@ class _Upgrade:
         self.deadline = lab.deadline(self.record)
         self.api = lab.api()
         self.watch = Watch(lab.folder, self.plan, self.machines, self.journal, self.deadline)
-        off = {name: state.value for name, state in self.machines.states().items() if state != NodeState.RUNNING}
-        if off:
-            raise Conflict(
-                f"not every machine of lab {lab.name!r} runs",
-                details=[f"{name} is {state}" for name, state in off.items()],
-                hint=(Remedy("start", lab=lab.name), " starts them"),
-            )
 
     def run(self) -> Upgraded:
         before, left = self.lab.plan.kubernetes.version, self._left()

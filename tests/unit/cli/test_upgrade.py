@@ -146,6 +146,18 @@ def test_a_version_that_cannot_be_is_refused_before_anything_happens(
     assert SnapshotStore(folder).manifests() == []
 
 
+@pytest.mark.usefixtures("nodes")
+def test_a_lab_that_is_off_is_refused_before_a_snapshot_is_taken(
+    folder: LabFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(["stop", "demo", "w1", "--force"]) == 0
+    assert app.run(["upgrade", "--to", AFTER]) == 4
+    said = capsys.readouterr().err
+    assert "not every machine of lab 'demo' runs" in said
+    assert "klab start demo starts them" in said
+    assert SnapshotStore(folder).manifests() == []
+
+
 def test_without_a_box_of_the_version_the_command_that_builds_it(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
