@@ -41,7 +41,7 @@ def scenario_names() -> list[str]:
 def _nodes(folder: LabFolder) -> list[str]:
     try:
         return [node["name"] for node in json.loads(folder.plan_file.read_text())["nodes"]]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []  # a damaged lab has no names to offer
 
 
@@ -49,7 +49,7 @@ def _snapshots(folder: LabFolder) -> Iterator[str]:
     for file in folder.snapshots.glob("*.json"):
         try:
             yield json.loads(file.read_text())["name"]
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue  # damaged, or not about a snapshot
 
 
