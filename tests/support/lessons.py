@@ -6,7 +6,19 @@ import time
 
 from support.real_lab import Lab
 
-NGINX = """
+NODE_PORT_SERVICE = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 80, nodePort: 30080}]
+"""
+
+NGINX = (
+    """
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -18,15 +30,9 @@ spec:
     spec:
       containers:
       - {name: nginx, image: "nginx:latest", ports: [{containerPort: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 80, nodePort: 30080}]
 """
+    + NODE_PORT_SERVICE
+)
 
 ASKING_POD = """
 apiVersion: v1

@@ -16,13 +16,15 @@ from typing import Any
 from lab.app.boxes import DEFAULT_BOX
 from lab.components.kubernetes import DEFAULT
 from lab.scenario.catalog import load_catalog
+from support.lessons import NODE_PORT_SERVICE
 from support.real_lab import COMMAND_SECONDS, ENTER, KLAB, Lab, say
 
 VERSIONS = list(load_catalog().recipes[DEFAULT_BOX].kubernetes)
 BEFORE = VERSIONS[VERSIONS.index(DEFAULT) - 1]
 
 # Two pods at least serve while one is evicted; one that ends serves until kube-proxy has heard of its end.
-WEB = """
+WEB = (
+    """
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -46,15 +48,9 @@ metadata: {name: web}
 spec:
   maxUnavailable: 1
   selector: {matchLabels: {app: web}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 80, nodePort: 30080}]
 """
+    + NODE_PORT_SERVICE
+)
 
 # Each question in a thread of its own: one that waits holds up none.
 ASKING = """

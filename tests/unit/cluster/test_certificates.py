@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
@@ -107,13 +107,6 @@ class Lab:
     def everything(self) -> dict[str, object]:
         own = {str(file): file.read_text() for file in (self.folder.path / "pki").iterdir()}
         return {**own, **{name: guest.files() for name, guest in self.guests.items()}}
-
-
-@pytest.fixture
-def cluster() -> Iterator[ClusterServer]:
-    made = ClusterServer()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,13 +66,6 @@ class Lab:
     def put(self, node: str, file: str, ends: datetime.datetime) -> None:
         pair = signed(self.folder, "ca", "made-by-the-test", ends=ends)
         self.guests[node].path(file).write_text(pair.public)
-
-
-@pytest.fixture
-def cluster() -> Iterator[ClusterServer]:
-    made = ClusterServer()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +87,6 @@ class Nodes:
                 return Completed((), self.cleans, "", "containers of pods still run\n")
             self.stand(node, "outside")
         return Completed((), 0, "", "")
-
-
-@pytest.fixture
-def cluster() -> Iterator[ClusterServer]:
-    made = ClusterServer()
-    yield made
-    made.close()
 
 
 @pytest.fixture

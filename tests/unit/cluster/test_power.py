@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ from lab.process import Completed
 from lab.store import Home, LabFolder
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
-
-
-@pytest.fixture
-def cluster() -> Iterator[ClusterServer]:
-    made = ClusterServer()
-    yield made
-    made.close()
 
 
 class Lab:

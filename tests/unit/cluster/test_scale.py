@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,6 @@ from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
-
-
-@pytest.fixture
-def cluster() -> Iterator[ClusterServer]:
-    made = ClusterServer()
-    yield made
-    made.close()
 
 
 @pytest.fixture
