@@ -159,7 +159,7 @@ def _obstacles(home: Home, recipe: Recipe, tell: Progress, seconds: float, addre
 
 
 def _network_image_of(recipe: Recipe) -> str:
-    """The whole name of flannel's image; empty where a box has none."""
+    """The whole name of the pod network's image; empty where a box has none."""
     return next((image.ref for image in recipe.images if is_network_image(image.ref)), "")
 
 

@@ -26,7 +26,7 @@ class Way:
 
     @property
     def packing(self) -> Way:
-        """The same, with a flannel that is compiled."""
+        """The same, with a pod network that is compiled."""
         return self if self.addresses is None else replace(self, addresses=replace(self.addresses, network=None))
 
     @property

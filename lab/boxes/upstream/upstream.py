@@ -42,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What keeps something from being had, in words.
+    """Why something is not available, in words.
 
     busy: the server itself asks to come again.
     optional: klab can compile what is not had.
