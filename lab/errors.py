@@ -13,7 +13,7 @@
     |-- MachineError             8   a virtual machine does not do what it should
     |-- ClusterError             9   Kubernetes on the nodes does not come up
     |   `-- NotReadyInTime       9   ... before the deadline
-    `-- Interrupted            130   the person pressed Ctrl-C
+    `-- Interrupted            130   the person pressed Ctrl-C, or a signal that klab takes for it has come
 
 Each error tells what happened (`message`), shows what was seen (`details`) and what
 to try next (`hint`). The CLI prints these three and exits with `exit_code`; no
@@ -190,7 +190,7 @@ class NotReadyInTime(ClusterError):
 
 
 class Interrupted(LabError):
-    """The person pressed Ctrl-C; what was begun has been left in a state that `create` can continue."""
+    """The person pressed Ctrl-C (143: kill; 129: the terminal was closed); `create` can continue what was begun."""
 
     exit_code = 130
 

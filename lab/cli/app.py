@@ -24,12 +24,12 @@ from lab.cli.terminal.log import hide_log, show_log
 from lab.cli.terminal.output import note, show_error
 from lab.errors import HostError, LabError, UsageError, refusal
 from lab.locks import tell_of_waits
+from lab.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 REFUSED_HINT = "free space or change the permissions there; KLAB_HOME sets where klab keeps its files"
 

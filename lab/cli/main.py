@@ -1,23 +1,40 @@
 """Where the command `klab` begins: help at once, everything else in `lab.cli.app`.
 
-Importing this module begins klab: from then on Ctrl-C ends the process.
+Importing this module begins klab: from then on Ctrl-C, and each signal that is taken as Ctrl-C, ends the process.
 """
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 try:
+    import contextlib
     import os
     import signal
+    import stat
     import sys
 
-    def _end_quietly(*_: object) -> None:
-        os._exit(130)
+    from lab.signals import ENDING, EXIT_INTERRUPTED
+
+    _received = signal.SIGINT
+
+    def _end_quietly(number: int, _: object) -> None:
+        os._exit(128 + number)
+
+    def _interrupt(number: int, _: object) -> None:
+        global _received
+        _received = signal.Signals(number)
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        raise KeyboardInterrupt
 
     # Until klab has words for a Ctrl-C, and again when it is done, there is nothing to clean up and nothing to say.
-    # Who started klab deaf to Ctrl-C (nohup, a shell's background) has meant it.
-    _HEARS = signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    if _HEARS:
-        signal.signal(signal.SIGINT, _end_quietly)
+    # Who started klab deaf to a signal (nohup, a shell's background) has meant it.
+    _HEARD = [each for each in ENDING if signal.getsignal(each) != signal.SIG_IGN]
+    for _each in _HEARD:
+        signal.signal(_each, _end_quietly)
 except KeyboardInterrupt:
     raise SystemExit(130) from None
 
@@ -32,17 +49,28 @@ def main() -> None:
         return
     from lab.cli.app import run
 
-    code = 130
+    code = EXIT_INTERRUPTED
     try:
-        if _HEARS:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _on_signals(_interrupt)
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         pass
     finally:
-        if _HEARS:
-            signal.signal(signal.SIGINT, _end_quietly)
-    sys.exit(code)
+        _on_signals(_end_quietly)
+    sys.exit(128 + _received if code == EXIT_INTERRUPTED else code)
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere what is meant for a terminal that has gone: a failed write would end the cleaning up."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _on_signals(handler: Callable[[int, object], None]) -> None:
+    for each in _HEARD:
+        signal.signal(each, handler)
 
 
 def _refuse_other_systems() -> None:

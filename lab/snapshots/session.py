@@ -16,6 +16,7 @@ from lab.errors import Conflict, Interrupted, LabError, Remedy, refusal
 from lab.machines.captures import Captures
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
+from lab.signals import ENDING
 from lab.snapshots.journal import AttemptJournal
 from lab.snapshots.names import made_id
 from lab.snapshots.store import SnapshotStore
@@ -143,11 +144,11 @@ def undone(undo: Callable[[], str], *, otherwise: str) -> str:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C inside: an attempt that is being undone must be undone completely."""
+    """Ignore Ctrl-C, and what is taken as Ctrl-C, inside: what is being undone must be undone completely."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     with contextlib.ExitStack() as stack:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        stack.callback(signal.signal, signal.SIGINT, before)
+        for each in ENDING:
+            stack.callback(signal.signal, each, signal.signal(each, signal.SIG_IGN))
         yield

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
+import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -291,7 +294,7 @@ def press(frame, event, _):
         steps += 1
         if steps == at:
             sys.settrace(None)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), SIGNAL)
     return press
 
 def klab(number):
@@ -328,13 +331,48 @@ for number in [*range(1, 25), *range(25, whole * 95 // 100, whole // 25)]:
 """
 
 
-def test_ctrl_c_at_any_moment_is_no_traceback() -> None:
+# Before klab's first lines have run it has begun nothing: there the signal may end it as it ends any program.
+@pytest.mark.parametrize(("number", "codes"), [(2, {130}), (15, {143, -15}), (1, {129, -1})])
+def test_ctrl_c_at_any_moment_is_no_traceback(number: int, codes: set[int]) -> None:
     source = (Path(app.__file__).parent / "main.py").read_text().splitlines()
-    program = f"LINES = {['', *source]!r}\n{PRESS}"
+    program = f"SIGNAL, LINES = {number}, {['', *source]!r}\n{PRESS}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     pressed = done.stdout.splitlines()
     assert len(pressed) > 40
-    assert {line.partition(" ")[2] for line in pressed} == {"130", "130 stopped"}
+    assert {int(line.split()[1]) for line in pressed} == codes
+    assert {tuple(line.split()[2:]) for line in pressed} == {(), ("stopped",)}
+
+
+# A program that klab has started, and how many of it are left.
+AT_WORK = """
+import sys
+import click
+from lab import process
+from lab.cli import app, main
+app.cli = click.Command("cli", callback=lambda: process.run(["sleep", sys.argv[1]], timeout=400))
+run = app.run
+app.run = lambda _: run([])
+main.main()
+"""
+
+
+@pytest.mark.parametrize("by", ["kill", "kill -INT", "kill -HUP", "the terminal's end"])
+def test_whatever_ends_klab_ends_what_it_has_started(by: str) -> None:
+    length = f"3{secrets.randbelow(10**6)}.5"
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", AT_WORK, length])  # noqa: S606
+    started = ["pgrep", "-f", f"sleep {length}$"]
+    while subprocess.run(started, stdout=subprocess.DEVNULL).returncode:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), os.read(terminal, 4096)
+        time.sleep(0.05)
+    if by.startswith("kill"):
+        subprocess.run([*by.split(), str(child)], check=True)
+    else:
+        os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == {"kill": 143, "kill -INT": 130}.get(by, 129)
+    assert subprocess.run(started, stdout=subprocess.DEVNULL).returncode == 1
 
 
 def test_who_was_started_deaf_to_ctrl_c_stays_so() -> None:
