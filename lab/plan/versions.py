@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ def refuse_upgrade(plan: Plan, target: KubernetesVersion, known: Iterable[str]) 
         UsageError: it cannot; the hint tells the way, where there is one.
     """
     now = plan.kubernetes.versions
-    if _numbers(target.version) < _numbers(now.version):
+    if numbers(target.version) < numbers(now.version):
         raise UsageError(
             f"lab {plan.name!r} has Kubernetes {now.version}, and kubeadm cannot go back to {target.version}",
             hint=(Remedy("restore", lab=plan.name), " brings back a snapshot from before an upgrade"),
@@ -53,7 +54,7 @@ def refuse_upgrade(plan: Plan, target: KubernetesVersion, known: Iterable[str]) 
 def _way(now: KubernetesVersion, target: KubernetesVersion, known: Iterable[str]) -> str:
     newest: dict[int, str] = {}
     for version in known:
-        major, minor, _ = _numbers(version)
+        major, minor, _ = numbers(version)
         if major == now.minor[0] and now.minor[1] < minor < target.minor[1]:
             newest[minor] = version
     steps = target.minor[1] - now.minor[1] - 1
@@ -62,5 +63,7 @@ def _way(now: KubernetesVersion, target: KubernetesVersion, known: Iterable[str]
     return f"one after the other: {', '.join([*newest.values(), target.version])}"
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+def numbers(version: str) -> tuple[int, ...]:
+    """A version's numbers, by which it is compared with others: "1.35.4" is (1, 35, 4), also as "v1.35.4+lesson"."""
+    found = re.match(r"v?([0-9]{1,9}(?:\.[0-9]{1,9})*)", version)
+    return tuple(int(part) for part in found[1].split(".")) if found else ()

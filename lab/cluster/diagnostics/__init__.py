@@ -46,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     workload.IMAGES,
     workload.TOKEN,
     workload.NODES,
+    workload.VERSIONS,
     workload.PODS,
 )
 

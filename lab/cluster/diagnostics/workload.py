@@ -21,6 +21,7 @@ from lab.components.cni import network
 from lab.components.cni.base import Observed, PodNetwork
 from lab.components.runtime import runtime
 from lab.plan.model import Node
+from lab.plan.versions import numbers
 
 EVERYWHERE = ("pause", "kube-proxy", "coredns")
 DNS_LABEL = "k8s-app=kube-dns"
@@ -103,6 +104,20 @@ def _nodes(case: CheckContext, before: Before) -> Iterator[Finding]:
             )
 
 
+def _versions(case: CheckContext, _before: Before) -> Iterator[Finding]:
+    """Nodes that a person has upgraded, or left at the old version; new nodes and certificates follow the plan."""
+    planned = case.plan.kubernetes.version
+    found = {node.name: node.kubelet.removeprefix("v") for node in case.facts.nodes if node.kubelet}
+    if all(version == planned for version in found.values()):
+        return
+    newest = max((planned, *found.values()), key=numbers)
+    what = "its nodes are not of one version of Kubernetes"
+    if len(set(found.values())) == 1:
+        what = f"its nodes have Kubernetes {newest}, and klab would add nodes of {planned}"
+    seen = f"{', '.join(f'{name}: {version}' for name, version in found.items())}; in klab's plan: {planned}"
+    yield Finding("versions", "", what, seen, f"klab upgrade {case.lab} --to {newest}")
+
+
 def _pods(case: CheckContext, before: Before) -> Iterator[Finding]:
     static = {f"{name}-{node.name}": name for node in case.plan.control_planes for name in STATIC_PODS}
     for pod in case.facts.pods or ():
@@ -149,4 +164,5 @@ NETWORK = Check(
 IMAGES = Check("images", _images, kubernetes, _images_unseen)
 TOKEN = Check("token", _token, kubernetes, through_api(lambda facts: facts.tokens), lambda case: token_line(case.facts))
 NODES = Check("nodes", _nodes, kubernetes, through_api(lambda facts: next((n.registered for n in facts.nodes), None)))
+VERSIONS = Check("versions", _versions, kubernetes, NODES.unseen)
 PODS = Check("pods", _pods, kubernetes, through_api(lambda facts: facts.pods), lambda case: pod_line(case.facts))

@@ -729,6 +729,20 @@ def test_nodes_as_the_cluster_sees_them(plan: Plan) -> None:
     assert finding.what == "the cluster does not know it"
 
 
+def test_versions_that_a_person_has_changed(plan: Plan) -> None:
+    now, later = plan.kubernetes.version, "1.99.10"
+    case = healthy(plan)
+    for name in [n.name for n in plan.nodes]:
+        case = node(case, name, kubelet=f"v{later}")
+    finding = only(case)
+    assert finding.what == f"its nodes have Kubernetes {later}, and klab would add nodes of {now}"
+    assert finding.repair == f"klab upgrade ha --to {later}"
+    mixed = only(node(case, "w2", kubelet=f"v{now}"))
+    assert mixed.what == "its nodes are not of one version of Kubernetes"
+    assert f"w1: {later}, w2: {now}; in klab's plan: {now}" in mixed.evidence
+    assert mixed.repair == finding.repair
+
+
 OUTSIDE: dict[str, Any] = {
     "member": False,
     "units": dict.fromkeys(SERVICES, RUNS) | {"kubelet": Unit("loaded", "inactive", "dead", "enabled", "success")},
