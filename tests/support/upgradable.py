@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.files import write_atomic
 from lab.machines.fake.machines import FakeMachines
 from lab.process import Completed
 from lab.render import upgrade as scripts
@@ -35,7 +36,8 @@ class Nodes:
         return found
 
     def change(self, name: str, **values: Any) -> None:
-        (self._place / f"{name}.json").write_text(json.dumps({**self.of(name), **values}))
+        # Whole at any moment: the server may read it in the middle, and a kill may come there.
+        write_atomic(self._place / f"{name}.json", json.dumps({**self.of(name), **values}))
 
     def note(self, text: str) -> None:
         with self._log.open("a") as log:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from lab.cluster.acts.on_node import ROOT_SHELL, failure
 from lab.cluster.acts.power import await_ready
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.clients.https import Https, UnreachableError
@@ -239,12 +240,7 @@ class _Renewal:
 
     def _run(self, name: str, script: str) -> None:
         seconds = self.deadline.at_most(self.node_seconds)
-        try:
-            done = self.machines.ssh(name, ["sudo", "bash", "-s"], seconds, check=False, stdin=script)
-            seen = [f"exit code {done.code}", *done.tail] if done.code else []
-        except LabError as error:
-            seen = [error.message, *error.details]
-        if seen:
+        if seen := failure(self.machines, name, ROOT_SHELL, seconds, script):
             self.journal.add(name, "renew", "failed", seen[-1])
             raise ClusterError(
                 f"{name} cannot take its new certificates",

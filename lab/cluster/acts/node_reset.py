@@ -13,15 +13,15 @@ from dataclasses import replace
 
 from lab.cluster.acts.drain import drain
 from lab.cluster.acts.node_changes import Change, Changed, NodeChanges
+from lab.cluster.acts.on_node import ROOT_SHELL, failure
 from lab.cluster.acts.power import await_ready
 from lab.cluster.secrets import load_or_make
 from lab.cluster.tokens import fresh_token, revoke_token
 from lab.cluster.wait.standing import Standing, standing
 from lab.cluster.wait.watch import Watch
-from lab.errors import ClusterError, Conflict, LabError, Remedy, UsageError
+from lab.errors import ClusterError, Conflict, Remedy, UsageError
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node
-from lab.process import Completed
 from lab.render.node_reset import render_rejoin, render_reset
 
 # In the node's own time: kubeadm gives each of ten containers or so up to half a minute to end.
@@ -29,7 +29,7 @@ RESET_SECONDS = 300.0
 PUT_SECONDS = 120.0
 # The console tells at once; each question over ssh takes a slow node seconds.
 ASK_EVERY_SECONDS = 10.0
-WORKS = ["systemctl", "-q", "is-active", "kubelet"]
+KUBELET_RUNS = ["systemctl", "-q", "is-active", "kubelet"]
 
 
 def reset_node(change: Change, name: str) -> Changed:
@@ -86,7 +86,7 @@ class _Membership(NodeChanges):
         self._refuse_off()
         if node.is_control_plane:
             self._etcd().refuse_loss(node.name)
-        if node.name in there and self._ssh(WORKS, PUT_SECONDS).code == 0:
+        if node.name in there and self._kubelet_runs():
             drain(change.lab, self.record, change.kubectl, node.name, self.journal, self.deadline)
         self.journal.add(node.name, "reset", "begin")
         if node.is_control_plane:
@@ -153,26 +153,22 @@ class _Membership(NodeChanges):
                 ),
             )
 
+    def _kubelet_runs(self) -> bool:
+        limit = self.deadline.at_most(PUT_SECONDS)
+        return self.machines.ssh(self.node.name, KUBELET_RUNS, limit, check=False).code == 0
+
     def _clean(self) -> None:
         script = render_reset(self.plan, self.node)
         self._run(script, RESET_SECONDS, "reset", f"{self.node.name} cannot be cleaned up")
 
-    def _run(self, script: str, seconds: float, phase: str, failure: str) -> None:
-        """Run a script as root on the node; `seconds` are the guest's, `failure` is what is told where it fails."""
+    def _run(self, script: str, seconds: float, phase: str, otherwise: str) -> None:
+        """Run a script as root on the node; `seconds` are the guest's, `otherwise` is told where it fails."""
         name = self.node.name
-        try:
-            done = self._ssh(["sudo", "bash", "-s"], self.record.guest_clock.host_seconds(seconds), script)
-            seen = [f"exit code {done.code}", *done.tail] if done.code else []
-        except LabError as error:
-            seen = [error.message, *error.details]
-        if seen:
+        limit = self.deadline.at_most(self.record.guest_clock.host_seconds(seconds))
+        if seen := failure(self.machines, name, ROOT_SHELL, limit, script):
             self.journal.add(name, phase, "failed", seen[-1])
             raise ClusterError(
-                failure,
+                otherwise,
                 details=seen,
                 hint=(Remedy("ssh", node=name), " shows whether it works; run the same command again to continue"),
             )
-
-    def _ssh(self, command: list[str], seconds: float, stdin: str | None = None) -> Completed:
-        limit = self.deadline.at_most(seconds)
-        return self.machines.ssh(self.node.name, command, limit, check=False, stdin=stdin)

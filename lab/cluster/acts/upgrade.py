@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster.acts.drain import drain, run_kubectl
+from lab.cluster.acts.on_node import ROOT_SHELL, failure
 from lab.cluster.acts.power import await_ready
 from lab.cluster.acts.steps import Context, apply_step, run_steps
 from lab.cluster.clients.api import UnreachableError
@@ -272,15 +273,10 @@ class _Upgrade:
         return self.deadline.at_most(self.record.guest_clock.host_seconds(seconds))
 
     def _run(self, name: str, script: str, seconds: float) -> None:
-        self._done(name, self._limit(seconds), ["sudo", "bash", "-s"], script)
+        self._done(name, self._limit(seconds), ROOT_SHELL, script)
 
     def _done(self, name: str, seconds: float, command: Sequence[str], stdin: str | Path | None = None) -> None:
-        try:
-            done = self.machines.ssh(name, command, seconds, check=False, stdin=stdin)
-            seen = [f"exit code {done.code}", *done.tail] if done.code else []
-        except LabError as error:
-            seen = [error.message, *error.details]
-        if seen:
+        if seen := failure(self.machines, name, command, seconds, stdin):
             before = self.order.snapshot or self.record.upgrade_snapshot
             back = (Remedy("restore", lab=self.lab.name, options=(before,)), " brings the lab back") if before else ()
             raise ClusterError(

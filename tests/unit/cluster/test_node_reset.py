@@ -15,7 +15,7 @@ from support.fake_lab import lab_on_disk
 from support.kills import killed_in
 
 from lab.cluster.acts import node_reset
-from lab.cluster.acts.node_reset import WORKS, join_node, reset_node
+from lab.cluster.acts.node_reset import KUBELET_RUNS, join_node, reset_node
 from lab.cluster.acts.power import start, stop
 from lab.cluster.acts.scale import add_node, scale
 from lab.cluster.wait.standing import ASK
@@ -67,7 +67,7 @@ class Nodes:
             raise MachineError(f"{node} does not answer ssh")
         if tuple(command) == ASK:
             return Completed((), 0, f"{self.stands(node)}\n", "")
-        if command == WORKS or command[:2] == ["test", "-e"]:
+        if command == KUBELET_RUNS or command[:2] == ["test", "-e"]:
             return Completed((), 0 if self.stands(node) == "member" else 3, "", "")
         if stdin:
             return self._script(machines, node, stdin)
