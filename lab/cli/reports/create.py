@@ -38,7 +38,9 @@ def speed(profile: HostProfile) -> str:
     emulated = f"emulated, guests' clocks at {profile.dilation:g} of real speed"
     if profile.obstacle is None:
         return emulated
-    return f"{emulated}: {profile.obstacle.why} ({profile.obstacle.hint})"
+    # QEMU's own words may be several lines, joined so; `klab doctor` shows them all.
+    why, _, _ = profile.obstacle.why.partition("; ")
+    return f"{emulated}: {why} ({profile.obstacle.hint})"
 
 
 def _report(created: Created, *, as_json: bool) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lab.cli.reports.create import speed
 from lab.cli.terminal.words import parse_duration, seconds_in, without_dashes
 from lab.errors import UsageError
+from lab.host.kvm_probe import refused
+from lab.host.profile import REAL_TIME, HostProfile
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,11 @@ def test_two_dashes_separate_once() -> None:
     assert without_dashes(["--", "get", "--", "nodes"]) == ["get", "--", "nodes"]
     assert without_dashes(["get", "--", "nodes"]) == ["get", "--", "nodes"]
     assert without_dashes([]) == []
+
+
+def test_why_guests_are_slow_is_one_line_of_qemus() -> None:
+    assert speed(REAL_TIME) == "hardware virtualization"
+    why = refused("qemu: failed to set MSR 0x10a; qemu: kvm.c:3849: kvm_buf_set_msrs: Assertion `ret == n' failed.")
+    told = speed(HostProfile(accelerated=False, dilation=0.3, obstacle=why))
+    slow = "emulated, guests' clocks at 0.3 of real speed"
+    assert told == f"{slow}: KVM does not run a guest: qemu: failed to set MSR 0x10a ({why.hint})"
