@@ -47,7 +47,7 @@ from lab.boxes.manifest import (
     read_box,
     write_manifest,
 )
-from lab.boxes.recipe import ImageSpec, Program, Recipe, load_recipe
+from lab.boxes.recipe import ImageSpec, Program, Recipe, layer_of, load_recipe
 from lab.boxes.reminder import reminding
 from lab.boxes.sources import (
     GoModules,
@@ -365,13 +365,14 @@ class _Build:
         return self.cache.step("debian", key, make)
 
     def _layer(self, packages: tuple[str, ...]) -> Path:
-        key = key_of(self.recipe.suite, packages, self.recipe.epoch, _code(debian, images))
+        suite, names = layer_of(packages, self.recipe.suite)
+        key = key_of(suite, names, self.recipe.epoch, _code(debian, images))
         if not self.cache.has("layers", key):
             self.tell(f"packages for images: {' '.join(packages)}")
 
         def make(target: Path) -> None:
             unpacked = target / "packages.tar"
-            debian.make_layer(unpacked, self.recipe.suite, packages, self.recipe.epoch, log=self.log)
+            debian.make_layer(unpacked, suite, names, self.recipe.epoch, log=self.log)
             busybox = target / "busybox"
             busybox.write_bytes(images.find_in_tar(unpacked, ["/bin/busybox"]))
             busybox.chmod(0o755)

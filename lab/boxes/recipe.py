@@ -327,6 +327,23 @@ def _image(keys: _ImageKeys, version: KubernetesVersion) -> ImageSpec:
     )
 
 
+def layer_of(packages: Sequence[str], suite: str) -> tuple[str, tuple[str, ...]]:
+    """The suite that an image's packages come from, and their names.
+
+    Args:
+        packages: as a recipe names them, as apt does: NAME, or NAME/SUITE for those of another suite.
+        suite: the recipe's.
+
+    Raises:
+        ValueError: they are of several suites, whose libraries would not fit one another.
+    """
+    named = [package.partition("/") for package in packages]
+    suites = {other or suite for _, _, other in named}
+    if len(suites) != 1:
+        raise ValueError(f"bases: {', '.join(packages)} are of several suites")
+    return suites.pop(), tuple(name for name, _, _ in named)
+
+
 def _check(keys: _RecipeKeys) -> None:
     built = {name for program in keys.programs for name in program.build}
     wanted = {SETTLE} | {name for _, name in _install(keys.install)}
@@ -335,3 +352,5 @@ def _check(keys: _RecipeKeys) -> None:
         raise ValueError(f"no program is called {', '.join(missing)}")
     if unknown := sorted({image.base for image in keys.images if image.base} - set(keys.bases)):
         raise ValueError(f"no base is called {', '.join(unknown)}")
+    for packages in keys.bases.values():
+        layer_of(packages, keys.debian.suite)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import resources
-from lab.boxes.recipe import Program, Recipe, load_recipe
+from lab.boxes.recipe import Program, Recipe, layer_of, load_recipe
 from lab.boxes.root import copy_files, fill
 from lab.errors import BoxError, NotFound
 
@@ -199,6 +199,18 @@ def test_what_is_wrong_with_a_version_s_programs_is_named(copied: Path, new: str
     assert said in caught.value.details[0]
 
 
+def test_packages_of_an_image_may_come_from_another_suite() -> None:
+    assert layer_of(["nginx", "bash"], "bookworm") == ("bookworm", ("nginx", "bash"))
+    assert layer_of(["nginx/trixie", "bash/trixie"], "bookworm") == ("trixie", ("nginx", "bash"))
+    assert layer_of(["nginx/trixie", "bash"], "trixie") == ("trixie", ("nginx", "bash"))
+    older = load_recipe("debian-12", "1.23.0")
+    assert {name: layer_of(packages, older.suite)[0] for name, packages in older.bases.items()} == {
+        "network": "bookworm",  # as the node's own, whose rules it shares
+        "web": "trixie",
+        "shell": "trixie",
+    }
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -211,6 +223,11 @@ def test_what_is_wrong_with_a_version_s_programs_is_named(copied: Path, new: str
         ("    pinned: true", "    pinned: 1", "images[7].pinned is 1, which is not true or false"),
         ("    pinned: true", "    ref: x", "an image needs either a component or a ref"),
         ("  shell: [busybox-static]", "  1: [busybox-static]", "bases has the key 1, which is not text"),
+        (
+            "  shell: [busybox-static]",
+            "  shell: [busybox-static, bash/bookworm]",
+            "bases: busybox-static, bash/bookworm are of several suites",
+        ),
         ("  - component: pause", "  - component: paws", "paws"),
     ],
 )
