@@ -17,7 +17,7 @@ from lab.components.kubernetes import DEFAULT
 from lab.components.kubernetes.sources import AUTO, BUNDLE, SOURCE
 from lab.errors import BoxError, Conflict, NotFound, Remedy, UsageError
 from lab.files import write_outside
-from lab.scenario.catalog import load_catalog
+from lab.scenario.catalog import Catalog, load_catalog
 from lab.store import Home
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def build(
     mirrors: Sequence[str] = (),
     bundle: Path | None = None,
     locked: Path | None = None,
+    image: Path | None = None,
     tell: Callable[[str], None],
 ) -> Built:
     """Build a box, find the one that equal inputs made before, or take the one in a bundle.
@@ -87,17 +88,23 @@ def build(
         mirrors: other addresses of what upstream publishes, see `lab.boxes.upstream.addresses`.
         bundle: where the box is taken from, see `lab.bundles.boxes.offers`.
         locked: the file of a lock that the box must meet.
+        image: the cloud image that the box is made of, see `lab.boxes.cloud_image`.
         tell: told each step as it begins.
 
     Raises:
         UsageError: what is asked for contradicts itself.
         Conflict: name or version are other than the lock's or the bundle's.
-        RootNeeded, BoxError and others: as `lab.boxes.build.build_box`.
+        RootNeeded, BoxError and others: as `lab.boxes.build.build_box` and `lab.boxes.cloud_image.make_box`.
     """
     from lab.boxes import build as building  # half of the time that `klab box list` would take
 
     _refuse_contradiction(source, bundle, mirrors, rebuild=rebuild)
     catalog = load_catalog()
+    if bundle is not None and image is not None:
+        raise UsageError("--bundle and --image are different sources", hint="leave out one of the two")
+    if bundle is None and (image is not None or name in catalog.images):
+        _refuse_with_image(kubernetes, source, mirrors, locked, rebuild=rebuild)
+        return _of_image(home, catalog, name or "", image, vmdk=vmdk, tell=tell)
     lock = locks.read_lock(locked) if locked else None
     version = catalog.full_version(kubernetes.removeprefix("v")) if kubernetes else None
     if lock is not None:
@@ -132,6 +139,42 @@ def _refuse_contradiction(source: str, bundle: Path | None, mirrors: Sequence[st
         raise UsageError("--bundle and --mirror are different sources", hint="leave out one of the two")
     if rebuild:
         raise UsageError("a bundle's box is taken as it is; --rebuild repeats a build", hint="leave out one of the two")
+
+
+def _refuse_with_image(
+    kubernetes: str | None, source: str, mirrors: Sequence[str], locked: Path | None, *, rebuild: bool
+) -> None:
+    given = {
+        "--kubernetes": kubernetes,
+        "--source": source != AUTO,
+        "--mirror": mirrors,
+        "--locked": locked,
+        "--rebuild": rebuild,
+    }
+    if wrong := [option for option, value in given.items() if value]:
+        raise UsageError(
+            f"a cloud image is taken as it is: there is nothing of Kubernetes in it for {' and '.join(wrong)}",
+            hint=f"leave out {' and '.join(wrong)}; a box with Kubernetes is {DEFAULT_BOX}",
+        )
+
+
+def _of_image(
+    home: Home, catalog: Catalog, name: str, image: Path | None, *, vmdk: bool, tell: Callable[[str], None]
+) -> Built:
+    from lab.boxes import build as building
+    from lab.boxes import cloud_image
+
+    if name not in catalog.images:
+        raise cloud_image.no_image_box(name, catalog)
+    if image is None:
+        raise cloud_image.without_file(name, catalog.images[name])
+    building.make_home(home.root)
+    with building.given_back(home):
+        box = cloud_image.make_box(home, name, catalog.images[name], image, tell)
+        if vmdk:
+            tell("disk for VirtualBox")
+            box = ensure_vmdk(home, box)
+    return Built(box)
 
 
 def _take(
@@ -178,7 +221,7 @@ def lock(home: Home, name: str | None = None) -> locks.Lock:
     if name is not None:
         return locks.lock_of(pick(home, name))
     for box in list_boxes(home):
-        if not box.origin:
+        if not box.origin and box.kubernetes:
             return locks.lock_of(box)
     raise NotFound("no box has been built here", hint=Remedy("box build"))
 

@@ -181,7 +181,7 @@ def _box(home: Home, plan: Plan, record: Record | None) -> Box:
     """The box to use: the one the lab was begun with, as long as it is there, else the newest that fits."""
     if record is not None and (box := box_of(home, record.box)):
         return box
-    return find_box(home, plan.box, plan.kubernetes.version)
+    return find_box(home, plan.box, plan.box_kubernetes)
 
 
 # --- what a lab from a scenario and one from a file have in common -----------------------------------------

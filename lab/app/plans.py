@@ -12,27 +12,33 @@ from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.plan.needs import lacking
 from lab.scenario.catalog import Catalog, load_catalog
+from lab.scenario.cloud_images import CloudImage
 from lab.scenario.library import Loaded, load_scenario, shipped_names
 from lab.store import Home
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, the reasons why it does not fit, what would be felt, and what no box holds of what it asks for."""
+    """A plan, the reasons why it does not fit, what would be felt, and what no box holds of what it asks for.
+
+    `image` is the cloud image that its box is made of, if it is.
+    """
 
     plan: Plan
     problems: list[str]
     warnings: list[str]
     lacking: list[str]
+    image: CloudImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A scenario that klab ships. `needs` is what is missing here to create it, one line each."""
+    """A scenario that klab ships. `needs` is what is missing here to create it, one line each; `image` as above."""
 
     loaded: Loaded
     plan: Plan
     needs: list[str]
+    image: CloudImage | None = None
 
 
 def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | None = None) -> Planned:
@@ -45,14 +51,14 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     decided = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
     from lab.machines.providers import choose_provider, provider_named  # late: `check` needs neither
 
-    home, lacks = home or Home.default(), lacking(decided, catalog)
+    home, lacks, image = home or Home.default(), lacking(decided, catalog), catalog.images.get(decided.box)
     try:
         provider = provider_named(choose_provider("auto"))
         disks, networks = provider.disk_room(home, decided.pool), provider.networks(decided)
     except HostError as error:
-        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks)
+        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks, image)
     facts = host_facts(LocalHost(home), disks)
-    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts, networks), lacks)
+    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts, networks), lacks, image)
 
 
 def check(scenario: str) -> Plan:
@@ -74,13 +80,18 @@ def shipped(home: Home | None = None) -> list[Shipped]:
     loaded = [load_scenario(name, catalog) for name in shipped_names()]
     plans = [decide(each.scenario, catalog) for each in loaded]
     built = {(box.recipe, box.kubernetes) for box in list_boxes(home) if not box.origin}
-    return [Shipped(each, plan, _needs(plan, catalog, built)) for each, plan in zip(loaded, plans, strict=True)]
+    return [
+        Shipped(each, plan, _needs(plan, catalog, built), catalog.images.get(plan.box))
+        for each, plan in zip(loaded, plans, strict=True)
+    ]
 
 
 def _needs(plan: Plan, catalog: Catalog, built: Collection[tuple[str, str]]) -> list[str]:
     if lines := lacking(plan, catalog):
         return lines
-    version = plan.kubernetes.version
+    version = plan.box_kubernetes
     if (plan.box, version) in built:
         return []
+    if image := catalog.images.get(plan.box):
+        return [f"a box: {Remedy('box build', options=(plan.box, '--image', image.file))}, from {image.address}"]
     return [f"a box: {Remedy('box build', options=(plan.box, '--kubernetes', version))}"]

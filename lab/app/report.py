@@ -269,7 +269,7 @@ def _known(labs: Labs, name: str) -> str:
     lines = [
         f"{record.provider}, {record.phase}, box {record.box}, scenario {plan.scenario}, seat {plan.seat}, "
         f"accelerated {record.accelerated}, dilation {record.dilation:g}, from a bundle {bool(record.checkpoint)}",
-        f"Kubernetes {k.version}, {k.runtime}, {k.cni}, bootstrap {plan.bootstrap}; "
+        f"Kubernetes {k.version}, {k.runtime}, {k.cni}, bootstrap {plan.bootstrap}, cloud image {plan.cloud_image}; "
         f"networks {plan.networks.cidr}, {plan.networks.management_cidr}",
         *(f"{n.name} {n.role} {n.address} {n.cpus} CPUs {n.memory} MiB {n.disk} GiB {n.mac}" for n in plan.nodes),
         f"snapshots: {' '.join(sorted(f.name for f in lab.folder.snapshots.glob('*'))) or 'none'}",

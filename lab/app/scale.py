@@ -112,7 +112,7 @@ def _box(lab: Lab, record: Record) -> Box | None:
 
     After an upgrade the lab's first box has another version than a new node has to have.
     """
-    version = lab.plan.kubernetes.version
+    version = lab.plan.box_kubernetes
     for folder in record.boxes:
         if (box := box_of(lab.home, folder)) and box.kubernetes == version:
             return box

@@ -42,23 +42,28 @@ def put(home: Home, box: Box, fetch: Callable[[str, Path], None], tell: Callable
         Conflict: another klab builds or puts a box, and nobody waits.
     """
     with Cache(home.cache).lock(tell):
-        place = folder_of(home, box.name, box.digest)
-        if (there := _whole(place, box.digest)) is not None:
-            return there
-        make_private(home.boxes)
-        partial = place.with_name(place.name + PARTIAL)
+        return put_locked(home, box, fetch)
+
+
+def put_locked(home: Home, box: Box, fetch: Callable[[str, Path], None]) -> Box:
+    """As `put`, for who holds the lock of boxes and cache."""
+    place = folder_of(home, box.name, box.digest)
+    if (there := _whole(place, box.digest)) is not None:
+        return there
+    make_private(home.boxes)
+    partial = place.with_name(place.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        disk = _fetched(fetch, partial / DISK, box)
+        write_libvirt_box(partial / DISK, partial / LIBVIRT, box.virtual_mib)
+        files = {DISK: disk, LIBVIRT: describe_file(partial / LIBVIRT)}
+        made = replace(box, folder=place, files=files, created=time.time())
+        write_manifest(replace(made, folder=partial))
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            disk = _fetched(fetch, partial / DISK, box)
-            write_libvirt_box(partial / DISK, partial / LIBVIRT, box.virtual_mib)
-            files = {DISK: disk, LIBVIRT: describe_file(partial / LIBVIRT)}
-            made = replace(box, folder=place, files=files, created=time.time())
-            write_manifest(replace(made, folder=partial))
-            shutil.rmtree(place, ignore_errors=True)
-            partial.rename(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return made
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import records
-from lab.boxes.manifest import DIGEST, Box, MadeFrom, check_made_from
+from lab.boxes.manifest import DIGEST, Box, MadeFrom, build_command, check_made_from
 from lab.components.kubernetes.versions import FULL_VERSION
 from lab.errors import Advice, BoxError, Conflict, Remedy, UsageError
 from lab.files import read_limited
@@ -86,13 +86,18 @@ def lock_of(box: Box) -> Lock:
     """The lock of a box.
 
     Raises:
-        Conflict: nobody wrote down what it was made from.
+        Conflict: nobody wrote down what it was made from, or it is a cloud image.
     """
+    if not box.kubernetes:
+        raise Conflict(
+            f"the box {box.name} ({box.short}) is made of a cloud image, in which is no program and no image to lock",
+            hint="compare the SHA-256 of the file with its publisher's: all who have the same file make the same box",
+        )
     if box.made_from is None:
         raise Conflict(
             f"the box {box.name} ({box.short}) does not say what it was made from",
             details=["it came with a bundle, or an older klab built it"],
-            hint=Remedy("box build", options=(box.recipe, "--kubernetes", box.kubernetes, "--rebuild")),
+            hint=build_command(box.recipe, box.kubernetes, "--rebuild"),
         )
     return Lock(box.recipe, box.kubernetes, box.made_from, box.digest)
 

@@ -11,7 +11,8 @@
     |-- packages.txt    every Debian package in it, with its version
     `-- contents.txt    every file in it: SHA-256, mode, owner, path
 
-The manifest is written last: a folder without one is not a box.
+The manifest is written last: a folder without one is not a box. The last three are in no box that is made of a cloud
+image, or came with a bundle.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 from lab import records
 from lab.boxes.cache import digest_file
-from lab.errors import BoxError
+from lab.errors import BoxError, Remedy
 from lab.files import write_atomic
 
 MANIFEST = "manifest.json"
@@ -42,9 +43,11 @@ CONTENTS = "contents.txt"
 FACTS = ("name", "digest", "inputs", "kubernetes", "recipe", "created", "virtual_mib")
 _FORMAT = 1
 SHORT = 12
+IMAGE = "image"
 _MOST_SECONDS = 1 << 36  # of the year 4147
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")  # of a box, a recipe, a file
+_VERSION = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,80})?")  # empty for none
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,400}")  # of an image
 
 
@@ -61,10 +64,10 @@ class BoxFile:
 class MadeFrom:
     """What a box was made from.
 
-    `source` is release, mirror or source, see `lab.components.kubernetes.sources`. `addresses` tells where upstream's
-    programs and images were taken from, without secrets; it is empty where all was compiled. `versions`
-    are those of the recipe. `programs` has the SHA-256 of each in hex, `images` the digest of each
-    manifest as "sha256:HEX".
+    `source` is release, mirror or source, see `lab.components.kubernetes.sources`, or IMAGE for a cloud image.
+    `addresses` tells where upstream's programs and images were taken from, without secrets; it is empty where all was
+    compiled, and has name and SHA-256 of a cloud image's file. `versions` are those of the recipe.
+    `programs` has the SHA-256 of each in hex, `images` the digest of each manifest as "sha256:HEX".
     """
 
     source: str
@@ -82,7 +85,8 @@ class Box:
     `created` the time of building in seconds since 1970, `virtual_mib` the size of the
     disk that a guest sees. `files` maps file names to what they must be. `origin` names the
     bundle that the box came with; it is empty for a box that was built or trusted here.
-    `made_from` is None for one that was not built here, or by a klab that did not write it down.
+    `kubernetes` is empty for a cloud image, which holds none. `made_from` is None for one that was not built here,
+    or by a klab that did not write it down.
     """
 
     name: str
@@ -127,6 +131,11 @@ class Box:
         return self.folder / PACKAGES
 
     @property
+    def title(self) -> str:
+        """What it is, for people: debian-13 with Kubernetes 1.35.4."""
+        return title(self.recipe, self.kubernetes)
+
+    @property
     def short(self) -> str:
         """The digest's beginning, for people and names."""
         return self.digest[:SHORT]
@@ -135,6 +144,17 @@ class Box:
     def size(self) -> int:
         """Bytes on the host, all files together."""
         return sum(file.size for file in self.files.values())
+
+
+def title(recipe: str, kubernetes: str) -> str:
+    """What a box is, for people; arguments as of `Box`."""
+    return f"{recipe} with Kubernetes {kubernetes}" if kubernetes else recipe
+
+
+def build_command(recipe: str, kubernetes: str, *options: str) -> Remedy:
+    """What makes a box; arguments as of `Box`, and further options."""
+    words = ("--kubernetes", kubernetes) if kubernetes else ("--image", "FILE")
+    return Remedy("box build", options=(recipe, *words, *options))
 
 
 def facts(box: object) -> dict[str, Any]:
@@ -169,7 +189,7 @@ def _checked(box: Box) -> Box:
     Raises:
         ValueError: a value is out of its bounds; the message names it.
     """
-    for key, pattern in (("digest", DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _NAME)):
+    for key, pattern in (("digest", DIGEST), ("name", _NAME), ("recipe", _NAME), ("kubernetes", _VERSION)):
         if pattern.fullmatch(getattr(box, key)) is None:
             raise ValueError(f"{key} is {getattr(box, key)!r}")
     if not 0 <= box.created < _MOST_SECONDS:

@@ -22,7 +22,19 @@ from lab import locks
 from lab.boxes import upgrade
 from lab.boxes.cache import PARTIAL, digest_file
 from lab.boxes.disk import write_vmdk
-from lab.boxes.manifest import DISK, MANIFEST, SHORT, UPGRADE, VMDK, Box, describe_file, read_box, write_manifest
+from lab.boxes.manifest import (
+    DISK,
+    MANIFEST,
+    SHORT,
+    UPGRADE,
+    VMDK,
+    Box,
+    build_command,
+    describe_file,
+    read_box,
+    title,
+    write_manifest,
+)
 from lab.boxes.vagrant import write_virtualbox_box
 from lab.disks import vmdk
 from lab.errors import BoxError, Remedy
@@ -41,7 +53,7 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
     Args:
         home: klab's folder.
         box_name: the recipe's name, as a scenario has it: debian-13.
-        kubernetes: a full version: 1.35.4.
+        kubernetes: a full version: 1.35.4; empty for a cloud image.
 
     Raises:
         BoxError: there is none yet.
@@ -51,11 +63,12 @@ def find_box(home: Home, box_name: str, kubernetes: str) -> Box:
         if not box.origin:
             return box
     raise BoxError(
-        f"the box {box_name} with Kubernetes {kubernetes} has not been built here",
+        f"the box {title(box_name, kubernetes)} has not been built here",
         details=[f"{box.name} ({box.short}) came with {box.origin} and is not trusted for other labs" for box in found]
         + [error.message for error in damaged_boxes(home)],
         hint=(
-            Remedy("box build", options=(box_name, "--kubernetes", kubernetes)),
+            build_command(box_name, kubernetes),
+            *(() if kubernetes else ("; ", Remedy("box build", options=(box_name,)), " says where FILE is published")),
             *((", or ", Remedy("box trust", options=(found[0].short,)), " if you trust its author") if found else ()),
         ),
     )
@@ -281,6 +294,6 @@ def _raise(box: Box, problems: list[str]) -> None:
             hint=(
                 Remedy("box rm", options=(box.name,)),
                 " and ",
-                Remedy("box build", options=(box.recipe, "--kubernetes", box.kubernetes)),
+                build_command(box.recipe, box.kubernetes),
             ),
         )

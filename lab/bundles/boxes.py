@@ -35,9 +35,7 @@ class Offer:
     file: BundleFile | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{self.box.recipe} with Kubernetes {self.box.kubernetes} ({self.box.short}) in {visible(str(self.place))}"
-        )
+        return f"{self.box.title} ({self.box.short}) in {visible(str(self.place))}"
 
     def fetch(self, name: str, target: Path, on_bytes: OnBytes = lambda _: None) -> None:
         """Write one of the box's files, unpacked.

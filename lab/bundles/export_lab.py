@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.boxes.incoming import PORTABLE
-from lab.boxes.manifest import Box, facts
+from lab.boxes.manifest import Box, build_command, facts
 from lab.boxes.removal import kept_folder
 from lab.boxes.store import box_of, check_box
 from lab.bundles import keys
@@ -333,7 +333,7 @@ def _add_box(session: Session, box: Box, writer: Writer) -> None:
                     hint=(
                         Remedy("box rm", options=(box.name,)),
                         " and ",
-                        Remedy("box build", options=(box.recipe, "--kubernetes", box.kubernetes)),
+                        build_command(box.recipe, box.kubernetes),
                     ),
                 )
 

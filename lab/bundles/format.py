@@ -193,6 +193,7 @@ def checked(found: Bundle) -> Bundle:
     check_name(found.lab)
     _check_plan(found.plan)
     _check_box(found.box)
+    _must(bool(found.box.kubernetes) != found.plan.cloud_image, "box: only a cloud image is without Kubernetes")
     names = {node.name for node in found.plan.nodes}
     _must(found.host_keys.keys() == names, "host keys must be given for exactly the nodes of the plan")
     _must(all(_HOST_KEYS.fullmatch(keys) for keys in found.host_keys.values()), "invalid host key")
@@ -209,7 +210,7 @@ def _check_box(box: BoxPart) -> None:
     _must(_BOX_NAME.fullmatch(box.name) is not None, "box: invalid name")
     _must(_DIGEST.fullmatch(box.digest) is not None, "box: invalid digest")
     _must(
-        all(_WORD.fullmatch(word) for word in (box.kubernetes, box.recipe)),
+        all(_WORD.fullmatch(word) for word in (box.recipe, *filter(None, [box.kubernetes]))),
         "box: invalid version of Kubernetes or name of the recipe",
     )
     for name, (size, sha256) in box.files.items():

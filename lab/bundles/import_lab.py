@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.boxes.incoming import put
-from lab.boxes.manifest import DISK, Box
+from lab.boxes.manifest import DISK, Box, build_command
 from lab.boxes.store import check_box, folder_of, list_boxes
 from lab.bundles.boxes import Offer, box_in
 from lab.bundles.file import BundleFile
@@ -158,8 +158,9 @@ def box_at_hand(home: Home, bundle: Bundle) -> Box | None:
         f"the bundle {bundle.name} was written without its box, and that is not here",
         details=[f"{wanted.folder}: the disk's SHA-256 is {wanted.digest}"],
         hint=(
-            Remedy("box build", options=(wanted.recipe, "--kubernetes", wanted.kubernetes)),
-            " makes the same one from the same packages; or ask for a bundle with its box",
+            build_command(wanted.recipe, wanted.kubernetes),
+            f" makes the same one from the same {'packages' if wanted.kubernetes else 'file'}; "
+            "or ask for a bundle with its box",
         ),
     )
 

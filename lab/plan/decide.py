@@ -88,6 +88,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         cpu_model=scenario.provider.libvirt.cpu_model,
         pool=scenario.provider.libvirt.pool,
         linked_clone=scenario.provider.virtualbox.linked_clone,
+        cloud_image=scenario.box in catalog.images,
     )
 
 

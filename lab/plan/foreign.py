@@ -64,6 +64,8 @@ def _words(plan: Plan) -> Iterator[str]:
     for what, word in (("box", plan.box), ("storage pool", plan.pool), ("CPU model", plan.cpu_model)):
         if word is not None and WORD.fullmatch(word) is None:
             yield f"{_shown(word)} is not a {what}"
+    if plan.cloud_image and plan.bootstrap != "none":
+        yield f"klab cannot make a cluster (bootstrap {plan.bootstrap}) of a cloud image"
     if not 0 <= plan.seat < MOST_SEAT:
         yield f"{_shown(plan.seat)} is not a seat"
     for registry, mirror in plan.mirrors:

@@ -78,7 +78,11 @@ class KubernetesPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything about a lab but its secrets and the host it will run on."""
+    """Everything about a lab but its secrets and the host it will run on.
+
+    `cloud_image`: its box is a distribution's own image, not one that klab built. What the nodes start from then has
+    nothing of klab's and nothing of Kubernetes in it, and `kubernetes` is only what the scenario says.
+    """
 
     name: str
     scenario: str
@@ -94,6 +98,12 @@ class Plan:
     cpu_model: str | None
     pool: str
     linked_clone: bool
+    cloud_image: bool = False
+
+    @property
+    def box_kubernetes(self) -> str:
+        """The version of Kubernetes that its box holds; empty for a cloud image, which holds none."""
+        return "" if self.cloud_image else self.kubernetes.version
 
     @property
     def control_planes(self) -> tuple[Node, ...]:

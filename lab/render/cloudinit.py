@@ -15,7 +15,7 @@ from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import HOSTS_FILE, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
-from lab.render.node_script import CONSOLE, MARK, NODE_SCRIPT, render_node_script
+from lab.render.node_script import CONSOLE, MARK, NODE_SCRIPT, NODE_UNIT, START_NODE, UNIT_FILE, render_node_script
 from lab.render.pod_network import render_manifest
 from lab.render.secrets import Secrets
 from lab.render.timekeeping import render_chrony
@@ -50,14 +50,14 @@ def render_seed(
     """
     return {
         "user-data": "#cloud-config\n"
-        + dump(_user_data(node, node_files(plan, node, secrets, slow_host=slow_host, joining=joining), secrets)),
+        + dump(_user_data(plan, node, node_files(plan, node, secrets, slow_host=slow_host, joining=joining), secrets)),
         "meta-data": dump({"instance-id": node.uuid, "local-hostname": node.name}),
         "network-config": dump(_network(plan, node)),
     }
 
 
-def _user_data(node: Node, files: list[File], secrets: Secrets) -> dict[str, Any]:
-    return {
+def _user_data(plan: Plan, node: Node, files: list[File], secrets: Secrets) -> dict[str, Any]:
+    data = {
         "hostname": node.name,
         "preserve_hostname": False,
         "manage_etc_hosts": False,
@@ -80,6 +80,8 @@ def _user_data(node: Node, files: list[File], secrets: Secrets) -> dict[str, Any
             for path, content, mode in files
         ],
     }
+    # klab's own box starts the script as soon as it is there.
+    return {**data, "runcmd": [list(command) for command in START_NODE]} if plan.cloud_image else data
 
 
 def node_files(
@@ -96,6 +98,8 @@ def node_files(
         again: the node has been in the cluster before, and its first boot is long over.
     """
     script = render_node_script(plan, node, slow_host=slow_host, joining=joining, again=again)
+    if plan.cloud_image:
+        return [File(HOSTS_FILE, render_hosts(plan)), File(NODE_SCRIPT, script, "0700"), File(UNIT_FILE, NODE_UNIT)]
     files = [
         File(HOSTS_FILE, render_hosts(plan)),
         *render_chrony(plan, node),

@@ -15,9 +15,9 @@ from lab.components.cni import network, networks
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.cloudinit import node_files
+from lab.render.node_script import UNIT
 from lab.render.secrets import Secrets
 
-UNIT = "klab-node"  # runs the node's script (box: klab-node.service)
 LOCK = "/run/klab-reset.lock"
 # Where a kubelet that kubeadm has given a configuration finds it: up to then the unit would only fail, again and again.
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"

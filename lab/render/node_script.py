@@ -10,6 +10,8 @@ cloud-init's bootcmd writes the first such line. A node that is cut off half-way
 script again at its next boot: an unfinished kubeadm is reset and tried again.
 
 A node that was reset runs it once more when klab lets it join again.
+
+klab's own box has a unit that runs it; on a cloud image the seed brings one, which goes with it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from lab.plan.model import Node, Plan
 from lab.render.kubeadm import FIRST_ONLY_PHASES, JOIN_COMMAND_PHASE, PATIENT_GOGC
 
 NODE_SCRIPT = "/etc/klab/node.sh"
+UNIT = "klab-node"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}.service"
 CONSOLE = "/dev/ttyS0"
 MARK = "klab:"
 LOG_MARK = "klab|"
@@ -50,6 +54,32 @@ systemctl disable --now {runtime} docker-registry kubelet > /dev/null 2>&1
 rm -f /etc/modules-load.d/klab.conf /etc/sysctl.d/99-klab.conf
 sysctl -q -w net.ipv4.ip_forward=0
 modprobe -q -r br_netfilter
+"""
+
+# SELinux keeps systemd from starting a file in /etc, but not bash from reading it. `simple`: no boot waits for it.
+NODE_UNIT = f"""\
+# Made by klab. Gone when the node has read its seed.
+[Unit]
+Description=klab: this node's part of the lab
+ConditionPathExists={NODE_SCRIPT}
+
+[Service]
+Type=simple
+ExecStart=/bin/bash {NODE_SCRIPT}
+
+[Install]
+WantedBy=multi-user.target
+"""
+# By cloud-init's runcmd, one after the other. Enabled: what a power failure cuts off is done at the next boot.
+START_NODE = (
+    ("systemctl", "daemon-reload"),
+    ("systemctl", "enable", UNIT),
+    ("systemctl", "start", "--no-block", UNIT),
+)
+
+_OWN_CLOCK = """\
+# On this host the machines' clocks are slow, all of them alike: a time server's would make this one jump.
+timedatectl set-ntp false > /dev/null 2>&1
 """
 
 _CGROUP_V1 = """\
@@ -91,6 +121,12 @@ done
 touch /etc/cloud/cloud-init.disabled
 rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
 rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log
+"""
+_FORGET_UNIT = f"""\
+systemctl -q disable {UNIT} > /dev/null 2>&1
+rm -f {UNIT_FILE}
+"""
+_DONE = """\
 sync
 say clean done
 """
@@ -108,6 +144,9 @@ def render_node_script(
         joining: the cluster is there already; a control plane joins it, too.
         again: the node's first boot is over; see `lab.render.cloudinit.node_files`.
     """
+    if plan.cloud_image:
+        clock = [_OWN_CLOCK] if slow_host else []
+        return "\n".join([_HEAD, "say boot done\n", *clock, _CLEAN + _FORGET_UNIT + _DONE])
     parts = [_HEAD, "" if again else _FIRST_BOOT]
     containers = runtime(plan.kubernetes.runtime)
     if plan.bootstrap == "none":
@@ -125,7 +164,7 @@ def render_node_script(
             parts.append(f"export GOGC={PATIENT_GOGC}\n")
         parts.append(_kubeadm(plan, node, joining=joining))
         parts.append(pods.after_kubeadm(plan, node))
-    return "\n".join([*(part for part in parts if part), _CLEAN])
+    return "\n".join([*(part for part in parts if part), _CLEAN + _DONE])
 
 
 def _phase(node: Node, joining: bool) -> str:

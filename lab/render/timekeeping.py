@@ -19,6 +19,8 @@ RUN_FOLDER = "/run/klab/chrony"
 STALE_FILE = "/etc/chrony/conf.d/klab-ptp.conf"
 # For a person, on the node: chronyd starts again, on an older node, too.
 RESTART = f"sudo rm -f {STALE_FILE}; sudo systemctl restart chrony"
+# The same on a cloud image, which keeps time as its distribution does.
+RESTART_ANY = "for unit in chronyd chrony systemd-timesyncd; do sudo systemctl -q try-restart $unit; done"
 # What the kernel calls KVM's PTP device (drivers/ptp/ptp_kvm_common.c).
 HOST_CLOCK = "KVM virtual PTP"
 # Stratum of a node that serves the lab's time without a better source of its own (chrony.conf(5), local).

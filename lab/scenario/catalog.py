@@ -24,6 +24,7 @@ from lab import resources
 from lab.components.cni import networks
 from lab.components.kubernetes.versions import KEYS, KubernetesVersion
 from lab.errors import BoxError
+from lab.scenario.cloud_images import CLOUD_IMAGE, CloudImage, read_cloud_image
 
 VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
 RECIPE = "recipe.yaml"
@@ -37,7 +38,8 @@ PROGRAMS = "programs"
 class Catalog:
     """Everything a scenario may name. Sequences are sorted: names by alphabet, versions oldest first.
 
-    `recipes` has by box what that box alone can hold; empty in the catalog of one box.
+    `recipes` has by box what that box alone can hold; empty in the catalog of one box. `images` has by box the cloud
+    image that it is made of; it holds nothing of Kubernetes.
     """
 
     boxes: tuple[str, ...]
@@ -45,6 +47,7 @@ class Catalog:
     runtimes: tuple[str, ...]
     cnis: tuple[str, ...]
     recipes: Mapping[str, Catalog] = field(default_factory=dict)
+    images: Mapping[str, CloudImage] = field(default_factory=dict)
 
     def full_version(self, version: str) -> str:
         """The newest known patch of a minor version: "1.35" is "1.35.4"; what is anything else stays as it is."""
@@ -121,13 +124,16 @@ def parse_recipe(data: Any) -> Catalog:
     """The catalog's part of one recipe.
 
     Args:
-        data: the recipe as YAML gives it: keys name, runtimes, cnis, kubernetes.
+        data: the recipe as YAML gives it: keys name, runtimes, cnis, kubernetes; or name and cloud_image.
 
     Raises:
         ValueError: it has another shape; the message names the key.
     """
     if not isinstance(data, dict):
         raise ValueError("a recipe is a mapping")
+    if CLOUD_IMAGE in data:
+        name = _text(data, "name")
+        return Catalog((name,), {}, (), (), images={name: read_cloud_image(data[CLOUD_IMAGE])})
     versions = data.get("kubernetes")
     if not isinstance(versions, dict) or not versions:
         raise ValueError("kubernetes: a mapping of versions to component versions is missing")
@@ -152,8 +158,10 @@ def merge(recipes: Iterable[Catalog]) -> Catalog:
     runtimes: set[str] = set()
     cnis: set[str] = set()
     by_box: dict[str, Catalog] = {}
+    images: dict[str, CloudImage] = {}
     for recipe in recipes:
         by_box |= dict.fromkeys(recipe.boxes, recipe)
+        images |= recipe.images
         for version, parts in recipe.kubernetes.items():
             if known.setdefault(version, parts) != parts:
                 raise BoxError(
@@ -170,6 +178,7 @@ def merge(recipes: Iterable[Catalog]) -> Catalog:
         runtimes=tuple(sorted(runtimes)),
         cnis=tuple(sorted(cnis)),
         recipes=MappingProxyType(by_box),
+        images=MappingProxyType(images),
     )
 
 

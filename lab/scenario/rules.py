@@ -56,10 +56,11 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     """Every finding in a scenario whose keys are each sound by themselves."""
     yield from _unknown(s, catalog)
     yield from _box(s, catalog)
+    yield from _cloud_image(s, catalog)
     yield from _runtime(s, catalog)
     yield from _etcd(s, catalog)
     yield from _topology(s)
-    yield from _sizes(s)
+    yield from _sizes(s, catalog)
     yield from _ranges(s)
     yield from _room(s)
     yield from _addresses(s)
@@ -97,7 +98,7 @@ def _box(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     What no box has is not the scenario's fault; `lab.plan.needs` tells of it.
     """
     own, version = catalog.recipes.get(s.box), catalog.full_version(s.kubernetes.version)
-    if own is None:
+    if own is None or s.box in catalog.images:
         return
     wanted = {"version": version, "runtime": s.kubernetes.runtime, "cni": s.kubernetes.cni}
     lacks = [key for key, given in wanted.items() if given not in _held(own, key)]
@@ -110,6 +111,18 @@ def _box(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
             (("kubernetes", key), ("box",)),
             f"the box {s.box} has no {kind} {wanted[key]}, it has {', '.join(_held(own, key))}; "
             f"write box: {' or '.join(others)}",
+        )
+
+
+def _cloud_image(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    """A cluster on another distribution's image, in which nothing of Kubernetes is."""
+    image = catalog.images.get(s.box)
+    if image is not None and s.bootstrap != "none":
+        others = [box for box in catalog.boxes if box not in catalog.images]
+        yield (
+            (("bootstrap",), ("box",)),
+            f"the box {s.box} is the cloud image of {image.system}, in which nothing of Kubernetes is: write "
+            f"bootstrap: none, and the lesson installs it; or box: {' or '.join(others)} for a cluster of klab's",
         )
 
 
@@ -166,16 +179,18 @@ def _topology(s: Scenario) -> Iterator[Finding]:
             yield (("topology", "nodes", i, "name"),), f"two nodes are called {node.name}"
 
 
-def _sizes(s: Scenario) -> Iterator[Finding]:
+def _sizes(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     if s.topology.nodes is None:
         for role in dict.fromkeys(s.topology.roles):
-            yield from _size((), role, s, s.cpus, s.memory, s.disk)
+            yield from _size((), role, s, s.cpus, s.memory)
+        yield from _disk((), s.disk, s, catalog)
     for i, n in enumerate(s.topology.nodes or ()):
         at = ("topology", "nodes", i)
-        yield from _size(at, n.role, s, n.cpus or s.cpus, n.memory or s.memory, n.disk or s.disk)
+        yield from _size(at, n.role, s, n.cpus or s.cpus, n.memory or s.memory)
+        yield from _disk(at, n.disk or s.disk, s, catalog)
 
 
-def _size(at: Loc, role: str, s: Scenario, cpus: int, memory: int, disk: int) -> Iterator[Finding]:
+def _size(at: Loc, role: str, s: Scenario, cpus: int, memory: int) -> Iterator[Finding]:
     kubeadm = role == "control-plane" and s.bootstrap != "none"
     if kubeadm and cpus < KUBEADM_MIN_CPUS:
         yield (
@@ -186,8 +201,13 @@ def _size(at: Loc, role: str, s: Scenario, cpus: int, memory: int, disk: int) ->
     if memory < least:
         meant = f" (a number alone counts MiB; did you mean {memory}Gi?)" if memory <= 64 else ""
         yield ((*at, "memory"),), f"a {role} needs at least {least} MiB here; given: {memory} MiB{meant}"
-    if disk < DISK_MIN_GIB:
-        yield ((*at, "disk"),), f"the box alone needs {DISK_MIN_GIB} GiB; given: {disk} GiB"
+
+
+def _disk(at: Loc, disk: int, s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    image = catalog.images.get(s.box)
+    least = image.disk if image else DISK_MIN_GIB
+    if disk < least:
+        yield ((*at, "disk"), ("box",)), f"the box alone needs {least} GiB; given: {disk} GiB"
     if disk > DISK_MAX_GIB:
         yield ((*at, "disk"),), f"at most {DISK_MAX_GIB} GiB; given: {human(disk * 1024)} (a number alone counts GiB)"
 

@@ -19,6 +19,7 @@ NOT_FUZZED: dict[str, str] = {
     "lab.boxes.images:read_layout": "the store's own layout, whose blobs are found by their digests",
     "lab.boxes.store:_read_all": "calls read_box for each box",
     "lab.scenario.catalog:parse_recipe": "recipes come with klab; tests/unit/boxes/test_catalog.py",
+    "lab.scenario.cloud_images:read_cloud_image": "recipes come with klab; tests/unit/boxes/test_catalog.py",
     "lab.scenario.catalog:_load": "recipes come with klab; tests/unit/boxes/test_catalog.py",
     "lab.scenario.catalog:read_recipe": "recipes come with klab; tests/unit/boxes/test_catalog.py",
     "lab.cli.terminal.groups:DefaultGroup.parse_args": "click's arguments, which no file holds",

@@ -21,9 +21,10 @@ from lab.scenario.catalog import load_catalog
 from lab.scenario.parser import parse_scenario
 
 GOLDEN = Path(__file__).parent / "seeds"
-SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w", "cka-1.28")
+SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w", "bare-rocky-9", "cka-1.28")
 BRIDGE = "bridge-"  # with the pod network of that name
 EMULATED = "-emulated"  # on a host without hardware virtualization
+VARIANTS = (f"1m1w{EMULATED}", f"bare-rocky-9{EMULATED}", f"{BRIDGE}1m2w", f"{BRIDGE}ha-3m2w")
 SECRETS = Secrets(
     ssh_public_key="ssh-ed25519 AAAA klab-golden",
     ca=KeyPair("CA CERTIFICATE\n", "CA KEY\n"),
@@ -53,7 +54,7 @@ def rendered(name: str) -> dict[str, str]:
     return files
 
 
-@pytest.mark.parametrize("name", [*SCENARIOS, f"1m1w{EMULATED}", f"{BRIDGE}1m2w", f"{BRIDGE}ha-3m2w"])
+@pytest.mark.parametrize("name", [*SCENARIOS, *VARIANTS])
 def test_seed_is_as_reviewed(name: str) -> None:
     files = rendered(name)
     folder = GOLDEN / name
@@ -78,8 +79,9 @@ def test_a_worker_never_holds_a_ca_key() -> None:
                 assert private.private.strip() not in seed
 
 
-def test_plain_nodes_hold_no_cluster_secret() -> None:
-    plan = plan_of("bare-1m2w")
+@pytest.mark.parametrize("name", ["bare-1m2w", "bare-rocky-9"])
+def test_plain_nodes_hold_no_cluster_secret(name: str) -> None:
+    plan = plan_of(name)
     for node in plan.nodes:
         seed = render_seed(plan, node, SECRETS)["user-data"]
         assert SECRETS.token not in seed

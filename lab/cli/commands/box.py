@@ -26,7 +26,7 @@ def box() -> None:
     """Build, list, verify, lock and remove boxes.
 
     A box is the disk image that nodes start from: Debian, containerd, Kubernetes and all
-    container images, nothing left to download.
+    container images, nothing left to download; or another distribution's cloud image.
     """
 
 
@@ -53,6 +53,12 @@ def box() -> None:
     help="Take the whole box from this bundle, or from a folder with bundles or copied boxes.",
 )
 @click.option(
+    "--image",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The cloud image that the box NAME is made of, which you have downloaded; without it klab says from where.",
+)
+@click.option(
     "--mirror",
     "mirrors",
     metavar="[NAME=]PLACE",
@@ -74,6 +80,7 @@ def build(
     kubernetes: str | None,
     source: str,
     bundle: Path | None,
+    image: Path | None,
     mirrors: tuple[str, ...],
     locked: Path | None,
     rebuild: bool,
@@ -82,12 +89,15 @@ def build(
 ) -> None:
     """Build the box NAME (debian-13), or find the one that the same inputs made before.
 
-    Building needs root (klab asks sudo), --bundle does not. The box, and all that is kept for the next build, is yours.
-    auto takes Kubernetes from a mirror that you name, else from upstream's release, else from source: the first of
-    them that this machine reaches. While another build is running, klab says which one, and waits.
+    Building needs root (klab asks sudo), --bundle and --image do not. The box, and all that is kept for the next
+    build, is yours. auto takes Kubernetes from a mirror that you name, else from upstream's release, else from source:
+    the first of them that this machine reaches. While another build is running, klab says which one, and waits.
 
     --bundle needs no network. NAME and --kubernetes choose where there are several boxes. A box that somebody else
     built serves the labs of its bundle only, until klab box trust. One that has the disk of --locked is trusted.
+
+    --image makes a box of another distribution's cloud image, for lessons that begin with plain machines (bootstrap:
+    none): ubuntu-24.04, rocky-9, centos-7 and others.
 
     \b
     Examples:
@@ -96,6 +106,7 @@ def build(
       klab box build --source source
       klab box build --mirror /media/stick
       klab box build --bundle lesson-3.klab
+      klab box build ubuntu-24.04 --image noble-server-cloudimg-amd64.img
       klab box build --mirror registry.k8s.io=registry.aliyuncs.com/google_containers
       klab box build --locked debian-13-k8s-1.35.4.lock.json
       klab box build --rebuild
@@ -118,6 +129,7 @@ def build(
                 mirrors=mirrors,
                 bundle=bundle,
                 locked=locked,
+                image=image,
                 tell=tell,
             )
     except RootNeeded as needed:
@@ -161,7 +173,7 @@ def list_(as_json: bool) -> None:
         )
         return
     if boxes:
-        rows = [[b.name, b.short, b.kubernetes, _date(b.created), _gib(b.size), _origin(b)] for b in boxes]
+        rows = [[b.name, b.short, b.kubernetes or "-", _date(b.created), _gib(b.size), _origin(b)] for b in boxes]
         echo(table(["box", "digest", "kubernetes", "made", "size", "from"], rows))
     elif not damaged:
         note("no box has been built here; klab box build makes one")
@@ -329,7 +341,7 @@ def _describe(built: Box) -> dict[str, Any]:
     return {
         "name": built.name,
         "recipe": built.recipe,
-        "kubernetes": built.kubernetes,
+        "kubernetes": built.kubernetes or None,
         "digest": built.digest,
         "created": built.created,
         "origin": built.origin or None,

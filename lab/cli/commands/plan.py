@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from lab.plan.model import Plan
+    from lab.scenario.cloud_images import CloudImage
 
 
 @click.command()
@@ -35,7 +36,7 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
         answer = {"fits": not problems, "problems": problems, "lacking": planned.lacking}
         echo_json({"plan": to_data(plan), "needs": needs, **answer})
         return
-    echo(_describe(plan))
+    echo(_describe(plan, planned.image))
     if planned.lacking:
         echo("No box holds all of it, so klab create refuses it; missing:")
         for line in planned.lacking:
@@ -45,23 +46,15 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
         echo(f"  {line}")
 
 
-def _describe(plan: Plan) -> str:
+def _describe(plan: Plan, image: CloudImage | None) -> str:
     from lab.cli.terminal.output import table
     from lab.scenario.sizes import human
 
-    k, n = plan.kubernetes, plan.networks
-    address, port = plan.api_endpoint
+    n = plan.networks
     rows = [[x.name, x.role, str(x.address), str(x.cpus), human(x.memory), f"{x.disk} GiB", x.mac] for x in plan.nodes]
-    balancer = plan.load_balancer
-    api = f"https://{address}:{port}"
-    if balancer:
-        api += f" (virtual IP, VRRP id {balancer.vrid}, on {', '.join(balancer.nodes)})"
+    network = ["network", f"{n.cidr} (this machine: {n.gateway}), Vagrant's own: {n.management_cidr}"]
     facts = [
-        ["kubernetes", f"{k.version}, {k.runtime}, pod network {k.cni}, bootstrap {plan.bootstrap}, box {plan.box}"],
-        ["api server", api],
-        ["network", f"{n.cidr} (this machine: {n.gateway}), Vagrant's own: {n.management_cidr}"],
-        ["pods", str(k.pod_cidr)],
-        ["services", f"{k.service_cidr} (DNS {k.dns_address})"],
+        *(_image_lines(plan, image, network) if image else _cluster_lines(plan, network)),
         ["needs", f"{plan.cpus} CPUs, {human(plan.memory)} RAM, up to {plan.disk} GiB disk"],
     ]
     width = max(len(fact[0]) for fact in facts)
@@ -75,3 +68,23 @@ def _describe(plan: Plan) -> str:
             "",
         )
     )
+
+
+def _image_lines(plan: Plan, image: CloudImage, network: list[str]) -> list[list[str]]:
+    box = f"{plan.box}, the cloud image of {image.system}: nothing of Kubernetes is in it"
+    return [["box", box], *(["", note] for note in image.notes), network]
+
+
+def _cluster_lines(plan: Plan, network: list[str]) -> list[list[str]]:
+    k, balancer = plan.kubernetes, plan.load_balancer
+    address, port = plan.api_endpoint
+    api = f"https://{address}:{port}"
+    if balancer:
+        api += f" (virtual IP, VRRP id {balancer.vrid}, on {', '.join(balancer.nodes)})"
+    return [
+        ["kubernetes", f"{k.version}, {k.runtime}, pod network {k.cni}, bootstrap {plan.bootstrap}, box {plan.box}"],
+        ["api server", api],
+        network,
+        ["pods", str(k.pod_cidr)],
+        ["services", f"{k.service_cidr} (DNS {k.dns_address})"],
+    ]

@@ -37,7 +37,7 @@ def command(scenario: str | None, as_json: bool) -> None:
                     "workers": len(each.plan.workers),
                     "cpus": each.plan.cpus,
                     "memory": each.plan.memory,
-                    "kubernetes": each.plan.kubernetes.version,
+                    "kubernetes": each.plan.box_kubernetes or None,
                     "bootstrap": each.plan.bootstrap,
                     "path": each.loaded.path,
                     "needs": each.needs,
@@ -49,7 +49,8 @@ def command(scenario: str | None, as_json: bool) -> None:
     for each in shipped:
         plan = each.plan
         echo(f"{plan.scenario}: {each.loaded.scenario.description}")
-        echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, Kubernetes {plan.kubernetes.version}")
+        inside = f"{each.image.system}, no Kubernetes" if each.image else f"Kubernetes {plan.kubernetes.version}"
+        echo(f"  {plan.cpus} CPUs and {human(plan.memory)} RAM in all, {inside}")
         echo("".join(f"  missing: {line}\n" for line in each.needs))
         echo("\n".join(f"    {line}".rstrip() for line in picture(plan)) + "\n")
     echo("klab create NAME makes one; klab scenarios NAME prints its file.")

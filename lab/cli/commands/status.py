@@ -92,8 +92,9 @@ def _text(seen: Look) -> str:
     )
 
     lab, record, facts = seen.lab, seen.record, seen.facts
-    version = lab.plan.kubernetes.version
-    lines = [f"{lab.name}: {lab.plan.scenario}, Kubernetes {version}, {record.provider}, {record.phase}"]
+    version = lab.plan.box_kubernetes
+    inside = f"Kubernetes {version}" if version else f"box {lab.plan.box}"
+    lines = [f"{lab.name}: {lab.plan.scenario}, {inside}, {record.provider}, {record.phase}"]
     if record.upgrading_to:
         to = record.upgrading_to
         lines.append(f"half upgraded to Kubernetes {to}; klab upgrade {lab.name} --to {to} continues")
@@ -177,7 +178,7 @@ def _everything(seen: Look) -> dict[str, Any]:
     return {
         "lab": seen.lab.name,
         "phase": seen.record.phase,
-        "kubernetes": seen.lab.plan.kubernetes.version,
+        "kubernetes": seen.lab.plan.box_kubernetes or None,
         "upgrading_to": seen.record.upgrading_to,
         "ready": facts.ready,
         "api": "" if facts.endpoint is None else facts.endpoint.error or "ok",

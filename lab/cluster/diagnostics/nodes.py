@@ -22,6 +22,7 @@ from lab.components.runtime import runtimes
 from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
 from lab.render.timekeeping import RESTART as RESTART_CHRONY
+from lab.render.timekeeping import RESTART_ANY
 
 SOON_DAYS = 30.0
 APART_SECONDS = 1.0
@@ -88,7 +89,7 @@ def _balancing(case: CheckContext, node: Node) -> bool:
 SERVICES = {
     service.unit: service
     for service in (
-        Service("chrony", "the time service chrony", lambda _plan: True, restart=RESTART_CHRONY),
+        Service("chrony", "the time service chrony", lambda plan: not plan.cloud_image, restart=RESTART_CHRONY),
         *(
             Service(unit, unit, with_runtime_unit(name, unit), causes=True)
             for name, each in runtimes().items()
@@ -185,14 +186,15 @@ def _clocks(case: CheckContext, _before: Before) -> Iterator[Finding]:
         what = f"its clock is {abs(gap):.1f} s {'ahead of' if gap > 0 else 'behind'} {other}'s"
         seen = f"{gap:+.1f} s, give or take {doubt:.1f} s for the way there"
         # chrony steps whatever is more than half a second off as soon as it has heard the others.
-        yield Finding("clocks", node, what, seen, case.ssh(node, RESTART_CHRONY))
+        restart = RESTART_ANY if case.plan.cloud_image else RESTART_CHRONY
+        yield Finding("clocks", node, what, seen, case.ssh(node, restart))
 
 
 def _clocks_summary(case: CheckContext) -> str:
     gaps = list(_gaps(case))
     apart, doubt = max((abs(g[2]) for g in gaps), default=0.0), max((g[3] for g in gaps), default=0.0)
     compared = f"at most {apart:.1f} s apart, give or take {doubt:.1f} s" if gaps else "nothing to compare"
-    return f"{compared}; source: {time_line(case.facts)}"
+    return f"{compared}; source: {'its own' if case.plan.cloud_image else time_line(case.facts)}"
 
 
 def _certificates(case: CheckContext, _before: Before) -> Iterator[Finding]:

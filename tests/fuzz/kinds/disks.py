@@ -19,8 +19,8 @@ from lab.bundles.format import from_json, to_json
 from lab.bundles.keys import check_keys
 from lab.bundles.pack import pack, unpack
 from lab.bundles.signature import signer
-from lab.disks import deltas, images, qcow2, ram_delta, ram_pipe, vmdk
-from lab.errors import LabError
+from lab.disks import deltas, foreign_image, images, qcow2, ram_delta, ram_pipe, vmdk
+from lab.errors import LabError, ProgramError
 
 PAGE = 4096
 CONTENT = bytes(range(256)) * 40
@@ -99,6 +99,30 @@ def disk(data: bytes, folder: Path) -> None:
     with mock.patch.object(qcow2, "_info", return_value=sound):
         deltas.refuse_strange(file)
     assert data[8:16] == bytes(8), "it names a file below"
+
+
+def supplied_disks(_folder: Path) -> list[bytes]:
+    """How raw disks begin: with a DOS table, and with a GUID partition table."""
+    dos = bytearray(4096)
+    dos[450:462] = struct.pack("<B3xII", 0x83, 2, 4)
+    dos[510:512] = b"\x55\xaa"
+    guid = bytearray(dos)
+    guid[450] = 0xEE
+    guid[512:552] = struct.pack("<8s24xQ", b"EFI PART", 7)
+    return [bytes(dos), bytes(guid)]
+
+
+def supplied_disk(data: bytes, folder: Path) -> None:
+    file = folder / "noble.img"
+    file.write_bytes(data)
+    with mock.patch.object(process, "run", side_effect=ProgramError("qemu-img failed", hint="none")):
+        found = foreign_image.look(file, "get it again")
+    assert (found.kind, found.size) == ("raw", len(data))
+
+
+def room_needed(text: str, folder: Path) -> None:
+    with mock.patch.object(process, "run", return_value=process.Completed(("qemu-img",), 0, text, "")):
+        assert qcow2.measured(folder / "disk.raw", "raw") >= 0
 
 
 def image_info(text: str, folder: Path) -> None:
@@ -226,6 +250,16 @@ TARGETS = (
         headers,
         octets,
         disk,
+    ),
+    Target(
+        "supplied disk",
+        ("lab.disks.foreign_image:_read", "lab.disks.foreign_image:_ends", "lab.disks.foreign_image:_disk_trouble"),
+        supplied_disks,
+        octets,
+        supplied_disk,
+    ),
+    Target(
+        "qemu-img measure", ("lab.disks.qcow2:measured",), lambda _: ['{"required": 327680}'], json_texts, room_needed
     ),
     Target("qemu-img info", ("lab.disks.qcow2:_info",), lambda _: [QEMU_IMG], json_texts, image_info),
     Target("RAM image", ("lab.disks.ram_delta:write",), rams, octets, ram, refuses=DAMAGED),

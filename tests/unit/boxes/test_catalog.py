@@ -29,13 +29,13 @@ def recipe(**changes: Any) -> dict[str, Any]:
 
 def test_the_shipped_recipes_make_a_catalog() -> None:
     catalog = load_catalog()
-    assert catalog.boxes == ("debian-12", "debian-13")
+    assert [box for box in catalog.boxes if box not in catalog.images] == ["debian-12", "debian-13"]
     assert list(catalog.kubernetes) == [
         "1.16.3", "1.23.0", "1.28.0", "1.31.14", "1.32.13", "1.33.13", "1.34.4", "1.35.4", "1.36.3", "1.37.2",
     ]  # fmt: skip
     assert DEFAULT in catalog.kubernetes
     assert catalog.runtimes == ("containerd", "docker")
-    assert {box: each.runtimes for box, each in catalog.recipes.items()} == {
+    assert {box: each.runtimes for box, each in catalog.recipes.items() if box not in catalog.images} == {
         "debian-12": ("docker",),
         "debian-13": ("containerd",),
     }
