@@ -20,6 +20,8 @@ from lab.components.cni.base import Commands, DaemonNetwork, Observed, Problem
 from lab.components.objects import account, api_server, bound, field, host_path, mounted, role
 
 NAMESPACE = "kube-flannel"
+# Before, critical pods are in kube-system or nowhere (kubernetes pull request 76310).
+CRITICAL_ANYWHERE = (1, 17)
 DAEMON = "kube-flannel-ds"
 CONFIG = "kube-flannel-cfg"
 CNI_FILE = "/etc/cni/net.d/10-flannel.conflist"
@@ -149,9 +151,10 @@ def _net_conf(cluster: Cluster) -> str:
 
 
 def _pod(cluster: Cluster) -> dict[str, Any]:
+    critical = cluster.kubernetes.versions.minor >= CRITICAL_ANYWHERE
     return {
         "hostNetwork": True,
-        "priorityClassName": "system-node-critical",
+        **({"priorityClassName": "system-node-critical"} if critical else {}),
         "serviceAccountName": "flannel",
         "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
         "containers": [

@@ -14,6 +14,7 @@ from lab.components.kubernetes.versions import KubernetesVersion
 from lab.plan.decide import decide
 from lab.plan.file import from_json, to_data, to_json
 from lab.plan.model import Plan
+from lab.plan.versions import with_version
 from lab.scenario.catalog import Catalog, load_catalog
 from lab.scenario.parser import parse_scenario
 
@@ -48,6 +49,19 @@ def test_a_network_that_is_present_is_waited_for_and_checked(name: str) -> None:
     assert sorted(pods.images(VERSIONS)) == sorted(pods.repositories)
     for image in pods.images(VERSIONS).values():
         assert image in plan.kubernetes.versions.images.values()
+
+
+@pytest.mark.parametrize("number", ["1.16.3", "1.17.0", "1.37.2"])
+@pytest.mark.parametrize("name", networks())
+def test_critical_pods_are_where_the_version_takes_them(name: str, number: str) -> None:
+    """Before 1.17 the API server forbids them outside kube-system, and says so to the controller alone."""
+    plan = plan_of(name)
+    plan = with_version(plan, replace(plan.kubernetes.versions, version=number))
+    for thing in networks()[name].manifest(plan):
+        pod = thing.get("spec", {}).get("template", {}).get("spec", {})
+        restricted = number == "1.16.3" and thing["metadata"].get("namespace") != "kube-system"
+        if thing["kind"] in {"DaemonSet", "Deployment"}:
+            assert pod.get("priorityClassName", "").startswith("system-") is not restricted
 
 
 def test_advice_looks_into_the_networks_own_namespaces() -> None:
