@@ -10,6 +10,7 @@ import pytest
 from lab.cluster.observe.facts import PodFacts
 from lab.components.cni import networks
 from lab.components.cni.base import Observed, PodNetwork
+from lab.components.cni.flannel import LINK_FILE
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.plan.decide import decide
 from lab.plan.file import from_json, to_data, to_json
@@ -62,6 +63,18 @@ def test_critical_pods_are_where_the_version_takes_them(name: str, number: str) 
         restricted = number == "1.16.3" and thing["metadata"].get("namespace") != "kube-system"
         if thing["kind"] in {"DaemonSet", "Deployment"}:
             assert pod.get("priorityClassName", "").startswith("system-") is not restricted
+
+
+@pytest.mark.parametrize(
+    ("number", "given"), [("1.16.3", True), ("1.18.0", True), ("1.19.0", False), ("1.37.2", False)]
+)
+def test_flannel_makes_checksums_itself_where_kube_proxy_masquerades_twice(number: str, given: bool) -> None:
+    plan = plan_of("flannel")
+    plan = with_version(plan, replace(plan.kubernetes.versions, version=number))
+    for files in (networks()["flannel"].seed_files, networks()["flannel"].prepared_files):
+        found = {file.path: file.content for file in files(plan, plan.nodes[0])}
+        assert (LINK_FILE in found) is given
+        assert "TransmitChecksumOffload=no" in found.get(LINK_FILE, "TransmitChecksumOffload=no")
 
 
 def test_advice_looks_into_the_networks_own_namespaces() -> None:
