@@ -15,7 +15,7 @@ QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/un
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-workstation test-kvm test-life test-ha test-matrix test-upgrade fuzz soak bench golden docs lock clean
+.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-workstation test-kvm test-life test-ha test-matrix test-upgrade test-cloud-image fuzz soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,9 @@ test-upgrade: install ## klab upgrade of real labs at work, killed at each step,
 
 fuzz: ## Fuzz with many more inputs: KLAB_FUZZ_EXAMPLES=3000, KLAB_FUZZ_SEED repeats a run; a quarter of an hour
 	KLAB_FUZZ_EXAMPLES=$${KLAB_FUZZ_EXAMPLES:-3000} $(PYTEST) -n 2 --dist worksteal -q tests/fuzz
+
+test-cloud-image: install-test ## Two plain nodes on an image made of Debian's packages alone: their life; a quarter of an hour when emulated
+	$(PYTEST) -v -s $(SLOWEST) tests/cloud_images
 
 test-matrix: install ## Each version of Kubernetes until Ready, with the nginx lesson; VERSION="1.36 1.37" chooses; hours when emulated
 	KLAB_TEST_VERSIONS="$(VERSION)" $(PYTEST) -v -s $(SLOWEST) tests/matrix
