@@ -25,6 +25,7 @@ from typing import IO
 from lab.errors import Advice, HostError, ProgramError, ProgramTimeout
 from lab.log import command_line
 from lab.packages import install_hint
+from lab.signals import SIGNALLED
 from lab.text import shortened
 
 TAIL_LINES = 20
@@ -34,7 +35,6 @@ TERMINATE_GRACE_SECONDS = 10.0
 MOST_OUTPUT = 16 << 20  # characters
 MOST_IN_LINE = 1 << 16  # characters; a longer line comes in parts
 BLOCK = 1 << 16
-SIGNALLED = 128  # and the signal's number: a shell's exit code for a program that a signal has ended
 
 _LOG = logging.getLogger("klab.process")
 # Daemons: held, since Python complains of a child that is forgotten while it runs.

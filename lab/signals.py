@@ -9,4 +9,5 @@ import signal
 
 # Ctrl-C; kill, systemd and a shutdown; a terminal that is closed, an ssh connection that breaks.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+SIGNALLED = 128  # and the signal's number: a shell's exit code for a program that a signal has ended
+EXIT_INTERRUPTED = SIGNALLED + signal.SIGINT

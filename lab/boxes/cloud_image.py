@@ -144,7 +144,7 @@ def _convert(found: ForeignImage, target: Path, again: Advice) -> int:
     """Write the image as a box's disk, uncompressed; returns what a guest sees of it, in MiB, which are whole GiB.
 
     Raises:
-        BoxError: it cannot be read to its end.
+        BoxError: qemu-img cannot read all of it.
     """
     source = str(found.file.absolute())
     argv = ["qemu-img", "convert", "-f", found.kind, "-O", "qcow2", source, str(target)]

@@ -16,12 +16,12 @@ try:
     import stat
     import sys
 
-    from lab.signals import ENDING, EXIT_INTERRUPTED
+    from lab.signals import ENDING, EXIT_INTERRUPTED, SIGNALLED
 
     _received = signal.SIGINT
 
     def _end_quietly(number: int, _: object) -> None:
-        os._exit(128 + number)
+        os._exit(SIGNALLED + number)
 
     def _interrupt(number: int, _: object) -> None:
         global _received
@@ -57,7 +57,7 @@ def main() -> None:
         pass
     finally:
         _on_signals(_end_quietly)
-    sys.exit(128 + _received if code == EXIT_INTERRUPTED else code)
+    sys.exit(SIGNALLED + _received if code == EXIT_INTERRUPTED else code)
 
 
 def _leave_terminal() -> None:

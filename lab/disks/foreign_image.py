@@ -1,4 +1,4 @@
-"""A disk image that a person supplies: what it is, and why it is none.
+"""A disk image that a person supplies: what kind it is, or why klab cannot use it.
 
 Nothing is left to qemu-img's guesses, since a raw disk may hold anything, a qcow2 header that names other files too:
 the beginning of the file decides.
@@ -153,7 +153,7 @@ def _first_sectors(file: Path) -> bytes:
 
 
 def _disk_trouble(head: bytes, size: int) -> str:
-    """Why a disk of this size that begins so is none to boot from; empty where nothing speaks against it."""
+    """The reason why a disk with this beginning and size cannot boot; empty if there is none."""
     if head[_BOOT_AT : _BOOT_AT + len(_BOOT)] != _BOOT:
         return "is not an image of a disk that boots: its first sector has no boot signature"
     end = max(_ends(head), default=0) * SECTOR

@@ -42,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why something is not available, in words.
+    """The reason why something is not available.
 
     busy: the server itself asks to come again.
     optional: klab can compile what is not had.
