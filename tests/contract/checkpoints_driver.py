@@ -32,6 +32,7 @@ from lab.bundles.writer import Writer
 from lab.cluster.acts.power import PowerResult
 from lab.cluster.lab import Lab as ClusterLab
 from lab.cluster.secrets import load_or_make
+from lab.components.kubernetes import DEFAULT
 from lab.disks import images
 from lab.errors import LabError
 from lab.host.network import enter_host_network
@@ -94,14 +95,14 @@ def kill_at(words: str) -> None:
 
 def shelved(home: Home, box: Path) -> Box:
     """The tiny box as `klab box build` would have left it."""
-    name, digest = "tiny-k8s-1.35.4", store.digest_file(box.parent / DISK)
+    name, digest = f"tiny-k8s-{DEFAULT}", store.digest_file(box.parent / DISK)
     folder = store.folder_of(home, name, digest)
     if not (folder / MANIFEST).exists():
         folder.mkdir(parents=True)
         shutil.copyfile(box.parent / DISK, folder / DISK)
         (folder / CONTENTS).write_text("nothing\n")
         files = {file.name: describe_file(file) for file in folder.iterdir()}
-        write_manifest(Box(name, digest, "i", "1.35.4", "tiny", 1.0, 1024, folder, files))
+        write_manifest(Box(name, digest, "i", DEFAULT, "tiny", 1.0, 1024, folder, files))
     return read_box(folder)
 
 

@@ -9,12 +9,13 @@ from lab.boxes import store
 from lab.boxes.manifest import CONTENTS, DISK, KUBECTL, LIBVIRT, PACKAGES, Box, describe_file, write_manifest
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.secrets import load_or_make
+from lab.components.kubernetes import DEFAULT
 from lab.machines.captures import PartKind
 from lab.machines.fake.machines import FakeMachines
 from lab.plan.model import Plan
 from lab.store import Home, LabFolder
 
-BOX_NAME = "debian-13-k8s-1.35.4"
+BOX_NAME = f"debian-13-k8s-{DEFAULT}"
 
 
 def write_disk(file: Path, content: bytes = b"box") -> None:
@@ -38,7 +39,7 @@ def shelved_box(home: Home, content: bytes = b"box") -> Box:
     files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
     folder = store.folder_of(home, BOX_NAME, digest)
     work.rename(folder)
-    box = Box(BOX_NAME, digest, "inputs", "1.35.4", "debian-13", 1.0, 8192, folder, files)
+    box = Box(BOX_NAME, digest, "inputs", DEFAULT, "debian-13", 1.0, 8192, folder, files)
     write_manifest(box)
     return box
 

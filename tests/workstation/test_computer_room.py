@@ -13,6 +13,8 @@ import pytest
 from support.workstation import CLONE, REPOSITORY, USER, Workstation, registries
 from support.workstation_view import SLOW_CLOCK, VIRSH
 
+from lab.components.kubernetes import DEFAULT
+
 pytestmark = pytest.mark.incremental
 
 TEXT = (REPOSITORY / "docs/how-to/computer-room.md").read_text(encoding="utf-8")
@@ -91,7 +93,7 @@ def test_two_students_at_one_machine(room: Workstation) -> None:
 
 def test_a_student_changes_no_box(room: Workstation) -> None:
     before = room.run("ls -lR /srv/klab/boxes", user="root").stdout
-    for command in ("klab box rm debian-13-k8s-1.35.4", "klab box prune", "rm -rf /srv/klab/boxes/*"):
+    for command in (f"klab box rm debian-13-k8s-{DEFAULT}", "klab box prune", "rm -rf /srv/klab/boxes/*"):
         room.run(command, user=STUDENTS[0], check=False)
     assert room.run("ls -lR /srv/klab/boxes", user="root").stdout == before
     refused = room.run("klab box rm $(ls /srv/klab/boxes | head -1)", user=STUDENTS[1], check=False)

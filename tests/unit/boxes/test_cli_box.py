@@ -17,6 +17,7 @@ from lab.app import boxes
 from lab.boxes import build, store
 from lab.boxes.manifest import CONTENTS, DISK, MANIFEST, Box, MadeFrom, describe_file, write_manifest
 from lab.cli.commands.box import box as command
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, Conflict, NotFound, RootNeeded
 from lab.store import Home
 
@@ -35,8 +36,8 @@ def make_box(home: Home, content: str, created: float) -> Box:
     files = {p.name: describe_file(p) for p in work.iterdir()}
     digest = files[DISK].sha256
     made = Box(
-        "debian-13-k8s-1.35.4", digest, "i", "1.35.4", "debian-13", created, 8192,
-        store.folder_of(home, "debian-13-k8s-1.35.4", digest), files,
+        f"debian-13-k8s-{DEFAULT}", digest, "i", DEFAULT, "debian-13", created, 8192,
+        store.folder_of(home, f"debian-13-k8s-{DEFAULT}", digest), files,
     )  # fmt: skip
     work.rename(made.folder)
     write_manifest(made)
@@ -120,9 +121,9 @@ def test_build_takes_a_version_with_or_without_v(home: Home, monkeypatch: pytest
         return made
 
     monkeypatch.setattr(build, "build_box", built)
-    for arguments in ((), ("--kubernetes", "v1.35.4")):
+    for arguments in ((), ("--kubernetes", f"v{DEFAULT}")):
         assert run("build", *arguments).exit_code == 0
-    assert asked == [("debian-13", "1.35.4")] * 2
+    assert asked == [("debian-13", DEFAULT)] * 2
 
 
 def test_build_hands_over_source_and_mirrors(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from lab.boxes.manifest import DISK, LIBVIRT, MANIFEST, Box, MadeFrom, read_box,
 from lab.bundles import boxes, signature
 from lab.bundles.export_lab import write_bundle
 from lab.cli.commands.box import box as command
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, Conflict, HostError, LabError, NotFound, UsageError
 from lab.store import Home
 
@@ -86,13 +87,13 @@ def run(*words: str | Path) -> Any:
 
 def test_the_box_of_a_bundle(room: Classroom) -> None:
     made = room.take()
-    assert (made.box.digest, made.box.recipe, made.box.kubernetes) == (room.box.digest, "debian-13", "1.35.4")
+    assert (made.box.digest, made.box.recipe, made.box.kubernetes) == (room.box.digest, "debian-13", DEFAULT)
     assert made.taken is not None
     assert (made.taken.place, made.taken.signer) == (room.bundle, None)
     assert sorted(made.box.files) == [DISK, LIBVIRT]
     store.verify(room.home, made.box)
     assert room.told == [
-        f"bundle: debian-13 with Kubernetes 1.35.4 ({room.box.short}) in {room.bundle}, not signed",
+        f"bundle: debian-13 with Kubernetes {DEFAULT} ({room.box.short}) in {room.bundle}, not signed",
         "taking the disk, and comparing it with its digest",
     ]
 
@@ -100,11 +101,11 @@ def test_the_box_of_a_bundle(room: Classroom) -> None:
 def test_it_is_no_other_labs_box_until_it_is_trusted(room: Classroom) -> None:
     assert room.take().box.origin == "lesson-3"
     with pytest.raises(BoxError, match="has not been built here") as caught:
-        store.find_box(room.home, "debian-13", "1.35.4")
+        store.find_box(room.home, "debian-13", DEFAULT)
     assert "came with lesson-3" in caught.value.details[0]
     assert f"klab box trust {room.box.short}" in caught.value.hint
     app.trust(room.home, room.box.digest)
-    assert store.find_box(room.home, "debian-13", "1.35.4").digest == room.box.digest
+    assert store.find_box(room.home, "debian-13", DEFAULT).digest == room.box.digest
 
 
 def test_a_second_time_it_is_found(room: Classroom) -> None:
@@ -175,7 +176,7 @@ def test_the_wanted_one_of_a_stick(room: Classroom, tmp_path: Path) -> None:
     assert len(error.details) == 3
     assert "cut.klab cannot be used: this bundle is damaged" in room.told[0]
     assert room.take(bundle=stick, kubernetes="1.36").box.digest == other.digest
-    assert room.take(bundle=stick, kubernetes="v1.35.4").box.digest == room.box.digest
+    assert room.take(bundle=stick, kubernetes=f"v{DEFAULT}").box.digest == room.box.digest
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_the_wanted_one_of_a_stick(room: Classroom, tmp_path: Path) -> None:
 )
 def test_another_box_than_the_wanted_one(room: Classroom, options: dict[str, str], said: str) -> None:
     error = room.refused(Conflict, said, **options)
-    assert error.details == (f"there is debian-13 with Kubernetes 1.35.4 ({room.box.short}) in {room.bundle}",)
+    assert error.details == (f"there is debian-13 with Kubernetes {DEFAULT} ({room.box.short}) in {room.bundle}",)
 
 
 # --- locks --------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def test_another_box_than_the_wanted_one(room: Classroom, options: dict[str, str
 
 def test_what_a_lock_names_serves_every_lab(room: Classroom) -> None:
     made = room.take(locked=room.locked()).box
-    assert store.find_box(room.home, "debian-13", "1.35.4").digest == room.box.digest
+    assert store.find_box(room.home, "debian-13", DEFAULT).digest == room.box.digest
     assert made.made_from == MADE_FROM
     assert lock_of(made).disk == room.box.digest
 
@@ -381,5 +382,5 @@ def test_the_trust_of_a_box_that_was_built_here_loses_nothing(room: Classroom) -
 
 
 def test_a_lock_reads_as_it_was_written(room: Classroom) -> None:
-    assert json.loads(lock_text(Lock("debian-13", "1.35.4", MADE_FROM, "ab" * 32)))["disk"] == "ab" * 32
+    assert json.loads(lock_text(Lock("debian-13", DEFAULT, MADE_FROM, "ab" * 32)))["disk"] == "ab" * 32
     assert asdict(MADE_FROM)["programs"] == {"kubeadm": "ab" * 32}

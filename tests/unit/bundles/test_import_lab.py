@@ -22,6 +22,7 @@ from lab.bundles.import_lab import Made, Request, create_from_bundle, plan_of, r
 from lab.cluster.acts.destroy import destroy
 from lab.cluster.events import Event
 from lab.cluster.lab import Lab
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, ClusterError, Conflict, LabError, MachineError, NotReadyInTime, UsageError
 from lab.host.capacity import DiskRoom
 from lab.host.profile import HostProfile
@@ -223,7 +224,7 @@ def test_a_bundle_without_its_box(desk: Desk, student: Student, tmp_path: Path) 
     bare = replace(student, file=write_bundle(desk.lab, "bare", tmp_path / "bare.klab", with_box=False))
     with pytest.raises(BoxError, match="written without its box") as caught:
         bare.create()
-    assert "klab box build debian-13 --kubernetes 1.35.4" in caught.value.hint
+    assert f"klab box build debian-13 --kubernetes {DEFAULT}" in caught.value.hint
     bare.assert_untouched()
     box = shelved_box(student.home)
     assert bare.disks(bare.create().folder) == bare.whole

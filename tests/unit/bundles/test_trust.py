@@ -27,6 +27,7 @@ from lab.bundles.import_lab import secrets_in
 from lab.bundles.keys import NAMES, check_keys
 from lab.bundles.layout import SIGNATURE
 from lab.cluster.pki import make_service_account
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, Conflict, LabError, NotFound, UsageError
 from lab.store import Home
 
@@ -59,7 +60,7 @@ def test_no_program_travels(made: BundleFile, tmp_path: Path) -> None:
     student.create()
     (box,) = store.list_boxes(student.home)
     assert box.origin == "lesson-3"
-    assert kubectl_for(student.home, box.folder.name, "1.35.4") == "kubectl"
+    assert kubectl_for(student.home, box.folder.name, DEFAULT) == "kubectl"
     assert not [file for file in box.folder.iterdir() if file.stat().st_mode & 0o111]
 
 

@@ -20,6 +20,7 @@ from lab.boxes import store
 from lab.bundles.file import BundleFile, open_bundle
 from lab.bundles.writer import Writer
 from lab.cli.app import cli
+from lab.components.kubernetes import DEFAULT
 from lab.errors import Interrupted
 from lab.host.capacity import DiskRoom, HostFacts, Route
 from lab.machines.captures import PartKind
@@ -325,12 +326,12 @@ def test_destroy_keeps_the_snapshots_and_one_of_them_is_a_lab_again(
     assert there() == []
     out, _ = klab("bundles")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["lesson-1", "lesson-2"]
-    assert "needs debian-13-k8s-1.35.4@" in out
+    assert f"needs debian-13-k8s-{DEFAULT}@" in out
     klab("import", "demo-lesson-2")
     plan = open_bundle(flow.kept(Home(home))[1]).bundle.plan
     machines = FakeMachines(Home(home), demo, plan, demo.record(), None)
     assert machines.read("w1", PartKind.DISK) == "disk of w1"
-    _, err = klab("box", "rm", "debian-13-k8s-1.35.4", code=4)
+    _, err = klab("box", "rm", f"debian-13-k8s-{DEFAULT}", code=4)
 
 
 def test_what_cannot_be_written_leaves_the_lab(klab: Klab, demo: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:

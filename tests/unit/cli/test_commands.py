@@ -17,6 +17,7 @@ from support.shelved import shelved_box
 
 from lab.cli import app
 from lab.cli.terminal.picture import picture
+from lab.components.kubernetes import DEFAULT
 from lab.machines.fake.machines import FakeMachines
 from lab.plan.decide import decide
 from lab.plan.file import from_json, to_json
@@ -74,7 +75,7 @@ def test_scenarios_as_json(klab) -> None:
 
 def test_scenarios_tell_what_is_missing_here(klab, home: Path) -> None:
     needs = {s["name"]: s["needs"] for s in json.loads(klab("scenarios", "--json"))}
-    assert needs["1m2w"] == ["a box: klab box build debian-13 --kubernetes 1.35.4"]
+    assert needs["1m2w"] == [f"a box: klab box build debian-13 --kubernetes {DEFAULT}"]
     assert [line.partition(" (")[0] for line in needs["cka-1.28"]] == ["the runtime docker", "the pod network calico"]
     assert "  missing: the runtime docker (Debian's docker.io" in klab("scenarios")
     shelved_box(Home(home))

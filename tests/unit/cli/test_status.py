@@ -29,6 +29,7 @@ from lab.cluster.observe.facts import (
     TimeSource,
     Token,
 )
+from lab.components.kubernetes import DEFAULT
 from lab.plan.decide import decide
 from lab.plan.file import to_json
 from lab.plan.model import Plan
@@ -55,7 +56,14 @@ def facts(plan: Plan) -> ClusterFacts:
 
     nodes = tuple(
         NodeFacts(
-            n.name, n.role, str(n.address), "running", "" if n.is_control_plane else None, True, True, kubelet="v1.35.4"
+            n.name,
+            n.role,
+            str(n.address),
+            "running",
+            "" if n.is_control_plane else None,
+            True,
+            True,
+            kubelet=f"v{DEFAULT}",
         )
         for n in plan.nodes
     )
@@ -110,12 +118,12 @@ def test_a_healthy_lab(facts: ClusterFacts, seen: Any, capsys: pytest.CaptureFix
     seen(facts)
     out = run(capsys)
     assert out.splitlines()[:4] == [
-        "ha: ha-3m2w, Kubernetes 1.35.4, fake, ready",
+        f"ha: ha-3m2w, Kubernetes {DEFAULT}, fake, ready",
         "NODE  ROLE           ADDRESS        MACHINE  API  ETCD    KUBELET  KUBERNETES",
-        "cp1   control-plane  192.168.56.11  running  ok   leader  v1.35.4  Ready",
-        "cp2   control-plane  192.168.56.12  running  ok   member  v1.35.4  Ready",
+        f"cp1   control-plane  192.168.56.11  running  ok   leader  v{DEFAULT}  Ready",
+        f"cp2   control-plane  192.168.56.12  running  ok   member  v{DEFAULT}  Ready",
     ]
-    assert "w1    worker         192.168.56.21  running  -    -       v1.35.4  Ready" in out
+    assert f"w1    worker         192.168.56.21  running  -    -       v{DEFAULT}  Ready" in out
     said = lines(out)
     assert said["endpoint"] == "https://192.168.56.10:8443 ok, 192.168.56.10 is held by cp2"
     assert said["etcd"] == "3 of 3 members answer, 2 are needed; leader cp1; no alarm"
