@@ -3,10 +3,11 @@
     sudo .venv/bin/python -m bench.sources                 both cores for half an hour, 30 GiB of disk
 
 Each side has an empty KLAB_HOME and empty caches of Go's. What the compiled side made is then published by servers
-that stand in for dl.k8s.io, registry.k8s.io and ghcr.io: a file server and Debian's docker-registry, filled by
-skopeo, at these very names by TLS, in a mount namespace with an /etc/hosts of its own. They are on this machine, so
-that a download takes no time to speak of: what is measured is klab's work. A box of another version is then taken from
-the release into the same KLAB_HOME, the same programs under that version's name: it shows what is not made again.
+that stand in for dl.k8s.io, github.com, registry.k8s.io and ghcr.io: a file server and Debian's docker-registry,
+filled by skopeo, at these very names by TLS, in a mount namespace with an /etc/hosts of its own. They are on this
+machine, so that a download takes no time to speak of: what is measured is klab's work. A box of another version is then
+taken from the release into the same KLAB_HOME, the same programs under that version's name: it shows what is not made
+again.
 """
 
 from __future__ import annotations
@@ -32,17 +33,21 @@ from bench.measure import HEADER, Pair
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from support.published import publish_index
+from support.published import publish_archive, publish_index
 from support.stand_ins import StandIn, registry, serving
 
+from lab.app.boxes import DEFAULT_BOX
 from lab.boxes.cache import digest_file
 from lab.boxes.images import NAME_ANNOTATION
+from lab.boxes.recipe import load_recipe
+from lab.boxes.upstream.addresses import ARCHIVES, IMAGES, NETWORK_IMAGES, PROGRAMS
+from lab.components.archives import archive_of
+from lab.components.kubernetes import DEFAULT
 from lab.scenario.catalog import load_catalog
 
 AT_MOST = 1 / 3
-PROGRAMS, IMAGES, FLANNEL = "dl.k8s.io", "registry.k8s.io", "ghcr.io"
 # Each name has an address of its own, since each server wants the port of HTTPS.
-ADDRESSES = {PROGRAMS: "127.0.0.2", IMAGES: "127.0.0.3", FLANNEL: "127.0.0.4"}
+ADDRESSES = {PROGRAMS: "127.0.0.2", IMAGES: "127.0.0.3", NETWORK_IMAGES: "127.0.0.4", ARCHIVES: "127.0.0.5"}
 PORT = 443
 NODES = ("kubeadm", "kubelet", "kubectl")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -89,7 +94,7 @@ def publish(side: Side, site: Path, port: int, version: str, like: str) -> None:
 
     Args:
         side: where `like` was compiled.
-        site: the folder that stands for dl.k8s.io.
+        site: the folder that stands for dl.k8s.io and github.com.
         port: that of the registry.
         version: the version that it is published as.
         like: the version that was compiled.
@@ -100,6 +105,10 @@ def publish(side: Side, site: Path, port: int, version: str, like: str) -> None:
         (program,) = side.home.glob(f"cache/programs/*/bin/{name}")
         shutil.copyfile(program, place / name)
         (place / f"{name}.sha256").write_text(digest_file(program))
+    for entry in load_recipe(DEFAULT_BOX, version).programs:
+        if (archive := archive_of(entry.module, entry.version)) and not (site / archive.path).exists():
+            programs = {name: next(side.home.glob(f"cache/programs/*/bin/{name}")) for name in entry.build}
+            publish_archive(site, archive, {f"{archive.folder}{name}": file for name, file in programs.items()})
     catalog = load_catalog()
     names, compiled = catalog.kubernetes[version].images, catalog.kubernetes[like].images
     (layout,) = side.home.glob("cache/images/*")
@@ -159,14 +168,15 @@ def upstream(folder: Path, site: Path, port: int) -> Iterator[tuple[dict[str, st
     with ExitStack() as stack:
         for name, address in ADDRESSES.items():
             at, tls = (address, PORT), (certificate, key)
-            server = StandIn(site, tls=tls, at=at) if name == PROGRAMS else StandIn(port=port, tls=tls, at=at)
+            files = name in {PROGRAMS, ARCHIVES}
+            server = StandIn(site, tls=tls, at=at) if files else StandIn(port=port, tls=tls, at=at)
             stack.enter_context(serving(server))
         before = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
         yield {"SSL_CERT_FILE": str(trusted)}, before
 
 
 @click.command(help=__doc__)
-@click.option("--kubernetes", default="1.35.4", show_default=True, help="The version that both sides build.")
+@click.option("--kubernetes", default=DEFAULT, show_default=True, help="The version that both sides build.")
 @click.option("--second", default="1.36.3", show_default=True, help="The version that is taken after it.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where everything lies; TMPDIR if left out.")
 def main(kubernetes: str, second: str, folder: Path | None) -> None:

@@ -51,6 +51,7 @@ from lab.boxes.recipe import ImageSpec, Program, Recipe, layer_of, load_recipe
 from lab.boxes.reminder import reminding
 from lab.boxes.sources import (
     GoModules,
+    InArchive,
     InImage,
     Published,
     Source,
@@ -58,9 +59,10 @@ from lab.boxes.sources import (
     is_published,
     without_published,
 )
-from lab.boxes.upstream import layout
-from lab.boxes.upstream.addresses import Addresses, is_network_image
+from lab.boxes.upstream import archives, layout
+from lab.boxes.upstream.addresses import ARCHIVES, NETWORK_IMAGES, Addresses, is_network_image
 from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
+from lab.components.archives import Archive, archive_of
 from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, HostError, NotFound, Remedy
 from lab.files import make_private
@@ -73,7 +75,7 @@ Progress = Callable[[str], None]
 # The modules that do the steps, and the digests of their files, read as they are imported: what is written into a
 # file later is not what runs.
 _STEPS = (debian, disk, gomodules, images, registry, root, vagrant)
-_DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in (*_STEPS, layout)}
+_DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in (*_STEPS, archives, layout)}
 # Measured: caches 3 GiB, the file system 2.5, raw disk, qcow2 and box file 2.5 each.
 SPACE_GIB = 14
 REBUILD = f"rebuild{PARTIAL}"
@@ -127,8 +129,11 @@ def build_box(
     recipe = load_recipe(name, kubernetes, root=recipes)
     whole = Cache(home.cache)
     possible = ways(source, mirrors, lock)
-    if not _network_image_of(recipe):
-        possible = tuple(way.packing for way in possible)
+    unused = [
+        *([] if _network_image_of(recipe) else [NETWORK_IMAGES]),
+        *([] if _archive_of(recipe) else [ARCHIVES]),
+    ]
+    possible = tuple(way.without(*unused) for way in possible)
     # Finding needs neither root nor free disk, and no server.
     if not rebuild and store.list_boxes(home):
         for way in (variant for each in possible for variant in each.variants):
@@ -155,12 +160,17 @@ def build_box(
 
 def _obstacles(home: Home, recipe: Recipe, tell: Progress, seconds: float, addresses: Addresses) -> list[Obstacle]:
     upstream = Upstream(addresses, recipe.kubernetes.version, home.cache / UPSTREAM_FOLDER, tell)
-    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds, _network_image_of(recipe))
+    return upstream.obstacles(recipe.kubernetes.image("pause"), seconds, _network_image_of(recipe), _archive_of(recipe))
 
 
 def _network_image_of(recipe: Recipe) -> str:
     """The whole name of the pod network's image; empty where a box has none."""
     return next((image.ref for image in recipe.images if is_network_image(image.ref)), "")
+
+
+def _archive_of(recipe: Recipe) -> Archive | None:
+    """One of the archives that the recipe's programs are in."""
+    return next(filter(None, (archive_of(each.module, each.version) for each in recipe.programs)), None)
 
 
 def _copy(recipe: Path, target: Path) -> None:
@@ -260,7 +270,7 @@ class _Build:
         sources = sorted(source.split()[-2] for source in self._sources)
         parts: list[object] = [self.recipe.digest(), _code(*_STEPS), self._compilers, sources]
         if self.way.addresses is not None:
-            parts += [self.way.source, self.way.addresses.shown, _code(layout)]
+            parts += [self.way.source, self.way.addresses.shown, _code(archives, layout)]
         return key_of(*parts)
 
     def find(self) -> Box | None:
@@ -332,10 +342,15 @@ class _Build:
         return found
 
     def _source_of(self, program: Program) -> Source:
-        if self._upstream is not None and is_in_etcds_image(program):
+        if self._upstream is None:
+            return self._compiled
+        if is_in_etcds_image(program):
             image = self._image_of_etcd(self._upstream)
             return image if image.holds(program) else self._compiled
-        if self._upstream is None or not is_published(program):
+        if archive := archive_of(program.module, program.version):
+            checksum = self._upstream.archive_checksum(archive)
+            return InArchive(archive, checksum, self._upstream) if checksum else self._compiled
+        if not is_published(program):
             return self._compiled
         if self.lock is not None:  # before anything large comes
             for name in program.build:

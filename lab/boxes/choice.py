@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from lab.boxes.lock import Lock
-from lab.boxes.upstream.addresses import NETWORK_IMAGES, UPSTREAM, Addresses, parse_mirrors
+from lab.boxes.upstream.addresses import ARCHIVES, NETWORK_IMAGES, OPTIONAL, UPSTREAM, Addresses, parse_mirrors
 from lab.boxes.upstream.patience import Tell
 from lab.boxes.upstream.upstream import Obstacle
 from lab.components.kubernetes.sources import AUTO, MIRROR, RELEASE, SOURCE
 from lab.errors import BoxError, Remedy, UsageError
+
+_COMPILED = {
+    NETWORK_IMAGES: "the pod network is compiled, since its image cannot be had",
+    ARCHIVES: "what other projects publish is compiled, since it cannot be had",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +30,17 @@ class Way:
     addresses: Addresses | None
     strict: bool = False
 
-    @property
-    def packing(self) -> Way:
-        """The same, with a pod network that is compiled."""
-        return self if self.addresses is None else replace(self, addresses=replace(self.addresses, network=None))
+    def without(self, *names: str) -> Way:
+        """The same, but what is at these is compiled. names: of `OPTIONAL`."""
+        return self if self.addresses is None else replace(self, addresses=self.addresses.without(*names))
 
     @property
     def variants(self) -> tuple[Way, ...]:
         """What may become of it, by what is reached."""
-        return (self,) if self.strict or self == self.packing else (self, self.packing)
+        if self.strict or self.addresses is None:
+            return (self,)
+        optional = [name for name in OPTIONAL if name in self.addresses.shown]
+        return tuple(self.without(*names) for n in range(len(optional) + 1) for names in combinations(optional, n))
 
 
 def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple[Way, ...]:
@@ -61,8 +69,7 @@ def ways(source: str, mirrors: Sequence[str], lock: Lock | None = None) -> tuple
     chosen = [way for way in every if source in {AUTO, way.source}]
     if lock is None:
         return tuple(chosen)
-    if NETWORK_IMAGES not in lock.made_from.addresses:
-        chosen = [way.packing for way in chosen]
+    chosen = [way.without(*(set(OPTIONAL) - lock.made_from.addresses.keys())) for way in chosen]
     compiled = lock.made_from.source == SOURCE
     fitting = tuple(replace(way, strict=True) for way in chosen if (way.addresses is None) == compiled)
     if not fitting:
@@ -100,10 +107,10 @@ def choose(ways: Sequence[Way], obstacles: Callable[[Addresses], Sequence[Obstac
             tell(f"{way.source} cannot be used: {why}")
             seen += [f"{way.source}: {each.why}" for each in found]
             continue
-        if way.addresses.network is None or found == needed:
-            return way
-        tell(f"the pod network is compiled, since its image cannot be had: {found[-1].why}")
-        return way.packing
+        missing = [each for each in found if each not in needed]
+        for each in missing:
+            tell(f"{_COMPILED[each.name]}: {each.why}")
+        return way.without(*(each.name for each in missing))
     raise BoxError(
         "no source of Kubernetes can be used",
         details=seen,

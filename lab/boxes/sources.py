@@ -15,10 +15,12 @@ from typing import ClassVar, Protocol
 from lab.boxes import gomodules
 from lab.boxes.cache import digest_tree
 from lab.boxes.recipe import SETTLE, Program, Recipe
-from lab.boxes.upstream import layout
+from lab.boxes.upstream import archives, layout
 from lab.boxes.upstream.addresses import Addresses
+from lab.boxes.upstream.checksum import Checksum
 from lab.boxes.upstream.layout import Manifest, Shelf
 from lab.boxes.upstream.upstream import PUBLISHED, Upstream
+from lab.components.archives import Archive
 
 # Go's linker leaves the work to the system's, which is for programs that are partly C (go tool link).
 EXTERNAL = "-linkmode=external"
@@ -114,6 +116,27 @@ class InImage:
     def holds(self, program: Program) -> bool:
         """Whether the image has every one of a program's parts."""
         return all(self.shelf.file(self.manifest, f"usr/local/bin/{name}") for name in program.build)
+
+
+@dataclass(frozen=True, slots=True)
+class InArchive:
+    """Takes programs out of the archive that their project publishes, whose checksum decides the result."""
+
+    archive: Archive
+    checksum: Checksum
+    upstream: Upstream
+    code: ClassVar[tuple[ModuleType, ...]] = (archives,)
+
+    def inputs(self, program: Program) -> Sequence[object]:  # noqa: ARG002
+        return ["in an archive", asdict(self.checksum)]
+
+    def make(self, program: Program, target: Path, log: Path) -> None:  # noqa: ARG002
+        file = self.upstream.archive(self.archive, self.checksum)
+        (target / "bin").mkdir()
+        for name in program.build:
+            place = target / "bin" / name
+            place.write_bytes(archives.unpack(file, f"{self.archive.folder}{name}"))
+            place.chmod(0o755)
 
 
 def without_published(recipe: Recipe, addresses: Addresses) -> Recipe:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support.published import PLACE, VERSION, content, publish_images, publish_programs
+from support.published import PLACE, VERSION, content, publish_archive, publish_images, publish_programs
 from support.stand_ins import StandIn, Trouble, registry, serving
 
 from lab import process
@@ -27,6 +27,7 @@ from lab.boxes.images import read_layout
 from lab.boxes.lock import Lock, lock_of, lock_text, parse_lock
 from lab.boxes.manifest import CONTENTS, DISK, KUBECTL, Box, MadeFrom, describe_file, read_box
 from lab.cli.commands.box import box as command
+from lab.components.archives import archive_of
 from lab.errors import BoxError, Conflict, UsageError
 from lab.scenario.catalog import load_catalog
 from lab.store import Home
@@ -377,6 +378,48 @@ def test_flannel_is_compiled_where_its_registry_is_not_reached(place: Place, mor
             place.build(mirrors=(*place.mirrors, "ghcr.io=http://127.0.0.1:9"))
     assert compiled == ["flannel"]
     assert any(line.startswith("the pod network is compiled, since its image cannot be had: ") for line in place.told)
+
+
+CRICTL = (
+    "  - {name: crictl, module: sigs.k8s.io/cri-tools, version: v1.37.0, build: {crictl: cmd/crictl}}\n  - {name: bolt"
+)
+
+
+def test_a_program_comes_out_of_its_projects_archive(place: Place) -> None:
+    place.write(RECIPE.replace("  - {name: bolt", CRICTL).replace("kubelet, kubectl]}", "kubelet, kubectl, crictl]}"))
+    archive = archive_of("sigs.k8s.io/cri-tools", "v1.37.0")
+    assert archive is not None
+    publish_archive(place.published, archive, {"crictl": content("crictl")})
+    own = f"github.com=http://{place.files.host}"
+    built = place.build(mirrors=(*place.mirrors, own))
+    made = built.made_from
+    assert made is not None
+    assert made.addresses["github.com"] == own.partition("=")[2]
+    (program,) = place.home.cache.glob("programs/*/bin/crictl")
+    assert program.read_bytes() == content("crictl")
+    assert made.programs["crictl"] == digest_file(program)
+    assert "fetching crictl v1.37.0" in place.told
+    # Found again, without a server; and by its lock.
+    place.files.troubles = place.front.troubles = [Trouble("", status=500)]
+    assert place.build(mirrors=(*place.mirrors, own)) == built
+    assert place.build(mirrors=(*place.mirrors, own), lock=lock_of(built)) == built
+
+
+def test_what_other_projects_publish_is_compiled_where_it_is_not_reached(place: Place) -> None:
+    place.write(RECIPE.replace("  - {name: bolt", CRICTL).replace("kubelet, kubectl]}", "kubelet, kubectl, crictl]}"))
+    compiled: list[str] = []
+
+    def stop(program: Any, *_: object, **__: object) -> None:
+        compiled.append(program.name)
+        raise BoxError("enough", hint="none")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build.gomodules, "build", stop)
+        with pytest.raises(BoxError, match="enough"):
+            place.build(mirrors=(*place.mirrors, "github.com=http://127.0.0.1:9"))
+    assert compiled == ["crictl"]
+    said = "what other projects publish is compiled, since it cannot be had: http://127.0.0.1:9: "
+    assert any(line.startswith(said) for line in place.told)
 
 
 def test_a_failure_of_debians_need_not_wait_for_the_compiler(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,16 +17,18 @@ from pathlib import Path
 
 import pytest
 from support.authority import server_files
-from support.published import PLACE, VERSION, content, publish_images, publish_programs
+from support.published import PLACE, VERSION, content, publish_archive, publish_images, publish_programs
 from support.stand_ins import PASSWORD, USER, StandIn, Trouble, registry, serving
 
 from lab import process
 from lab.boxes.upstream import web
 from lab.boxes.upstream.addresses import Addresses, Registry, Site
+from lab.boxes.upstream.archives import unpack
 from lab.boxes.upstream.patience import Patience
 from lab.boxes.upstream.upstream import Upstream, _obstacle_in_folder
 from lab.boxes.upstream.web import BEGUN, Missing
 from lab.cluster.secrets import load_or_make
+from lab.components.archives import Archive
 from lab.errors import BoxError, HostError
 from lab.store import LabFolder
 from lab.waiting import Deadline, poll
@@ -425,6 +427,8 @@ def test_a_registry_without_tls_is_not_taken_for_one_with(desk: Desk, front: Sta
 KILLED = """
 import sys
 from pathlib import Path
+from lab.boxes.upstream.archives import unpack
+from lab.components.archives import Archive
 from lab.boxes.upstream.addresses import Addresses, Registry
 from lab.boxes.upstream.upstream import Upstream
 
@@ -542,6 +546,59 @@ def test_flannels_image_from_its_own_registry(desk: Desk, store: tuple[int, dict
     assert upstream.shelf.holds(found.manifest)
     stick = desk.kept
     assert _obstacle_in_folder(stick, FLANNEL) is None
+
+
+CRICTL = Archive("tools/releases/download/v1.37.0/crictl.tar.gz", ".sha256")
+
+
+def test_an_archive_comes_with_its_published_checksum(desk: Desk, files: StandIn, tmp_path: Path) -> None:
+    publish_archive(tmp_path / "published", CRICTL, {"crictl": content("crictl")})
+    addresses = replace(desk.addresses, archives=Site(f"http://{files.host}"))
+    upstream = desk.upstream(addresses=addresses)
+    assert upstream.obstacles(PAUSE, archive=CRICTL) == []
+    wanted = upstream.archive_checksum(CRICTL)
+    assert wanted is not None
+    found = upstream.archive(CRICTL, wanted)
+    assert unpack(found, "crictl") == content("crictl")
+    # What has come is a mirror, in a folder.
+    assert found == desk.kept / "github.com" / CRICTL.path
+    folder = Path(shutil.copytree(desk.kept, tmp_path / "folder"))
+    shutil.rmtree(desk.kept)
+    again = desk.upstream(addresses=replace(addresses, archives=folder))
+    assert again.archive_checksum(CRICTL) == wanted
+    assert again.archive(CRICTL, wanted).read_bytes() == (folder / "github.com" / CRICTL.path).read_bytes()
+
+
+def test_an_archive_goes_on_where_it_was_cut_off(desk: Desk, files: StandIn, tmp_path: Path) -> None:
+    publish_archive(tmp_path / "published", CRICTL, {"crictl": content("crictl")})
+    files.troubles = [Trouble("gz$", times=1, cut=147_456)]
+    upstream = desk.upstream(addresses=replace(desk.addresses, archives=Site(f"http://{files.host}")))
+    wanted = upstream.archive_checksum(CRICTL)
+    assert wanted is not None
+    assert unpack(upstream.archive(CRICTL, wanted), "crictl") == content("crictl")
+    assert ranges(files, "gz") == ["", "bytes=147456-"]
+
+
+def test_a_wrong_archive_ends_with_both_checksums(desk: Desk, files: StandIn, tmp_path: Path) -> None:
+    publish_archive(tmp_path / "published", CRICTL, {"crictl": content("crictl")})
+    (tmp_path / "published" / CRICTL.path).write_bytes(b"another")
+    upstream = desk.upstream(addresses=replace(desk.addresses, archives=Site(f"http://{files.host}")))
+    wanted = upstream.archive_checksum(CRICTL)
+    assert wanted is not None
+    with pytest.raises(BoxError, match="is not what was published"):
+        upstream.archive(CRICTL, wanted)
+
+
+def test_an_archive_that_is_not_there_can_be_compiled(desk: Desk, files: StandIn) -> None:
+    upstream = desk.upstream(addresses=replace(desk.addresses, archives=Site(f"http://{files.host}")))
+    (found,) = upstream.obstacles(PAUSE, archive=CRICTL)
+    assert (found.optional, found.name) == (True, "github.com")
+    assert f"HTTP status 404 for {CRICTL.path}.sha256" in found.why
+    assert upstream.archive_checksum(CRICTL) is None
+    assert desk.told == [f"http://{files.host} has no crictl.tar.gz"]
+    assert desk.upstream().archive_checksum(CRICTL) is None
+    (lacking,) = desk.upstream(addresses=replace(desk.addresses, archives=Path("/"))).obstacles(PAUSE, archive=CRICTL)
+    assert (lacking.why, lacking.optional) == (f"/: there is no github.com/{CRICTL.path}", True)
 
 
 def test_where_flannels_image_is_not_reached_it_can_be_compiled(desk: Desk, front: StandIn) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import json
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +14,7 @@ from types import MappingProxyType
 from lab import process
 from lab.boxes import images
 from lab.boxes.recipe import ImageSpec
+from lab.components.archives import Archive
 from lab.components.kubernetes.versions import KubernetesVersion
 
 VERSION = KubernetesVersion("1.35.4", etcd="3.6.6", etcd_image="3.6.6-0", coredns="1.13.1", pause="3.10.1")
@@ -37,6 +40,20 @@ def publish_programs(folder: Path, names: Iterable[str] = ("kubeadm", "kubelet",
         data = content(name)
         (folder / PLACE / name).write_bytes(data)
         (folder / PLACE / f"{name}.sha256").write_text(hashlib.sha256(data).hexdigest())
+
+
+def publish_archive(folder: Path, archive: Archive, programs: Mapping[str, bytes | Path]) -> None:
+    """An archive of programs, by path in it, and its checksum, as a project's release at GitHub has them."""
+    file = folder / archive.path
+    file.parent.mkdir(parents=True)
+    with tarfile.open(file, "w:gz", compresslevel=1) as tar:
+        for path, program in programs.items():
+            data = program.read_bytes() if isinstance(program, Path) else program
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(data), 0o755
+            tar.addfile(member, io.BytesIO(data))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.with_name(f"{file.name}{archive.suffix}").write_text(f"{digest}  {file.name}\n")
 
 
 def publish_images(

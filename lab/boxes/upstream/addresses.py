@@ -4,6 +4,7 @@
     --mirror dl.k8s.io=https://HOST/PATH             programs: PATH/v1.35.4/bin/linux/amd64/kubeadm
     --mirror registry.k8s.io=HOST/PATH               images: HOST/PATH/pause:3.10.1; http://HOST/PATH without TLS
     --mirror ghcr.io=HOST/PATH                       flannel's image: HOST/PATH/flannel-io/flannel:v0.28.4
+    --mirror github.com=https://HOST/PATH            archives: PATH/kubernetes-sigs/cri-tools/releases/download/...
     --mirror dl.k8s.io=/FOLDER                       each may also lie in a folder
 
 What a folder holds: `lab.boxes.upstream.upstream`.
@@ -25,7 +26,10 @@ from lab.text import visible
 PROGRAMS = "dl.k8s.io"
 IMAGES = "registry.k8s.io"
 NETWORK_IMAGES = "ghcr.io"
-_NAMES = (PROGRAMS, IMAGES, NETWORK_IMAGES)
+ARCHIVES = "github.com"
+# What klab can compile instead.
+OPTIONAL = (NETWORK_IMAGES, ARCHIVES)
+_NAMES = (PROGRAMS, IMAGES, *OPTIONAL)
 _OF_NETWORKS = {
     image
     for network in networks().values()
@@ -92,17 +96,30 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where programs, images and the pod network's image are; None for one that is compiled and packed instead."""
+    """Where Kubernetes' programs and images are, the pod network's image, and what other projects publish.
+
+    None stands for one that is compiled instead.
+    """
 
     programs: Site | Path
     images: Registry | Path
     network: Registry | Path | None = None
+    archives: Site | Path | None = None
 
     @property
     def shown(self) -> dict[str, str]:
         """All of them, by upstream's name, without secrets."""
-        network = {} if self.network is None else {NETWORK_IMAGES: str(self.network)}
-        return {PROGRAMS: str(self.programs), IMAGES: str(self.images), **network}
+        optional = {NETWORK_IMAGES: self.network, ARCHIVES: self.archives}
+        shown = {name: str(place) for name, place in optional.items() if place is not None}
+        return {PROGRAMS: str(self.programs), IMAGES: str(self.images), **shown}
+
+    def without(self, *names: str) -> Addresses:
+        """The same, but what is at these is compiled. names: of `OPTIONAL`."""
+        return replace(
+            self,
+            network=None if NETWORK_IMAGES in names else self.network,
+            archives=None if ARCHIVES in names else self.archives,
+        )
 
     def of(self, ref: str) -> Registry | Path | None:
         """Where an image is taken from; None for one that klab packs."""
@@ -111,7 +128,9 @@ class Addresses:
         return self.network if is_network_image(ref) else None
 
 
-UPSTREAM = Addresses(Site(f"https://{PROGRAMS}"), Registry(IMAGES), Registry(NETWORK_IMAGES))
+UPSTREAM = Addresses(
+    Site(f"https://{PROGRAMS}"), Registry(IMAGES), Registry(NETWORK_IMAGES), Site(f"https://{ARCHIVES}")
+)
 
 
 def is_network_image(ref: str) -> bool:
@@ -132,11 +151,12 @@ def parse_mirrors(words: Sequence[str]) -> Addresses:
         for each in (name,) if name else _NAMES:
             if each in places:
                 raise UsageError(f"--mirror names two places for {each}", hint="give one of them")
-            places[each] = folder or (_site(place) if each == PROGRAMS else _registry(each, place))
+            places[each] = folder or (_site(each, place) if each in {PROGRAMS, ARCHIVES} else _registry(each, place))
     return Addresses(
         places.get(PROGRAMS, UPSTREAM.programs),
         places.get(IMAGES, UPSTREAM.images),
         places.get(NETWORK_IMAGES, UPSTREAM.network),
+        places.get(ARCHIVES, UPSTREAM.archives),
     )
 
 
@@ -151,12 +171,12 @@ def _split(word: str) -> tuple[str, str]:
         raise UsageError(
             f"--mirror does not say what {_public(place or name)} is a mirror of",
             hint=f"{_FORMS}; {PROGRAMS} stands for the programs, {IMAGES} for the images, "
-            f"{NETWORK_IMAGES} for the pod network's",
+            f"{NETWORK_IMAGES} for the pod network's, {ARCHIVES} for what other projects publish",
         )
     return name, place
 
 
-def _site(place: str) -> Site:
+def _site(name: str, place: str) -> Site:
     try:
         parts = urlsplit(place)
         host, port = parts.hostname or "", parts.port
@@ -164,9 +184,7 @@ def _site(place: str) -> Site:
     except ValueError:
         sound = False
     if not sound or not place.isascii() or not place.isprintable() or " " in place:
-        raise UsageError(
-            f"--mirror {PROGRAMS}={_public(place)} is no address", hint=f"--mirror {PROGRAMS}=https://HOST/PATH"
-        )
+        raise UsageError(f"--mirror {name}={_public(place)} is no address", hint=f"--mirror {name}=https://HOST/PATH")
     shown = f"[{host}]" if ":" in host else host
     netloc = shown if port is None else f"{shown}:{port}"
     url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))

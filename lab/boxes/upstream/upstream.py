@@ -1,9 +1,11 @@
 """What upstream publishes of one Kubernetes version, wherever it is taken from.
 
-Programs: three, by their published checksums. Images: those of Kubernetes' own registry and flannel's, by digest;
-etcdctl is in etcd's. All that comes is kept as a folder that is a mirror itself, on a stick for example:
+Programs: three, by their published checksums, and those that other projects publish in archives. Images: those of
+Kubernetes' own registry and flannel's, by digest; etcdctl is in etcd's. All that comes is kept as a folder that is a
+mirror itself, on a stick for example:
 
     FOLDER/dl.k8s.io/v1.35.4/bin/linux/amd64/kubeadm, kubeadm.sha256, ...
+    FOLDER/github.com/containerd/containerd/releases/download/v2.3.7/containerd-2.3.7-linux-amd64.tar.gz, ...
     FOLDER/images/                                   an OCI layout, see `lab.boxes.upstream.layout`
 
 Source: kubernetes.io/releases/download.
@@ -12,22 +14,34 @@ Source: kubernetes.io/releases/download.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lab.boxes.upstream.addresses import IMAGES, NETWORK_IMAGES, PROGRAMS, Addresses, Registry, Site
-from lab.boxes.upstream.checksum import ALGORITHMS, MOST, Checksum, parse_checksum
+from lab.boxes.upstream.addresses import (
+    ARCHIVES,
+    IMAGES,
+    NETWORK_IMAGES,
+    OPTIONAL,
+    PROGRAMS,
+    Addresses,
+    Registry,
+    Site,
+)
+from lab.boxes.upstream.checksum import ALGORITHMS, Checksum
+from lab.boxes.upstream.files import PublishedFiles, unread
 from lab.boxes.upstream.layout import Choice, Manifest, Shelf, parse_image
 from lab.boxes.upstream.patience import ELSEWHERE, Patience, Tell
 from lab.boxes.upstream.skopeo import Skopeo, is_busy
-from lab.boxes.upstream.web import BEGUN, BUSY, FULL, Missing, Web
-from lab.errors import BoxError, LabError, refusal
-from lab.files import write_atomic
-from lab.text import shortened, visible
+from lab.boxes.upstream.web import BEGUN, BUSY, Missing, Web
+from lab.components.archives import Archive
+from lab.errors import BoxError, LabError
 from lab.waiting import thread
 
 # The programs for nodes that upstream publishes by themselves.
 PUBLISHED = frozenset({"kubeadm", "kubelet", "kubectl"})
+_SUFFIXES = tuple(f".{algorithm}" for algorithm in ALGORITHMS)
 PROBE_SECONDS = 5.0
 PATIENT_PROBE_SECONDS = 30.0  # where there is no other source
 
@@ -45,12 +59,17 @@ class Obstacle:
     """The reason why something is not available.
 
     busy: the server itself asks to come again.
-    optional: klab can compile what is not had.
+    name: upstream's own name of what cannot be had.
     """
 
     why: str
     busy: bool = False
-    optional: bool = False
+    name: str = ""
+
+    @property
+    def optional(self) -> bool:
+        """Whether klab can compile what is not had."""
+        return self.name in OPTIONAL
 
 
 class Upstream:
@@ -72,9 +91,10 @@ class Upstream:
         self._kept, self._tell = kept, tell
         self._path = f"v{version}/bin/linux/amd64"
         self._patience = patience or Patience()
-        self._web = Web(tell, self._patience)
+        web = Web(tell, self._patience)
         self._skopeo = Skopeo(tell, self._patience)
-        self._checksums: dict[str, Checksum] = {}
+        self._programs = PublishedFiles(addresses.programs, PROGRAMS, kept, web)
+        self._archives = None if addresses.archives is None else PublishedFiles(addresses.archives, ARCHIVES, kept, web)
 
     # --- programs ----------------------------------------------------------------------------------
 
@@ -82,31 +102,9 @@ class Upstream:
         """The published checksum of a program.
 
         Raises:
-            BoxError: it cannot be had, or what is there is none.
+            BoxError: it cannot be had, or what is there is no checksum.
         """
-        if name not in self._checksums:
-            self._checksums[name] = self._checksum(name)
-        return self._checksums[name]
-
-    def _checksum(self, name: str) -> Checksum:
-        for algorithm in ALGORITHMS:
-            try:
-                text = self._small(f"{self._path}/{name}.{algorithm}")
-            except Missing:
-                if algorithm == ALGORITHMS[-1]:
-                    raise
-                continue
-            try:
-                found = parse_checksum(text)
-            except ValueError as error:
-                raise BoxError(
-                    f"{self.addresses.programs} gives no checksum of {name}",
-                    details=[visible(shortened(text.strip(), 100))],
-                    hint="the page of a portal may want a login first; or take another --mirror",
-                ) from error
-            write_atomic(self._file(f"{name}.{found.algorithm}"), f"{found.hex}\n")
-            return found
-        raise AssertionError(name)
+        return self._programs.checksum(f"{self._path}/{name}", _SUFFIXES)
 
     def program(self, name: str) -> Path:
         """A program, with its published checksum.
@@ -115,48 +113,26 @@ class Upstream:
             BoxError: it cannot be had, or is another one.
             HostError: the disk is full.
         """
-        wanted, target = self.checksum(name), self._file(name)
-        if wanted.fits(target):
-            return target
-        where = self.addresses.programs
-        if isinstance(where, Site):
-            self._web.file(where.at(f"{self._path}/{name}"), target, wanted)
-        else:
-            self._copied(where / PROGRAMS / self._path / name, target, wanted)
-        return target
+        return self._programs.file(f"{self._path}/{name}", self.checksum(name))
 
-    def _file(self, name: str) -> Path:
-        return self._kept / PROGRAMS / self._path / name
+    def archive_checksum(self, archive: Archive) -> Checksum | None:
+        """The published checksum of an archive; None where the addresses have no place for archives, or not this one.
 
-    def _small(self, path: str) -> str:
-        where = self.addresses.programs
-        if isinstance(where, Site):
-            return self._web.text(where.at(path), MOST)
-        file = where / PROGRAMS / path
+        Raises:
+            BoxError: it cannot be had, or what is there is no checksum.
+        """
+        if self._archives is None:
+            return None
         try:
-            with file.open("rb") as source:
-                return source.read(MOST).decode("utf-8", "replace")
-        except OSError as error:
-            raise _unread(file, error) from error
+            return self._archives.checksum(archive.path, [archive.suffix])
+        except Missing:
+            self._tell(f"{self._archives.where} has no {archive.name}")
+            return None
 
-    def _copied(self, file: Path, target: Path, wanted: Checksum) -> None:
-        begun = target.with_name(f"{target.name}{BEGUN}")
-        begun.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(file, begun)
-        except OSError as error:
-            raise _unread(file, error) from error
-        if (found := wanted.of(begun)) != wanted.hex:
-            begun.unlink()
-            raise BoxError(
-                f"{file} is not what was published",
-                details=[
-                    f"published: {wanted.algorithm} {wanted.hex}",
-                    f"found:     {wanted.algorithm} {found}",
-                ],
-                hint="copy the folder again",
-            )
-        begun.replace(target)
+    def archive(self, archive: Archive, wanted: Checksum) -> Path:
+        """A whole archive, as `program`."""
+        assert self._archives is not None  # noqa: S101 - its checksum came from there
+        return self._archives.file(archive.path, wanted)
 
     # --- images ------------------------------------------------------------------------------------
 
@@ -224,55 +200,45 @@ class Upstream:
 
     # --- is it there at all? -----------------------------------------------------------------------
 
-    def obstacles(self, ref: str, seconds: float = PROBE_SECONDS, network: str = "") -> list[Obstacle]:
+    def obstacles(
+        self, ref: str, seconds: float = PROBE_SECONDS, network: str = "", archive: Archive | None = None
+    ) -> list[Obstacle]:
         """What keeps programs and images from being had, found out at once; nothing where nothing does.
 
         Args:
             ref: the whole name of an image to ask for.
             seconds: how long each of them may take, the look-up of a name included.
             network: the whole name of the pod network's image, asked for where the addresses have a place for it.
+            archive: one to ask for where the addresses have a place for it.
         """
-        found: dict[str, Obstacle | None] = dict.fromkeys(
-            self.addresses.shown, Obstacle(f"no answer within {seconds:g} s")
-        )
+        addresses, path = self.addresses, f"{self._path}/kubeadm"
+        acts = {
+            PROGRAMS: lambda: _obstacle_to_file(self._programs, self._hasty(seconds), path, _SUFFIXES),
+            IMAGES: lambda: self._obstacle_to_images(ref, seconds),
+        }
+        if addresses.network is not None:
+            acts[NETWORK_IMAGES] = lambda: self._obstacle_to_images(network, seconds)
+        if (archives := self._archives) is not None and archive is not None:
+            suffixes = [archive.suffix]
+            acts[ARCHIVES] = lambda: _obstacle_to_file(archives, self._hasty(seconds), archive.path, suffixes)
+        found: dict[str, Obstacle | None] = dict.fromkeys(acts, Obstacle(f"no answer within {seconds:g} s"))
 
-        def programs() -> None:
-            found[PROGRAMS] = self._obstacle_to_programs(seconds)
-
-        def images() -> None:
-            found[IMAGES] = self._obstacle_to_images(ref, seconds)
-
-        def of_network() -> None:
-            found[NETWORK_IMAGES] = self._obstacle_to_images(network, seconds)
+        def ask(name: str) -> None:
+            found[name] = acts[name]()
 
         # A look-up of a name cannot be given a time limit: its thread may stay behind.
-        acts = (programs, images, of_network) if NETWORK_IMAGES in found else (programs, images)
-        probes = [thread(act, "klab probe", daemon=True) for act in acts]
+        probes = [thread(partial(ask, name), "klab probe", daemon=True) for name in acts]
         for probe in probes:
             probe.start()
         for probe in probes:
             probe.join(seconds + 1)
-        shown = self.addresses.shown
+        shown = addresses.shown
         return [
-            Obstacle(f"{shown[name]}: {each.why}", each.busy, optional=name == NETWORK_IMAGES)
-            for name, each in found.items()
-            if each is not None
+            Obstacle(f"{shown[name]}: {each.why}", each.busy, name) for name, each in found.items() if each is not None
         ]
 
-    def _obstacle_to_programs(self, seconds: float) -> Obstacle | None:
-        where, path = self.addresses.programs, f"{self._path}/kubeadm"
-        if not isinstance(where, Site):
-            return None if (where / PROGRAMS / path).is_file() else Obstacle(f"there is no {PROGRAMS}/{path}")
-        hasty = Web(self._tell, Patience(connect=seconds, stall=seconds))
-        status = 0
-        for algorithm in ALGORITHMS:
-            try:
-                status = hasty.status(where.at(f"{path}.{algorithm}"))
-            except LabError as error:
-                return Obstacle(error.message)
-            if status == 200:
-                return None
-        return Obstacle(f"HTTP status {status} for {path}.{ALGORITHMS[-1]}", status in BUSY)
+    def _hasty(self, seconds: float) -> Web:
+        return Web(self._tell, Patience(connect=seconds, stall=seconds))
 
     def _obstacle_to_images(self, ref: str, seconds: float) -> Obstacle | None:
         where = self._place(ref)
@@ -280,6 +246,22 @@ class Upstream:
             return _obstacle_in_folder(where, ref)
         why = self._skopeo.obstacle(where, where.names(ref)[0], seconds)
         return Obstacle(why, is_busy(why)) if why else None
+
+
+def _obstacle_to_file(files: PublishedFiles, web: Web, path: str, suffixes: Sequence[str]) -> Obstacle | None:
+    """What keeps the checksum of a file from being had."""
+    if not isinstance(files.where, Site):
+        file = f"{files.name}/{path}"
+        return None if (files.where / file).is_file() else Obstacle(f"there is no {file}")
+    status = 0
+    for suffix in suffixes:
+        try:
+            status = web.status(files.where.at(f"{path}{suffix}"))
+        except LabError as error:
+            return Obstacle(error.message)
+        if status == 200:
+            return None
+    return Obstacle(f"HTTP status {status} for {path}{suffixes[-1]}", status in BUSY)
 
 
 def _obstacle_in_folder(folder: Path, ref: str) -> Obstacle | None:
@@ -298,16 +280,4 @@ def _copy_blobs(source: Shelf, manifest: Manifest, came: Path) -> None:
         try:
             shutil.copyfile(source.blobs / blob.hex, came / blob.hex)
         except OSError as error:
-            raise _unread(source.blobs / blob.hex, error) from error
-
-
-def _unread(file: Path, error: OSError) -> LabError:
-    """The error for a file of a mirror that cannot be copied."""
-    if isinstance(error, FileNotFoundError | IsADirectoryError):
-        return Missing(
-            f"there is no file {file}",
-            hint="a mirror may lack this version; KLAB_HOME/cache/upstream of a machine that has built it has all",
-        )
-    return refusal(error, hint=FULL) or BoxError(
-        f"{file} cannot be copied", details=[str(error)], hint="is the stick still in?"
-    )
+            raise unread(source.blobs / blob.hex, error) from error

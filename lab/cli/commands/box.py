@@ -63,8 +63,8 @@ def box() -> None:
     "mirrors",
     metavar="[NAME=]PLACE",
     multiple=True,
-    help="Another place for dl.k8s.io (programs), registry.k8s.io (images) or ghcr.io (the pod network's); "
-    "without NAME a folder with all.",
+    help="Another place for dl.k8s.io (programs), registry.k8s.io (images), ghcr.io (the pod network's) or github.com "
+    "(what other projects publish); without NAME a folder with all.",
 )
 @click.option(
     "--locked",

@@ -16,6 +16,7 @@ def test_without_a_mirror_it_is_upstream_itself() -> None:
         "dl.k8s.io": "https://dl.k8s.io",
         "registry.k8s.io": "registry.k8s.io",
         "ghcr.io": "ghcr.io",
+        "github.com": "https://github.com",
     }
 
 
@@ -44,7 +45,7 @@ def test_what_a_mirror_stands_for(words: list[str], programs: object, images: ob
 
 def test_a_folder_is_found_from_where_the_person_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse_mirrors(["stick"]) == Addresses(tmp_path / "stick", tmp_path / "stick", tmp_path / "stick")
+    assert parse_mirrors(["stick"]) == Addresses(*(tmp_path / "stick",) * 4)
     assert parse_mirrors(["dl.k8s.io=./stick"]).programs == tmp_path / "stick"
 
 
@@ -58,6 +59,7 @@ def test_a_folder_is_found_from_where_the_person_is(tmp_path: Path, monkeypatch:
         (["dl.k8s.io="], "does not say what dl.k8s.io is a mirror of"),
         (["dl.k8s.io=files.example"], "dl.k8s.io=files.example is no address"),
         (["dl.k8s.io=ftp://files.example"], "is no address"),
+        (["github.com=files.example"], "github.com=files.example is no address"),
         (["dl.k8s.io=https://me:geheim@files.example:x"], "dl.k8s.io=https://files.example:x is no address"),
         (["dl.k8s.io=https://files.example/?token=1"], "is no address"),
         (["registry.k8s.io=me:geheim@hub.example/k8s"], "registry.k8s.io=hub.example/k8s has a user in it"),
@@ -95,6 +97,13 @@ def test_flannels_image_has_a_mirror_of_its_own() -> None:
     assert found.names(ref)[0] == "hub.example/proxy/flannel-io/flannel:v0.28.4"  # type: ignore[union-attr]
     assert parse_mirrors(["registry.k8s.io=hub.example"]).network == UPSTREAM.network
     assert Addresses(UPSTREAM.programs, UPSTREAM.images).of(ref) is None
+
+
+def test_archives_have_a_mirror_of_their_own() -> None:
+    found = parse_mirrors(["github.com=https://me:chalk@files.example/github/"])
+    assert found.archives == Site("https://files.example/github", "me", "chalk")
+    assert found.shown["github.com"] == "https://files.example/github"
+    assert (found.programs, found.without("github.com").archives) == (UPSTREAM.programs, None)
 
 
 def test_which_images_upstream_publishes() -> None:

@@ -17,7 +17,8 @@ from lab.errors import BoxError, UsageError
 
 STICK = ("/media/stick",)
 UNKNOWN = Obstacle("https://dl.k8s.io: its name is not known")
-NO_FLANNEL = Obstacle("ghcr.io: no such host", optional=True)
+NO_FLANNEL = Obstacle("ghcr.io: no such host", name="ghcr.io")
+NO_ARCHIVES = Obstacle("https://github.com: its name is not known", name="github.com")
 BUSY = Obstacle("registry.k8s.io: StatusCode: 429", busy=True)
 
 
@@ -81,13 +82,30 @@ def test_flannel_is_compiled_where_its_image_is_not_reached() -> None:
         "release: programs from https://dl.k8s.io, images from registry.k8s.io",
         "the pod network is compiled, since its image cannot be had: ghcr.io: no such host",
     ]
-    assert ways("auto", ())[0].variants == (Way(RELEASE, UPSTREAM), found)
+    assert found in ways("auto", ())[0].variants
     assert Way(SOURCE, None).variants == (Way(SOURCE, None),)
+
+
+def test_what_other_projects_publish_is_compiled_where_it_is_not_reached() -> None:
+    told: list[str] = []
+    found = choose(ways("auto", ()), lambda _: [NO_FLANNEL, NO_ARCHIVES], told.append)
+    assert found == Way(RELEASE, replace(UPSTREAM, network=None, archives=None))
+    assert told[1:] == [
+        "the pod network is compiled, since its image cannot be had: ghcr.io: no such host",
+        "what other projects publish is compiled, since it cannot be had: https://github.com: its name is not known",
+    ]
+    # A box that exists is found by what it was made of, whatever was reached then.
+    assert [way.addresses for way in ways("auto", ())[0].variants] == [
+        UPSTREAM,
+        replace(UPSTREAM, network=None),
+        replace(UPSTREAM, archives=None),
+        replace(UPSTREAM, network=None, archives=None),
+    ]
 
 
 def test_a_lock_says_where_flannel_comes_from() -> None:
     (packing,) = ways("auto", (), lock(RELEASE))
-    assert packing.addresses == replace(UPSTREAM, network=None)
+    assert packing.addresses == replace(UPSTREAM, network=None, archives=None)
     wanted = replace(lock(RELEASE), made_from=MadeFrom(RELEASE, UPSTREAM.shown, {}, {}, {}))
     (strict,) = ways("auto", (), wanted)
     assert strict.addresses == UPSTREAM

@@ -16,8 +16,11 @@ from lab.boxes import gomodules
 from lab.boxes.recipe import Program, load_recipe
 from lab.boxes.sources import GoModules, InImage, Published, Source, is_in_etcds_image, is_published, without_published
 from lab.boxes.upstream.addresses import UPSTREAM, Addresses
+from lab.boxes.upstream.archives import unpack
 from lab.boxes.upstream.layout import Blob, Manifest, Shelf
 from lab.boxes.upstream.upstream import Upstream
+from lab.components.archives import Archive, archive_of
+from lab.errors import BoxError
 
 
 @pytest.fixture
@@ -106,6 +109,42 @@ def test_what_upstream_has_is_not_compiled() -> None:
     }
     assert {program.name for program in without_published(whole, UPSTREAM).programs} == reduced.keys() - {"flannel"}
     assert [name for name, program in reduced.items() if is_in_etcds_image(program)] == ["etcdctl", "etcdutl"]
+
+
+def test_archives_are_those_of_the_projects_releases() -> None:
+    found = {each.name: archive_of(each.module, each.version) for each in load_recipe("debian-13", "1.37.2").programs}
+    releases = "releases/download"
+    assert {name: archive for name, archive in found.items() if archive} == {
+        "containerd": Archive(
+            f"containerd/containerd/{releases}/v2.3.7/containerd-2.3.7-linux-amd64.tar.gz", ".sha256sum", "bin/"
+        ),
+        "crictl": Archive(f"kubernetes-sigs/cri-tools/{releases}/v1.37.0/crictl-v1.37.0-linux-amd64.tar.gz", ".sha256"),
+    }
+
+
+def test_what_an_archive_holds(tmp_path: Path) -> None:
+    file = tmp_path / "crictl.tar.gz"
+    with tarfile.open(file, "w:gz") as tar:
+        folder = tarfile.TarInfo("crictl")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        link = tarfile.TarInfo("bin/ctr")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        program = tarfile.TarInfo("./bin/containerd")
+        program.size = 4
+        tar.addfile(program, io.BytesIO(b"\x7fELF"))
+    assert unpack(file, "bin/containerd") == b"\x7fELF"
+    for name in ("crictl", "bin/ctr", "bin/other"):
+        with pytest.raises(BoxError, match=rf"crictl\.tar\.gz has no {name} in it"):
+            unpack(file, name)
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(BoxError, match=r"crictl\.tar\.gz cannot be unpacked"):
+        unpack(file, "other")
+    file.write_text("<html>")
+    with pytest.raises(BoxError, match=r"crictl\.tar\.gz cannot be unpacked") as caught:
+        unpack(file, "crictl")
+    assert "--source source" in caught.value.hint
 
 
 def image_with(shelf: Shelf, *layers: dict[str, bytes]) -> Manifest:
