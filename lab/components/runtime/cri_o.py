@@ -1,6 +1,7 @@
 """CRI-O.
 
-Debian 12 does not have it: a box has to bring it, with crictl, by which klab and kubeadm ask it.
+Debian 12 and 13 do not have it, nor does the public module proxy: a box has to bring it, with crictl, by which klab
+and kubeadm ask it.
 Sources: github.com/cri-o/cri-o, docs/crio.conf.5.md and docs/crio.conf.d.5.md; containers-registries.conf(5) and
 containers-registries.conf.d(5); kubernetes 1.23.0, pkg/kubelet/cri/remote (the first kubelet that speaks the CRI's v1);
 cri-o pull request 6347 (1.26 has no v1alpha2).
