@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lab.boxes import incoming, removal
 from lab.boxes import lock as locks
 from lab.boxes.contents import Difference, compare_contents
+from lab.boxes.host import given_back, make_home
 from lab.boxes.manifest import CONTENTS, Box
 from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
@@ -122,7 +123,7 @@ def build(
     )
     if vmdk:
         tell("disk for VirtualBox")
-        with building.given_back(home):
+        with given_back(home):
             built = ensure_vmdk(home, built)
     alike = [each for each in before if _source(each) == _source(built) and CONTENTS in each.files]
     return Built(built, _compared(alike[0], built) if rebuild and alike else None)
@@ -161,15 +162,14 @@ def _refuse_with_image(
 def _of_image(
     home: Home, catalog: Catalog, name: str, image: Path | None, *, vmdk: bool, tell: Callable[[str], None]
 ) -> Built:
-    from lab.boxes import build as building
     from lab.boxes import cloud_image
 
     if name not in catalog.images:
         raise cloud_image.no_image_box(name, catalog)
     if image is None:
         raise cloud_image.without_file(name, catalog.images[name])
-    building.make_home(home.root)
-    with building.given_back(home):
+    make_home(home.root)
+    with given_back(home):
         box = cloud_image.make_box(home, name, catalog.images[name], image, tell)
         if vmdk:
             tell("disk for VirtualBox")
@@ -187,14 +187,13 @@ def _take(
     vmdk: bool,
     tell: Callable[[str], None],
 ) -> Built:
-    from lab.boxes import build as building
     from lab.bundles import boxes as others
 
     offer = others.choose(others.offers(place, tell), name, kubernetes, lock)
     signer = offer.signer(home)
     tell(f"bundle: {offer}, {f'signed with {signer}' if signer else 'not signed'}")
-    building.make_home(home.root)
-    with building.given_back(home):
+    make_home(home.root)
+    with given_back(home):
         box = others.take(home, offer, lock, tell)
         if vmdk:
             tell("disk for VirtualBox")

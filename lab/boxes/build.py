@@ -14,13 +14,9 @@ imported. What is edited meanwhile is for the next build, and a box's inputs are
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
 import shutil
-import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,8 +27,9 @@ from lab import process
 from lab.boxes import debian, disk, gomodules, images, registry, root, store, vagrant
 from lab.boxes.cache import PARTIAL, Cache, digest_file, digest_tree, key_of
 from lab.boxes.choice import Way, choose, ways
-from lab.boxes.chroot import need_root, run_in
+from lab.boxes.chroot import run_in
 from lab.boxes.contents import list_contents
+from lab.boxes.host import check_host, given_back
 from lab.boxes.lock import Lock
 from lab.boxes.manifest import (
     CONTENTS,
@@ -64,8 +61,7 @@ from lab.boxes.upstream.addresses import ARCHIVES, NETWORK_IMAGES, Addresses, is
 from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
 from lab.components.archives import Archive, archive_of
 from lab.components.kubernetes.sources import AUTO
-from lab.errors import BoxError, HostError, NotFound, Remedy
-from lab.files import make_private
+from lab.errors import BoxError, NotFound
 from lab.scenario.catalog import Catalog
 from lab.store import Home
 from lab.waiting import background
@@ -76,14 +72,8 @@ Progress = Callable[[str], None]
 # file later is not what runs.
 _STEPS = (debian, disk, gomodules, images, registry, root, vagrant)
 _DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in (*_STEPS, archives, layout)}
-# Measured: caches 3 GiB, the file system 2.5, raw disk, qcow2 and box file 2.5 each.
-SPACE_GIB = 14
 REBUILD = f"rebuild{PARTIAL}"
 UPSTREAM_FOLDER = "upstream"
-PROGRAMS = (
-    "mmdebstrap", "gcc", "tar", "sfdisk", "grub-mkimage", "qemu-img", "unshare",
-    "setpriv", "chroot", "mount", "apt-get",
-)  # fmt: skip
 
 
 def build_box(
@@ -187,56 +177,6 @@ def _copy(recipe: Path, target: Path) -> None:
             details=[f"{source}: {why}" for source, _, why in error.args[0]],
             hint="run the same command again; what stays in the way does not belong in the recipe's folder",
         ) from error
-
-
-def check_host(home: Home) -> None:
-    """Find out in the first second what would fail in the tenth minute.
-
-    Raises:
-        RootNeeded: not root.
-        HostError: a program is missing, or too little disk is free.
-    """
-    need_root()
-    gomodules.need_go()
-    for program in PROGRAMS:
-        process.find(program)
-    if platform.machine() != "x86_64":
-        raise HostError(
-            "boxes are built on x86-64 machines only",
-            details=[f"this is {platform.machine()}"],
-            hint="build it on an x86-64 machine",
-        )
-    make_home(home.root)
-    free = shutil.disk_usage(home.root).free / (1 << 30)
-    if free < SPACE_GIB:
-        raise HostError(
-            f"a build needs {SPACE_GIB} GiB of free disk, {home.root} has {free:.1f}",
-            hint=(Remedy("box prune"), ", or set KLAB_HOME to a folder on a larger disk"),
-        )
-
-
-def make_home(root: Path) -> None:
-    """Make klab's folder, owned by the owner of its parent folder: under sudo that is the person."""
-    missing = [each for each in (root, *root.parents) if not each.exists()]
-    make_private(root)
-    for each in reversed(missing):
-        above = each.parent.stat()
-        os.chown(each, above.st_uid, above.st_gid)
-
-
-@contextlib.contextmanager
-def given_back(home: Home) -> Iterator[None]:
-    """Give what root makes of boxes to the owner of klab's folder, who makes labs of them without root."""
-    try:
-        yield
-    finally:
-        if os.geteuid() == 0:
-            owner = home.root.stat()
-            for folder, folders, files in (*os.walk(home.cache), *os.walk(home.boxes)):
-                for path in (folder, *(f"{folder}/{name}" for name in (*folders, *files))):
-                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-                # Go makes its folders read-only; their owner could not delete them.
-                Path(folder).chmod(Path(folder).stat().st_mode | stat.S_IWUSR)
 
 
 class _Build:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab import process, resources
-from lab.boxes import build, chroot, gomodules
+from lab.boxes import build, chroot, gomodules, host
 from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
 from lab.boxes.choice import Way, ways
 from lab.boxes.recipe import load_recipe
@@ -45,7 +45,7 @@ def test_a_host_without_go_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) 
     as_root(monkeypatch)
     monkeypatch.setattr(process, "have", lambda program: program != "go")
     with pytest.raises(HostError, match="go is not installed"):
-        build.check_host(home)
+        host.check_host(home)
 
 
 def test_a_missing_program_names_its_package(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_a_missing_program_names_its_package(home: Home, monkeypatch: pytest.Mon
     monkeypatch.setattr(gomodules, "need_go", lambda: None)
     monkeypatch.setattr(process.shutil, "which", lambda name, path=None: None)
     with pytest.raises(HostError, match="mmdebstrap is not installed") as caught:
-        build.check_host(home)
+        host.check_host(home)
     assert caught.value.hint == "sudo apt-get install mmdebstrap"
 
 
@@ -63,7 +63,7 @@ def test_a_full_disk_is_found_in_the_first_second(home: Home, monkeypatch: pytes
     monkeypatch.setattr(process, "find", lambda program: program)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100 << 30, 97 << 30, 3 << 30))
     with pytest.raises(HostError, match=r"14 GiB of free disk, .* has 3\.0") as caught:
-        build.check_host(home)
+        host.check_host(home)
     assert "KLAB_HOME" in caught.value.hint
 
 
@@ -325,7 +325,7 @@ def test_what_root_makes_belongs_to_the_owner_of_klabs_folder(tmp_path: Path) ->
     os.chown(home.root, 1234, 1234)
     (home.cache / "go/pkg/mod").chmod(0o555)
     (home.boxes / "link").symlink_to(home.labs / "anothers/file")
-    with build.given_back(home):
+    with host.given_back(home):
         pass
     owners = {str(path.relative_to(home.root)): path.lstat().st_uid for path in home.root.rglob("*")}
     assert {uid for name, uid in owners.items() if name.startswith(("cache", "boxes"))} == {1234}
@@ -336,6 +336,6 @@ def test_what_root_makes_belongs_to_the_owner_of_klabs_folder(tmp_path: Path) ->
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_klabs_folder_made_under_sudo_is_the_persons(tmp_path: Path) -> None:
     os.chown(tmp_path, 1234, 1234)
-    build.make_home(tmp_path / ".local/share/klab")
+    host.make_home(tmp_path / ".local/share/klab")
     assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {1234}
-    build.make_home(tmp_path / ".local/share/klab")
+    host.make_home(tmp_path / ".local/share/klab")
