@@ -101,8 +101,8 @@ fuzz: ## Fuzz with many more inputs: KLAB_FUZZ_EXAMPLES=3000, KLAB_FUZZ_SEED rep
 test-cloud-image: install-test ## Two plain nodes on an image made of Debian's packages alone: their life; a quarter of an hour when emulated
 	$(PYTEST) -v -s $(SLOWEST) tests/cloud_images
 
-test-matrix: install ## Each version of Kubernetes until Ready, with the nginx lesson; VERSION="1.36 1.37" chooses; hours when emulated
-	KLAB_TEST_VERSIONS="$(VERSION)" $(PYTEST) -v -s $(SLOWEST) tests/matrix
+test-matrix: install ## Each version of Kubernetes until Ready, with the nginx lesson; VERSION="1.36 1.37" or SCENARIO=intro-1.16-flannel chooses; hours when emulated
+	KLAB_TEST_VERSIONS="$(VERSION)" KLAB_TEST_SCENARIOS="$(SCENARIO)" $(PYTEST) -v -s $(SLOWEST) tests/matrix
 
 soak: install ## Fifty snapshots and restores of a lab at work, and rarer cases; hours when emulated
 	$(KLAB) box build
