@@ -45,7 +45,6 @@ from lab.boxes.manifest import (
     write_manifest,
 )
 from lab.boxes.recipe import ImageSpec, Program, Recipe, layer_of, load_recipe
-from lab.boxes.reminder import reminding
 from lab.boxes.sources import (
     GoModules,
     InArchive,
@@ -62,6 +61,7 @@ from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Fo
 from lab.components.archives import Archive, archive_of
 from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, NotFound
+from lab.reminder import repeating
 from lab.scenario.catalog import Catalog
 from lab.store import Home
 from lab.waiting import background
@@ -132,7 +132,7 @@ def build_box(
     check_host(home)
     seconds = PROBE_SECONDS if len(possible) > 1 else PATIENT_PROBE_SECONDS
     way = choose(possible, partial(_obstacles, home, recipe, on_progress, seconds), on_progress)
-    with reminding(on_progress) as tell, whole.lock(tell), given_back(home):
+    with repeating(on_progress) as tell, whole.lock(tell), given_back(home):
         whole.sweep()
         afresh, copies = home.cache / REBUILD, home.cache / f"recipe{PARTIAL}"
         try:

@@ -15,11 +15,11 @@ from lab.boxes import store
 from lab.boxes.cache import PARTIAL, Cache, digest_file, key_of
 from lab.boxes.incoming import put_locked
 from lab.boxes.manifest import DISK, IMAGE, Box, MadeFrom, describe_file, write_manifest
-from lab.boxes.reminder import reminding
 from lab.disks import qcow2
 from lab.disks.foreign_image import ForeignImage, look
 from lab.errors import Advice, BoxError, HostError, Remedy, UsageError
 from lab.files import make_private
+from lab.reminder import repeating
 from lab.scenario.catalog import Catalog
 from lab.scenario.cloud_images import CloudImage
 from lab.store import Home
@@ -76,7 +76,7 @@ def make_box(home: Home, name: str, image: CloudImage, file: Path, tell: Callabl
             details=[f"the box {name} is for nodes with disks of {image.disk} GiB and more"],
             hint=again,
         )
-    with reminding(tell) as said:
+    with repeating(tell) as said:
         said(f"{visible(file.name)}: its SHA-256")
         digest = digest_file(file)
         inputs = key_of(IMAGE, digest)

@@ -137,7 +137,7 @@ def _verdict(lab: Lab, seen: Survey) -> str:
 
 def _report(lab: Lab, done: Renewed) -> list[str]:
     from lab.app.kubeconfig import merged_into
-    from lab.cli.terminal.progress import elapsed
+    from lab.cli.terminal.phases import elapsed
     from lab.text import visible
 
     lines = [

@@ -32,6 +32,7 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
     from lab.app.destroy import count_snapshots, destroy
     from lab.app.labs import Labs, enter
     from lab.cli.terminal.output import echo, note
+    from lab.reminder import repeating
 
     found = Labs().find(lab)
     if not yes:
@@ -51,7 +52,10 @@ def command(lab: str | None, yes: bool, keep_snapshots: bool, as_json: bool) -> 
 
         enter(found, changes=True, note=note)
         kept = run_keep(found, as_json=as_json)
-    destroy(found)
+    with repeating(note) as tell:
+        if not as_json:
+            tell(f"removing {found.name} ...")
+        destroy(found)
     if as_json:
         echo(json.dumps({"lab": found.name, "kept": kept}))
     else:

@@ -25,7 +25,8 @@ from lab.app.labs import enter
 from lab.app.programs import has_kubectl
 from lab.cli.reports.create import speed
 from lab.cli.terminal.output import echo, echo_json, note, table
-from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.phases import elapsed
+from lab.cli.terminal.progress import show
 from lab.cli.terminal.words import seconds_in
 from lab.errors import LabError
 from lab.plan.model import import_command

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lab.app.create import Created, Request, make, making, prepare
 from lab.app.timeline import timeline
 from lab.cli.terminal.output import echo, note, table
-from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.phases import elapsed
+from lab.cli.terminal.progress import show
 from lab.cli.terminal.words import seconds_in
 
 if TYPE_CHECKING:

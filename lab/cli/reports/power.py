@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from lab.app.labs import enter
 from lab.cli.terminal.output import echo, note
-from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.phases import elapsed
+from lab.cli.terminal.progress import show
 from lab.cli.terminal.words import lab_then, seconds_in
 from lab.scenario.rules import quorum
 

@@ -9,7 +9,8 @@ from lab.app import snapshots
 from lab.app.labs import enter
 from lab.cli.reports.snapshots import parts_of
 from lab.cli.terminal.output import echo, note
-from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.phases import elapsed
+from lab.cli.terminal.progress import show
 from lab.cli.terminal.words import seconds_in
 from lab.errors import ClusterError
 

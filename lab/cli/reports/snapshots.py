@@ -12,7 +12,8 @@ from lab.app import snapshots
 from lab.app.labs import enter
 from lab.app.snapshots import Listing
 from lab.cli.terminal.output import echo, echo_json, note, table
-from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.phases import elapsed
+from lab.cli.terminal.progress import show
 from lab.errors import LabError, Remedy
 from lab.scenario.sizes import human
 from lab.snapshots.tree import Branch, tree

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from lab.app import upgrade
 from lab.app.labs import enter
 from lab.cli.terminal.output import echo, note
-from lab.cli.terminal.progress import elapsed, show
+from lab.cli.terminal.phases import elapsed
+from lab.cli.terminal.progress import show
 from lab.cli.terminal.words import seconds_in
 
 if TYPE_CHECKING:

@@ -6,42 +6,21 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from lab.cli.terminal.output import echo, note
+from lab.cli.terminal.phases import STARTING, NodePhase, Phases, elapsed, title
 from lab.cluster.events import NODE_PHASES, Event, Listener
 from lab.plan.model import Plan
+from lab.reminder import reminding
 from lab.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
-
-
-# What a node is once a phase that may be its last one is done.
-FINISHED = {
-    "ready": "Ready",
-    "shutdown": "off",
-    "start": "up",
-    "drain": "drained",
-    "remove": "gone",
-    "reset": "no member",
-    "renew": "renewed",
-    "upgrade": "upgraded",
-    "clock": "running",
-}
-
-
-STARTING = "starting the machines"
-# Phases whose names in events, which programs read, are not what a person is told.
-TITLES = {"checkpoint": "export"}
-
-
-def _title(phase: str) -> str:
-    return TITLES.get(phase, phase)
 
 
 @contextmanager
@@ -58,34 +37,51 @@ def show(plan: Plan, *, as_json: bool, nodes: Sequence[str] | None = None, first
         with LiveTable(plan, Console(stderr=True), nodes, first) as table:
             yield table
     else:
-        yield PlainLines()
+        lines = PlainLines(Phases(plan, nodes, first, time.time()))
+        with reminding(lines.remind) as lines.heard:
+            yield lines
 
 
 def _json_line(event: Event) -> None:
     echo(json.dumps({"event": asdict(event)}))
 
 
-def elapsed(seconds: float) -> str:
-    """Minutes and seconds: 3:07."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
 class PlainLines:
-    """One line an event, with the time since the first."""
+    """One line an event, with the time since the first; how far a phase is only where it is reminded of."""
 
-    def __init__(self) -> None:
+    def __init__(self, phases: Phases) -> None:
+        self.heard: Callable[[], None] = lambda: None
+        self._phases = phases
         self._zero: float | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        self._zero = self._zero or event.time
+        with self._lock:
+            self._zero = self._zero or event.time
+            if self._phases.hear(event):
+                return
+            self._print(event)
+        self.heard()
+
+    def _print(self, event: Event) -> None:
         if event.phase == "create":  # the command itself; the machines' first sign of life is minutes away
             if event.state == "begin":
-                note(f"[{elapsed(0):>6}] {STARTING} ...")
+                self._line(event.time, f"{STARTING} ...")
             return
         who = f"{event.node}: " if event.node else ""
         what = {"begin": "...", "done": "done", "retry": "trying again", "failed": "FAILED", "note": ""}[event.state]
         text = f" ({event.text})" if event.text else ""
-        note(f"[{elapsed(event.time - self._zero):>6}] {who}{_title(event.phase)} {what}{text}")
+        self._line(event.time, f"{who}{title(event.phase)} {what}{text}")
+
+    def remind(self) -> None:
+        """Print what is still waited for."""
+        with self._lock:
+            now = time.time()
+            self._zero = self._zero or now
+            self._line(now, f"still {self._phases.still(now)}")
+
+    def _line(self, moment: float, text: str) -> None:
+        note(f"[{elapsed(moment - (self._zero or moment)):>6}] {text}")
 
 
 class LiveTable:
@@ -94,14 +90,10 @@ class LiveTable:
     REFRESH_PER_SECOND = 4
 
     def __init__(self, plan: Plan, console: Console, nodes: Sequence[str] | None = None, first: str = "boot") -> None:
-        self._nodes = [n for n in plan.nodes if nodes is None or n.name in nodes]
         self._console = console
         self._zero = time.time()
         self._lock = threading.Lock()
-        self._phase: dict[str, tuple[str, str, float]] = {n.name: (first, "begin", self._zero) for n in self._nodes}
-        self._text = dict.fromkeys(self._phase, "")
-        self._took: dict[str, dict[str, float]] = {n.name: {} for n in self._nodes}
-        self._waiting = STARTING if first == "boot" else first
+        self._phases = Phases(plan, nodes, first, self._zero)
         self._live: Live | None = None
 
     def __enter__(self) -> LiveTable:
@@ -121,20 +113,7 @@ class LiveTable:
             self._console.print(f"{event.phase}: {visible(event.text)}", markup=False, highlight=False)
             return
         with self._lock:
-            if not event.node:
-                if event.state == "begin" and event.phase != "create":
-                    title = _title(event.phase)
-                    self._waiting = f"{title} ({visible(event.text)})" if event.text else title
-                return
-            if event.state == "note" or event.node not in self._phase:
-                return
-            *before, since = self._phase[event.node]
-            if event.state == "done":
-                self._took[event.node].setdefault(event.phase, event.time - since)
-            told = event.state == "begin" and event.text  # how far it is
-            began = since if told and before == [event.phase, event.state] else event.time
-            self._phase[event.node] = (event.phase, event.state, began)
-            self._text[event.node] = f" ({visible(event.text)})" if told else ""
+            self._phases.hear(event)
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
@@ -146,32 +125,22 @@ class LiveTable:
             table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for heading in ("node", "address", "now", "so far"):
                 table.add_column(heading, header_style="dim", no_wrap=heading != "so far")
-            for node in self._nodes:
-                phase, state, since = self._phase[node.name]
-                ready, text = "ready" in self._took[node.name], self._text[node.name]
+            for each in self._phases.nodes:
                 table.add_row(
-                    Text(node.name, style="bold"),
-                    str(node.address),
-                    _now("ready", "done", 0) if ready else _now(phase, state, now - since, text),
-                    Text("  ".join(f"{p} {elapsed(s)}" for p, s in self._took[node.name].items()), style="dim"),
+                    Text(each.node.name, style="bold"),
+                    str(each.node.address),
+                    Text(each.words(now), style=_style(each)),
+                    Text("  ".join(f"{p} {elapsed(s)}" for p, s in each.took.items()), style="dim"),
                 )
             footer = Text(f"{elapsed(now - self._zero)}  ", style="bold")
-            footer.append(f"waiting for: {self._waiting}", style="dim")
+            if waiting := self._phases.waiting:
+                footer.append(f"waiting for: {waiting}", style="dim")
             return Group(table, footer)
 
 
-def _now(phase: str, state: str, seconds: float, text: str = "") -> RenderableType:
-    from rich.text import Text
-
-    if state == "done" and phase in FINISHED:
-        return Text(FINISHED[phase], style="green")
-    if state == "failed":
-        return Text(f"{phase} failed", style="red")
-    if state == "retry":
-        return Text(f"{phase}, trying again", style="yellow")
-    if state == "done" and phase in NODE_PHASES[:2]:
-        phase = NODE_PHASES[NODE_PHASES.index(phase) + 1]
-        phase = "starting" if phase == "init" else phase
-    elif state == "done":
-        return Text(f"{phase} done", style="cyan")
-    return Text(f"{phase} {elapsed(seconds)}{text}")
+def _style(node: NodePhase) -> str:
+    if node.finished:
+        return "green"
+    if node.phase in NODE_PHASES[:2] and node.state == "done":  # it is in the next one
+        return ""
+    return {"failed": "red", "retry": "yellow", "done": "cyan"}.get(node.state, "")

@@ -108,7 +108,7 @@ def ready_steps(plan: Plan, *, remembered: bool = False, applies: Callable[[Cont
 
 def _reach(goal: Goal, applies: Callable[[Context], bool]) -> Step:
     def run(context: Context) -> None:
-        context.watch.hold(context.readiness.requirement(goal), context.readiness)
+        context.watch.hold(context.readiness.requirement(goal), context.readiness, phase=goal.name)
 
     return Step(goal.name, run, applies, told=True)
 
@@ -139,4 +139,6 @@ def _apply(context: Context, name: str, objects: Objects) -> None:
             missing = [f"{pending[0]['kind']} {pending[0]['metadata']['name']}: {error.message}"]
         return not pending
 
-    context.watch.until(apply_next, f"{name} applied", every=watch.API_POLL_SECONDS, missing=lambda: missing)
+    context.watch.until(
+        apply_next, f"{name} applied", every=watch.API_POLL_SECONDS, missing=lambda: missing, phase=name
+    )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab.cluster.clients.api import UnreachableError
-from lab.cluster.events import Journal
+from lab.cluster.events import Event, Journal
 from lab.cluster.observe.facts import no_member
 from lab.cluster.wait.console import Consoles
 from lab.cluster.wait.diagnose import explain_failure, explain_timeout
@@ -59,6 +59,7 @@ class Watch:
         self._ready: set[str] = set()
         self._told: set[str] = set()
         self._passed_over: set[str] = set()
+        self._missing = ("", "")
         self._ask_again = Deadline.after(0)
 
     # --- machines -----------------------------------------------------------------------------
@@ -114,6 +115,7 @@ class Watch:
         every: float | None = None,
         missing: Callable[[], list[str]] = list,
         hint: Advice = "",
+        phase: str = "",
     ) -> None:
         """Wait for one thing.
 
@@ -123,6 +125,7 @@ class Watch:
             every: seconds between two questions; a second when left out.
             missing: what is still missing, for the message when time runs out.
             hint: what to try then.
+            phase: the phase of the journal in which this is waited for; its listener is told what is missing.
 
         Raises:
             ClusterError: a node reports that it failed.
@@ -131,6 +134,7 @@ class Watch:
         """
         every = POLL_SECONDS if every is None else every
         while not holds():
+            self._tell_missing(phase, missing())
             pause = time.monotonic() + every
             while True:
                 self._look_for_trouble()
@@ -144,10 +148,13 @@ class Watch:
     def require(self, requirement: Requirement, readiness: Readiness | None = None) -> None:
         """Wait for a requirement, with a note in the journal; arguments and errors as in `hold` and `until`."""
         with self.journal.span("", requirement.name):
-            self.hold(requirement, readiness)
+            self.hold(requirement, readiness, phase=requirement.name)
 
-    def hold(self, requirement: Requirement, readiness: Readiness | None = None) -> None:
-        """Wait until a requirement holds; nodes that `readiness` sees become Ready are noted. Errors as in `until`."""
+    def hold(self, requirement: Requirement, readiness: Readiness | None = None, phase: str = "") -> None:
+        """Wait until a requirement holds; nodes that `readiness` sees become Ready are noted.
+
+        `phase` and errors as in `until`.
+        """
         missing: list[str] = ["not asked yet"]
 
         def holds() -> bool:
@@ -160,7 +167,21 @@ class Watch:
                 missing = [error.message]
             return not missing
 
-        self.until(holds, requirement.name, every=API_POLL_SECONDS, missing=lambda: missing, hint=requirement.hint)
+        self.until(
+            holds,
+            requirement.name,
+            every=API_POLL_SECONDS,
+            missing=lambda: missing,
+            hint=requirement.hint,
+            phase=phase,
+        )
+
+    def _tell_missing(self, phase: str, missing: Sequence[str]) -> None:
+        """Tell what a phase waits for, whenever that has changed."""
+        if phase and missing and (phase, missing[0]) != self._missing:
+            self._missing = (phase, missing[0])
+            more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+            self.journal.tell(Event(time.time(), "", phase, "begin", f"{missing[0]}{more}"))
 
     def _note_ready(self, readiness: Readiness) -> None:
         """Note in the journal each node that has become Ready since the last look, and each that is passed over."""

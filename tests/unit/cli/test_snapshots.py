@@ -507,7 +507,7 @@ def test_what_cannot_be_finished_is_told_to_who_looks_and_stops_who_changes(
 
 def test_destroy_asks_nothing_of_it(klab: Klab, killed: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, resume=broken)
-    assert klab("destroy", "-y")[1] == "plain is gone\n"
+    assert klab("destroy", "-y")[1] == "removing plain ...\nplain is gone\n"
     assert not killed.path.exists()
 
 

@@ -13,7 +13,7 @@ from lab.cluster.acts import create
 from lab.cluster.acts.power import start_steps
 from lab.cluster.acts.steps import Context, Step, apply_step, run_steps
 from lab.cluster.clients.api import UnreachableError
-from lab.cluster.events import Event
+from lab.cluster.events import Event, read_events
 from lab.cluster.lab import Lab
 from lab.cluster.wait.watch import Watch
 from lab.errors import ClusterError
@@ -153,7 +153,10 @@ def test_objects_are_applied_in_order_until_each_is_accepted(run: Run) -> None:
     run.context.api = api  # type: ignore[assignment]
     run_steps([apply_step("add-ons", lambda _: OBJECTS), apply_step("nothing", lambda _: [])], run.context)
     assert api.applied == ["Namespace", "ConfigMap"]
-    assert run.told == [("add-ons", "begin", ""), ("add-ons", "done", "")]
+    waiting = ("add-ons", "begin", "Namespace a: not now")
+    assert run.told == [("add-ons", "begin", ""), waiting, ("add-ons", "done", "")]
+    kept = [each.state for each in read_events(run.context.lab.folder.events)]
+    assert kept == ["begin", "done"], "what is missing is told, and no part of the journal"
 
 
 def test_a_manifest_that_is_wrong_is_not_tried_again(run: Run) -> None:
