@@ -15,6 +15,7 @@ from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import HOSTS_FILE, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
+from lab.render.kubectl import shell_files
 from lab.render.node_script import CONSOLE, MARK, NODE_SCRIPT, NODE_UNIT, START_NODE, UNIT_FILE, render_node_script
 from lab.render.pod_network import render_manifest
 from lab.render.secrets import Secrets
@@ -107,6 +108,7 @@ def node_files(
     ]
     if plan.bootstrap == "none":
         return files
+    files += shell_files()
     containers = runtime(plan.kubernetes.runtime)
     files += containers.files(plan.kubernetes.versions, plan.mirrors)
     stop_seconds = CONTROL_PLANE_STOP_SECONDS if node.is_control_plane else WORKER_STOP_SECONDS

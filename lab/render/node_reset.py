@@ -15,6 +15,7 @@ from lab.components.cni import network, networks
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.cloudinit import node_files
+from lab.render.kubectl import render_take
 from lab.render.node_script import UNIT
 from lab.render.secrets import Secrets
 
@@ -49,7 +50,7 @@ log=/var/log/klab-kubeadm.log
 # A join that has not finished ends here.
 systemctl --quiet stop {unit}
 systemctl --quiet reset-failed {unit} 2> /dev/null
-for _ in 1 2; do
+{copies}for _ in 1 2; do
     kubeadm reset --force --cri-socket {socket} >> "$log" 2>&1 ||
         {{ echo "kubeadm reset failed" >&2; tail -n 10 "$log" >&2; exit 1; }}
     systemctl --quiet stop kubelet
@@ -100,6 +101,7 @@ def render_reset(plan: Plan, node: Node) -> str:
     return _RESET.format(
         lock=LOCK,
         unit=UNIT,
+        copies=render_take(plan),
         runtime=" ".join(containers.units_for(kubernetes.versions.minor)),
         socket=containers.socket(kubernetes.versions.minor),
         folders=" ".join(dict.fromkeys((*FOLDERS, *(folder for each in known for folder in each.leftovers)))),

@@ -20,6 +20,7 @@ from lab.components.cni import network
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.kubeadm import FIRST_ONLY_PHASES, JOIN_COMMAND_PHASE, PATIENT_GOGC
+from lab.render.kubectl import render_give, render_hook
 
 NODE_SCRIPT = "/etc/klab/node.sh"
 UNIT = "klab-node"
@@ -118,6 +119,8 @@ for _ in $(seq 300); do
 done
 [ -e /run/cloud-init/result.json ] || [ -e /etc/cloud/cloud-init.disabled ] ||
     fail clean "cloud-init did not finish" /var/log/cloud-init.log
+"""
+_FORGET = """\
 touch /etc/cloud/cloud-init.disabled
 rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
 rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log
@@ -146,7 +149,7 @@ def render_node_script(
     """
     if plan.cloud_image:
         clock = [_OWN_CLOCK] if slow_host else []
-        return "\n".join([_HEAD, "say boot done\n", *clock, _CLEAN + _FORGET_UNIT + _DONE])
+        return "\n".join([_HEAD, "say boot done\n", *clock, _CLEAN + _FORGET + _FORGET_UNIT + _DONE])
     parts = [_HEAD, "" if again else _FIRST_BOOT]
     containers = runtime(plan.kubernetes.runtime)
     if plan.bootstrap == "none":
@@ -164,7 +167,14 @@ def render_node_script(
             parts.append(f"export GOGC={PATIENT_GOGC}\n")
         parts.append(_kubeadm(plan, node, joining=joining))
         parts.append(pods.after_kubeadm(plan, node))
-    return "\n".join([*(part for part in parts if part), _CLEAN + _DONE])
+    return "\n".join([*(part for part in parts if part), _CLEAN + _for_people(plan, node) + _FORGET + _DONE])
+
+
+def _for_people(plan: Plan, node: Node) -> str:
+    """What makes kubectl of use to who logs in; cloud-init, which makes the users, has finished."""
+    if plan.bootstrap == "none":
+        return ""
+    return render_hook() + (render_give() if plan.bootstrap == "full" and node.is_control_plane else "")
 
 
 def _phase(node: Node, joining: bool) -> str:

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.render.kubectl import ADMIN_CONF, render_refresh
 from lab.render.secrets import KeyPair
 
 KUBERNETES = "/etc/kubernetes"
@@ -173,6 +174,8 @@ def render_renewal(replacements: Sequence[Replacement], kubelet: KeyPair | None,
             # The key first: a certificate without its key would be taken for whole.
             parts.append(_text(f"put {each.file.removesuffix('.crt')}.key 600", each.new.private))
             parts.append(_text(f"put {each.file} 644", each.new.public))
+    if any(each.file == ADMIN_CONF for each in replacements):
+        parts.append(render_refresh())
     if kubelet is not None:
         parts += [_text(f"put {RENEWED_KUBELET_CLIENT} 600", kubelet.public + kubelet.private), _KUBELET]
     return "".join([*parts, *(["stop\n"] if restart else []), _TAIL])

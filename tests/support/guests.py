@@ -24,11 +24,13 @@ from lab.machines.protocol import NodeState
 from lab.plan.model import Node, Plan
 from lab.process import Completed
 from lab.render.kubeadm import api_names
+from lab.render.kubectl import COPIES
 from lab.render.renewal import KUBELET_CLIENT, LOCK, TELL
 from lab.render.secrets import KeyPair
 from lab.store import LabFolder
 
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+SERVER = "https://192.168.56.11:6443"
 FOLDERS = ("/etc/kubernetes", "/var/lib/kubelet")
 # By file below /etc/kubernetes/pki: the CA that signs it, its subject, its use, whether it names the node.
 PKI = {
@@ -104,7 +106,8 @@ def inline(text: str) -> str:
 
 def kubeconfig(**users: KeyPair) -> str:
     """A kubeconfig as kubeadm writes it."""
-    lines = ["apiVersion: v1", "kind: Config", "users:"]
+    lines = ["apiVersion: v1", "clusters:", "- cluster:", f"    server: {SERVER}", "  name: one"]
+    lines += ["kind: Config", "users:"]
     for name, pair in users.items():
         lines += [f"- name: {name}", "  user:"]
         lines += [f"    client-certificate-data: {inline(pair.public)}", f"    client-key-data: {inline(pair.private)}"]
@@ -150,7 +153,7 @@ class Guest:
 
     def run(self, argv: Sequence[str], script: str) -> Completed:
         """Run a script of klab's with the node's paths and programs."""
-        for path in (*FOLDERS, LOCK):
+        for path in (*FOLDERS, *COPIES, LOCK):
             script = script.replace(path, str(self.path(path)))
         place = self.root / "bin"
         place.mkdir(exist_ok=True)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.guests import NOW, Guest, inline, kubeconfig, signed
+from support.guests import NOW, SERVER, Guest, inline, kubeconfig, signed
 
 from lab.cluster.secrets import load_or_make
 from lab.plan.decide import decide
 from lab.plan.model import Plan
+from lab.render.kubectl import COPIES
 from lab.render.renewal import KUBELET_CLIENT, RESTART, STOP_SECONDS, TELL, Replacement, render_renewal
 from lab.render.secrets import KeyPair
 from lab.scenario.catalog import Catalog
@@ -156,6 +157,25 @@ def test_no_key_is_ever_a_programs_argument(guest: Guest, new: Callable[[str], K
     for pair in (wanted[0].new, wanted[1].new, kubelet):
         assert pair.private.splitlines()[1] not in traced.stderr
         assert inline(pair.private)[60:] not in traced.stderr
+
+
+def test_the_copies_of_admin_conf_get_the_new_certificate_too(guest: Guest, new: Callable[[str], KeyPair]) -> None:
+    root, vagrant = (guest.path(each) for each in COPIES)
+    for copy in (root, vagrant):
+        copy.parent.mkdir(parents=True)
+    root.write_text(guest.path(ADMIN).read_text() + "current-context: mine\n")
+    root.chmod(0o600)
+    foreign = guest.path(ADMIN).read_text().replace(SERVER, "https://192.168.64.11:6443")
+    vagrant.write_text(foreign)
+    wanted = replacements(guest, new)
+    for _ in range(2):
+        done = guest.run(BASH, render_renewal(wanted, None, restart=False))
+        assert (done.code, done.stdout, done.stderr) == (0, "", "")
+        assert root.read_text() == kubeconfig(admin=wanted[-1].new) + "current-context: mine\n"
+        wanted = [Replacement(ADMIN, told(guest, ADMIN)[0], wanted[-1].new)]
+    assert stat.S_IMODE(root.stat().st_mode) == 0o600
+    assert vagrant.read_text() == foreign, "of another cluster"
+    assert [each.name for each in root.parent.iterdir()] == ["config"]
 
 
 def test_another_users_entry_in_a_kubeconfig_is_left(guest: Guest, new: Callable[[str], KeyPair]) -> None:

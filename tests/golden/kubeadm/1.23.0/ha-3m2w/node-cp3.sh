@@ -57,6 +57,19 @@ for _ in $(seq 300); do
 done
 [ -e /run/cloud-init/result.json ] || [ -e /etc/cloud/cloud-init.disabled ] ||
     fail clean "cloud-init did not finish" /var/log/cloud-init.log
+grep -qs /usr/local/share/klab/kubectl.bash /etc/bash.bashrc ||
+    echo '[ ! -r /usr/local/share/klab/kubectl.bash ] || . /usr/local/share/klab/kubectl.bash' >> /etc/bash.bashrc
+# kubectl finds the cluster. A file in which somebody has other clusters, too, stays.
+server=$(awk '$1 == "server:" { print $2; exit }' /etc/kubernetes/admin.conf)
+for copy in /root/.kube/config /home/vagrant/.kube/config; do
+    home=${copy%/.kube/config}
+    [ -d "$home" ] || continue
+    grep -s 'server: ' "$copy" | grep -qvF "server: $server" && continue
+    owner=$(stat -c %u:%g "$home")
+    mkdir -p "$home/.kube"
+    chown "$owner" "$home/.kube"
+    install -m 600 -o "${owner%:*}" -g "${owner#*:}" /etc/kubernetes/admin.conf "$copy"
+done
 touch /etc/cloud/cloud-init.disabled
 rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
 rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log
