@@ -19,7 +19,7 @@ def reminding(remind: Callable[[], None], every: float = SECONDS) -> Iterator[Ca
         remind: tells what is still being done. It may be called while the block tells its news.
         every: seconds without news, and between two reminders.
     """
-    lock, over = threading.Condition(), False
+    lock, over = threading.Condition(), threading.Event()
 
     def heard() -> None:
         with lock:
@@ -28,11 +28,9 @@ def reminding(remind: Callable[[], None], every: float = SECONDS) -> Iterator[Ca
     def wait() -> None:
         while True:
             with lock:
-                if over:
-                    return
-                news = lock.wait(every)
-                if over:
-                    return
+                news = over.is_set() or lock.wait(every)
+            if over.is_set():
+                return
             if not news:
                 remind()  # without the lock, which whoever tells news waits for
 
@@ -41,9 +39,8 @@ def reminding(remind: Callable[[], None], every: float = SECONDS) -> Iterator[Ca
     try:
         yield heard
     finally:
-        with lock:
-            over = True
-            lock.notify()
+        over.set()
+        heard()
         reminder.join()
 
 

@@ -15,7 +15,7 @@ from lab.boxes.manifest import CONTENTS, Box
 from lab.boxes.store import damaged_boxes, ensure_vmdk, list_boxes
 from lab.boxes.store import verify as verify_box
 from lab.components.kubernetes import DEFAULT
-from lab.components.kubernetes.sources import AUTO, BUNDLE, SOURCE
+from lab.components.kubernetes.sources import AUTO, BUNDLE
 from lab.errors import BoxError, Conflict, NotFound, Remedy, UsageError
 from lab.files import write_outside
 from lab.scenario.catalog import Catalog, load_catalog
@@ -125,7 +125,7 @@ def build(
         tell("disk for VirtualBox")
         with given_back(home):
             built = ensure_vmdk(home, built)
-    alike = [each for each in before if _source(each) == _source(built) and CONTENTS in each.files]
+    alike = [each for each in before if each.source == built.source and CONTENTS in each.files]
     return Built(built, _compared(alike[0], built) if rebuild and alike else None)
 
 
@@ -199,11 +199,6 @@ def _take(
             tell("disk for VirtualBox")
             box = ensure_vmdk(home, box)
     return Built(box, taken=Taken(offer.place, signer))
-
-
-def _source(box: Box) -> str:
-    """Where a box's Kubernetes came from; klab compiled all of it before it wrote that down."""
-    return box.made_from.source if box.made_from else SOURCE
 
 
 def lock(home: Home, name: str | None = None) -> locks.Lock:

@@ -14,6 +14,8 @@ from lab.cluster.acts import create as act
 from lab.cluster.acts.create import Created as Created
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
+from lab.components.kubernetes.proxy import MODES
+from lab.components.kubernetes.sources import SOURCE
 from lab.errors import Advice, BoxError, Conflict, HostError, Interrupted, Remedy
 from lab.host.capacity import HostFacts, LabNetworks, answering, check_fits, host_facts, warnings
 from lab.host.local import LocalHost
@@ -130,6 +132,8 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
         plan = present_plan(folder, plan, loaded.text)
     provider = provider_for(request.provider, record)
     box = _box(home, plan, record)
+    if record is None:
+        refuse_lacking_ipset(plan, box)
     _LOG.info("lab %s: provider %s, box %s", plan.name, provider, box.folder.name)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host(provider, home)
@@ -245,6 +249,26 @@ def refuse_lacking(plan: Plan, catalog: Catalog) -> None:
         f"no box has all that the scenario {plan.scenario!r} asks for",
         details=[f"missing: {line}" for line in lines],
         hint=hint,
+    )
+
+
+def refuse_lacking_ipset(plan: Plan, box: Box) -> None:
+    """Make sure that kube-proxy's image in a box has what the plan's mode needs.
+
+    Raises:
+        BoxError: it does not; the hint tells how such a box is made.
+    """
+    mode = plan.kubernetes.proxy_mode
+    if plan.bootstrap != "full" or not MODES[mode].ipset or box.source != SOURCE:
+        return
+    version = plan.kubernetes.version
+    raise BoxError(
+        f"kube-proxy in the box {box.folder.name} cannot work in the mode {mode}",
+        details=["its image was packed by klab and has no ipset; upstream's has"],
+        hint=(
+            Remedy("box build", options=(plan.box, "--kubernetes", version, "--source", "release")),
+            " makes a box with upstream's image; or choose another kubernetes.proxy_mode in the scenario",
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from lab import records
 from lab.boxes.cache import digest_file
+from lab.components.kubernetes.sources import SOURCE
 from lab.errors import BoxError, Remedy
 from lab.files import write_atomic
 
@@ -134,6 +135,11 @@ class Box:
     def title(self) -> str:
         """What it is, for people: debian-13 with Kubernetes 1.35.4."""
         return title(self.recipe, self.kubernetes)
+
+    @property
+    def source(self) -> str:
+        """Where its Kubernetes came from; klab compiled all of it before it wrote that down."""
+        return self.made_from.source if self.made_from else SOURCE
 
     @property
     def short(self) -> str:

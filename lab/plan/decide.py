@@ -74,6 +74,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
             cni=scenario.kubernetes.cni,
             pod_cidr=scenario.kubernetes.pod_cidr,
             service_cidr=scenario.kubernetes.service_cidr,
+            chosen_proxy_mode=scenario.kubernetes.proxy_mode,
         ),
         load_balancer=None
         if vip is None

@@ -13,6 +13,7 @@ from lab.plan.model import Plan
 
 FORMAT = 1
 _CLOUD_IMAGE = "cloud_image"
+_PROXY_MODE = "chosen_proxy_mode"
 
 
 def to_data(plan: Plan) -> dict[str, Any]:
@@ -21,6 +22,8 @@ def to_data(plan: Plan) -> dict[str, Any]:
     data["kubernetes"]["versions"] = plan.kubernetes.versions.as_data()
     if not plan.cloud_image:  # as klab wrote plans before it knew such boxes
         del data[_CLOUD_IMAGE]
+    if plan.kubernetes.chosen_proxy_mode is None:  # as before it knew the key
+        del data["kubernetes"][_PROXY_MODE]
     return {"format": FORMAT, **data}
 
 
@@ -43,6 +46,8 @@ def from_json(text: str) -> Plan:
                 f"this lab was made by another version of klab (plan format {found!r}, known is {FORMAT})",
                 hint="use the klab that made it, or destroy it and create it again",
             )
+        if isinstance(data.get("kubernetes"), dict):
+            data["kubernetes"] = {_PROXY_MODE: None, **data["kubernetes"]}
         return _complete(records.build(Plan, {_CLOUD_IMAGE: False, **data}, complete=True))
     except records.RecordError as error:
         raise LabError(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 
 from lab.components.cni import networks as pod_networks
+from lab.components.kubernetes.proxy import MODES
+from lab.components.kubernetes.proxy import refusal as proxy_refusal
 from lab.components.kubernetes.versions import FULL_VERSION
 from lab.components.runtime import runtimes
 from lab.plan.decide import MAC_PREFIX
@@ -144,9 +146,20 @@ def _kubernetes(plan: Plan) -> Iterator[str]:
         if word not in known:
             yield f"{_shown(word)} is not a {what} that this klab knows"
     yield from _runtime(plan)
+    yield from _proxy_mode(kubernetes)
     yield from _ranges(kubernetes, plan.networks)
     plug_in = pod_networks().get(kubernetes.cni)
     if plug_in and (refusal := plug_in.refusal(kubernetes.pod_cidr, plan.networks.cidr)):
+        yield refusal
+
+
+def _proxy_mode(kubernetes: KubernetesPlan) -> Iterator[str]:
+    mode, versions = kubernetes.chosen_proxy_mode, kubernetes.versions
+    if mode is None:
+        return
+    if mode not in MODES:
+        yield f"{_shown(mode)} is not a mode of kube-proxy that this klab knows"
+    elif FULL_VERSION.fullmatch(versions.version) and (refusal := proxy_refusal(mode, versions.minor)):
         yield refusal
 
 

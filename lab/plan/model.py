@@ -58,13 +58,23 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class KubernetesPlan:
-    """Kubernetes, decided. `versions` names the version of each component."""
+    """Kubernetes, decided. `versions` names the version of each component.
+
+    `chosen_proxy_mode` is kube-proxy's mode where the scenario names one. A lab that names none gets its version's,
+    and keeps that when it is upgraded.
+    """
 
     versions: KubernetesVersion
     runtime: str
     cni: str
     pod_cidr: IPv4Network
     service_cidr: IPv4Network
+    chosen_proxy_mode: str | None = None
+
+    @property
+    def proxy_mode(self) -> str:
+        """The mode in which kube-proxy begins."""
+        return self.chosen_proxy_mode or self.versions.features.proxy_mode
 
     @property
     def version(self) -> str:

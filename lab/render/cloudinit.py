@@ -10,6 +10,7 @@ from typing import Any
 
 from lab.components.cluster import File
 from lab.components.cni import network
+from lab.components.kubernetes.proxy import MODES
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
@@ -24,6 +25,7 @@ from lab.render.yamltext import dump
 
 USER = "vagrant"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
+PROXY_MODULES_FILE = "/etc/modules-load.d/klab-kube-proxy.conf"
 # Where the manifest of the pod network lies for a student who makes the cluster.
 PREPARED_FOLDER = "/opt/klab"
 # A node that shuts down kills the containers that do not end by themselves, after 90 seconds by default.
@@ -109,6 +111,8 @@ def node_files(
     if plan.bootstrap == "none":
         return files
     files += shell_files()
+    if modules := MODES[plan.kubernetes.proxy_mode].modules:
+        files.append(File(PROXY_MODULES_FILE, "".join(f"{module}\n" for module in modules)))
     containers = runtime(plan.kubernetes.runtime)
     files += containers.files(plan.kubernetes.versions, plan.mirrors)
     stop_seconds = CONTROL_PLANE_STOP_SECONDS if node.is_control_plane else WORKER_STOP_SECONDS

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.components.cni import network
-from lab.components.kubernetes.versions import Features
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.secrets import Secrets
@@ -69,7 +68,7 @@ def render_init(plan: Plan, node: Node, secrets: Secrets, *, slow_host: bool = F
             **({"patches": {"directory": PATCHES_FOLDER}} if features.patches else {}),
         },
         _cluster(plan, limits),
-        *_components(features),
+        *_components(plan),
     )
 
 
@@ -228,11 +227,11 @@ def api_names(plan: Plan) -> list[str]:
     return names
 
 
-def _components(features: Features) -> tuple[dict[str, Any], ...]:
+def _components(plan: Plan) -> tuple[dict[str, Any], ...]:
     kubelet, proxy = "kubelet.config.k8s.io/v1beta1", "kubeproxy.config.k8s.io/v1alpha1"
     return (
         {"apiVersion": kubelet, "kind": "KubeletConfiguration", "cgroupDriver": "systemd"},
-        {"apiVersion": proxy, "kind": "KubeProxyConfiguration", "mode": features.proxy_mode},
+        {"apiVersion": proxy, "kind": "KubeProxyConfiguration", "mode": plan.kubernetes.proxy_mode},
     )
 
 

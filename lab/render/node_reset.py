@@ -30,6 +30,7 @@ FOLDERS = (
     *("/var/log/containers", "/var/log/pods", "/etc/klab"),
 )
 # kube-proxy's and the kubelet's own, and those of CNI's plug-in portmap.
+LINKS = ("kube-ipvs0",)
 TABLES = ("ip kube-proxy", "ip6 kube-proxy")
 CHAINS = ("KUBE-", "CNI-")
 
@@ -105,7 +106,9 @@ def render_reset(plan: Plan, node: Node) -> str:
         runtime=" ".join(containers.units_for(kubernetes.versions.minor)),
         socket=containers.socket(kubernetes.versions.minor),
         folders=" ".join(dict.fromkeys((*FOLDERS, *(folder for each in known for folder in each.leftovers)))),
-        links=" ".join(dict.fromkeys(f"/sys/class/net/{link}" for each in known for link in each.links)),
+        links=" ".join(
+            dict.fromkeys(f"/sys/class/net/{link}" for link in (*(li for each in known for li in each.links), *LINKS))
+        ),
         tables=" ".join(table.replace(" ", ":") for table in (*TABLES, *(t for each in known for t in each.tables))),
         chains="|".join((*CHAINS, *(each.chains for each in known if each.chains))),
         files=_put([KUBELET_DROP_IN, *network(kubernetes.cni).prepared_files(plan, node)]),

@@ -17,6 +17,7 @@ klab's own box has a unit that runs it; on a cloud image the seed brings one, wh
 from __future__ import annotations
 
 from lab.components.cni import network
+from lab.components.kubernetes.proxy import MODES
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.kubeadm import FIRST_ONLY_PHASES, JOIN_COMMAND_PHASE, PATIENT_GOGC
@@ -81,6 +82,11 @@ START_NODE = (
 _OWN_CLOCK = """\
 # On this host the machines' clocks are slow, all of them alike: a time server's would make this one jump.
 timedatectl set-ntp false > /dev/null 2>&1
+"""
+
+_MODULES = """\
+# For this mode of kube-proxy. At later boots systemd loads them.
+modprobe -a {modules}
 """
 
 _CGROUP_V1 = """\
@@ -156,6 +162,8 @@ def render_node_script(
         parts.append(_PLAIN.replace("{runtime}", " ".join(containers.boxed)))
     else:
         parts.append(containers.prepare(plan.kubernetes.versions.minor))
+        if modules := MODES[plan.kubernetes.proxy_mode].modules:
+            parts.append(_MODULES.format(modules=" ".join(modules)))
     pods = network(plan.kubernetes.cni)
     if plan.bootstrap == "prepared":
         parts.append(pods.prepare(plan, node))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lab.components.cni import DEFAULT as DEFAULT_NETWORK
 from lab.components.cni import networks
 from lab.components.kubernetes import DEFAULT as DEFAULT_VERSION
+from lab.components.kubernetes.proxy import MODES
 from lab.components.runtime import DEFAULT as DEFAULT_RUNTIME
 from lab.components.runtime import runtimes
 from lab.scenario.kinds import (
@@ -119,6 +120,10 @@ _RUNTIMES = (
     f"Container runtime: {', '.join(f'`{name}` ({each.summary})' for name, each in runtimes().items())}; "
     "of these the box must hold it."
 )
+_PROXY_MODES = (
+    f"How kube-proxy makes services: {', '.join(f'`{name}` ({each.summary})' for name, each in MODES.items())}; "
+    "when left out, nftables from 1.31 on, and iptables before."
+)
 _NETWORKS = f"Pod network: {', '.join(f'`{name}` ({each.summary})' for name, each in networks().items())}."
 
 
@@ -133,6 +138,7 @@ class Kubernetes:
     )
     runtime: str = key(TEXT, _RUNTIMES, default=DEFAULT_RUNTIME)
     cni: str = key(TEXT, _NETWORKS, default=DEFAULT_NETWORK)
+    proxy_mode: str | None = key(one_of(*MODES), _PROXY_MODES, default=None)
     pod_cidr: IPv4Network = key(
         NETWORK, "Range of pod addresses, 10.244.0.0/16 when left out.", default=IPv4Network("10.244.0.0/16")
     )

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from lab.components.cni import LEFT_OUT, networks
+from lab.components.kubernetes import proxy
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.components.runtime import runtimes
 from lab.scenario.catalog import Catalog
@@ -59,6 +60,7 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     yield from _cloud_image(s, catalog)
     yield from _runtime(s, catalog)
     yield from _etcd(s, catalog)
+    yield from _proxy_mode(s, catalog)
     yield from _topology(s)
     yield from _sizes(s, catalog)
     yield from _ranges(s)
@@ -157,6 +159,12 @@ def _etcd(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
             (("kubernetes", "version"), ("topology",), ("bootstrap",)),
             f"kubeadm of {version.version} cannot make several control planes at once: 1.22 or newer is needed",
         )
+
+
+def _proxy_mode(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    version, mode = _version(s, catalog), s.kubernetes.proxy_mode
+    if version is not None and mode is not None and (refusal := proxy.refusal(mode, version.minor)):
+        yield (("kubernetes", "proxy_mode"), ("kubernetes", "version")), refusal
 
 
 def _topology(s: Scenario) -> Iterator[Finding]:

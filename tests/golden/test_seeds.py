@@ -23,8 +23,9 @@ from lab.scenario.parser import parse_scenario
 GOLDEN = Path(__file__).parent / "seeds"
 SCENARIOS = ("1m2w", "1m1w", "3m", "ha-3m2w", "bare-1m2w", "bare-rocky-9", "cka-1.28")
 BRIDGE = "bridge-"  # with the pod network of that name
+IPVS = "ipvs-"  # with kube-proxy in that mode
 EMULATED = "-emulated"  # on a host without hardware virtualization
-VARIANTS = (f"1m1w{EMULATED}", f"bare-rocky-9{EMULATED}", f"{BRIDGE}1m2w", f"{BRIDGE}ha-3m2w")
+VARIANTS = (f"1m1w{EMULATED}", f"bare-rocky-9{EMULATED}", f"{BRIDGE}1m2w", f"{BRIDGE}ha-3m2w", f"{IPVS}1m1w")
 SECRETS = Secrets(
     ssh_public_key="ssh-ed25519 AAAA klab-golden",
     ca=KeyPair("CA CERTIFICATE\n", "CA KEY\n"),
@@ -38,7 +39,9 @@ SECRETS = Secrets(
 
 def plan_of(name: str) -> Plan:
     catalog = load_catalog()
-    text = (resources.path("scenarios") / f"{name.removeprefix(BRIDGE)}.yaml").read_text()
+    text = (resources.path("scenarios") / f"{name.removeprefix(BRIDGE).removeprefix(IPVS)}.yaml").read_text()
+    if name.startswith(IPVS):
+        text = text.replace("kubernetes:\n", "kubernetes:\n  proxy_mode: ipvs\n")
     if name.startswith(BRIDGE):
         text = text.replace("cni: flannel", "cni: bridge") if "cni:" in text else f"{text.rstrip()}\n  cni: bridge\n"
     return decide(parse_scenario(text, catalog), catalog)

@@ -86,5 +86,5 @@ def _cluster_lines(plan: Plan, network: list[str]) -> list[list[str]]:
         ["api server", api],
         network,
         ["pods", str(k.pod_cidr)],
-        ["services", f"{k.service_cidr} (DNS {k.dns_address})"],
+        ["services", f"{k.service_cidr} (DNS {k.dns_address}), kube-proxy in the mode {k.proxy_mode}"],
     ]

@@ -20,7 +20,7 @@ class Features:
     """How kubeadm and kube-proxy of one minor version are to be told what klab wants of every version.
 
     kubeadm_api: the newest API of kubeadm's configuration that is no experiment in it.
-    proxy_mode: kube-proxy's mode; nftables once no feature gate has to be opened for it.
+    proxy_mode: kube-proxy's mode where none is chosen; nftables once no feature gate has to be opened for it.
     rsa_service_account: a control plane that joins takes the service accounts' key as an RSA one only.
     ecdsa: what makes kubeadm's keys ECDSA ones, as part of a ClusterConfiguration; RSA ones where nothing does.
     timeouts: a configuration has a section with all of kubeadm's time limits.

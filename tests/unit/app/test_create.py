@@ -14,6 +14,8 @@ from support.shelved import shelved_box
 
 from lab.app import bundles, create, labs
 from lab.app.create import Request, making, prepare, present_plan, provider_for
+from lab.boxes.manifest import Box
+from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError, Conflict, HostError, Interrupted
 from lab.files import write_atomic
 from lab.host.capacity import DiskRoom, HostFacts
@@ -182,6 +184,24 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     assert "klab plan 1m2w" in caught.value.hint
     assert not Home(home).labs.exists()
     assert left == [Home(home)]
+
+
+def test_a_box_whose_kube_proxy_has_no_ipset_is_refused_for_ipvs(
+    home: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\nname: own\nkubernetes: {proxy_mode: ipvs}\n")
+    with pytest.raises(BoxError, match="cannot work in the mode ipvs") as caught:
+        prepare(Request(str(own)))
+    assert "upstream's has" in caught.value.details[0]
+    version = create.load_catalog().full_version(DEFAULT)
+    assert caught.value.hint.startswith(f"klab box build debian-13 --kubernetes {version} --source release makes")
+    assert "profile" not in str(asked)
+    monkeypatch.setattr(Box, "source", "release")
+    assert prepare(Request(str(own))).plan.kubernetes.proxy_mode == "ipvs"
+    own.write_text("version: 1\nname: own\nkubernetes: {proxy_mode: ipvs}\nbootstrap: prepared\n")
+    monkeypatch.setattr(Box, "source", "source")
+    assert prepare(Request(str(own))).plan.bootstrap == "prepared", "the student chooses"
 
 
 def test_a_lab_that_is_there_keeps_its_nodes_and_needs_no_room(home: Path, asked: list[str]) -> None:

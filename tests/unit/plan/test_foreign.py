@@ -144,6 +144,7 @@ def lab_network(text: str) -> Callable[[Plan], Plan]:
         networks(management_cidr=IPv4Network("192.0.2.0/24")),
         kubernetes(runtime="docker; rm -rf /"),
         kubernetes(cni=HOSTILE),
+        kubernetes(chosen_proxy_mode=HOSTILE),
         kubernetes(pod_cidr=IPv4Network("127.0.0.0/16")),
         kubernetes(pod_cidr=IPv4Network("10.96.0.0/16")),
         kubernetes(pod_cidr=IPv4Network("10.244.0.0/30")),

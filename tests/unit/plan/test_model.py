@@ -56,6 +56,16 @@ def test_only_the_first_two_balance(plan_of) -> None:
     assert plan.load_balancer.nodes == ("cp1", "cp2")
 
 
+def test_kube_proxy_begins_in_the_versions_mode_or_the_chosen_one(plan_of) -> None:
+    usual, chosen = plan_of(""), plan_of("kubernetes: {proxy_mode: iptables}")
+    old = plan_of('kubernetes: {version: "1.28.0"}')
+    assert [each.kubernetes.proxy_mode for each in (usual, chosen, old)] == ["nftables", "iptables", "iptables"]
+    assert "proxy_mode" not in to_json(usual), "as klab wrote plans before there was the key"
+    for plan in (usual, chosen):
+        assert from_json(to_json(plan)) == plan
+    assert usual != chosen
+
+
 def test_equal_input_gives_an_equal_plan_and_equal_bytes(plan_of) -> None:
     assert to_json(plan_of("topology: {workers: 2}")) == to_json(plan_of("topology: {workers: 2}"))
 

@@ -247,6 +247,12 @@ def test_a_problem_in_words(problems, rest: str, words: str) -> None:
             "version: '1.23'\n  runtime: docker",
             "the box debian-13 has no runtime docker, it has containerd; write box: debian-12",
         ),
+        ("proxy_mode: userspace", "'userspace' is not one of iptables, ipvs, nftables"),
+        ("proxy_mode: ipv", "did you mean ipvs?"),
+        (
+            'proxy_mode: nftables\n  version: "1.28.0"',
+            "kube-proxy of Kubernetes 1.28 has the mode nftables only behind a feature gate, if at all: 1.31 or newer",
+        ),
         ("cni: cilium", "klab has no pod network cilium: its upstream makes its objects with Helm"),
         (
             "cni: calicoo",
