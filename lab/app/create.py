@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lab.app.kustomize import kustomize
 from lab.app.labs import Labs, Note, silent
 from lab.boxes.manifest import Box
 from lab.boxes.store import box_of, find_box, vagrant_box
@@ -121,7 +122,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     """
     home = home or Home.default()
     catalog = load_catalog()
-    loaded = load_scenario(request.scenario, catalog)
+    loaded = load_scenario(request.scenario, catalog, kustomize(home))
     plan = decide(loaded.scenario, catalog, name=request.name, seat=request.seat)
     folder = home.lab(plan.name)
     record = folder.record() if folder.exists else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from lab.app.kustomize import kustomize
 from lab.errors import HostError, Remedy
 from lab.host.capacity import check_fits, host_facts, warnings
 from lab.host.local import LocalHost
@@ -48,10 +49,11 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
         UsageError, ScenarioError: the scenario, the name or the seat is wrong.
     """
     catalog = load_catalog()
-    decided = decide(load_scenario(scenario, catalog).scenario, catalog, name=name, seat=seat)
+    home = home or Home.default()
+    decided = decide(load_scenario(scenario, catalog, kustomize(home)).scenario, catalog, name=name, seat=seat)
     from lab.machines.providers import choose_provider, provider_named  # late: `check` needs neither
 
-    home, lacks, image = home or Home.default(), lacking(decided, catalog), catalog.images.get(decided.box)
+    lacks, image = lacking(decided, catalog), catalog.images.get(decided.box)
     try:
         provider = provider_named(choose_provider("auto"))
         disks, networks = provider.disk_room(home, decided.pool), provider.networks(decided)
@@ -64,7 +66,7 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
 def check(scenario: str) -> Plan:
     """The plan of a scenario, whatever this machine has room for; errors as `plan`."""
     catalog = load_catalog()
-    return decide(load_scenario(scenario, catalog).scenario, catalog)
+    return decide(load_scenario(scenario, catalog, kustomize(Home.default())).scenario, catalog)
 
 
 def lacks(plan: Plan) -> list[str]:

@@ -6,6 +6,12 @@ from lab.boxes.store import list_boxes
 from lab.store import Home
 
 
+def any_kubectl(home: Home) -> str:
+    """A kubectl that runs on this host and needs no cluster: the newest box's, else the name of the one on the PATH."""
+    built = [box for box in list_boxes(home) if not box.origin and box.kubectl.is_file()]
+    return str(max(built, key=lambda box: box.created).kubectl) if built else "kubectl"
+
+
 def kubectl_for(home: Home, folder: str, kubernetes: str) -> str:
     """The kubectl of a lab's own box, else of another box, else the name of the one on the PATH.
 

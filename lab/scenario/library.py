@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab import resources
+from lab.components.cni import networks
 from lab.errors import Advice, NotFound, Remedy, ScenarioError, UsageError
 from lab.files import read_limited
 from lab.scenario.catalog import Catalog
-from lab.scenario.manifests import read_manifests
+from lab.scenario.manifests import read_manifests, refuse_missing_namespaces
 from lab.scenario.model import Scenario
 from lab.scenario.parser import parse_scenario
 from lab.scenario.schema import did_you_mean
@@ -22,6 +23,8 @@ from lab.text import shortened, visible
 SUFFIXES = (".yaml", ".yml")
 STANDARD_INPUT = "-"
 _PIPE = "klab reads a regular file, or standard input where the name is -"
+# What kubectl kustomize takes for the description of a folder.
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _BESIDE = "add-ons are files in the scenario's folder, named relative to it; copy them there"
 
 
@@ -33,6 +36,10 @@ class Loaded:
     text: str
     path: Path
     addons: Sequence[dict[str, Any]] = ()
+
+
+# Gives the manifests that a folder with a kustomization describes, as `kubectl kustomize` does.
+Kustomize = Callable[[Path], str]
 
 
 def shipped_names() -> list[str]:
@@ -95,16 +102,24 @@ def read_text(path: Path, *, most: int = MAX_BYTES, hint: Advice = _PIPE) -> str
     return _decoded(raw, str(path))
 
 
-def load_scenario(name: str, catalog: Catalog) -> Loaded:
+def _no_kustomize(folder: Path) -> str:
+    raise ScenarioError(
+        f"the add-on {visible(str(folder))} is a folder", hint="name the files in it; kubectl kustomize writes one"
+    )
+
+
+def load_scenario(name: str, catalog: Catalog, kustomize: Kustomize = _no_kustomize) -> Loaded:
     """Read a scenario by shipped name or path, or from standard input, and the add-ons it names.
 
     Args:
         name: `-` is standard input; its add-ons are relative to the current folder.
         catalog: as for `parse_scenario`.
+        kustomize: builds add-ons that are folders.
 
     Raises:
         NotFound, UsageError: as `find_scenario` and `read_text`.
         ScenarioError: it cannot be used, or one of its add-ons cannot.
+        LabError: what `kustomize` raises.
     """
     if name == STANDARD_INPUT:
         path, source, folder = Path(name), "standard input", Path()
@@ -114,7 +129,9 @@ def load_scenario(name: str, catalog: Catalog) -> Loaded:
         source, folder = visible(str(path)), path.resolve().parent
         text = read_text(path)
     scenario = parse_scenario(text, catalog, source=source)
-    return Loaded(scenario, text, path, _addons(folder, scenario.addons))
+    addons = _addons(folder, scenario.addons, kustomize)
+    refuse_missing_namespaces(addons, networks()[scenario.kubernetes.cni].namespaces)
+    return Loaded(scenario, text, path, addons)
 
 
 def _standard_input() -> str:
@@ -150,7 +167,7 @@ def _files_in(folder: Path) -> str:
     return f"there are: {visible(', '.join(found[:10]))}" if found else "there is no YAML file in it"
 
 
-def _addons(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+def _addons(folder: Path, names: Sequence[str], kustomize: Kustomize) -> list[dict[str, Any]]:
     """The Kubernetes objects of a scenario's add-ons, which share one limit.
 
     Raises:
@@ -162,7 +179,7 @@ def _addons(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     for name in names:
         path = _inside(folder, name)
         shown = visible(str(path))
-        text = _addon_text(path, room)
+        text = _kustomized(path, room, kustomize) if path.is_dir() else _addon_text(path, room)
         room -= len(text.encode())
         found += read_manifests(text, shown, budget)
     return found
@@ -170,23 +187,43 @@ def _addons(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _inside(folder: Path, name: str) -> Path:
     shown = shortened(visible(name), 80)
+    if "://" in name:
+        raise ScenarioError(
+            f"the add-on {shown} is an address; klab reads files",
+            hint="curl -fsSLO ADDRESS in the scenario's folder, and name the file: a lab is then the same each time",
+        )
     try:
         path, inside = (folder / name).resolve(), folder.resolve()
     except (OSError, ValueError, RuntimeError):
         raise ScenarioError(f"the add-on {shown} does not exist", hint=_BESIDE) from None
-    if "://" in name or not path.is_relative_to(inside):
+    if not path.is_relative_to(inside):
         raise ScenarioError(f"the add-on {shown} is outside of the scenario's folder", hint=_BESIDE)
     return path
+
+
+def _kustomized(path: Path, room: int, kustomize: Kustomize) -> str:
+    """The manifests of a folder; errors as `_addons`."""
+    shown = visible(str(path))
+    if not any((path / name).is_file() for name in KUSTOMIZATIONS):
+        raise ScenarioError(
+            f"the add-on {shown} is a folder without a kustomization.yaml", hint="name the files in it one by one"
+        )
+    text = kustomize(path)
+    if len(text.encode()) > room:
+        raise _too_large(shown)
+    return text
+
+
+def _too_large(shown: str) -> ScenarioError:
+    limit = MANIFEST_BYTES // 1024 // 1024
+    return ScenarioError(f"the add-ons are larger than {limit} MiB in all, with {shown}", hint="leave some of them out")
 
 
 def _addon_text(path: Path, room: int) -> str:
     shown = visible(str(path))
     try:
         if path.is_file() and path.stat().st_size > room:
-            limit = MANIFEST_BYTES // 1024 // 1024
-            raise ScenarioError(
-                f"the add-ons are larger than {limit} MiB in all, with {shown}", hint="leave some of them out"
-            )
+            raise _too_large(shown)
         return read_text(path, most=room, hint=_BESIDE)
     except NotFound:
         raise ScenarioError(f"the add-on {shown} does not exist", hint=_BESIDE) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lab.errors import ScenarioError
@@ -10,6 +10,20 @@ from lab.scenario.yaml_source import Budget, read_documents
 from lab.text import visible
 
 _OBJECT = "each needs apiVersion, kind and metadata.name"
+_GENERATED = (
+    "give it metadata.name; kubectl apply refuses a generateName, too: applied again, it would be another object"
+)
+# What a cluster of kubeadm's has before anything is applied.
+_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+# Kubernetes' own that are in a namespace. Of others, and of those that are in none, a manifest may well name one.
+_NAMESPACED = frozenset(
+    (
+        *("ConfigMap", "CronJob", "DaemonSet", "Deployment", "EndpointSlice", "Endpoints", "HorizontalPodAutoscaler"),
+        *("Ingress", "Job", "LimitRange", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodDisruptionBudget"),
+        *("PodTemplate", "ReplicaSet", "ReplicationController", "ResourceQuota", "Role", "RoleBinding", "Secret"),
+        *("Service", "ServiceAccount", "StatefulSet"),
+    )
+)
 
 
 def read_manifests(text: str, source: str, budget: Budget) -> list[dict[str, Any]]:
@@ -34,6 +48,10 @@ def read_manifests(text: str, source: str, budget: Budget) -> list[dict[str, Any
         if tree.data is None:
             continue
         for each in _objects(tree.data):
+            if _is_generated(each):
+                raise ScenarioError(
+                    f"document {number} of the add-on {source} has a generateName and no name", hint=_GENERATED
+                )
             if not _is_object(each):
                 raise ScenarioError(
                     f"document {number} of the add-on {source} is not a Kubernetes object",
@@ -41,6 +59,32 @@ def read_manifests(text: str, source: str, budget: Budget) -> list[dict[str, Any
                 )
             found.append(each)
     return found
+
+
+def refuse_missing_namespaces(objects: Sequence[Mapping[str, Any]], others: Iterable[str]) -> None:
+    """Make sure that add-ons make the namespaces into which they put objects, before or after these.
+
+    Args:
+        objects: those of all add-ons.
+        others: the namespaces that the lab's pod network makes.
+
+    Raises:
+        ScenarioError: they do not; the API server would refuse these objects, whatever is waited for.
+    """
+    made = {each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"}
+    there = {*_NAMESPACES, *others, *made}
+    missing: dict[str, list[str]] = {}
+    for each in objects:
+        namespace = each["metadata"].get("namespace")
+        if each["kind"] in _NAMESPACED and isinstance(namespace, str) and namespace and namespace not in there:
+            missing.setdefault(namespace, []).append(f"{each['kind']} {each['metadata']['name']}")
+    if not missing:
+        return
+    raise ScenarioError(
+        f"the add-ons make no namespace {', '.join(visible(name) for name in missing)}",
+        details=[visible(f"{', '.join(names[:5])}: in the namespace {name}") for name, names in missing.items()][:20],
+        hint="add the Namespace to one of them, or correct metadata.namespace",
+    )
 
 
 def _objects(document: Any) -> Iterator[Any]:
@@ -52,6 +96,11 @@ def _objects(document: Any) -> Iterator[Any]:
     inherited = {"apiVersion": version, "kind": str(kind).removesuffix("List")} if kind != "List" else {}
     for item in document["items"]:
         yield from _objects(inherited | item if isinstance(item, dict) and "kind" not in item else item)
+
+
+def _is_generated(document: object) -> bool:
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    return isinstance(metadata, dict) and bool(metadata.get("generateName")) and not metadata.get("name")
 
 
 def _is_object(document: object) -> bool:

@@ -14,11 +14,14 @@ import yaml
 from support.compiled import default_box_program
 
 from lab import process
+from lab.app.kustomize import kustomize
 from lab.app.plans import check
 from lab.cluster.clients.proxies import straight_to
+from lab.errors import ScenarioError
 from lab.kubeconfig import merge_files
 from lab.scenario.manifests import read_manifests
 from lab.scenario.yaml_source import manifest_budget
+from lab.store import Home
 
 SCALARS = [
     *("=", "12:30", "190:20:30", "2024-01-01", "2024-02-29T12:00:00Z", "010", "08", "-010", "0o10", "0O10", "0x1F"),
@@ -148,3 +151,27 @@ def test_kubectl_goes_straight_to_the_lab_and_to_others_by_the_proxy(kubectl: Pa
             process.run([kubectl, *words], timeout=60, check=False, env={**env, **straight_to(plan, proxy)})
         server.shutdown()
     assert set(asked) == {"203.0.113.1:6443"}
+
+
+def test_kubectl_builds_a_folder_of_files_alone(kubectl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.app.kustomize.any_kubectl", lambda _: str(kubectl))
+    build = kustomize(Home(tmp_path / "home"))
+    for name in ("base", "over"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "a.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {at: 12:30}\n"
+    )
+    (tmp_path / "base" / "kustomization.yaml").write_text("resources: [a.yaml]\n")
+    over = tmp_path / "over" / "kustomization.yaml"
+    over.write_text("resources: [../base]\nnamePrefix: my-\nnamespace: default\n")
+    (found,) = read_manifests(build(tmp_path / "over"), "over", manifest_budget())
+    assert (found["metadata"], found["data"]) == ({"name": "my-a", "namespace": "default"}, {"at": "12:30"})
+    for elsewhere, words in (
+        ("https://lessons.example/a.yaml", "connection refused"),
+        ("github.com/lessons/web?ref=v1", "executable file not found in $PATH"),
+        ("../../../../../../../../etc/hostname", "security; file"),
+    ):
+        over.write_text(f"resources: ['{elsewhere}']\n")
+        with pytest.raises(ScenarioError, match="cannot be built") as caught:
+            build(tmp_path / "over")
+        assert words in str(caught.value.details)

@@ -7,11 +7,11 @@ to "which step failed" come from there. Each step may be repeated: after a kill 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from lab.cluster.clients.api import Api, UnreachableError
+from lab.cluster.acts.apply import Applying, Objects
+from lab.cluster.clients.api import Api
 from lab.cluster.lab import Lab
 from lab.cluster.wait import watch
 from lab.cluster.wait.ready import Goal, Readiness, goals
@@ -19,8 +19,6 @@ from lab.cluster.wait.watch import Watch
 from lab.machines.protocol import Machines
 from lab.plan.model import Plan
 from lab.store import Record
-
-Objects = Sequence[Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -114,7 +112,7 @@ def _reach(goal: Goal, applies: Callable[[Context], bool]) -> Step:
 
 
 def apply_step(name: str, objects: Callable[[Context], Objects]) -> Step:
-    """Apply objects in order, each until the API server accepts it; does not apply where there are none."""
+    """Apply objects, each until the API server accepts it; does not apply where there are none."""
 
     def run(context: Context) -> None:
         _apply(context, name, objects(context))
@@ -123,22 +121,11 @@ def apply_step(name: str, objects: Callable[[Context], Objects]) -> Step:
 
 
 def _apply(context: Context, name: str, objects: Objects) -> None:
-    pending = [dict(each) for each in objects]
-    missing: list[str] = []
-
-    def apply_next() -> bool:
-        nonlocal missing
-        try:
-            while pending:
-                context.api.apply(pending[0])
-                pending.pop(0)
-        except UnreachableError as error:
-            # 4xx means that the manifest is wrong, except while the cluster is still being set up.
-            if 400 <= error.status < 500 and error.status not in {401, 403, 404, 409, 429}:
-                raise
-            missing = [f"{pending[0]['kind']} {pending[0]['metadata']['name']}: {error.message}"]
-        return not pending
-
+    applying = Applying(context.api, name, objects)
     context.watch.until(
-        apply_next, f"{name} applied", every=watch.API_POLL_SECONDS, missing=lambda: missing, phase=name
+        applying.round,
+        f"{name} applied",
+        every=watch.API_POLL_SECONDS,
+        missing=lambda: applying.missing,
+        phase=name,
     )

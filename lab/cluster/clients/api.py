@@ -23,6 +23,15 @@ __all__ = ["Api", "UnreachableError"]
 FIELD_MANAGER = "klab"
 APPLY = "application/apply-patch+yaml"
 CONNECT_SECONDS = 5.0
+# Kubernetes' own API groups, beside those without a dot (kubernetes, pkg/controlplane/instance.go).
+_OWN_GROUPS = frozenset(
+    f"{name}.k8s.io"
+    for name in (
+        *("admissionregistration", "apiextensions", "apiregistration", "authentication", "authorization"),
+        *("certificates", "coordination", "discovery", "events", "flowcontrol.apiserver", "internal.apiserver"),
+        *("networking", "node", "rbac.authorization", "resource", "scheduling", "storage", "storagemigration"),
+    )
+)
 
 
 class Api:
@@ -71,8 +80,8 @@ class Api:
         """Server-side apply one object (kubernetes.io, "Server-Side Apply"); doing it again changes nothing.
 
         Raises:
-            UnreachableError: as in `get`.
-            ClusterError: the API server does not know the object's kind.
+            UnreachableError: as in `get`; with status 404 where the kind is not there yet.
+            ClusterError: the kind is Kubernetes' own, and this version does not have it.
         """
         metadata = manifest["metadata"]
         plural, namespaced = self._kind(manifest["apiVersion"], manifest["kind"])
@@ -83,19 +92,27 @@ class Api:
         self._call("PATCH", path, body=json.dumps(manifest), content=APPLY, seconds=seconds)
 
     def _kind(self, version: str, kind: str) -> tuple[str, bool]:
-        """The plural name of a kind, and whether its objects have a namespace; remembered for each version."""
-        if version not in self._kinds:
-            found = self.get(_root(version), seconds=30)
+        """The plural name of a kind, and whether its objects have a namespace.
+
+        Kinds are remembered for each version, and asked for again where one is missing: a CustomResourceDefinition
+        may have brought it since.
+        """
+        if kind not in self._kinds.get(version, {}):
+            try:
+                found = self.get(_root(version), seconds=30)
+            except UnreachableError as error:
+                if error.status == 404 and _is_built_in(version):
+                    raise _unknown(version, kind) from error
+                raise
             try:
                 resources = [(r["kind"], r["name"], r["namespaced"]) for r in found["resources"]]
                 self._kinds[version] = {kind: (name, spaced) for kind, name, spaced in resources if "/" not in name}
             except (LookupError, TypeError) as error:
                 raise _malformed(_root(version), str(found)) from error
         if kind not in self._kinds[version]:
-            raise ClusterError(
-                f"the cluster does not know the kind {kind} in {version}",
-                hint="apply its CustomResourceDefinition before it, or correct the version",
-            )
+            if _is_built_in(version):
+                raise _unknown(version, kind)
+            raise UnreachableError(f"the cluster does not know the kind {kind} in {version} yet", status=404)
         return self._kinds[version][kind]
 
     def _call(self, method: str, path: str, *, seconds: float, body: str | None = None, content: str = JSON) -> Answer:
@@ -107,6 +124,19 @@ class Api:
             raise UnreachableError(why, status=error.status) from error
         refuse_failure(answer, f"{method} {path}: ")
         return answer
+
+
+def _is_built_in(version: str) -> bool:
+    """Whether an API is one that the API server itself serves, and no CustomResourceDefinition can add to."""
+    group = version.rpartition("/")[0]
+    return "." not in group or group in _OWN_GROUPS
+
+
+def _unknown(version: str, kind: str) -> ClusterError:
+    return ClusterError(
+        f"the cluster does not know the kind {kind} in {version}",
+        hint="correct the kind or the version in the manifest; Kubernetes has removed the older versions of some",
+    )
 
 
 def _malformed(path: str, text: str) -> UnreachableError:

@@ -96,6 +96,34 @@ def test_an_object_is_applied_where_its_kind_is_served(api: Api, servers: LabSer
     assert [path for path in server.asked if path == "/api/v1"] == ["/api/v1"], "the kinds are asked for once"
     with pytest.raises(ClusterError, match="does not know the kind Pod in v1"):
         api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}})
+    with pytest.raises(ClusterError, match="does not know the kind Deployment in extensions/v1beta1") as caught:
+        api.apply({"apiVersion": "extensions/v1beta1", "kind": "Deployment", "metadata": {"name": "d"}})
+    assert not isinstance(caught.value, UnreachableError)
+    assert "Kubernetes has removed" in caught.value.hint
+    servers.answer("/apis/rbac.authorization.k8s.io/v1", 200, {"resources": []})
+    with pytest.raises(ClusterError, match="does not know the kind Rol in") as caught:
+        api.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Rol", "metadata": {"name": "r"}})
+    assert not isinstance(caught.value, UnreachableError)
+
+
+def test_a_kind_that_is_missing_is_asked_for_again(api: Api, servers: LabServers, plan: Plan) -> None:
+    def kinds(*names: str) -> dict[str, object]:
+        return {"resources": [{"kind": n, "name": f"{n.lower()}s", "namespaced": True} for n in names]}
+
+    red, blue = ({"apiVersion": "lesson.example/v1", "kind": k, "metadata": {"name": "one"}} for k in ("Red", "Blue"))
+    with pytest.raises(UnreachableError) as caught:
+        api.apply(red)
+    assert caught.value.status == 404
+    servers.answer("/apis/lesson.example/v1", 200, kinds("Red"))
+    api.apply(red)
+    for _ in range(2):
+        with pytest.raises(UnreachableError, match=r"does not know the kind Blue in lesson\.example/v1 yet") as caught:
+            api.apply(blue)
+        assert caught.value.status == 404
+    servers.answer("/apis/lesson.example/v1", 200, kinds("Red", "Blue"))
+    api.apply(blue)
+    paths = [path for _, path, _ in servers.doors[plan.api_endpoint].changed]
+    assert paths[-1] == "/apis/lesson.example/v1/namespaces/default/blues/one"
 
 
 def test_an_object_is_deleted(api: Api, servers: LabServers, plan: Plan) -> None:

@@ -10,6 +10,7 @@ from support.cluster_server import refusing
 from support.fake_lab import lab_on_disk, opener
 
 from lab.cluster.acts import create
+from lab.cluster.acts.apply import NEW_SCHEMA_ROUNDS
 from lab.cluster.acts.power import start_steps
 from lab.cluster.acts.steps import Context, Step, apply_step, run_steps
 from lab.cluster.clients.api import UnreachableError
@@ -133,35 +134,105 @@ def test_ctrl_c_stops_what_is_being_started_too(run: Run, monkeypatch: pytest.Mo
 
 
 class Refusing:
-    """An API server that answers the first applications with these statuses."""
+    """An API server that answers the first applications with these statuses, or messages with a status."""
 
-    def __init__(self, *statuses: int) -> None:
-        self.statuses = list(statuses)
+    def __init__(self, *answers: int | tuple[int, str]) -> None:
+        self.answers = [each if isinstance(each, tuple) else (each, "not now") for each in answers]
+        self.asked: list[str] = []
         self.applied: list[str] = []
 
     def apply(self, manifest: dict[str, Any]) -> None:
-        if self.statuses:
-            raise UnreachableError("not now", status=self.statuses.pop(0))
+        self.asked.append(manifest["kind"])
+        if self.answers:
+            status, message = self.answers.pop(0)
+            if status != 200:
+                raise UnreachableError(message, status=status)
         self.applied.append(manifest["kind"])
 
 
 OBJECTS = [{"kind": kind, "metadata": {"name": "a"}} for kind in ("Namespace", "ConfigMap")]
+MISFIT = (
+    "PATCH /apis/apps/v1/namespaces/default/deployments/typo: 500 failed to create typed patch object "
+    "(default/typo; apps/v1, Kind=Deployment): .spec.replica: field not declared in schema"
+)
+WEBHOOK = (
+    '500 Internal error occurred: failed calling webhook "pools.lesson.example": failed to call webhook: '
+    'Post "https://webhook.lesson.svc:443/pools": dial tcp 10.96.7.7:443: connect: connection refused'
+)
 
 
-def test_objects_are_applied_in_order_until_each_is_accepted(run: Run) -> None:
-    api = Refusing(0, 403, 404, 409, 429, 503)
+def applied(run: Run, api: Refusing, objects: list[dict[str, Any]] = OBJECTS) -> list[str]:
     run.context.api = api  # type: ignore[assignment]
-    run_steps([apply_step("add-ons", lambda _: OBJECTS), apply_step("nothing", lambda _: [])], run.context)
-    assert api.applied == ["Namespace", "ConfigMap"]
-    waiting = ("add-ons", "begin", "Namespace a: not now")
-    assert run.told == [("add-ons", "begin", ""), waiting, ("add-ons", "done", "")]
+    run_steps([apply_step("add-ons", lambda _: objects), apply_step("nothing", lambda _: [])], run.context)
+    return api.applied
+
+
+def test_objects_are_applied_in_order(run: Run) -> None:
+    api = Refusing()
+    assert applied(run, api) == ["Namespace", "ConfigMap"]
+    assert api.asked == ["Namespace", "ConfigMap"]
+    assert run.told == [("add-ons", "begin", ""), ("add-ons", "done", "")]
+
+
+@pytest.mark.parametrize("status", [0, 401, 403, 404, 409, 429, 500, 503])
+def test_what_may_pass_is_waited_for_and_its_reason_is_told(status: int, run: Run) -> None:
+    assert applied(run, Refusing(*[status] * 3)) in (["Namespace", "ConfigMap"], ["ConfigMap", "Namespace"])
+    told = [text for _, state, text in run.told if state == "begin" and text]
+    assert told[0] in {"Namespace a: not now", "Namespace a: not now, and 1 more"}
     kept = [each.state for each in read_events(run.context.lab.folder.events)]
     assert kept == ["begin", "done"], "what is missing is told, and no part of the journal"
 
 
-def test_a_manifest_that_is_wrong_is_not_tried_again(run: Run) -> None:
-    api = Refusing(422)
-    run.context.api = api  # type: ignore[assignment]
-    with pytest.raises(UnreachableError, match="not now"):
-        run_steps([apply_step("add-ons", lambda _: OBJECTS)], run.context)
-    assert api.applied == []
+def test_a_webhook_that_is_not_up_yet_is_waited_for_and_told(run: Run) -> None:
+    assert applied(run, Refusing((500, WEBHOOK))) == ["ConfigMap", "Namespace"]
+    assert ("add-ons", "begin", f"Namespace a: {WEBHOOK}") in run.told
+
+
+def test_one_that_needs_a_later_one_comes_when_that_is_there(run: Run) -> None:
+    """As an object before its Namespace, or before the definition of its kind."""
+    api = Refusing((404, 'namespaces "a" not found'))
+    assert applied(run, api, [OBJECTS[1], OBJECTS[0]]) == ["Namespace", "ConfigMap"]
+    assert api.asked == ["ConfigMap", "Namespace", "ConfigMap"]
+
+
+def test_where_nobody_answers_the_others_are_not_asked_for(run: Run) -> None:
+    api = Refusing(0)
+    applied(run, api)
+    assert api.asked == ["Namespace", "Namespace", "ConfigMap"]
+
+
+@pytest.mark.parametrize("answer", [(400, "bad"), (422, "spec.replicas: Invalid value"), (500, MISFIT)])
+def test_a_manifest_that_is_wrong_is_not_tried_again(answer: tuple[int, str], run: Run) -> None:
+    api = Refusing(answer)
+    with pytest.raises(ClusterError, match=r"the API server refuses Namespace a \(add-ons\)") as caught:
+        applied(run, api)
+    assert api.asked == ["Namespace"]
+    assert list(caught.value.details) == [answer[1]]
+    assert "correct the manifest" in caught.value.hint
+    assert not isinstance(caught.value, UnreachableError)
+
+
+CUSTOM = [
+    {
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "reds.lesson.example"},
+        "spec": {"group": "lesson.example"},
+    },
+    {"apiVersion": "lesson.example/v1", "kind": "Red", "metadata": {"name": "one"}},
+]
+
+
+def test_a_schema_that_has_just_been_applied_is_given_some_rounds(run: Run) -> None:
+    api = Refusing(200, *[(500, MISFIT)] * NEW_SCHEMA_ROUNDS)
+    assert applied(run, api, CUSTOM) == ["CustomResourceDefinition", "Red"]
+    with pytest.raises(ClusterError, match="the API server refuses Red one"):
+        applied(run, Refusing(200, *[(500, MISFIT)] * (NEW_SCHEMA_ROUNDS + 1)), CUSTOM)
+
+
+def test_a_kind_that_kubernetes_does_not_have_ends_the_wait(run: Run) -> None:
+    class Unknowing(Refusing):
+        def apply(self, manifest: dict[str, Any]) -> None:
+            raise ClusterError("the cluster does not know the kind Deploymnet in apps/v1")
+
+    with pytest.raises(ClusterError, match="does not know the kind"):
+        applied(run, Unknowing())

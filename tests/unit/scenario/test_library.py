@@ -193,7 +193,12 @@ ALIASES = config_map("&x0 [1,1,1,1,1,1,1,1,1,1]") + "".join(
         (config_map("*x"), "not YAML"),
         (config_map("1") + "...\n%YAML 9.9\n---\n", "not YAML"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: ''}\n", "not a Kubernetes object"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a}\n", "not a Kubernetes object"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {generateName: a}\n", "has a generateName and no name"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n", "make no namespace b"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: kube-flannel2}\n",
+            "make no namespace kube-flannel2",
+        ),
         ("apiVersion: v1\nkind: List\nitems: [1]\n", "not a Kubernetes object"),
     ],
 )
@@ -228,7 +233,7 @@ def test_addons_are_read_with_one_limit_for_all(catalog, tmp_path: Path) -> None
         load_scenario(scenario(tmp_path, "a.yaml", "b.yaml"), catalog)
 
 
-@pytest.mark.parametrize("name", ["../a.yaml", "/etc/passwd", "link.yaml", "folder/a.yaml", "https://x.example/a.yaml"])
+@pytest.mark.parametrize("name", ["../a.yaml", "/etc/passwd", "link.yaml", "folder/a.yaml"])
 def test_addons_outside_of_the_folder(catalog, tmp_path: Path, name: str) -> None:
     (tmp_path / "a.yaml").write_text(NGINX)
     inner = tmp_path / "inner"
@@ -238,6 +243,60 @@ def test_addons_outside_of_the_folder(catalog, tmp_path: Path, name: str) -> Non
     with pytest.raises(ScenarioError, match="is outside of the scenario's folder") as caught:
         load_scenario(scenario(inner, name), catalog)
     assert "copy them there" in caught.value.hint
+
+
+def test_an_address_is_no_addon(catalog, tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"https://x\.example/a\.yaml is an address; klab reads files") as caught:
+        load_scenario(scenario(tmp_path, "https://x.example/a.yaml"), catalog)
+    assert "curl -fsSLO" in caught.value.hint
+
+
+def test_a_namespace_may_come_later_from_another_file_or_be_kubernetes_own(catalog, tmp_path: Path) -> None:
+    def pod(namespace: str) -> str:
+        return f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: {namespace}}}\n"
+
+    (tmp_path / "a.yaml").write_text("---\n".join(map(pod, ("mine", "kube-system", "default", "kube-flannel", '""'))))
+    (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: mine}\n")
+    assert len(load_scenario(scenario(tmp_path, "a.yaml", "b.yaml"), catalog).addons) == 6
+    with pytest.raises(ScenarioError, match="make no namespace mine") as caught:
+        load_scenario(scenario(tmp_path, "a.yaml"), catalog)
+    assert list(caught.value.details) == ["Pod a: in the namespace mine"]
+
+
+@pytest.mark.parametrize("kind", ["ClusterRole", "Gateway", "Namespace"])
+def test_the_namespace_of_a_kind_that_may_have_none_is_not_judged(kind: str, catalog, tmp_path: Path) -> None:
+    text = f"apiVersion: x.example/v1\nkind: {kind}\nmetadata: {{name: a, namespace: elsewhere}}\n"
+    assert addon(catalog, tmp_path, text)
+
+
+# --- folders ------------------------------------------------------------------------------------------
+
+
+def folder_of(tmp_path: Path, name: str = "kustomization.yaml") -> str:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / name).write_text("resources: [a.yaml]\n")
+    return scenario(tmp_path, "web")
+
+
+@pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml", "Kustomization"])
+def test_a_folder_with_a_kustomization_is_built(name: str, catalog, tmp_path: Path) -> None:
+    asked: list[Path] = []
+
+    def build(folder: Path) -> str:
+        asked.append(folder)
+        return config_map("12:30")
+
+    loaded = load_scenario(folder_of(tmp_path, name), catalog, build)
+    assert asked == [(tmp_path / "web").resolve()]
+    assert loaded.addons[0]["data"] == {"x": "12:30"}
+
+
+def test_a_folder_is_as_limited_as_files(catalog, tmp_path: Path) -> None:
+    name = folder_of(tmp_path)
+    with pytest.raises(ScenarioError, match=r"larger than 3 MiB in all, with .*web"):
+        load_scenario(name, catalog, lambda _: "#" * (4 << 20))
+    with pytest.raises(ScenarioError, match="web is a folder"):
+        load_scenario(name, catalog)
 
 
 def test_addons_through_a_link_inside_of_the_folder(catalog, tmp_path: Path) -> None:
@@ -263,9 +322,10 @@ def test_what_is_no_regular_file_is_refused(catalog, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"is a (FIFO|character device)") as caught:
             load_scenario(name, catalog)
         assert "standard input where the name is -" in caught.value.hint
-    for name in ("fifo", "."):
-        with pytest.raises(UsageError, match=r"is a (FIFO|folder)"):
-            load_scenario(scenario(tmp_path, name), catalog)
+    with pytest.raises(UsageError, match="is a FIFO"):
+        load_scenario(scenario(tmp_path, "fifo"), catalog)
+    with pytest.raises(ScenarioError, match=r"is a folder without a kustomization\.yaml"):
+        load_scenario(scenario(tmp_path, "."), catalog)
 
 
 def test_a_scenario_is_read_up_to_its_limit(catalog, tmp_path: Path) -> None:
