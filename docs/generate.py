@@ -19,7 +19,7 @@ from lab.cli.app import cli
 from lab.cli.overview import COMMANDS, HELP
 from lab.errors import LabError
 from lab.scenario.model import SCENARIO, json_schema
-from lab.scenario.schema import ListOf, Section
+from lab.scenario.schema import ListOf, MapOf, Section, ShortOr
 
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 96
@@ -78,6 +78,8 @@ def _section(path: str, section: Section) -> Iterator[str]:
             inner.append((here, kind))
         elif isinstance(kind, ListOf) and isinstance(kind.item, Section):
             inner.append((f"{here}[]", kind.item))
+        elif isinstance(kind, MapOf) and isinstance(kind.item, ShortOr):
+            inner.append((f"{here}.NAME", kind.item.section))
         yield f"| `{field.name}` | {_what(field)} | {_default(field)} |"
     for here, kind in inner:
         yield from _section(here, kind)

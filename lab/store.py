@@ -285,6 +285,11 @@ class LabFolder:
         return self.path / "pki"
 
     @property
+    def mirror_access(self) -> Path:
+        """What the mirrors of registries are asked with, such as logins, for the owner alone; in no bundle."""
+        return self.pki / "mirrors.json"
+
+    @property
     def kubeconfig(self) -> Path:
         """Admin access to the cluster."""
         return self.path / "kubeconfig"

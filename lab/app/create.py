@@ -164,6 +164,7 @@ def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener
         box_name=box.folder.name,
         box_vagrant=vagrant_box(home, box, prepared.provider, {node.disk for node in prepared.plan.nodes}),
         addons=loaded.addons,
+        mirror_access=loaded.mirror_access,
     )
     return act.create(prepared.lab.watched_by(listener, timeout), wanted)
 

@@ -8,8 +8,11 @@ Source: kubernetes.io, "PKI certificates and requirements"; names as kubeadm giv
 from __future__ import annotations
 
 import datetime
+import json
 import secrets as random_source
 import string
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from cryptography import x509
@@ -18,10 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from lab import records
 from lab.cluster.pki import ClientFiles, ca_hash, load_key, make_ca, make_service_account, signed, subject, usable
 from lab.errors import ClusterError
 from lab.files import write_atomic
 from lab.render.secrets import KeyPair, Secrets
+from lab.scenario.mirror_access import MirrorAccess
 from lab.store import LabFolder
 
 CLIENT_VALIDITY = datetime.timedelta(days=365)
@@ -68,8 +73,36 @@ def load_or_make(folder: LabFolder, *, rsa_service_account: bool = False) -> Sec
         service_account=KeyPair((pki / "sa.pub").read_text(), (pki / "sa.key").read_text()),
         token=(pki / "token").read_text(),
         ca_hash=ca_hash(pairs["ca"].public),
+        mirror_access=_mirror_access(folder),
         **pairs,
     )
+
+
+def keep_mirror_access(folder: LabFolder, access: Mapping[str, MirrorAccess]) -> None:
+    """Keep what mirrors are asked with for nodes that are made later."""
+    if access:
+        folder.pki.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = json.dumps({registry: asdict(each) for registry, each in access.items()})
+        write_atomic(folder.mirror_access, text, mode=0o600)
+
+
+def _mirror_access(folder: LabFolder) -> dict[str, MirrorAccess]:
+    """What `keep_mirror_access` kept.
+
+    Raises:
+        ClusterError: the file is damaged.
+    """
+    if not folder.mirror_access.exists():
+        return {}
+    try:
+        found = records.parse(folder.mirror_access.read_bytes())
+        return {registry: records.build(MirrorAccess, each, complete=True) for registry, each in found.items()}
+    except (records.RecordError, AttributeError, TypeError) as error:
+        raise ClusterError(
+            "what the lab's mirrors are asked with is damaged",
+            details=[f"{folder.mirror_access}: {error}"],
+            hint="delete the file: new nodes then ask the mirrors without a CA and a login",
+        ) from error
 
 
 def admin_files(folder: LabFolder) -> ClientFiles:

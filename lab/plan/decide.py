@@ -84,7 +84,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
             vrid=_digest(lab, seat, "vrid")[0] % 255 + 1,
             nodes=tuple(planes[:2] if scenario.topology.load_balancers == "first-two" else planes),
         ),
-        mirrors=tuple(sorted(scenario.mirrors.items())),
+        mirrors=tuple(sorted((registry, each.url) for registry, each in scenario.mirrors.items())),
         addons=scenario.addons,
         cpu_model=scenario.provider.libvirt.cpu_model,
         pool=scenario.provider.libvirt.pool,

@@ -16,6 +16,7 @@ from lab.components.kubernetes.proxy import MODES
 from lab.components.kubernetes.proxy import refusal as proxy_refusal
 from lab.components.kubernetes.versions import FULL_VERSION
 from lab.components.runtime import runtimes
+from lab.components.runtime.base import Mirror
 from lab.plan.decide import MAC_PREFIX
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.scenario.kinds import (
@@ -168,7 +169,7 @@ def _runtime(plan: Plan) -> Iterator[str]:
     if containers is not None and FULL_VERSION.fullmatch(versions.version):
         refusals = (
             containers.refusal(versions.minor),
-            containers.mirrors_refusal(dict(plan.mirrors)),
+            containers.mirrors_refusal([Mirror(*pair) for pair in plan.mirrors]),
         )
         yield from filter(None, refusals)
 

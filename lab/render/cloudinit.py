@@ -12,6 +12,7 @@ from lab.components.cluster import File
 from lab.components.cni import network
 from lab.components.kubernetes.proxy import MODES
 from lab.components.runtime import runtime
+from lab.components.runtime.base import Mirror
 from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import HOSTS_FILE, render_hosts
@@ -22,6 +23,7 @@ from lab.render.pod_network import render_manifest
 from lab.render.secrets import Secrets
 from lab.render.timekeeping import render_chrony
 from lab.render.yamltext import dump
+from lab.scenario.mirror_access import MirrorAccess
 
 USER = "vagrant"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/20-klab.conf"
@@ -114,7 +116,7 @@ def node_files(
     if modules := MODES[plan.kubernetes.proxy_mode].modules:
         files.append(File(PROXY_MODULES_FILE, "".join(f"{module}\n" for module in modules)))
     containers = runtime(plan.kubernetes.runtime)
-    files += containers.files(plan.kubernetes.versions, plan.mirrors)
+    files += containers.files(plan.kubernetes.versions, mirrors_of(plan, secrets))
     stop_seconds = CONTROL_PLANE_STOP_SECONDS if node.is_control_plane else WORKER_STOP_SECONDS
     files.append(File(containers.stop_drop_in, f"[Scope]\nTimeoutStopSec={stop_seconds}\n"))
     if plan.bootstrap == "prepared":
@@ -134,6 +136,15 @@ def node_files(
         services = render_load_balancer(plan, plan.load_balancer, node)
         files += [File(path, text) for made in services.values() for path, text in made.items()]
     return files
+
+
+def mirrors_of(plan: Plan, secrets: Secrets) -> list[Mirror]:
+    """The lab's mirrors, each with what it is asked with."""
+    found = []
+    for registry, url in plan.mirrors:
+        access = secrets.mirror_access.get(registry, MirrorAccess())
+        found.append(Mirror(registry, url, access.ca, access.basic if access.login else ""))
+    return found
 
 
 def _prepared(plan: Plan, node: Node) -> list[File]:

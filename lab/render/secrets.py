@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from lab.scenario.mirror_access import MirrorAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,8 @@ class Secrets:
 
     `token` is a kubeadm bootstrap token (`abcdef.0123456789abcdef`), `ca_hash` the digest
     by which a joining node knows the cluster's CA: "sha256:" and the hex SHA-256 of its
-    DER SubjectPublicKeyInfo. `ssh_public_key` is one line in OpenSSH's format.
+    DER SubjectPublicKeyInfo. `ssh_public_key` is one line in OpenSSH's format. `mirror_access` has by
+    registry what its mirror is asked with.
     """
 
     ssh_public_key: str
@@ -29,6 +33,7 @@ class Secrets:
     service_account: KeyPair
     token: str = field(repr=False)
     ca_hash: str = ""
+    mirror_access: Mapping[str, MirrorAccess] = field(default_factory=dict, repr=False)
 
     @property
     def control_plane_files(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network
 
+from lab.components.runtime.base import OTHER_REGISTRIES
 from lab.scenario.schema import Value, did_you_mean, named
 from lab.scenario.sizes import parse_mib
 
@@ -165,13 +166,15 @@ def _is_host(text: str) -> bool:
 
 
 def check_registry(value: object) -> str:
-    """A registry's host name, perhaps with a port.
+    """A registry's host name, perhaps with a port; or the word for all others.
 
     Raises:
         ValueError: it is not.
     """
-    if not _is_host(_text(value)):
-        raise ValueError("a mirror's key is a registry's host name, such as docker.io")
+    if _text(value) != OTHER_REGISTRIES and not _is_host(_text(value)):
+        raise ValueError(
+            f"a mirror's key is a registry's host name, such as docker.io, or {OTHER_REGISTRIES} for all others"
+        )
     return _text(value)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from lab.errors import Advice, NotFound, Remedy, ScenarioError, UsageError
 from lab.files import read_limited
 from lab.scenario.catalog import Catalog
 from lab.scenario.manifests import read_manifests, refuse_missing_namespaces
-from lab.scenario.model import Scenario
+from lab.scenario.mirror_access import MOST_BYTES as ACCESS_BYTES
+from lab.scenario.mirror_access import MirrorAccess, parse_ca, parse_login
+from lab.scenario.model import Mirror, Scenario
 from lab.scenario.parser import parse_scenario
 from lab.scenario.schema import did_you_mean
 from lab.scenario.yaml_source import MANIFEST_BYTES, MAX_BYTES, manifest_budget
@@ -25,17 +27,22 @@ STANDARD_INPUT = "-"
 _PIPE = "klab reads a regular file, or standard input where the name is -"
 # What kubectl kustomize takes for the description of a folder.
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+_BESIDE_MIRRORS = "ca (certificates in PEM) and login (USER:PASSWORD in one line) name files in the scenario's folder"
 _BESIDE = "add-ons are files in the scenario's folder, named relative to it; copy them there"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A scenario that was read: the text it came from, and the objects of its add-ons in order."""
+    """A scenario that was read: the text it came from, and the objects of its add-ons in order.
+
+    `mirror_access` has by registry what its mirror is asked with, where it wants something.
+    """
 
     scenario: Scenario
     text: str
     path: Path
     addons: Sequence[dict[str, Any]] = ()
+    mirror_access: Mapping[str, MirrorAccess] = field(default_factory=dict, repr=False)
 
 
 # Gives the manifests that a folder with a kustomization describes, as `kubectl kustomize` does.
@@ -131,7 +138,7 @@ def load_scenario(name: str, catalog: Catalog, kustomize: Kustomize = _no_kustom
     scenario = parse_scenario(text, catalog, source=source)
     addons = _addons(folder, scenario.addons, kustomize)
     refuse_missing_namespaces(addons, networks()[scenario.kubernetes.cni].namespaces)
-    return Loaded(scenario, text, path, addons)
+    return Loaded(scenario, text, path, addons, _mirror_access(folder, scenario.mirrors))
 
 
 def _standard_input() -> str:
@@ -177,7 +184,7 @@ def _addons(folder: Path, names: Sequence[str], kustomize: Kustomize) -> list[di
     found: list[dict[str, Any]] = []
     room, budget = MANIFEST_BYTES, manifest_budget()
     for name in names:
-        path = _inside(folder, name)
+        path = _inside(folder, name, "the add-on", _BESIDE)
         shown = visible(str(path))
         text = _kustomized(path, room, kustomize) if path.is_dir() else _addon_text(path, room)
         room -= len(text.encode())
@@ -185,19 +192,48 @@ def _addons(folder: Path, names: Sequence[str], kustomize: Kustomize) -> list[di
     return found
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _mirror_access(folder: Path, mirrors: Mapping[str, Mirror]) -> dict[str, MirrorAccess]:
+    """What mirrors are asked with, by registry, where they want something.
+
+    Raises:
+        ScenarioError: a file is missing, outside of the folder, or does not hold what it should.
+        UsageError: as `read_text`.
+    """
+    found = {}
+    for registry, each in mirrors.items():
+        if each.ca or each.login:
+            what = f"of the mirror of {registry}"
+            ca = _checked(folder, each.ca, f"the CA {what}", parse_ca)
+            found[registry] = MirrorAccess(ca, _checked(folder, each.login, f"the login {what}", parse_login))
+    return found
+
+
+def _checked(folder: Path, name: str | None, what: str, parse: Callable[[str], str]) -> str:
+    if name is None:
+        return ""
+    path = _inside(folder, name, what, _BESIDE_MIRRORS)
+    try:
+        return parse(_beside(path, what, ACCESS_BYTES, _BESIDE_MIRRORS))
+    except ValueError as error:
+        raise ScenarioError(
+            f"{what}, {visible(str(path))}, cannot be used", details=[str(error)], hint=_BESIDE_MIRRORS
+        ) from None
+
+
+def _inside(folder: Path, name: str, what: str, hint: str) -> Path:
+    """A file or folder that a scenario names; errors as `_addons`."""
     shown = shortened(visible(name), 80)
     if "://" in name:
         raise ScenarioError(
-            f"the add-on {shown} is an address; klab reads files",
+            f"{what} {shown} is an address; klab reads files",
             hint="curl -fsSLO ADDRESS in the scenario's folder, and name the file: a lab is then the same each time",
         )
     try:
         path, inside = (folder / name).resolve(), folder.resolve()
     except (OSError, ValueError, RuntimeError):
-        raise ScenarioError(f"the add-on {shown} does not exist", hint=_BESIDE) from None
+        raise ScenarioError(f"{what} {shown} does not exist", hint=hint) from None
     if not path.is_relative_to(inside):
-        raise ScenarioError(f"the add-on {shown} is outside of the scenario's folder", hint=_BESIDE)
+        raise ScenarioError(f"{what} {shown} is outside of the scenario's folder", hint=hint)
     return path
 
 
@@ -221,9 +257,14 @@ def _too_large(shown: str) -> ScenarioError:
 
 def _addon_text(path: Path, room: int) -> str:
     shown = visible(str(path))
+    if path.is_file() and path.stat().st_size > room:
+        raise _too_large(shown)
+    return _beside(path, "the add-on", room, _BESIDE)
+
+
+def _beside(path: Path, what: str, most: int, hint: str) -> str:
+    """The text of a file that a scenario names; errors as `read_text`."""
     try:
-        if path.is_file() and path.stat().st_size > room:
-            raise _too_large(shown)
-        return read_text(path, most=room, hint=_BESIDE)
+        return read_text(path, most=most, hint=hint)
     except NotFound:
-        raise ScenarioError(f"the add-on {shown} does not exist", hint=_BESIDE) from None
+        raise ScenarioError(f"{what} {visible(str(path))} does not exist", hint=hint) from None

@@ -37,7 +37,7 @@ from lab.scenario.kinds import (
     one_of,
     whole,
 )
-from lab.scenario.schema import ListOf, MapOf, Section, key
+from lab.scenario.schema import ListOf, MapOf, Section, ShortOr, key
 
 # RFC 1918 and RFC 6598: no host on the internet has these addresses.
 PRIVATE_RANGES = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
@@ -171,6 +171,25 @@ class LabNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mirror:
+    """A mirror of a registry."""
+
+    url: str = key(MIRROR, "Its address; images are asked for below its path.")
+    ca: str | None = key(
+        FILLED, "File beside the scenario with the CA that signs the mirror's certificate, in PEM.", default=None
+    )
+    login: str | None = key(FILLED, "File beside the scenario with `USER:PASSWORD` in one line.", default=None)
+
+
+def _secure_or_bare(given: Mapping[str, object]) -> str | None:
+    if str(given.get("url", "")).startswith("http://"):
+        for name, why in (("login", "would send its password in clear"), ("ca", "is for a mirror's certificate")):
+            if name in given:
+                return f"{name} {why}; the mirror's url must begin with https://"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LibvirtOptions:
     """What only libvirt understands."""
 
@@ -223,9 +242,11 @@ class Scenario:
     provider: ProviderOptions = key(
         Section(ProviderOptions), "Settings for libvirt and VirtualBox.", default=ProviderOptions()
     )
-    mirrors: Mapping[str, str] = key(
-        MapOf(REGISTRY, MIRROR),
-        "Registries to ask instead of an upstream one: `docker.io: http://mirror:5000`. The lab's own comes first.",
+    mirrors: Mapping[str, Mirror] = key(
+        MapOf(REGISTRY, ShortOr(Section(Mirror, _secure_or_bare))),
+        "Registries to ask instead of an upstream one: `docker.io: http://mirror:5000`, or keys below it: "
+        "`url`, and files beside the scenario: `ca` (its CA, in PEM) and `login` (`USER:PASSWORD`). "
+        "`_default` is for all registries that are not named. The lab's own comes first.",
         default_factory=dict,
     )
     addons: tuple[str, ...] = key(

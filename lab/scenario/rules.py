@@ -14,6 +14,7 @@ from lab.components.cni import LEFT_OUT, networks
 from lab.components.kubernetes import proxy
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.components.runtime import runtimes
+from lab.components.runtime.base import Mirror
 from lab.scenario.catalog import Catalog
 from lab.scenario.model import PRIVATE_RANGES, Scenario, is_private
 from lab.scenario.schema import Loc, did_you_mean
@@ -142,7 +143,8 @@ def _runtime(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     containers = runtimes()[kubernetes.runtime]
     if refusal := containers.refusal(version.minor):
         yield (("kubernetes", "runtime"), ("kubernetes", "version")), refusal
-    if refusal := containers.mirrors_refusal(s.mirrors):
+    mirrors = [Mirror(name, each.url, each.ca or "", each.login or "") for name, each in s.mirrors.items()]
+    if refusal := containers.mirrors_refusal(mirrors):
         yield (("mirrors",), ("kubernetes", "runtime")), refusal
 
 

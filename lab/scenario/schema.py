@@ -140,6 +140,26 @@ class MapOf:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ShortOr:
+    """A section, or the value of its first key alone, which is the short way to write it."""
+
+    section: Section
+
+    @property
+    def _first(self) -> dataclasses.Field[Any]:
+        return dataclasses.fields(self.section.model)[0]
+
+    def read(self, value: object, at: Loc, report: Report) -> Any:
+        if isinstance(value, dict):
+            return self.section.read(value, at, report)
+        first = self._first.metadata["kind"].read(value, at, report)
+        return INVALID if first is INVALID else self.section.model(**{self._first.name: first})
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self._first.metadata["kind"].schema(), self.section.schema()]}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Section:
     """Known keys, each with its own kind; becomes an instance of the dataclass `model`.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lab.cluster.acts.steps import Context, Step, apply_step, ready_steps, run_s
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab, refuse_half_destroyed
 from lab.cluster.observe.expiry import refuse_expired
-from lab.cluster.secrets import load_or_make
+from lab.cluster.secrets import keep_mirror_access, load_or_make
 from lab.cluster.wait.watch import Watch
 from lab.components.cni import network
 from lab.disks.seed_iso import write_iso
@@ -30,12 +30,13 @@ from lab.plan.changes import same_but_for_nodes
 from lab.plan.file import from_json, to_json
 from lab.plan.model import Plan
 from lab.render.cloudinit import render_seed
+from lab.scenario.mirror_access import MirrorAccess
 from lab.store import LabFolder, Record
 
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """What `create` is asked for. `addons` are the manifests' objects in order."""
+    """What `create` is asked for. `addons` are the manifests' objects in order; `mirror_access` as `Loaded` has it."""
 
     scenario_text: str
     provider: str
@@ -43,6 +44,7 @@ class CreateRequest:
     box_name: str
     box_vagrant: Path | None
     addons: Sequence[dict[str, Any]] = ()
+    mirror_access: Mapping[str, MirrorAccess] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def _write_folder(lab: Lab, request: CreateRequest, record: Record) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o700)
     folder.logs.mkdir(exist_ok=True)
+    keep_mirror_access(folder, request.mirror_access)
     write_atomic(folder.scenario_file, request.scenario_text)
     write_atomic(folder.plan_file, to_json(lab.plan))
     folder.write_record(record)

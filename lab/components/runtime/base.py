@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 from lab.components.cluster import File, Minor, Versions
 
@@ -13,8 +13,27 @@ NODE_REGISTRY = "127.0.0.1:5000"
 # Where it keeps them, and whose they are.
 NODE_REGISTRY_STORAGE = "/var/lib/docker-registry"
 NODE_REGISTRY_USER = "docker-registry"
+# In a scenario, all registries that have no mirror of their own; containerd's word.
+OTHER_REGISTRIES = "_default"
 # The folder of every registry's API (distribution specification).
 API = "v2"
+
+
+class Mirror(NamedTuple):
+    """A registry's mirror. `ca` is certificates in PEM; `basic` is a login as HTTP's Basic scheme has it (RFC 7617).
+
+    Where only is asked whether a mirror is possible, `ca` and `basic` may be any text.
+    """
+
+    registry: str
+    url: str
+    ca: str = ""
+    basic: str = ""
+
+    @property
+    def host(self) -> str:
+        """The mirror's host name, perhaps with a port."""
+        return self.url.partition("://")[2].partition("/")[0]
 
 
 def crictl(socket: str) -> File:
@@ -69,12 +88,12 @@ class ContainerRuntime(ABC):
         """Where the CRI is served, as kubeadm of that version is told."""
 
     @abstractmethod
-    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
-        """Its configuration on a node.
+    def files(self, versions: Versions, mirrors: Sequence[Mirror]) -> Sequence[File]:
+        """Its configuration on a node; what holds a login is for root alone.
 
         Args:
             versions: the lab's Kubernetes and what goes with it.
-            mirrors: registries and the mirror of each, as the scenario has them.
+            mirrors: as the scenario has them, one for each registry.
         """
 
     @abstractmethod
@@ -93,6 +112,6 @@ class ContainerRuntime(ABC):
         """Why it cannot serve that version; empty where it can."""
         return ""
 
-    def mirrors_refusal(self, mirrors: Mapping[str, str]) -> str:  # noqa: ARG002
-        """Why it cannot have these mirrors, by registry; empty where it can."""
+    def mirrors_refusal(self, mirrors: Sequence[Mirror]) -> str:  # noqa: ARG002
+        """Why it cannot have these mirrors; empty where it can."""
         return ""

@@ -6,12 +6,14 @@ Source: github.com/containerd/containerd, docs/hosts.md and docs/cri/config.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import API, NODE_REGISTRY, ContainerRuntime
+from lab.components.runtime.base import API, NODE_REGISTRY, OTHER_REGISTRIES, ContainerRuntime, Mirror
 
 CERTS_FOLDER = "/etc/containerd/certs.d"
+# Those for which a box has a hosts.toml (boxes/debian-13/files).
+BOXED_REGISTRIES = ("docker.io", "ghcr.io", "k8s.gcr.io", "quay.io", "registry.k8s.io")
 # The namespace that its CRI side keeps images and containers in.
 NAMESPACE = "k8s.io"
 
@@ -69,18 +71,23 @@ class Containerd(ContainerRuntime):
     def socket(self, minor: Minor) -> str:  # noqa: ARG002
         return "unix:///run/containerd/containerd.sock"
 
-    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:  # noqa: ARG002
-        """hosts.toml for each mirrored registry: the lab's own registry, then the mirror, then upstream."""
-        files = []
-        for host, mirror in mirrors:
-            upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
-            text = (
-                f"server = {_toml(upstream)}\n\n"
-                f"[host.{_toml(f'http://{NODE_REGISTRY}/v2/{host}')}]\n"
-                '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
-                f"{_mirror(mirror)}"
-            )
-            files.append(File(f"{CERTS_FOLDER}/{host}/hosts.toml", text))
+    def files(self, versions: Versions, mirrors: Sequence[Mirror]) -> Sequence[File]:  # noqa: ARG002
+        """hosts.toml for each mirrored registry: the lab's own registry, then the mirror, then upstream.
+
+        The mirror of all other registries is that of those, too, for which the box has a hosts.toml: containerd looks
+        at one of them only.
+        """
+        named = {each.registry for each in mirrors}
+        files: list[File] = []
+        for each in mirrors:
+            known = [name for name in BOXED_REGISTRIES if name not in named]
+            for host in (*known, each.registry) if each.registry == OTHER_REGISTRIES else (each.registry,):
+                folder = f"{CERTS_FOLDER}/{host}"
+                ca = f"{folder}/mirror.pem" if each.ca else ""
+                text = f"{_before(host)}{_mirror(each, ca)}"
+                files.append(File(f"{folder}/hosts.toml", text, "0600" if each.basic else "0644"))
+                if ca:
+                    files.append(File(ca, each.ca))
         return files
 
     def pull(self, image: str) -> str:
@@ -90,20 +97,40 @@ class Containerd(ContainerRuntime):
 COMPONENT = Containerd()
 
 
-def _mirror(mirror: str) -> str:
+def _before(host: str) -> str:
+    """What hosts.toml says before a mirror: upstream, which is asked last, and the node's own registry.
+
+    For all other registries neither can be said; containerd knows upstream by an image's name.
+    """
+    if host == OTHER_REGISTRIES:
+        return ""
+    upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
+    return (
+        f"server = {_toml(upstream)}\n\n"
+        f"[host.{_toml(f'http://{NODE_REGISTRY}/v2/{host}')}]\n"
+        '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
+    )
+
+
+def _mirror(mirror: Mirror, ca: str) -> str:
     """The entry of a mirror. Of one with a path, images are asked for below it: /v2/PATH/library/nginx.
 
     containerd itself would put /v2 behind the path, where a Harbor or another proxy of registries has nothing.
-    Source: containerd, docs/hosts.md, "override_path"; core/remotes/docker/config/hosts.go.
+    A login goes with each request, as credentials of a registry itself are no mirror's.
+    Source: containerd, docs/hosts.md, "override_path", "ca", "header"; core/remotes/docker/config/hosts.go.
     """
-    scheme, _, rest = mirror.partition("://")
+    scheme, _, rest = mirror.url.partition("://")
     host, _, path = rest.rstrip("/").partition("/")
-    plain = f'[host.{_toml(mirror)}]\n  capabilities = ["pull", "resolve"]\n'
-    if not path or path == API or path.endswith(f"/{API}"):  # the root of an API, as it stands
-        return plain
-    below = path.removeprefix(f"{API}/")
-    address = f"{scheme}://{host}/{API}/{below}"
-    return f'[host.{_toml(address)}]\n  capabilities = ["pull", "resolve"]\n  override_path = true\n'
+    address, override = mirror.url, ""
+    if path and path != API and not path.endswith(f"/{API}"):  # not the root of an API as it stands
+        address = f"{scheme}://{host}/{API}/{path.removeprefix(f'{API}/')}"
+        override = "  override_path = true\n"
+    entry = f'[host.{_toml(address)}]\n  capabilities = ["pull", "resolve"]\n{override}'
+    if ca:
+        entry += f"  ca = {_toml(ca)}\n"
+    if mirror.basic:
+        entry += f"  [host.{_toml(address)}.header]\n    Authorization = {_toml(f'Basic {mirror.basic}')}\n"
+    return entry
 
 
 def _toml(text: str) -> str:

@@ -13,10 +13,12 @@ import json
 from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import API, NODE_REGISTRY, ContainerRuntime, crictl
+from lab.components.runtime.base import API, NODE_REGISTRY, OTHER_REGISTRIES, ContainerRuntime, Mirror, crictl
 
 CONFIG_FILE = "/etc/crio/crio.conf.d/10-klab.conf"
 REGISTRIES_FILE = "/etc/containers/registries.conf.d/10-klab.conf"
+AUTH_FILE = "/etc/crio/klab-auth.json"
+CERTS_FOLDER = "/etc/containers/certs.d"  # containers-certs.d(5)
 SOCKET = "unix:///var/run/crio/crio.sock"
 # Registries whose images a box may hold; the node's own has them.
 REGISTRIES = ("docker.io", "ghcr.io", "quay.io", "registry.k8s.io")
@@ -41,18 +43,27 @@ class CriO(ContainerRuntime):
     def socket(self, minor: Minor) -> str:  # noqa: ARG002
         return SOCKET
 
-    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
-        return (
-            File(CONFIG_FILE, configuration(versions.image("pause"))),
-            File(REGISTRIES_FILE, registries(dict(mirrors))),
+    def files(self, versions: Versions, mirrors: Sequence[Mirror]) -> Sequence[File]:
+        logins = [each for each in mirrors if each.basic]
+        files = [
+            File(CONFIG_FILE, configuration(versions.image("pause"), AUTH_FILE if logins else "")),
+            File(REGISTRIES_FILE, registries({each.registry: each.url for each in mirrors})),
             crictl(SOCKET),
-        )
+        ]
+        if logins:
+            files.append(File(AUTH_FILE, _logins(logins), "0600"))
+        return [*files, *(File(f"{CERTS_FOLDER}/{each.host}/ca.crt", each.ca) for each in mirrors if each.ca)]
 
     def prepare(self, minor: Minor) -> str:  # noqa: ARG002
         return "systemctl --quiet enable crio\nsystemctl restart crio\n"
 
     def pull(self, image: str) -> str:
         return f"sudo crictl pull {image}"
+
+    def mirrors_refusal(self, mirrors: Sequence[Mirror]) -> str:
+        if any(each.registry == OTHER_REGISTRIES for each in mirrors):
+            return f"CRI-O has mirrors of registries that are named only; name them instead of {OTHER_REGISTRIES}"
+        return ""
 
     def refusal(self, minor: Minor) -> str:
         if minor >= SPEAKS_V1:
@@ -64,8 +75,12 @@ class CriO(ContainerRuntime):
 COMPONENT = CriO()
 
 
-def configuration(pause: str) -> str:
-    """CRI-O's drop-in: the kubelet's cgroup driver, Debian's programs, where CNI's are, the image that holds a pod."""
+def configuration(pause: str, auth_file: str = "") -> str:
+    """CRI-O's drop-in: the kubelet's cgroup driver, Debian's programs, where CNI's are, the image that holds a pod.
+
+    Where an `auth_file` is given, it has the logins to registries.
+    """
+    auth = f"global_auth_file = {_toml(auth_file)}\n" if auth_file else ""
     return f"""\
 [crio.runtime]
 cgroup_manager = "systemd"
@@ -77,7 +92,7 @@ monitor_path = "/usr/bin/conmon"
 
 [crio.image]
 pause_image = {_toml(pause)}
-
+{auth}
 [crio.network]
 network_dir = "/etc/cni/net.d/"
 plugin_dirs = ["/opt/cni/bin/"]
@@ -91,10 +106,19 @@ def registries(mirrors: dict[str, str]) -> str:
         parts.append(f"[[registry]]\nprefix = {_toml(registry)}\nlocation = {_toml(registry)}\n")
         parts.append(_mirror(f"{NODE_REGISTRY}/{registry}", insecure=True))
         if registry in mirrors:
-            scheme, _, place = mirrors[registry].partition("://")
-            # Images are asked for below a path; one that begins with the API's own folder means the same.
-            parts.append(_mirror(place.rstrip("/").replace(f"/{API}/", "/", 1), insecure=scheme == "http"))
+            url = mirrors[registry]
+            parts.append(_mirror(_location(url), insecure=url.startswith("http://")))
     return "\n".join(parts)
+
+
+def _location(url: str) -> str:
+    """A mirror's host and path, below which images are asked for; one that begins with the API's own means the same."""
+    return url.partition("://")[2].rstrip("/").replace(f"/{API}/", "/", 1)
+
+
+def _logins(mirrors: Iterable[Mirror]) -> str:
+    """The logins as containers-auth.json(5) has them, each for its mirror's path alone."""
+    return json.dumps({"auths": {_location(each.url): {"auth": each.basic} for each in mirrors}}, indent=2) + "\n"
 
 
 def _mirror(location: str, *, insecure: bool) -> str:

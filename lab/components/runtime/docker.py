@@ -5,8 +5,8 @@ and the pause image when it is told of the socket without a scheme, and takes th
 klab has them. Of a socket with a scheme it thinks that it is another runtime's.
 dockershim reads an image's VirtualSize, which Docker's API has no longer since 1.44: Docker must be older than 25.
 
-Docker asks mirrors for docker.io alone, and of a mirror it takes no path: the node's own registry serves it only what
-has its name without a registry there, too (library/nginx).
+Docker asks mirrors for docker.io alone, gives them no login, and of a mirror it takes no path: the node's own registry
+serves it only what has its name without a registry there, too (library/nginx).
 
 Sources: kubernetes 1.16.3 and 1.23.0, cmd/kubeadm/app/{constants/constants_unix.go,phases/kubelet/flags.go},
 cmd/kubelet/app/options/container_runtime.go, pkg/kubelet/dockershim/convert.go; github.com/Mirantis/cri-dockerd 0.4.3,
@@ -17,13 +17,14 @@ moby, registry/config.go (ValidateMirror), pull requests 45469 and 47207.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, crictl
+from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, Mirror, crictl
 
 DAEMON_FILE = "/etc/docker/daemon.json"
+CERTS_FOLDER = "/etc/docker/certs.d"  # docs.docker.com, "Verify repository client with certificates"
 ADAPTER = "cri-docker"  # upstream's name of cri-dockerd's unit
 ADAPTER_FILE = f"/etc/systemd/system/{ADAPTER}.service"
 ADAPTER_SOCKET_FILE = f"/etc/systemd/system/{ADAPTER}.socket"
@@ -121,12 +122,13 @@ class Docker(ContainerRuntime):
     def units_for(self, minor: Minor) -> tuple[str, ...]:
         return self.units[:1] if minor < WITHOUT_DOCKERSHIM else self.units
 
-    def files(self, versions: Versions, mirrors: Iterable[tuple[str, str]]) -> Sequence[File]:
-        own = File(DAEMON_FILE, daemon([mirror for registry, mirror in mirrors if registry == MIRRORED]))
+    def files(self, versions: Versions, mirrors: Sequence[Mirror]) -> Sequence[File]:
+        own = [File(DAEMON_FILE, daemon([each.url for each in mirrors if each.registry == MIRRORED]))]
+        own += [File(f"{CERTS_FOLDER}/{each.host}/ca.crt", each.ca) for each in mirrors if each.ca]
         if versions.minor < WITHOUT_DOCKERSHIM:
-            return (own, crictl(f"unix://{DOCKERSHIM}"))
+            return (*own, crictl(f"unix://{DOCKERSHIM}"))
         unit = _ADAPTER.format(adapter=ADAPTER, pause=versions.image("pause"))
-        return (own, crictl(ADAPTERS_CRI), File(ADAPTER_FILE, unit), File(ADAPTER_SOCKET_FILE, _ADAPTER_SOCKET))
+        return (*own, crictl(ADAPTERS_CRI), File(ADAPTER_FILE, unit), File(ADAPTER_SOCKET_FILE, _ADAPTER_SOCKET))
 
     def prepare(self, minor: Minor) -> str:
         # The box may have started it before the seed was read.
@@ -139,14 +141,17 @@ class Docker(ContainerRuntime):
         own = f"{NODE_REGISTRY}/{image}"
         return f"sudo docker pull {own} && sudo docker tag {own} {image} || sudo docker pull {image}"
 
-    def mirrors_refusal(self, mirrors: Mapping[str, str]) -> str:
-        others = [registry for registry in mirrors if registry != MIRRORED]
+    def mirrors_refusal(self, mirrors: Sequence[Mirror]) -> str:
+        others = [each.registry for each in mirrors if each.registry != MIRRORED]
         if others:
             return f"Docker can have a mirror of {MIRRORED} only; given: {', '.join(others)}"
-        # dockerd would not start (moby, registry/config.go, ValidateMirror).
-        mirror = mirrors.get(MIRRORED, "")
-        path = mirror.partition("://")[2].partition("/")[2].strip("/")
-        return f"Docker can have a mirror without a path only; given: {mirror}" if path else ""
+        for each in mirrors:
+            # dockerd would not start (moby, registry/config.go, ValidateMirror).
+            if each.url.partition("://")[2].partition("/")[2].strip("/"):
+                return f"Docker can have a mirror without a path only; given: {each.url}"
+            if each.basic:
+                return f"Docker gives a mirror no login; {each.url} must answer without one"
+        return ""
 
 
 COMPONENT = Docker()

@@ -12,6 +12,7 @@ from fuzz.mutations import octets, texts
 
 from lab.bundles.format import check_bundle_name
 from lab.cli.terminal.words import parse_duration
+from lab.cluster.pki import make_ca
 from lab.errors import ScenarioError
 from lab.kubeconfig import merge_files
 from lab.plan.decide import decide
@@ -19,6 +20,7 @@ from lab.plan.file import from_json, to_json
 from lab.scenario.catalog import load_catalog
 from lab.scenario.kinds import check_name
 from lab.scenario.library import find_scenario, load_scenario, read_text, shipped_names
+from lab.scenario.mirror_access import parse_ca, parse_login
 from lab.scenario.parser import parse_scenario
 from lab.scenario.sizes import parse_mib
 from lab.text import visible
@@ -42,8 +44,9 @@ box: debian-13
 kubernetes: {version: 1.35.4, runtime: containerd, cni: none, pod_cidr: 10.1.0.0/16, service_cidr: 10.2.0.0/16}
 network: {cidr: 10.10.0.0/24}
 provider: {libvirt: {cpu_model: Haswell, pool: fast}, virtualbox: {linked_clone: false}}
-mirrors: {docker.io: "http://mirror:5000"}
+mirrors: {docker.io: "http://mirror:5000", _default: {url: "https://m/v2/all", ca: ca.pem, login: login.txt}}
 """
+CA = make_ca("mirror").public
 ADDON = """\
 apiVersion: v1
 kind: ConfigMap
@@ -108,6 +111,8 @@ def scenario(text: str, _folder: Path) -> None:
 def scenario_file(data: bytes, folder: Path) -> None:
     file = folder / "scenario.yaml"
     file.write_bytes(data)
+    (folder / "ca.pem").write_text(CA)
+    (folder / "login.txt").write_text("class:secret")
     load_scenario(str(file), load_catalog())
 
 
@@ -120,6 +125,19 @@ def addon_file(data: bytes, folder: Path) -> None:
         assert isinstance(item["metadata"]["name"], str)
         # As it goes to the API server.
         json.dumps(item, allow_nan=False).encode()
+
+
+def mirror_ca(text: str, _folder: Path) -> None:
+    found = parse_ca(text)
+    assert parse_ca(found) == found
+    assert "PRIVATE" not in found
+
+
+def mirror_login(text: str, _folder: Path) -> None:
+    user, colon, password = parse_login(text).partition(":")
+    assert colon
+    assert user
+    assert (user + password).isprintable()
 
 
 def _others(text: str) -> dict[str, Any]:
@@ -215,6 +233,22 @@ TARGETS = (
         lambda _: [ADDON],
         texts,
         lambda text, folder: addon_file(text.encode("utf-8", "surrogatepass"), folder),
+    ),
+    Target(
+        "mirror's CA",
+        ("lab.scenario.mirror_access:parse_ca",),
+        lambda _: [CA, make_ca("a").public + "text\n" + make_ca("b").public],
+        texts,
+        mirror_ca,
+        refuses=(ValueError,),
+    ),
+    Target(
+        "mirror's login",
+        ("lab.scenario.mirror_access:parse_login",),
+        _lines("class:secret", "robot$class+pull:x: y"),
+        texts,
+        mirror_login,
+        refuses=(ValueError,),
     ),
     Target(
         "kubeconfig",

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from lab import resources
 from lab.boxes.recipe import load_recipe
 from lab.components.cluster import File
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.components.runtime import runtimes
+from lab.components.runtime.base import Mirror
+from lab.components.runtime.containerd import BOXED_REGISTRIES
 from lab.errors import ScenarioError
 from lab.plan.decide import decide
 from lab.plan.foreign import plan_problems
@@ -49,8 +52,8 @@ def plan_of(runtime: str, number: str, more: str = "") -> Plan:
     return decide(parse_scenario(text, catalog), catalog)
 
 
-def files_of(name: str, number: str, *mirrors: tuple[str, str]) -> dict[str, str]:
-    found: Sequence[File] = runtimes()[name].files(version_of(number), mirrors)
+def files_of(name: str, number: str, *mirrors: tuple[str, ...]) -> dict[str, str]:
+    found: Sequence[File] = runtimes()[name].files(version_of(number), [Mirror(*each) for each in mirrors])
     return {file.path: file.content for file in found}
 
 
@@ -103,6 +106,74 @@ def test_of_a_mirror_with_a_path_images_are_asked_for_below_it(mirror: str, entr
     if location:
         files = files_of("cri-o", "1.35.4", ("docker.io", mirror))
         assert f'location = "{location}"\n' in "".join(files.values())
+
+
+CA, LOGIN = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n", "Y2xhc3M6cGFzcw=="
+HARBOR = ("quay.io", "https://harbor.example:8443/quay", CA, LOGIN)
+
+
+def toml(text: str) -> dict[str, Any]:
+    return tomllib.loads(text)
+
+
+def test_containerd_asks_a_mirror_with_its_ca_and_a_login() -> None:
+    found = {file.path: file for file in runtimes()["containerd"].files(version_of("1.35.4"), [Mirror(*HARBOR)])}
+    hosts, ca = found["/etc/containerd/certs.d/quay.io/hosts.toml"], found["/etc/containerd/certs.d/quay.io/mirror.pem"]
+    assert (hosts.mode, ca.mode, ca.content) == ("0600", "0644", CA)
+    parts = toml(hosts.content)
+    assert parts["server"] == "https://quay.io"
+    assert list(parts["host"]) == ["http://127.0.0.1:5000/v2/quay.io", "https://harbor.example:8443/v2/quay"]
+    assert parts["host"]["https://harbor.example:8443/v2/quay"] == {
+        "capabilities": ["pull", "resolve"],
+        "override_path": True,
+        "ca": ca.path,
+        "header": {"Authorization": f"Basic {LOGIN}"},
+    }
+    (plain,) = runtimes()["containerd"].files(version_of("1.35.4"), [Mirror(*MIRROR)])
+    assert plain.mode == "0644"
+
+
+def test_containerd_asks_one_mirror_for_all_other_registries() -> None:
+    everything = ("_default", "https://proxy.example", CA)
+    files = files_of("containerd", "1.35.4", HARBOR, everything)
+    folders = {path.split("/")[4] for path in files}
+    assert folders == {*BOXED_REGISTRIES, "_default"}
+    default = toml(files["/etc/containerd/certs.d/_default/hosts.toml"])
+    assert list(default) == ["host"], "upstream follows from the image's name"
+    assert list(default["host"]) == ["https://proxy.example"]
+    for name in set(BOXED_REGISTRIES) - {"quay.io"}:
+        hosts = toml(files[f"/etc/containerd/certs.d/{name}/hosts.toml"])["host"]
+        assert list(hosts) == [f"http://127.0.0.1:5000/v2/{name}", "https://proxy.example"]
+        assert hosts["https://proxy.example"]["ca"] == f"/etc/containerd/certs.d/{name}/mirror.pem"
+    own = toml(files["/etc/containerd/certs.d/quay.io/hosts.toml"])["host"]
+    assert "https://proxy.example" not in own
+
+
+def test_containerd_has_a_file_for_each_registry_that_a_box_does() -> None:
+    folder = resources.path("boxes") / "debian-13/files/etc/containerd/certs.d"
+    assert {each.name for each in folder.iterdir()} == set(BOXED_REGISTRIES)
+
+
+def test_cri_o_asks_a_mirror_with_its_ca_and_a_login() -> None:
+    found = {file.path: file for file in runtimes()["cri-o"].files(version_of("1.35.4"), [Mirror(*HARBOR)])}
+    assert found["/etc/containers/certs.d/harbor.example:8443/ca.crt"].content == CA
+    logins = found["/etc/crio/klab-auth.json"]
+    assert logins.mode == "0600"
+    assert json.loads(logins.content) == {"auths": {"harbor.example:8443/quay": {"auth": LOGIN}}}
+    image = toml(found["/etc/crio/crio.conf.d/10-klab.conf"].content)["crio"]["image"]
+    assert image["global_auth_file"] == logins.path
+    assert "auth" not in files_of("cri-o", "1.35.4", MIRROR)["/etc/crio/crio.conf.d/10-klab.conf"]
+    with pytest.raises(ScenarioError, match="CRI-O has mirrors of registries that are named only"):
+        plan_of("cri-o", "1.28.0", "mirrors: {_default: 'http://m:5000'}\n")
+
+
+def test_docker_asks_a_mirror_with_its_ca_and_gives_no_login() -> None:
+    files = files_of("docker", "1.28.0", ("docker.io", "https://m.example:5000", CA))
+    assert files["/etc/docker/certs.d/m.example:5000/ca.crt"] == CA
+    with pytest.raises(ScenarioError, match="Docker gives a mirror no login; https://m must answer without one"):
+        plan_of("docker", "1.28.0", "mirrors: {docker.io: {url: 'https://m', login: secret}}\n")
+    with pytest.raises(ScenarioError, match=r"mirror of docker\.io only; given: _default"):
+        plan_of("docker", "1.28.0", "mirrors: {_default: 'https://m'}\n")
 
 
 # --- Docker -------------------------------------------------------------------------------------

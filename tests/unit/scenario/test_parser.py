@@ -9,7 +9,7 @@ import pytest
 from lab.errors import ScenarioError
 from lab.plan.decide import decide
 from lab.scenario.catalog import Catalog
-from lab.scenario.model import Scenario
+from lab.scenario.model import Mirror, Scenario
 from lab.scenario.parser import parse_scenario
 
 HEAD = 'version: 1\nname: test\nkubernetes: {version: "1.35.4"}\n'
@@ -65,7 +65,7 @@ def test_a_scenario_with_every_key(read) -> None:
     assert scenario.topology.nodes[0].memory == 4096
     assert scenario.disk == 30
     assert scenario.kubernetes.version == "1.35.4"
-    assert scenario.mirrors == {"docker.io": "http://mirror:5000"}
+    assert scenario.mirrors == {"docker.io": Mirror(url="http://mirror:5000")}
     assert scenario.provider.libvirt.pool == "fast"
     assert str(scenario.network.management) == "10.11.0.0/16"
 
@@ -199,6 +199,13 @@ def test_an_honest_alias_works(read) -> None:
         ("addons: ['']", "this text is empty"),
         ("addons: a.yaml", "needs a list"),
         ("mirrors: {docker.io: mirror}", "is not an address such as"),
+        ("mirrors: {docker.io: {url: mirror}}", "is not an address such as"),
+        ("mirrors: {docker.io: {ca: a.pem}}", "mirrors.docker.io.url: this key is required"),
+        ("mirrors: {docker.io: {url: 'https://m', cert: a}}", "unknown key; known here: ca, login, url"),
+        ("mirrors: {docker.io: {url: 'http://m', login: a}}", "login would send its password in clear"),
+        ("mirrors: {docker.io: {url: 'http://m', ca: a}}", "ca is for a mirror's certificate"),
+        ("mirrors: {docker.io: [a]}", "needs text, not a list"),
+        ("mirrors: {'*': 'http://m'}", "such as docker.io, or _default for all others"),
         ("mirrors: {http://docker.io: http://mirror}", "a registry's host name"),
         ("provider: {libvirt: {pool: ''}}", "is not a plain name"),
         ("provider: {libvrt: {}}", "did you mean libvirt?"),
