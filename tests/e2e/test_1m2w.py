@@ -92,6 +92,22 @@ def test_a_control_plane_that_shuts_down_does_not_wait_long_for_its_containers(l
     assert set(shown.split()) == {"20s"}
 
 
+def test_kubectl_works_at_once_on_the_control_plane(lab: Lab) -> None:
+    names = {f"node/{node}" for node in lab.nodes}
+    for words in (["kubectl"], ["sudo", "kubectl"], ["sudo", "-i", "kubectl"]):
+        said = lab.klab("ssh", lab.name, "cp1", "--", *words, "get", "nodes", "-o", "name").stdout
+        assert set(said.split()) == names, words
+    copies = "/root/.kube/config /home/vagrant/.kube/config"
+    assert lab.on("cp1", f"stat -c '%a %U' {copies}").split() == ["600", "root", "600", "vagrant"]
+    for user in ("root", "vagrant"):
+        shell = f"sudo -iu {user} bash -ic 'alias k; complete -p kubectl kubeadm k' 2>/dev/null"
+        assert lab.on("cp1", shell).splitlines() == [
+            "alias k='kubectl'",
+            *(f"complete -o default -F _klab_complete {name}" for name in ("kubectl", "kubeadm", "k")),
+        ]
+    assert lab.on("w1", f"ls {copies} 2>/dev/null || true").strip() == ""
+
+
 # What was written since the box was built: a file's time of change, which no program can set, is later than the box's
 # own. etcd holds the token as a Secret, and control planes their CA: that is Kubernetes, not the seed.
 SEARCH = r"""

@@ -76,7 +76,8 @@ class Registry:
                 else:
                     self.answer(200 if name in blobs else 404, blobs.get(name, b""), "application/octet-stream")
 
-            do_HEAD = do_GET
+            def do_HEAD(self) -> None:
+                self.do_GET()
 
             def answer(self, status: int, data: bytes, kind: str) -> None:
                 self.send_response(status)

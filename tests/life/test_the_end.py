@@ -29,4 +29,6 @@ def test_certificates_that_expired_are_renewed(lab: Lab) -> None:
     done = repair(lab, await_findings(lab, ("token", ""))["token", ""])
     assert done.returncode == 0, done.stdout + done.stderr
     lab.kubectl("create", "configmap", "renewed")
+    for words in (["kubectl"], ["sudo", "kubectl"]):  # with the copies of admin.conf on the node
+        assert "configmap/renewed" in lab.klab("ssh", lab.name, "cp1", "--", *words, "get", "cm", "-o", "name").stdout
     await_health(lab)
