@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from lab.boxes.kubectl import any_kubectl
 from lab.errors import HostError, ProgramError, Remedy, ScenarioError
 from lab.process import find, run
 from lab.scenario.library import Kustomize
@@ -38,6 +37,8 @@ def _build(home: Home, folder: Path) -> str:
         ScenarioError: it describes none, or needs what is not there; `details` are kubectl's own words.
         HostError: this machine has no kubectl.
     """
+    from lab.boxes.kubectl import any_kubectl  # late: most add-ons are files, and klab plan answers at once
+
     shown, program = visible(str(folder)), any_kubectl(home)
     try:
         find(program)

@@ -63,6 +63,10 @@ class Journal:
             if self._listener:
                 self._listener(event)
 
+    def waits(self, phase: str, text: str) -> None:
+        """Tell the listener what a phase of the lab still waits for; it is not written down."""
+        self.tell(Event(time.time(), "", phase, "begin", text))
+
     @contextmanager
     def span(self, node: str, phase: str) -> Iterator[None]:
         """Note that a phase begins, and when the block ends that it is done; a LabError is noted with its message."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 MOST_BYTES = 64 * 1024
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----")
 # What HTTP's Basic scheme can carry (RFC 7617), less what a line of a file could hide.
 _LOGIN = re.compile(r"([!-9;-~]{1,200}):([ -~]{1,1000})")
 
@@ -42,7 +42,7 @@ def parse_ca(text: str) -> str:
             der = base64.b64decode("".join(match[1].split()), validate=True)
         except ValueError:
             raise ValueError("a certificate in it is damaged") from None
-        if der[:1] != b"\x30":  # ASN.1's SEQUENCE (RFC 5280)
+        if not der.startswith(b"\x30"):  # ASN.1's SEQUENCE (RFC 5280)
             raise ValueError("a certificate in it is damaged")
         body = base64.encodebytes(der).decode().replace("\n", "")
         lines = "\n".join(body[at : at + 64] for at in range(0, len(body), 64))

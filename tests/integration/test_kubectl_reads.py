@@ -154,7 +154,7 @@ def test_kubectl_goes_straight_to_the_lab_and_to_others_by_the_proxy(kubectl: Pa
 
 
 def test_kubectl_builds_a_folder_of_files_alone(kubectl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.app.kustomize.any_kubectl", lambda _: str(kubectl))
+    monkeypatch.setattr("lab.boxes.kubectl.any_kubectl", lambda _: str(kubectl))
     build = kustomize(Home(tmp_path / "home"))
     for name in ("base", "over"):
         (tmp_path / name).mkdir()

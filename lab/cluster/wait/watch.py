@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab.cluster.clients.api import UnreachableError
-from lab.cluster.events import Event, Journal
+from lab.cluster.events import Journal
 from lab.cluster.observe.facts import no_member
 from lab.cluster.wait.console import Consoles
 from lab.cluster.wait.diagnose import explain_failure, explain_timeout
@@ -181,7 +181,7 @@ class Watch:
         if phase and missing and (phase, missing[0]) != self._missing:
             self._missing = (phase, missing[0])
             more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-            self.journal.tell(Event(time.time(), "", phase, "begin", f"{missing[0]}{more}"))
+            self.journal.waits(phase, f"{missing[0]}{more}")
 
     def _note_ready(self, readiness: Readiness) -> None:
         """Note in the journal each node that has become Ready since the last look, and each that is passed over."""

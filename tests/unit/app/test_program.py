@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("quick_watch")
 def _fake_host(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with fake machines and a box, and with room for any lab; 1m2w without Kubernetes."""
 
-    def plain(name: str, catalog: Catalog) -> Loaded:
+    def plain(name: str, catalog: Catalog, _kustomize: object) -> Loaded:
         loaded = load_scenario(name, catalog)
         return replace(loaded, scenario=replace(loaded.scenario, bootstrap="none"))
 

@@ -124,7 +124,7 @@ def test_a_ca_is_its_certificates_and_nothing_else(ca: str) -> None:
     ("text", "words"),
     [
         ("", "no certificate in PEM"),
-        ("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "no certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "is damaged"),
         ("-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n", "is damaged"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "is damaged"),
         (make_ca("university").private, "holds a private key"),
