@@ -55,8 +55,8 @@ if ! declare -F _filedir > /dev/null; then
     }
 fi
 _klab_complete() {
-    local program=$1
-    [[ $(alias "$1" 2> /dev/null) == *=\'kubectl\' ]] && program=kubectl
+    local program=kubectl
+    [[ $1 == kubeadm ]] && program=kubeadm
     # shellcheck disable=SC1090
     . <("$program" completion bash 2> /dev/null)
     declare -F "__start_$program" > /dev/null || return 1
