@@ -7,6 +7,13 @@ passwd --lock --quiet root
 echo 'vagrant ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/vagrant
 chmod 0440 /etc/sudoers.d/vagrant
 
+# Every interactive shell, of a login or not, completes words, and knows the alias of every course.
+cat >> /etc/bash.bashrc <<'END'
+
+[ ! -r /usr/share/bash-completion/bash_completion ] || . /usr/share/bash-completion/bash_completion
+alias k=kubectl
+END
+
 # CNI plug-ins where the kubelet's world expects them. Hard links, not symbolic ones:
 # a pod that mounts /opt/cni/bin must see the files.
 ln -f /usr/lib/cni/* /opt/cni/bin/
@@ -20,7 +27,7 @@ systemctl --quiet mask \
   fstrim.timer systemd-tmpfiles-clean.timer cloud-init-hotplugd.socket getty@tty1.service \
   systemd-pstore.service systemd-firstboot.service sshd-keygen.service systemd-binfmt.service \
   modprobe@drm.service modprobe@configfs.service modprobe@fuse.service \
-  sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount
+  sys-kernel-config.mount sys-fs-fuse-connections.mount
 mkdir -p /etc/systemd/system-generators
 for generator in ssh gpt-auto tpm2 hibernate-resume rc-local sysv; do
   ln -sf /dev/null "/etc/systemd/system-generators/systemd-$generator-generator"

@@ -17,7 +17,6 @@ from lab.plan.model import Node, Plan
 from lab.render.balancer import render_load_balancer
 from lab.render.hosts import HOSTS_FILE, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
-from lab.render.kubectl import shell_files
 from lab.render.node_script import CONSOLE, MARK, NODE_SCRIPT, NODE_UNIT, START_NODE, UNIT_FILE, render_node_script
 from lab.render.pod_network import render_manifest
 from lab.render.secrets import Secrets
@@ -112,7 +111,6 @@ def node_files(
     ]
     if plan.bootstrap == "none":
         return files
-    files += shell_files()
     if modules := MODES[plan.kubernetes.proxy_mode].modules:
         files.append(File(PROXY_MODULES_FILE, "".join(f"{module}\n" for module in modules)))
     containers = runtime(plan.kubernetes.runtime)

@@ -1,76 +1,16 @@
-"""kubectl for people on a node: where it finds the cluster, completion, and the alias `k`.
+"""kubectl for people on a node: where it finds the cluster. Completion and the alias `k` are in the box.
 
 As kubeadm says after `kubeadm init`, and courses' scripts do: root and vagrant have a copy of admin.conf each.
-Source: kubernetes.io, "Creating a cluster with kubeadm" and "kubectl Quick Reference".
+Source: kubernetes.io, "Creating a cluster with kubeadm".
 """
 
 from __future__ import annotations
 
-from lab.components.cluster import File
 from lab.plan.model import Plan
 
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 # The homes of those who have a copy, as klab's boxes have them.
 COPIES = ("/root/.kube/config", "/home/vagrant/.kube/config")
-SHELL_FILE = "/usr/local/share/klab/kubectl.bash"
-BASHRC = "/etc/bash.bashrc"  # Debian's bash reads it in each interactive shell, a login shell or not
-
-# kubectl and kubeadm are asked for their completion at the first Tab: asking takes seconds where a host is slow, and
-# after an upgrade the answer is another. They expect the functions of the package bash-completion, which klab's boxes
-# do not have (cobra's bash_completionsV2.go); where somebody installs it, its own are taken.
-_SHELL = r"""# Made by klab: completion for kubectl and kubeadm, and the alias k.
-if ! declare -F _get_comp_words_by_ref > /dev/null; then
-    # _get_comp_words_by_ref -n CHARACTERS cur prev words cword
-    # Bash splits words at = and : as well; what stands at one of CHARACTERS without a blank is one word again.
-    # shellcheck disable=SC2034
-    _get_comp_words_by_ref() {
-        local line=$COMP_LINE glue="[${2:-=}]" word
-        local -i i
-        words=() cword=0
-        for i in "${!COMP_WORDS[@]}"; do
-            word=${COMP_WORDS[i]}
-            if ((i > 0)) && [[ $line != [[:space:]]* ]] && [[ $word == $glue* || ${words[-1]} == *$glue ]]; then
-                words[-1]+=$word
-            else
-                words+=("$word")
-            fi
-            ((i == COMP_CWORD)) && cword=$((${#words[@]} - 1))
-            line=${line#*"$word"}
-        done
-        cur=${words[cword]} prev=
-        ((cword > 0)) && prev=${words[cword - 1]}
-        return 0
-    }
-    __ltrim_colon_completions() {
-        local -i i
-        [[ $1 == *:* && $COMP_WORDBREAKS == *:* ]] || return 0
-        for i in "${!COMPREPLY[@]}"; do
-            COMPREPLY[i]=${COMPREPLY[i]#"${1%"${1##*:}"}"}
-        done
-    }
-fi
-if ! declare -F _filedir > /dev/null; then
-    _filedir() {
-        mapfile -t COMPREPLY < <(if [[ ${1-} == -d ]]; then compgen -d -- "$cur"; else compgen -f -- "$cur"; fi)
-    }
-fi
-_klab_complete() {
-    local program=kubectl
-    [[ $1 == kubeadm ]] && program=kubeadm
-    # shellcheck disable=SC1090
-    . <("$program" completion bash 2> /dev/null)
-    declare -F "__start_$program" > /dev/null || return 1
-    [[ $1 == "$program" ]] || complete -o default -F "__start_$program" "$1"
-    return 124 # bash tries again, with the completion that there is now
-}
-alias k=kubectl
-complete -o default -F _klab_complete kubectl kubeadm k
-"""
-
-_HOOK = f"""\
-grep -qs {SHELL_FILE} {BASHRC} ||
-    echo '[ ! -r {SHELL_FILE} ] || . {SHELL_FILE}' >> {BASHRC}
-"""
 
 _GIVE = f"""\
 # kubectl finds the cluster. A file in which somebody has other clusters, too, stays.
@@ -102,16 +42,6 @@ for copy in {copies}; do
     [ "$servers" != "    server: {server}" ] || rm -f "$copy"
 done
 """
-
-
-def shell_files() -> list[File]:
-    """The files that a person's shell reads."""
-    return [File(SHELL_FILE, _SHELL)]
-
-
-def render_hook() -> str:
-    """The part of a node's script after which shells read `shell_files`. Idempotent."""
-    return _HOOK
 
 
 def render_give() -> str:

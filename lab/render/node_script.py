@@ -21,7 +21,7 @@ from lab.components.kubernetes.proxy import MODES
 from lab.components.runtime import runtime
 from lab.plan.model import Node, Plan
 from lab.render.kubeadm import FIRST_ONLY_PHASES, JOIN_COMMAND_PHASE, PATIENT_GOGC
-from lab.render.kubectl import render_give, render_hook
+from lab.render.kubectl import render_give
 
 NODE_SCRIPT = "/etc/klab/node.sh"
 UNIT = "klab-node"
@@ -180,9 +180,7 @@ def render_node_script(
 
 def _for_people(plan: Plan, node: Node) -> str:
     """What makes kubectl of use to who logs in; cloud-init, which makes the users, has finished."""
-    if plan.bootstrap == "none":
-        return ""
-    return render_hook() + (render_give() if plan.bootstrap == "full" and node.is_control_plane else "")
+    return render_give() if plan.bootstrap == "full" and node.is_control_plane else ""
 
 
 def _phase(node: Node, joining: bool) -> str:

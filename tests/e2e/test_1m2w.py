@@ -92,6 +92,17 @@ def test_a_control_plane_that_shuts_down_does_not_wait_long_for_its_containers(l
     assert set(shown.split()) == {"20s"}
 
 
+# As bash asks at a Tab: a shell that a person types into, the words of the line, the one that is to be completed.
+COMPLETE = """
+. /usr/share/bash-completion/completions/k
+COMP_WORDS=(k get deploymen) COMP_CWORD=2 COMP_LINE="k get deploymen" COMP_POINT=15
+__start_kubectl k
+echo "completed: ${COMPREPLY[*]}"
+alias k
+complete -p k
+"""
+
+
 def test_kubectl_works_at_once_on_the_control_plane(lab: Lab) -> None:
     names = {f"node/{node}" for node in lab.nodes}
     for words in (["kubectl"], ["sudo", "kubectl"], ["sudo", "-i", "kubectl"]):
@@ -99,12 +110,10 @@ def test_kubectl_works_at_once_on_the_control_plane(lab: Lab) -> None:
         assert set(said.split()) == names, words
     copies = "/root/.kube/config /home/vagrant/.kube/config"
     assert lab.on("cp1", f"stat -c '%a %U' {copies}").split() == ["600", "root", "600", "vagrant"]
-    for user in ("root", "vagrant"):
-        shell = f"sudo -iu {user} bash -ic 'alias k; complete -p kubectl kubeadm k' 2>/dev/null"
-        assert lab.on("cp1", shell).splitlines() == [
-            "alias k='kubectl'",
-            *(f"complete -o default -F _klab_complete {name}" for name in ("kubectl", "kubeadm", "k")),
-        ]
+    shell = lab.klab("ssh", lab.name, "cp1", "--", "bash", "-i", stdin=COMPLETE).stdout
+    assert "completed: deployments.apps" in shell
+    assert "alias k='kubectl'" in shell
+    assert "__start_kubectl k" in shell
     assert lab.on("w1", f"ls {copies} 2>/dev/null || true").strip() == ""
 
 

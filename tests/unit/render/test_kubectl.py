@@ -1,4 +1,4 @@
-"""kubectl for people on a node: the scripts and the shell's file, run by this machine's bash."""
+"""kubectl for people on a node: the scripts, run by this machine's bash."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from lab.plan.decide import decide
 from lab.plan.model import Plan
 from lab.render.kubectl import (
     ADMIN_CONF,
-    BASHRC,
     COPIES,
-    SHELL_FILE,
     render_give,
-    render_hook,
     render_refresh,
     render_take,
-    shell_files,
 )
 from lab.render.node_script import render_node_script
 from lab.scenario.catalog import Catalog
@@ -53,13 +49,12 @@ class Node:
             self.path(copy).parents[1].mkdir(parents=True)
         self.path(ADMIN_CONF).parent.mkdir(parents=True)
         self.path(ADMIN_CONF).write_text(CONFIG)
-        self.path(BASHRC).write_text("# Debian's\n")
 
     def path(self, path: str) -> Path:
         return self.root / path.removeprefix("/")
 
     def run(self, script: str) -> None:
-        for path in (*COPIES, ADMIN_CONF, BASHRC):
+        for path in (*COPIES, ADMIN_CONF):
             script = script.replace(path, str(self.path(path)))
         done = subprocess.run(["bash", "-c", f"set -eu\n{script}"], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -153,132 +148,17 @@ def test_one_with_other_clusters_stays_where_it_is(text: str, node: Node, plan: 
     assert node.path(COPIES[1]).exists()
 
 
-def test_shells_read_the_file_once(node: Node) -> None:
-    node.run(render_hook())
-    node.run(render_hook())
-    assert node.path(BASHRC).read_text() == f"# Debian's\n[ ! -r {SHELL_FILE} ] || . {SHELL_FILE}\n"
-
-
-@pytest.mark.parametrize(
-    ("bootstrap", "given", "hooked"), [("full", True, True), ("prepared", False, True), ("none", False, False)]
-)
-def test_a_cluster_of_the_students_own_has_no_copy(bootstrap: str, given: bool, hooked: bool, catalog: Catalog) -> None:
+@pytest.mark.parametrize(("bootstrap", "given"), [("full", True), ("prepared", False), ("none", False)])
+def test_a_cluster_of_the_students_own_has_no_copy(bootstrap: str, given: bool, catalog: Catalog) -> None:
     text = f"version: 1\nname: one\nbootstrap: {bootstrap}\ntopology: {{workers: 1}}\n"
     made = decide(parse_scenario(text, catalog), catalog)
     script = render_node_script(made, made.nodes[0])
-    assert ("/home/vagrant/.kube/config" in script, SHELL_FILE in script) == (given, hooked)
+    assert ("/home/vagrant/.kube/config" in script) == given
     assert "/.kube/config" not in render_node_script(made, made.workers[0])
 
 
-# --- completion -------------------------------------------------------------------------------------
-
-# What cobra's script does with the line, for a program that completes with what it was asked.
-PROGRAM = r"""#!/bin/sh
-echo asked >> "$ASKED"
-cat <<'END'
-__start_NAME() {
-    local cur prev words cword
-    _get_comp_words_by_ref -n =: cur prev words cword || return
-    COMPREPLY=("$cword" "$prev" "$cur" "${words[@]}")
-}
-complete -o default -F __start_NAME NAME
-END
-"""
-
-
-class Shell:
-    """An interactive bash's completion, asked as readline asks."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("kubectl", "kubeadm"):
-            (folder / name).write_text(PROGRAM.replace("NAME", name))
-            (folder / name).chmod(0o755)
-        (folder / "rc").write_text(shell_files()[0].content)
-        self.asked = folder / "asked"
-
-    def run(self, script: str) -> list[str]:
-        env = {"PATH": f"{self.folder}:/usr/bin:/bin", "ASKED": str(self.asked), "HOME": str(self.folder)}
-        words = ["bash", "--noprofile", "--norc", "-c", f"shopt -s expand_aliases\n. {self.folder}/rc\n{script}"]
-        done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60)
-        assert done.stderr == ""
-        return done.stdout.splitlines()
-
-    def complete(self, line: str, words: str, at: int) -> list[str]:
-        command = line.split()[0]
-        return self.run(f"""
-            COMP_LINE={line!r} COMP_POINT={len(line)} COMP_WORDS=({words}) COMP_CWORD={at}
-            _klab_complete {command}
-            [ $? = 124 ] || echo "no second try"
-            function=$(complete -p {command} | sed 's/.* -F //; s/ .*//')
-            "$function" {command}
-            printf '%s\\n' "${{COMPREPLY[@]}}"
-        """)
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
-
-
-@pytest.mark.parametrize("command", ["kubectl", "k", "kubeadm"])
-def test_the_program_is_asked_at_the_first_tab(command: str, shell: Shell) -> None:
-    assert shell.complete(f"{command} get ", f"{command} get ''", 2) == ["2", "get", "", command, "get", ""]
-    assert shell.asked.read_text() == "asked\n"
-
-
-def test_a_shell_that_begins_asks_no_program(shell: Shell) -> None:
-    assert shell.run("alias k; complete -p k") == ["alias k='kubectl'", "complete -o default -F _klab_complete k"]
-    assert not shell.asked.exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "words", "at", "expected"),
-    [
-        ("k get --output=js", "k get --output = js", 4, ["2", "get", "--output=js", "k", "get", "--output=js"]),
-        ("k get --output=", "k get --output = ''", 4, ["2", "get", "--output=", "k", "get", "--output="]),
-        ("k -l a=b get ", "k -l a = b get ''", 6, ["4", "get", "", "k", "-l", "a=b", "get", ""]),
-        ("k cp pod:/etc/h", "k cp pod : /etc/h", 4, ["2", "cp", "pod:/etc/h", "k", "cp", "pod:/etc/h"]),
-        ("k get = x", "k get = x", 3, ["3", "=", "x", "k", "get", "=", "x"]),
-    ],
-)
-def test_words_are_those_of_the_person_not_of_bash(
-    line: str, words: str, at: int, expected: list[str], shell: Shell
-) -> None:
-    assert shell.complete(line, words, at) == expected
-
-
-def test_what_bash_has_split_off_is_not_repeated(shell: Shell) -> None:
-    said = shell.run("""
-        COMP_WORDBREAKS=$' \\t\\n=:' COMPREPLY=(pod:/etc pod:/home) cur=pod:/
-        __ltrim_colon_completions "$cur"
-        printf '%s\\n' "${COMPREPLY[@]}"
-        COMPREPLY=(plain); __ltrim_colon_completions plain; printf '%s\\n' "${COMPREPLY[@]}"
-    """)
-    assert said == ["/etc", "/home", "plain"]
-
-
-def test_files_and_folders_are_completed(shell: Shell) -> None:
-    (shell.folder / "deep").mkdir()
-    (shell.folder / "deeds").touch()
-    said = shell.run(
-        f"cd {shell.folder}; cur=dee; _filedir; echo ${{COMPREPLY[@]}}; _filedir -d; echo ${{COMPREPLY[@]}}"
-    )
-    assert [sorted(line.split()) for line in said] == [["deeds", "deep"], ["deep"]]
-
-
-def test_without_the_program_there_is_no_completion(shell: Shell) -> None:
-    (shell.folder / "kubectl").write_text("#!/bin/sh\nexit 1\n")
-    assert shell.run("_klab_complete kubectl; echo $?") == ["1"]
-
-
 def test_shellcheck_has_nothing_to_say(plan: Plan) -> None:
-    for text in (
-        shell_files()[0].content,
-        f"#!/bin/bash\n{render_hook()}{render_give()}",
-        f"#!/bin/sh\n{render_refresh()}{render_take(plan)}",
-    ):
-        shell = [] if text.startswith("#!") else ["--shell=bash"]
-        judge = ["shellcheck", *shell, "-"] if shutil.which("shellcheck") else ["bash", "-n"]
+    for text in (f"#!/bin/bash\n{render_give()}", f"#!/bin/sh\n{render_refresh()}{render_take(plan)}"):
+        judge = ["shellcheck", "-"] if shutil.which("shellcheck") else ["bash", "-n"]
         done = subprocess.run(judge, input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout

@@ -54,8 +54,6 @@ for _ in $(seq 300); do
 done
 [ -e /run/cloud-init/result.json ] || [ -e /etc/cloud/cloud-init.disabled ] ||
     fail clean "cloud-init did not finish" /var/log/cloud-init.log
-grep -qs /usr/local/share/klab/kubectl.bash /etc/bash.bashrc ||
-    echo '[ ! -r /usr/local/share/klab/kubectl.bash ] || . /usr/local/share/klab/kubectl.bash' >> /etc/bash.bashrc
 touch /etc/cloud/cloud-init.disabled
 rm -rf /var/lib/cloud/instances/* /var/lib/cloud/instance /var/lib/cloud/seed /etc/klab
 rm -f /run/cloud-init/instance-data* /run/cloud-init/combined-cloud-config.json /var/log/cloud-init-output.log

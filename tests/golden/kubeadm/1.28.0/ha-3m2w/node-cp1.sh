@@ -58,8 +58,6 @@ for _ in $(seq 300); do
 done
 [ -e /run/cloud-init/result.json ] || [ -e /etc/cloud/cloud-init.disabled ] ||
     fail clean "cloud-init did not finish" /var/log/cloud-init.log
-grep -qs /usr/local/share/klab/kubectl.bash /etc/bash.bashrc ||
-    echo '[ ! -r /usr/local/share/klab/kubectl.bash ] || . /usr/local/share/klab/kubectl.bash' >> /etc/bash.bashrc
 # kubectl finds the cluster. A file in which somebody has other clusters, too, stays.
 server=$(awk '$1 == "server:" { print $2; exit }' /etc/kubernetes/admin.conf)
 for copy in /root/.kube/config /home/vagrant/.kube/config; do
