@@ -12,16 +12,18 @@ from lab.errors import LabError, Remedy
 from lab.plan.model import Plan
 
 FORMAT = 1
-_CLOUD_IMAGE = "cloud_image"
+# What plans of klab before it knew of them do not have, and what stands for that.
+_LATER: dict[str, Any] = {"cloud_image": False, "images": []}
 
 
 def to_data(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values."""
     data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan), default=str))
     data["kubernetes"]["versions"] = plan.kubernetes.versions.as_data()
-    if not plan.cloud_image:  # as klab wrote plans before it knew such boxes
-        del data[_CLOUD_IMAGE]
-    return {"format": FORMAT, **data}
+    return {
+        "format": FORMAT,
+        **{key: value for key, value in data.items() if key not in _LATER or value != _LATER[key]},
+    }
 
 
 def to_json(plan: Plan) -> str:
@@ -43,7 +45,7 @@ def from_json(text: str) -> Plan:
                 f"this lab was made by another version of klab (plan format {found!r}, known is {FORMAT})",
                 hint="use the klab that made it, or destroy it and create it again",
             )
-        return _complete(records.build(Plan, {_CLOUD_IMAGE: False, **data}, complete=True))
+        return _complete(records.build(Plan, {**_LATER, **data}, complete=True))
     except records.RecordError as error:
         raise LabError(
             "the lab's plan is damaged",
