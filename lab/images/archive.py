@@ -26,7 +26,7 @@ from lab import process, records
 from lab.boxes.images import NAME_ANNOTATION
 from lab.boxes.upstream.layout import MOST_BYTES, REF_ANNOTATION, Choice
 from lab.boxes.upstream.skopeo import complaint
-from lab.errors import HostError, ImageError, LabError, NotFound, UsageError
+from lab.errors import HostError, ImageError, LabError, NotFound, Remedy, UsageError
 from lab.files import refuse_special
 from lab.images.store import Image, Store, image_of, small_text, wrong_platform
 from lab.scenario.references import Reference, parse_reference
@@ -40,15 +40,19 @@ _BLOBS = "blobs/sha256/"
 _HEX = frozenset("0123456789abcdef")
 _BLOCK = 1 << 20
 _PLAIN = "plain.tar"
-# By how each of them begins.
-_PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {
-    b"\x1f\x8b": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
-    b"BZh": lambda path: cast("IO[bytes]", bz2.BZ2File(path)),
-    b"\xfd7zXZ\0": lambda path: cast("IO[bytes]", lzma.LZMAFile(path)),
+# By how a file begins that each of them reads.
+_PACKED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
 }
 _SECONDS = 3600.0
 FORMS = "klab reads what docker save and podman save write, OCI archives, and folders with an OCI layout"
-SAVE = "or save it where it can be had (docker save -o FILE IMAGE), and klab image load FILE"
+# Where a registry cannot be asked from here.
+SAVE = (
+    "save it where it can be had (docker save -o FILE IMAGE), and ",
+    Remedy("image load", options=("FILE",)),
+)
 _NAMING = "--name NAME:TAG names it"
 
 Names = Callable[[list[str]], Reference]
@@ -119,7 +123,7 @@ def refuse_full(store: Store, size: int) -> None:
         raise HostError(
             "there is no room on this machine for the images",
             details=[f"{there} has {free >> 20} MiB free; {size >> 20} MiB are needed"],
-            hint="klab image prune removes those that no lab has; KLAB_HOME names a folder on a larger disk",
+            hint=(Remedy("image prune"), " removes those that no lab has; KLAB_HOME names a folder on a larger disk"),
         )
 
 
@@ -329,7 +333,7 @@ def _plain(path: Path, target: Path) -> None:
 
 
 def _converted(path: Path, came: Path, number: int) -> None:
-    """Let skopeo write one image of an archive into a folder of its number: a manifest, and a file HEX for each blob."""
+    """Let skopeo write an image of an archive into a folder of its number: a manifest, and a file HEX for each blob."""
     argv = ["skopeo", "--override-os", "linux", "copy", f"docker-archive:{_PLAIN}:@{number}", f"dir:{number}"]
     done = process.run(argv, timeout=_SECONDS, check=False, cwd=came)
     if done.code == 0:
@@ -339,7 +343,7 @@ def _converted(path: Path, came: Path, number: int) -> None:
         raise HostError(
             "there is no room on this machine for the images",
             details=[why],
-            hint="klab image prune removes those that no lab has; skopeo unpacks in /var/tmp, too (TMPDIR)",
+            hint=(Remedy("image prune"), " removes those that no lab has; skopeo writes to /var/tmp as well"),
         )
     raise _damaged(path, why)
 

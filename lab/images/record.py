@@ -106,7 +106,7 @@ def _check_files(image: LabImage, reference: Reference) -> None:
 
 def to_data(images: Iterable[LabImage]) -> list[dict[str, Any]]:
     """Images as JSON values."""
-    return [{**asdict(image), "files": dict(image.files)} for image in images]
+    return [{**asdict(image), "revisions": list(image.revisions), "files": dict(image.files)} for image in images]
 
 
 def from_data(data: object) -> tuple[LabImage, ...]:

@@ -18,28 +18,30 @@ from lab.boxes.upgrade import extract_registry
 from lab.boxes.upstream.addresses import Registry
 from lab.boxes.upstream.layout import Choice, Manifest, parse_image
 from lab.boxes.upstream.patience import Patience
-from lab.boxes.upstream.skopeo import Advices, Skopeo
-from lab.boxes.upstream.web import FULL, Missing
-from lab.errors import BoxError, ImageError, LabError, NotFound, Remedy, UsageError
+from lab.boxes.upstream.skopeo import Advices, Skopeo, is_unreachable
+from lab.boxes.upstream.web import Missing
+from lab.errors import BoxError, ImageError, NotFound, Remedy, UsageError
 from lab.images.archive import FORMS, SAVE, is_place, refuse_full, take_all
 from lab.images.store import Image, Store, image_of, small_text, wrong_platform
 from lab.scenario.references import PLAIN, Reference, parse_reference
 from lab.scenario.sizes import human
 from lab.text import shortened, visible
-from lab.waiting import outcomes
+from lab.waiting import map_parallel
 
 Tell = Callable[[str], None]
 PROBE_SECONDS = 10.0
+_REGISTRIES_AT_ONCE = 4
 PATIENCE = Patience(stall=60.0, give_up=90.0)
 _LATER = "run the same command again later; what has come is kept"
 ADVICES = Advices(
-    full=FULL,
+    full=(Remedy("image prune"), " removes those that no lab has; KLAB_HOME names a folder on a larger disk"),
     missing="compare name and tag with the registry's own page; a name without a registry is docker.io's",
     elsewhere=_LATER,
     plain=lambda _registry, name: f"say so, if you trust the network: {PLAIN}{name}",
     refused=lambda registry, _name: (
-        "the name may be wrong, for registries say the same of what is private and what is not there; "
-        f"else skopeo login {registry.host}; {SAVE}"
+        "the name may be wrong, for registries say the same of what is private and what is not there; else "
+        f"skopeo login {registry.host}, or ",
+        *SAVE,
     ),
 )
 
@@ -180,19 +182,33 @@ class Sources:
         return found
 
     def obstacles(self, references: Sequence[Reference], seconds: float = PROBE_SECONDS) -> dict[Reference, str]:
-        """What keeps each image from being had of its registry or mirror, asked once; empty where nothing does."""
+        """What keeps each image from being had of its registry or mirror, asked once; empty where nothing does.
 
-        def ask(reference: Reference) -> str:
-            why = ""
-            for registry, name in self._places(reference):
-                whole = f"{name}{str(reference).removeprefix(reference.name)}"
-                why = Skopeo(self.tell, self.patience, ADVICES).obstacle(registry, whole, seconds)
-                if not why:
-                    return ""
-            return why
+        A registry that does not answer is asked for one image only.
+        """
+        by_registry: dict[str, list[Reference]] = {}
+        for each in references:
+            by_registry.setdefault(each.registry, []).append(each)
 
-        found = outcomes(ask, references, most=4)
-        return {each: why.message if isinstance(why, LabError) else why for each, why in found.items()}
+        def ask_all(registry: str) -> dict[Reference, str]:
+            found: dict[Reference, str] = {}
+            dead = ""
+            for reference in by_registry[registry]:
+                found[reference] = dead or self._obstacle(reference, seconds)
+                dead = dead or (found[reference] if is_unreachable(found[reference]) else "")
+            return found
+
+        answers = map_parallel(ask_all, list(by_registry), most=_REGISTRIES_AT_ONCE)
+        return {reference: why for each in answers.values() for reference, why in each.items()}
+
+    def _obstacle(self, reference: Reference, seconds: float) -> str:
+        why = ""
+        for registry, name in self._places(reference):
+            whole = f"{name}{str(reference).removeprefix(reference.name)}"
+            why = Skopeo(self.tell, self.patience, ADVICES).obstacle(registry, whole, seconds)
+            if not why:
+                break
+        return why
 
     # --- a box ------------------------------------------------------------------------------------
 

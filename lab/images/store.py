@@ -187,8 +187,13 @@ class Store:
         """
         return self._text(digest)
 
-    def take(self, image: Image, came: Path) -> None:
+    def take(self, image: Image, came: Path, *, named: bool = True) -> None:
         """Put an image here, of which a folder has a file HEX for each blob that is not here yet; under `lock`.
+
+        Args:
+            image: the image.
+            came: the folder.
+            named: other labs get it by its name, too.
 
         Raises:
             ImageError: a blob is missing or another one, or the image is for another platform.
@@ -209,7 +214,9 @@ class Store:
         for name, text in image.texts.items():
             write_atomic(self.blobs / name, text)
         write_atomic(self.folder / "oci-layout", '{"imageLayoutVersion":"1.0.0"}')
-        self._write([entry for entry in self._entries() if _named(entry) != str(image.reference)] + [_entry(image)])
+        if named:
+            others = [entry for entry in self._entries() if _named(entry) != str(image.reference)]
+            self._write([*others, _entry(image)])
 
     def _refuse_platform(self, image: Image) -> None:
         try:
@@ -223,15 +230,19 @@ class Store:
         if found != "/".join(PLATFORM):
             raise wrong_platform(str(image.reference), f"it is for {found}")
 
-    def remove(self, references: Collection[Reference], kept: Iterable[Image]) -> int:
-        """Forget names, and remove the blobs that neither a name nor one of the images in `kept` needs; under `lock`.
+    def remove(self, references: Collection[Reference], kept: Iterable[str]) -> int:
+        """Forget names, and remove the blobs that no other name needs and that are not kept; under `lock`.
+
+        Args:
+            references: the names.
+            kept: blobs that labs need, by SHA-256 in hex.
 
         Returns:
             Bytes that were removed.
         """
         gone = set(map(str, references))
         self._write([entry for entry in self._entries() if _named(entry) not in gone])
-        needed = {blob.hex for image in kept for blob in image.files}
+        needed = set(kept)
         for reference, digest in self.names().items():
             if image := self.whole(reference, digest):
                 needed |= {blob.hex for blob in image.files}

@@ -32,6 +32,7 @@ _MOST_SECONDS = 6 * 3600.0
 # The longest that skopeo pauses by itself.
 _PAUSE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
+_NO_ANSWER = "no answer"
 # How logrus writes a line where there is no terminal (github.com/sirupsen/logrus, text_formatter.go).
 _LINE = re.compile(r'level=([a-z]{1,10}) msg=("(?:[^"\\]|\\.){0,4000}"|\S{1,4000})')
 _ESCAPED = re.compile(r"\\(.)")
@@ -118,7 +119,7 @@ class Skopeo:
         try:
             done = process.run(argv, timeout=seconds, check=False)
         except ProgramTimeout:
-            return f"no answer within {seconds:g} s"
+            return f"{_NO_ANSWER} within {seconds:g} s"
         except HostError as error:
             return f"{error.message} ({error.hint})"
         return "" if done.code == 0 else complaint(done.stderr)
@@ -248,6 +249,11 @@ def complaint(log: str) -> str:
 def is_busy(why: str) -> bool:
     """Whether a complaint of skopeo's is that the registry asks to come again."""
     return _BUSY.search(why) is not None
+
+
+def is_unreachable(why: str) -> bool:
+    """Whether a complaint of skopeo's is that the registry does not answer at all."""
+    return why.startswith(_NO_ANSWER) or _BROKEN.search(why) is not None
 
 
 def refuse(registry: Registry, name: str, why: str, advices: Advices = OF_BOXES) -> NoReturn:
