@@ -13,6 +13,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import shutil
 import tarfile
@@ -20,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from lab import process, records
 from lab.boxes.images import NAME_ANNOTATION
@@ -41,11 +42,12 @@ _HEX = frozenset("0123456789abcdef")
 _BLOCK = 1 << 20
 _PLAIN = "plain.tar"
 # By how a file begins that each of them reads.
-_PACKED: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.GzipFile,
+_PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
+_MAGIC = max(map(len, _PACKED))
 _SECONDS = 3600.0
 FORMS = "klab reads what docker save and podman save write, OCI archives, and folders with an OCI layout"
 # Where a registry cannot be asked from here.
@@ -151,10 +153,7 @@ def _readable(path: Path) -> Iterator[None]:
 def _unpacked(store: Store, path: Path, came: Path, progress: Progress) -> _Found:
     """Put an archive's blobs into a folder, each by its SHA-256, where the store lacks them."""
     found = _Found()
-    with (
-        path.open("rb") as raw,
-        tarfile.open(fileobj=cast("IO[bytes]", _Counting(raw, progress)), mode="r|*") as archive,
-    ):
+    with _unpacking(path, progress) as source, tarfile.open(fileobj=source, mode="r|") as archive:
         for member in archive:
             name = member.name.removeprefix("./")
             content = archive.extractfile(member) if member.isreg() else None
@@ -171,16 +170,33 @@ def _unpacked(store: Store, path: Path, came: Path, progress: Progress) -> _Foun
     return found
 
 
-class _Counting:
+class _Counting(io.RawIOBase):
     """A file that tells how much of it was read."""
 
-    def __init__(self, file: IO[bytes], progress: Progress) -> None:
+    def __init__(self, file: io.RawIOBase, progress: Progress) -> None:
+        super().__init__()
         self._file, self._progress = file, progress
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._progress(len(data))
-        return data
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        size = self._file.readinto(buffer) or 0
+        self._progress(size)
+        return size
+
+
+@contextlib.contextmanager
+def _unpacking(path: Path, progress: Progress) -> Iterator[IO[bytes]]:
+    """The content of a file, unpacked by what it begins with."""
+    with path.open("rb", buffering=0) as raw, io.BufferedReader(_Counting(raw, progress), _BLOCK) as file:
+        begins = file.peek(_MAGIC)[:_MAGIC]
+        opener = next((opened for magic, opened in _PACKED.items() if begins.startswith(magic)), None)
+        if opener is None:
+            yield file
+            return
+        with opener(file) as source:
+            yield source
 
 
 def _small(content: IO[bytes], name: str) -> str:
@@ -321,15 +337,13 @@ def _of_docker(store: Store, path: Path, text: str, name: Reference | None) -> l
 
 
 def _plain(path: Path, target: Path) -> None:
-    """The archive unpacked, or a link to it: skopeo fails on some that are packed, and on some names."""
-    with path.open("rb") as file:
-        begins = file.read(6)
-    opener = next((opened for magic, opened in _PACKED.items() if begins.startswith(magic)), None)
-    if opener is None:
-        target.symlink_to(path.resolve())
-        return
-    with opener(path) as source, target.open("wb") as out:
-        shutil.copyfileobj(source, out, _BLOCK)
+    """The archive, unpacked: skopeo fails on some that are packed, and on some names of files."""
+    with _unpacking(path, lambda _size: None) as source:
+        if isinstance(source, io.BufferedReader):
+            target.symlink_to(path.resolve())
+            return
+        with target.open("wb") as out:
+            shutil.copyfileobj(source, out, _BLOCK)
 
 
 def _converted(path: Path, came: Path, number: int) -> None:

@@ -63,7 +63,10 @@ def parse_source(word: str) -> Source:
         UsageError: it is neither a path nor an image.
     """
     if is_place(word):
-        return Source(word, path=Path(word).expanduser())
+        try:
+            return Source(word, path=Path(word).expanduser())
+        except RuntimeError:
+            raise UsageError(f"{visible(word)} names a user that does not exist", hint="write the path out") from None
     plain = word.startswith(PLAIN)
     text = word.removeprefix(PLAIN).removeprefix("https://").removeprefix("docker://")
     try:

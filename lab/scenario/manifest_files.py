@@ -37,7 +37,7 @@ def load_manifests(names: Sequence[str]) -> Manifests:
     found = Manifests({}, {})
     budget, room = manifest_budget(), MANIFEST_BYTES
     for name in names:
-        path = Path(name).expanduser()
+        path = _path(name)
         if name == STANDARD_INPUT:
             found.objects["standard input"] = read_loosely(_standard_input(), "standard input", budget)
         elif path.is_dir():
@@ -47,6 +47,13 @@ def load_manifests(names: Sequence[str]) -> Manifests:
             shown = visible(name)
             found.objects[shown] = read_loosely(read_text(path, most=room, hint=_HINT), shown, budget)
     return found
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{visible(name)} names a user that does not exist", hint="write the path out") from None
 
 
 def _files(folder: Path) -> list[Path]:

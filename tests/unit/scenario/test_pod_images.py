@@ -92,6 +92,8 @@ def test_a_file_that_was_named_has_to_be_yaml(tmp_path: Path) -> None:
     assert "helm template" in caught.value.hint
     with pytest.raises(NotFound, match="there is no file"):
         load_manifests([str(tmp_path / "y.yaml")])
+    with pytest.raises(UsageError, match="names a user that does not exist"):
+        load_manifests(["~no.such.user/y.yaml"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFound, match="there is no manifest in"):
         load_manifests([str(tmp_path / "empty")])
