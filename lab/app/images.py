@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lab.app.boxes import DEFAULT_BOX
 from lab.app.interruption import interruptible
 from lab.app.labs import Note, silent
 from lab.boxes.manifest import Box
@@ -34,7 +35,6 @@ from lab.store import Home
 __all__ = ["LabImage", "Loaded"]
 
 Place = Literal["lab", "box", "machine", "registry", "nowhere", "invalid"]
-DEFAULT_BOX = "debian-13"
 # Where an image can be had, if the lab does not have it.
 TO_BE_HAD: tuple[Place, ...] = ("machine", "registry")
 _CONTINUES = "run the same command again to continue; what has come is kept"

@@ -111,10 +111,6 @@ class Sources:
                     found.append(self._of_registry(source.reference, plain=source.plain))
         return list({image.reference: image for image in found}.values())
 
-    def have(self, references: Sequence[Reference]) -> list[Image]:
-        """Have these images in the store, by whatever registry or mirror has them; errors as `take`."""
-        return self.take([Source(str(each), reference=each) for each in references])
-
     def _meter(self, path: Path) -> Callable[[int], None]:
         total = path.stat().st_size if path.is_file() else 0
         done, told = 0, 0

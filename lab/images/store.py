@@ -178,15 +178,6 @@ class Store:
         except OSError:
             return False
 
-    def read(self, digest: str) -> str:
-        """A small blob that is here, as text.
-
-        Raises:
-            ValueError: it is too large, or no UTF-8.
-            OSError: it is not here.
-        """
-        return self._text(digest)
-
     def take(self, image: Image, came: Path, *, named: bool = True) -> None:
         """Put an image here, of which a folder has a file HEX for each blob that is not here yet; under `lock`.
 

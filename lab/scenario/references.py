@@ -75,7 +75,7 @@ def parse_reference(text: str) -> Reference:
     if not _is_registry(registry):
         raise ValueError(f"the registry in {shown} is invalid: it must be a host name, perhaps with a port")
     parts = repository.split("/")
-    if not all(map(_COMPONENT.fullmatch, parts)) or len(registry) + len(repository) >= _MOST_NAME:
+    if not all(_COMPONENT.fullmatch(part) for part in parts) or len(registry) + len(repository) >= _MOST_NAME:
         upper = "; it must be lower-case" if repository.lower() != repository else ""
         raise ValueError(f"{shown} is not an image, such as nginx:1.29 or ghcr.io/team/app:1.0{upper}")
     return Reference(registry, repository, "" if digest else tag, digest)

@@ -220,7 +220,7 @@ def test_a_registry_without_tls_is_told(desk: Desk, front: StandIn) -> None:
 
 def test_a_mirror_is_asked_in_the_place_of_the_registry(desk: Desk, front: StandIn) -> None:
     sources = desk.sources(mirrors={"docker.io": f"http://{front.host}"}, patience=HASTY)
-    found = sources.have([parse_reference("nginx:1.29"), parse_reference("team/app:1.0")])
+    found = sources.take([parse_source("nginx:1.29"), parse_source("team/app:1.0")])
     assert [str(each.reference) for each in found] == list(NAMES)
     assert desk.sources(mirrors={"docker.io": f"http://{front.host}"}).obstacles([parse_reference("nginx:0")]) != {
         parse_reference("nginx:0"): ""

@@ -33,12 +33,12 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("words", nargs=-1, metavar="[LAB] [FILE|FOLDER|IMAGE]...")
+@click.argument("lab_and_sources", nargs=-1, metavar="[LAB] [FILE|FOLDER|IMAGE]...")
 @_NAME
 @_BOX
 @_PULL
 @_EVENTS
-def load(words: tuple[str, ...], name: str | None, box: str | None, pull: bool, as_json: bool) -> None:
+def load(lab_and_sources: tuple[str, ...], name: str | None, box: str | None, pull: bool, as_json: bool) -> None:
     """Bring images to every node of a lab; without images, what the nodes lack of those on its list.
 
     FILE is what docker save or podman save has written, or an OCI archive; FOLDER has an OCI
@@ -58,7 +58,7 @@ def load(words: tuple[str, ...], name: str | None, box: str | None, pull: bool, 
     from lab.cli.reports.images import run_load
     from lab.cli.terminal.words import lab_then
 
-    lab, rest = lab_then(words)
+    lab, rest = lab_then(lab_and_sources)
     run_load(lab, rest, name=name, box=box, pull=pull, as_json=as_json)
 
 
@@ -109,9 +109,9 @@ def list_(lab: str | None, here: bool, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("words", nargs=-1, metavar="[LAB] IMAGE...")
+@click.argument("lab_and_images", nargs=-1, metavar="[LAB] IMAGE...")
 @_JSON
-def rm(words: tuple[str, ...], as_json: bool) -> None:
+def rm(lab_and_images: tuple[str, ...], as_json: bool) -> None:
     """Remove images from every node of a lab.
 
     Containers that run are not touched. This machine keeps the images until klab image prune.
@@ -124,7 +124,7 @@ def rm(words: tuple[str, ...], as_json: bool) -> None:
     from lab.cli.reports.images import run_remove
     from lab.cli.terminal.words import lab_then
 
-    lab, rest = lab_then(words)
+    lab, rest = lab_then(lab_and_images)
     if not rest:
         raise UsageError("an image is needed", hint=f"klab image list {lab.name} lists them")
     run_remove(lab, rest, as_json=as_json)

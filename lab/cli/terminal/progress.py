@@ -152,7 +152,8 @@ class LiveTable:
                 table.add_row(
                     Text(node.name, style="bold"),
                     str(node.address),
-                    _now("ready", "done", 0) if ready else _now(phase, state, now - since, text),
+                    # What is told of how far it is comes afterwards: its images.
+                    _now("ready", "done", 0) if ready and not text else _now(phase, state, now - since, text),
                     Text("  ".join(f"{p} {elapsed(s)}" for p, s in self._took[node.name].items()), style="dim"),
                 )
             footer = Text(f"{elapsed(now - self._zero)}  ", style="bold")

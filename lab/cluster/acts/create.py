@@ -218,9 +218,8 @@ def _image_steps(plan: Plan, bootstrap: str) -> list[Step]:
     """For labs of that kind: the nodes get what klab has brought to this lab before, or shall bring."""
     if plan.bootstrap != bootstrap:
         return []
-    return [
-        Step("the lab's images are on every node", _bring_images, lambda context: bool(images_of(context.lab.folder)))
-    ]
+    name = "the lab's images are on every node"
+    return [Step(name, _bring_images, lambda context: bool(images_of(context.lab.folder)), told=True)]
 
 
 def _starts(context: Context) -> bool:

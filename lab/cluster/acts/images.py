@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from lab.machines.protocol import Machines, NodeState
 from lab.plan.model import Plan
 from lab.render import images as scripts
 from lab.render.images import Seen
+from lab.scenario.references import parse_reference
 from lab.store import Home, Record
 from lab.waiting import map_parallel, outcomes
 
@@ -244,7 +245,7 @@ class _Delivery:
             progress(sum(size for _, _, size in pieces))
         return total
 
-    def _refuse_missing(self, digests: Sequence[str] | dict[str, int]) -> None:
+    def _refuse_missing(self, digests: Collection[str]) -> None:
         """Make sure that this machine keeps what is to be sent."""
         for image in self._images:
             if lost := [d for d in image.files if d in digests and not self._is_here(d)]:
@@ -276,7 +277,8 @@ class _Delivery:
             yield parcel
 
     def _post(self, pieces: Sequence[tuple[str, int, int]]) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._store.folder, prefix=".parcel.") as file:
+        # It has no name, so that a kill leaves nothing; the kernel has one for it (proc_pid_fd(5)).
+        with tempfile.TemporaryFile(dir=self._store.folder) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
                 for digest, offset, size in pieces:
                     member = tarfile.TarInfo(scripts.piece_name(digest, offset))
@@ -286,7 +288,9 @@ class _Delivery:
                         tar.addfile(member, io.BytesIO(blob.read(size)))
             file.flush()
             script = scripts.render_receive([(digest, offset) for digest, offset, _ in pieces])
-            told = self._crew.run(self._name, ("sudo", "bash", "-c", script), _RECEIVE_SECONDS, Path(file.name))
+            told = self._crew.run(
+                self._name, ("sudo", "bash", "-c", script), _RECEIVE_SECONDS, Path(f"/proc/self/fd/{file.fileno()}")
+            )
         if any("No space left" in line for line in told):
             raise ImageError(
                 f"the disk of {self._name} is full",
@@ -303,8 +307,6 @@ def chosen(images: Sequence[LabImage], words: Sequence[str], lab: str) -> list[L
     Raises:
         NotFound: one is not on it; the hint lists those that are.
     """
-    from lab.scenario.references import parse_reference
-
     found = []
     for word in words:
         try:
