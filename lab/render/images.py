@@ -188,14 +188,16 @@ def _files(images: Iterable[NodeImage]) -> dict[str, None]:
 
 
 def _untagged(image: NodeImage) -> str:
-    """A tag stands for what it stood for before, such as the box's image, or goes."""
+    """A tag that stands for the image stands for what it stood for before, such as the box's image, or goes."""
     if not image.tag:
         return ""
-    tag = f"{image.name}/_manifests/tags/{image.tag}"
+    tag, digest = f"{image.name}/_manifests/tags/{image.tag}", image.revisions[0]
     return (
-        f"    rm -rf {tag}/index/sha256/{image.revisions[0]}\n"
-        f"    before=$(ls {tag}/index/sha256 2>/dev/null | head -n 1)\n"
-        f'    if [ -n "$before" ]; then printf sha256:$before > {tag}/current/link; else rm -rf {tag}; fi\n'
+        f"    rm -rf {tag}/index/sha256/{digest}\n"
+        f'    if [ "$(cat {tag}/current/link 2>/dev/null)" = sha256:{digest} ]; then\n'
+        f"        before=$(ls {tag}/index/sha256 2>/dev/null | head -n 1)\n"
+        f'        if [ -n "$before" ]; then printf sha256:$before > {tag}/current/link; else rm -rf {tag}; fi\n'
+        f"    fi\n"
     )
 
 

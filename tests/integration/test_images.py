@@ -19,7 +19,7 @@ from lab.boxes.upstream.patience import Patience
 from lab.cluster.acts import images as act
 from lab.cluster.lab import Lab
 from lab.errors import ImageError, LabError, NotFound
-from lab.images.record import LabImage, images_of
+from lab.images.record import LabImage, images_of, keep
 from lab.images.sources import Sources, parse_source
 from lab.images.store import Store
 from lab.scenario.references import parse_reference
@@ -140,6 +140,7 @@ def test_what_the_box_had_under_a_name_comes_back(desk: Desk, tmp_path: Path) ->
     box, mine = image(("box",)), image(("mine",))
     for made in (box, mine):
         files = layout_files([(made, {CONTAINERD: "docker.io/library/nginx:latest"})])
+        keep(desk.folder, [])  # of what a box brings klab has no list
         desk.load(str(write_tar(tmp_path / "nginx.tar", files)))
     act.remove(desk.lab, images_of(desk.folder))
     place = tmp_path / "serve"
@@ -147,6 +148,21 @@ def test_what_the_box_had_under_a_name_comes_back(desk: Desk, tmp_path: Path) ->
     (place / "store").symlink_to(storage(desk.disks, "cp1"))
     with registry(place) as port:
         assert pulled(port, "docker.io/library/nginx:latest", tmp_path / "a") == box.top
+
+
+def test_a_tag_that_has_moved_leaves_nothing_of_what_it_stood_for(desk: Desk, tmp_path: Path) -> None:
+    old, new = image(("base", "old")), image(("base", "new"))
+    for made in (old, new):
+        desk.load(str(write_tar(tmp_path / "app.tar", layout_files([(made, {CONTAINERD: "docker.io/team/app:1"})]))))
+    left = {path.parent.name for path in storage(desk.disks, "w1").glob("docker/registry/v2/blobs/sha256/*/*/data")}
+    assert left == set(new.blobs)
+    place = tmp_path / "serve"
+    place.mkdir()
+    (place / "store").symlink_to(storage(desk.disks, "w1"))
+    with registry(place) as port:
+        assert pulled(port, "docker.io/team/app:1", tmp_path / "a") == new.top
+    act.remove(desk.lab, images_of(desk.folder))
+    assert not list(storage(desk.disks, "w1").glob("docker/registry/v2/blobs/sha256/*/*/data"))
 
 
 def test_docker_save_of_old_and_its_two_names(desk: Desk, tmp_path: Path) -> None:

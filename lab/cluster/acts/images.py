@@ -106,8 +106,13 @@ def load(lab: Lab, images: Sequence[LabImage]) -> Loaded:
     with lab.folder.lock():
         crew = Crew.of(lab, refuse_unfit(lab))
         _refuse_off(crew)
+        before = record.images_of(lab.folder)
         wanted = record.add(lab.folder, images)
-        return bring(crew, wanted, [node.name for node in lab.plan.nodes])
+        names = [node.name for node in lab.plan.nodes]
+        done = bring(crew, wanted, names)
+        # A tag that has moved: else what it stood for would be there again once the image is removed.
+        _take_away(crew, names, [image for image in before if image not in wanted], wanted)
+        return done
 
 
 def bring(crew: Crew, images: Sequence[LabImage], nodes: Sequence[str]) -> Loaded:
@@ -149,15 +154,21 @@ def remove(lab: Lab, gone: Sequence[LabImage], of_box: Sequence[str] = ()) -> No
         _refuse_off(crew)
         names = {image.ref for image in gone}
         kept = [image for image in record.images_of(lab.folder) if image.ref not in names]
-        there = [image.on_node for image in gone if image.ref not in of_box]
-        script = scripts.render_remove(lab.plan, there, [image.on_node for image in kept])
-
-        def take(name: str) -> None:
-            if there and (seen := crew.run(name, ROOT_SHELL, _PLACE_SECONDS, script)):
-                raise _failed(name, "does not let the images go", seen)
-
-        map_parallel(take, [node.name for node in lab.plan.nodes], most=_AT_ONCE)
+        nodes = [node.name for node in lab.plan.nodes]
+        _take_away(crew, nodes, [image for image in gone if image.ref not in of_box], kept)
         record.keep(lab.folder, kept)
+
+
+def _take_away(crew: Crew, nodes: Sequence[str], gone: Sequence[LabImage], kept: Sequence[LabImage]) -> None:
+    if not gone:
+        return
+    script = scripts.render_remove(crew.plan, [image.on_node for image in gone], [image.on_node for image in kept])
+
+    def take(name: str) -> None:
+        if seen := crew.run(name, ROOT_SHELL, _PLACE_SECONDS, script):
+            raise _failed(name, "does not let the images go", seen)
+
+    map_parallel(take, list(nodes), most=_AT_ONCE)
 
 
 def look(lab: Lab, images: Sequence[LabImage]) -> dict[str, frozenset[str] | None]:
