@@ -175,6 +175,22 @@ def test_docker_save_of_old_and_its_two_names(desk: Desk, tmp_path: Path) -> Non
         assert pulled(port, "docker.io/team/app:2", tmp_path / "a") == images_of(desk.folder)[1].revisions[0]
 
 
+@pytest.mark.parametrize("kind", ["docker-archive", "oci-archive", "oci"])
+def test_what_skopeo_itself_writes(desk: Desk, hub: tuple[int, dict[str, str]], tmp_path: Path, kind: str) -> None:
+    target = tmp_path / ("layout" if kind == "oci" else "app.tar")
+    source = f"docker://127.0.0.1:{hub[0]}/team/app:1.0"
+    argv = ["skopeo", "--override-os", "linux", "--override-arch", "amd64", "copy", "--src-tls-verify=false"]
+    process.run([*argv, source, f"{kind}:{target}:team/app:1.0"], timeout=60)
+    desk.load(str(target))
+    (found,) = images_of(desk.folder)
+    assert found.ref == "docker.io/team/app:1.0"
+    place = tmp_path / "serve"
+    place.mkdir()
+    (place / "store").symlink_to(storage(desk.disks, "w1"))
+    with registry(place) as port:
+        assert pulled(port, "docker.io/team/app:1.0", tmp_path / "a") == found.revisions[0]
+
+
 def test_a_cut_connection_and_the_same_again(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(act, "PIECE", 3000)
     monkeypatch.setattr(act, "_AT_ONCE", 1)
