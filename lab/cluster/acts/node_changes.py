@@ -167,6 +167,7 @@ class NodeChanges:
         """What klab has brought to the lab's other nodes."""
         crew = images.Crew(self.change.lab.home, self.plan, self.record, machines, self.journal)
         images.bring_untimed(crew, images_of(self.folder), names, watch, self.change.lab)
+        self.deadline = watch.deadline
 
     def _take_back_member(self, node: Node) -> None:
         """A join that failed may have announced a member that never came: etcd must not wait for it."""
