@@ -12,13 +12,16 @@ from support.saved_images import image
 from support.shelved import shelved_box
 
 from lab import process
+from lab.app import images
 from lab.boxes import registry, store
 from lab.boxes.disk import FIRST_SECTOR, SECTOR
 from lab.boxes.images import Stored
 from lab.boxes.manifest import Box, MadeFrom, describe_file, write_manifest
+from lab.boxes.upstream.addresses import Registry
+from lab.boxes.upstream.skopeo import Skopeo
 from lab.cli.terminal.completion import image_names
 from lab.components.kubernetes import DEFAULT
-from lab.errors import BoxError, NotFound
+from lab.errors import BoxError, HostError, Interrupted, NotFound
 from lab.images.boxed import box_has, images_of_box
 from lab.images.record import LabImage, keep
 from lab.images.sources import Sources
@@ -103,3 +106,54 @@ def test_names_of_images_complete(home: Path) -> None:
     assert image_names() == ["docker.io/library/redis:8"]
     folder.images.write_text("{")
     assert image_names() == []
+
+
+@pytest.mark.parametrize(
+    ("mirror", "name", "plain"),
+    [
+        ("http://mirror.lan:5000", "mirror.lan:5000/team/app", True),
+        ("https://harbor.example.edu/quay/", "harbor.example.edu/quay/team/app", False),
+        ("https://harbor.example.edu/v2/quay", "harbor.example.edu/quay/team/app", False),
+    ],
+)
+def test_a_mirror_is_asked_before_its_registry(home: Path, mirror: str, name: str, plain: bool) -> None:
+    sources = Sources(Store(Home(home)), lambda _text: None, {"quay.io": mirror})
+    first, second = sources._places(parse_reference("quay.io/team/app:1"))
+    assert (first[1], first[0].plain, first[0].host) == (name, plain, name.partition("/")[0])
+    assert (second[1], second[0].host) == ("quay.io/team/app", "quay.io")
+    assert len(sources._places(parse_reference("ghcr.io/team/app"))) == 1
+
+
+def test_a_registry_that_does_not_answer_is_asked_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def obstacle(_self: Skopeo, _registry: Registry, name: str, _seconds: float) -> str:
+        asked.append(name)
+        return "no answer within 10 s" if name.startswith("dead.lan") else "manifest unknown" if "gone" in name else ""
+
+    monkeypatch.setattr(Skopeo, "obstacle", obstacle)
+    wanted = [parse_reference(text) for text in ("dead.lan/a", "dead.lan/b", "here.lan/a", "here.lan/gone")]
+    found = Sources(Store(Home(home)), lambda _text: None).obstacles(wanted)
+    assert [found[each] for each in wanted] == ["no answer within 10 s"] * 2 + ["", "manifest unknown"]
+    assert sorted(asked) == ["dead.lan/a:latest", "here.lan/a:latest", "here.lan/gone:latest"]
+
+
+def test_ctrl_c_while_fetching_says_what_it_has_left(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sources, "take", stopped)
+    with pytest.raises(Interrupted, match="stopped while fetching; no node was changed") as caught:
+        images.fetch(Home(home), images.Wanted(["nginx"]))
+    assert "run the same command again to continue" in caught.value.hint
+
+
+def test_two_klabs_take_turns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.images.store._PATIENCE", 0.0)
+    store_of_both = Store(Home(home))
+    with (
+        store_of_both.lock(),
+        pytest.raises(HostError, match="for the images that klab keeps"),
+        Store(Home(home)).lock(),
+    ):
+        pass
