@@ -131,10 +131,10 @@ def refuse_full(store: Store, size: int) -> None:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Tell of an archive that is none, or is cut off.
+    """Turn what is wrong with an archive into an error.
 
     Raises:
-        UsageError: it is no archive.
+        UsageError: it is not an archive.
         ImageError: it is damaged.
     """
     try:
@@ -221,7 +221,7 @@ def parse_layout(text: str) -> list[Entry]:
     """The images of a layout's index.json.
 
     Raises:
-        ValueError: it is no index of a layout.
+        ValueError: it is not an index of a layout.
     """
     manifests = records.parse(text).get("manifests")
     if not isinstance(manifests, list):
@@ -303,7 +303,7 @@ def parse_saved(text: str) -> list[list[str]]:
     """The names of each image in manifest.json of docker save, in order; one may have none, or several.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is not such a file.
     """
     data = records.parse(f'{{"images":{text}}}').get("images")
     if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):

@@ -77,7 +77,7 @@ def image_of(reference: Reference, texts: Sequence[str]) -> Image | Choice:
         The image; or, where only an index was given, the manifest that is needed as well.
 
     Raises:
-        ValueError: they are no image for the nodes, or not what they are called by.
+        ValueError: they are not an image for the nodes, or do not have the digests that they should.
     """
     first, *others = texts
     if reference.hex and hashlib.sha256(first.encode()).hexdigest() != reference.hex:
@@ -99,12 +99,12 @@ def parse_platform(text: str) -> str:
     """The platform of an image's configuration, such as linux/arm64.
 
     Raises:
-        ValueError: it is no configuration of an image.
+        ValueError: it is not the configuration of an image.
     """
     data = records.parse(text)
     system, machine = data.get("os"), data.get("architecture")
     if not isinstance(system, str) or not isinstance(machine, str):
-        raise ValueError("it has no platform: it is no image of a container")
+        raise ValueError("it names no platform: it is not a container image")
     return visible(shortened(f"{system}/{machine}", 80))
 
 
@@ -214,7 +214,7 @@ class Store:
             found = parse_platform(self._text(image.manifest.blobs[0].hex))
         except ValueError as error:
             raise ImageError(
-                f"{image.reference} is no image of a container",
+                f"{image.reference} is not a container image",
                 details=[visible(shortened(str(error)))],
                 hint="a registry may hold other things under such a name, Helm's charts for example",
             ) from error

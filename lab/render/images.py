@@ -81,7 +81,7 @@ def render_look(images: Sequence[NodeImage]) -> str:
 
 
 def parse_seen(text: str) -> Seen | None:
-    """What `render_look` has printed; None where the node has no registry, or said nothing of use.
+    """What `render_look` has printed; None where the node has no registry, or did not answer properly.
 
     A node is not trusted: a line that is no such line is passed over.
     """

@@ -22,7 +22,7 @@ class Use:
     """One place that names an image.
 
     `text` is as it is written there, `at` names object and container for a person. `reference` is None where the text
-    is none, and `problem` says why. `never`: its pull policy is Never, so that no registry is asked.
+    is not valid, and `problem` says why. `never`: its pull policy is Never, so that no registry is asked.
     """
 
     text: str

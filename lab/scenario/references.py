@@ -50,7 +50,7 @@ class Reference:
 
     @property
     def hex(self) -> str:
-        """The digest, in hex; empty where there is none."""
+        """The digest in hex; empty for a reference by tag."""
         return self.digest.removeprefix("sha256:")
 
 
@@ -58,7 +58,7 @@ def parse_reference(text: str) -> Reference:
     """A reference as a manifest, or a person, writes it.
 
     Raises:
-        ValueError: it is none; the message names it.
+        ValueError: it is not valid; the message says why.
     """
     shown = named(shortened(visible(text), 80))
     if not text or text != text.strip() or len(text) > MOST_LENGTH:
