@@ -13,6 +13,7 @@
     |-- MachineError             8   a virtual machine does not do what it should
     |-- ClusterError             9   Kubernetes on the nodes does not come up
     |   `-- NotReadyInTime       9   ... before the deadline
+    |-- ImageError              10   a container image cannot be read, fetched or brought to the nodes
     `-- Interrupted            130   the person pressed Ctrl-C, or a signal that klab takes for it has come
 
 Each error tells what happened (`message`), shows what was seen (`details`) and what
@@ -187,6 +188,12 @@ class ClusterError(LabError):
 
 class NotReadyInTime(ClusterError):
     """The deadline passed before every node was Ready."""
+
+
+class ImageError(LabError):
+    """A container image cannot be read, fetched from its registry, or brought to the nodes."""
+
+    exit_code = 10
 
 
 class Interrupted(LabError):

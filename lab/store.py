@@ -4,6 +4,7 @@ KLAB_HOME (default: the platform's user data folder, ~/.local/share/klab)
 |-- labs/NAME/     one lab; an ordinary Vagrant project (see LabFolder)
 |-- boxes/         built boxes
 |-- cache/         what a second build need not make again
+|-- images/        images of lessons, for the nodes of all labs (see lab.images.store)
 |-- checkpoints/   bundles that `klab destroy --keep-snapshots` has kept, by the box that they need
 `-- realm/         the private libvirt, where the machine has no libvirtd of its own
 """
@@ -78,6 +79,10 @@ class Home:
     @property
     def cache(self) -> Path:
         return self.root / "cache"
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
 
     @property
     def checkpoints(self) -> Path:
@@ -333,6 +338,11 @@ class LabFolder:
     def captures(self) -> Path:
         """Which files hold what of a snapshot, one entry for each."""
         return self.path / "captures"
+
+    @property
+    def images(self) -> Path:
+        """The images that klab has brought to the nodes, beside those of their box."""
+        return self.path / "images.json"
 
     @property
     def events(self) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lab.app.images import for_create
 from lab.app.kustomize import kustomize
 from lab.app.labs import Labs, Note, silent
 from lab.boxes.manifest import Box
@@ -22,6 +23,7 @@ from lab.host.capacity import HostFacts, LabNetworks, answering, check_fits, hos
 from lab.host.local import LocalHost
 from lab.host.network import returning, stop_unused_private_libvirt
 from lab.host.profile import HostProfile
+from lab.images.record import LabImage, images_of
 from lab.machines.providers import choose_provider, enter_host, provider_named
 from lab.plan.changes import as_changed
 from lab.plan.decide import decide
@@ -61,7 +63,8 @@ class Request:
 class Prepared:
     """A lab of which everything is decided; it fits on this machine.
 
-    The thread that prepared it is where its machines will be. `where` names the libvirt or the provider.
+    The thread that prepared it is where its machines will be. `where` names the libvirt or the provider, `images` are
+    those that every node shall have beside its box's; this machine keeps them.
     """
 
     request: Request
@@ -71,6 +74,7 @@ class Prepared:
     box: Box
     profile: HostProfile
     where: str
+    images: Sequence[LabImage] = ()
 
     @property
     def plan(self) -> Plan:
@@ -118,6 +122,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
         Conflict: another lab has this name.
         HostError: it does not fit on this machine.
         BoxError: no box fits.
+        ImageError, NotFound: an image of the scenario's is neither here nor to be had.
         Interrupted: on Ctrl-C.
     """
     home = home or Home.default()
@@ -136,6 +141,10 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
     if record is None:
         refuse_lacking_ipset(plan, box)
     _LOG.info("lab %s: provider %s, box %s", plan.name, provider, box.folder.name)
+    images: list[LabImage] = []
+    if plan.images:
+        # A private libvirt has a network of its own, in which no registry answers.
+        images = for_create(home, plan, images_of(folder), note)
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host(provider, home)
     if record is not None:
@@ -151,7 +160,7 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
             disks = provider_named(provider).disk_room(home, plan.pool)
             networks = provider_named(provider).networks(plan)
             refuse_what_does_not_fit(plan, host_facts(LocalHost(home), disks), networks, [], hint, note)
-    return Prepared(request, Lab(home, folder, plan), loaded, provider, box, profile, where)
+    return Prepared(request, Lab(home, folder, plan), loaded, provider, box, profile, where, images)
 
 
 def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener | None = None) -> Created:
@@ -165,6 +174,7 @@ def make(prepared: Prepared, *, timeout: float | None = None, listener: Listener
         box_vagrant=vagrant_box(home, box, prepared.provider, {node.disk for node in prepared.plan.nodes}),
         addons=loaded.addons,
         mirror_access=loaded.mirror_access,
+        images=prepared.images,
     )
     return act.create(prepared.lab.watched_by(listener, timeout), wanted)
 

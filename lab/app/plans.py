@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lab.app.kustomize import kustomize
@@ -22,7 +22,8 @@ from lab.store import Home
 class Planned:
     """A plan, the reasons why it does not fit, what would be felt, and what no box holds of what it asks for.
 
-    `image` is the cloud image that its box is made of, if it is.
+    `image` is the cloud image that its box is made of, if it is. `to_fetch` are the images that neither the box nor
+    this machine has.
     """
 
     plan: Plan
@@ -30,6 +31,7 @@ class Planned:
     warnings: list[str]
     lacking: list[str]
     image: CloudImage | None = None
+    to_fetch: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,16 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     from lab.machines.providers import choose_provider, provider_named  # late: `check` needs neither
 
     lacks, image = lacking(decided, catalog), catalog.images.get(decided.box)
+    fetched = to_fetch(decided, home)
     try:
         provider = provider_named(choose_provider("auto"))
         disks, networks = provider.disk_room(home, decided.pool), provider.networks(decided)
     except HostError as error:
-        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks, image)
+        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks, image, fetched)
     facts = host_facts(LocalHost(home), disks)
-    return Planned(decided, check_fits(decided, facts, networks), warnings(decided, facts, networks), lacks, image)
+    return Planned(
+        decided, check_fits(decided, facts, networks), warnings(decided, facts, networks), lacks, image, fetched
+    )
 
 
 def check(scenario: str) -> Plan:
@@ -72,6 +77,15 @@ def check(scenario: str) -> Plan:
 def lacks(plan: Plan) -> list[str]:
     """What no box holds of what a plan asks for, one line each."""
     return lacking(plan, load_catalog())
+
+
+def to_fetch(plan: Plan, home: Home | None = None) -> list[str]:
+    """The images of a plan that neither its box nor this machine has: klab create asks their registries for them."""
+    if not plan.images:
+        return []
+    from lab.app.images import missing_here  # late, as above
+
+    return missing_here(home or Home.default(), plan)
 
 
 def shipped(home: Home | None = None) -> list[Shipped]:

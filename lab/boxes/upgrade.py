@@ -47,13 +47,26 @@ def write(disk: Path, images: Collection[str], target: Path) -> None:
         process.run(["zstd", "-q", "-T0", "-o", target, work / "tar"], timeout=_SECONDS)
 
 
-def _extract(disk: Path, work: Path) -> None:
+def extract_registry(disk: Path, work: Path) -> Path:
+    """The storage of the registry in a box's disk, written below an existing folder.
+
+    Returns:
+        The storage's folder, which holds docker/registry/v2; of a disk without a registry it is empty.
+
+    Raises:
+        HostError, ProgramError: as `write`.
+    """
+    _extract(disk, work, programs=())
+    return work / "registry"
+
+
+def _extract(disk: Path, work: Path, programs: Iterable[str] = PROGRAMS) -> None:
     """The box's programs and the storage of its registry, as folders `bin` and `registry`."""
     raw = work / "disk.raw"
     process.run(["qemu-img", "convert", "-O", "raw", disk, raw], timeout=_SECONDS)
     (work / "bin").mkdir()
     (work / "registry").mkdir()
-    wanted = [f"dump /usr/bin/{name} bin/{name}" for name in PROGRAMS]
+    wanted = [f"dump /usr/bin/{name} bin/{name}" for name in programs]
     wanted.append(f"rdump /{STORAGE}/{REPOSITORIES.parts[0]} registry")
     system = f"{raw.name}?offset={FIRST_SECTOR * SECTOR}"
     # Of another user it cannot make the owner, says so for each file, and continues.

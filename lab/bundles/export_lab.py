@@ -18,14 +18,17 @@ from lab.boxes.incoming import PORTABLE
 from lab.boxes.manifest import Box, build_command, facts
 from lab.boxes.removal import kept_folder
 from lab.boxes.store import box_of, check_box
+from lab.boxes.upstream.layout import Blob
 from lab.bundles import keys
 from lab.bundles.file import BundleFile, open_bundle
-from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_bundle_name, disk_member
+from lab.bundles.format import SUFFIX, BoxPart, Bundle, Member, box_member, check_bundle_name, disk_member, image_member
 from lab.bundles.writer import Sign, Writer, writing
 from lab.cluster.lab import Lab
 from lab.cluster.progress import Progress
-from lab.errors import BoxError, Conflict, HostError, LabError, Remedy, UsageError
+from lab.errors import BoxError, Conflict, HostError, ImageError, LabError, Remedy, UsageError
 from lab.files import refuse_special
+from lab.images.record import images_of
+from lab.images.store import Store, remedy_load
 from lab.machines.captures import PartKind
 from lab.machines.protocol import needed_disk_transfer
 from lab.snapshots.commands import opened
@@ -218,6 +221,7 @@ def _refuse_no_room(session: Session, order: Order, box: Box) -> None:
     needed = sum(weights) + max(weights)
     if order.with_box:
         needed += sum(file.size for name, file in box.files.items() if name in PORTABLE)
+        needed += sum(_image_files(session).values())
     free = shutil.disk_usage(order.target.parent).free
     if free < needed:
         raise HostError(
@@ -248,6 +252,7 @@ def _write(session: Session, order: Order) -> BundleFile:
             _add_disk(session, order, box, writer, node.name)
         if order.with_box:
             _add_box(session, box, writer)
+            _add_images(session, writer)
         made = writer.seal(draft, order.sign)
     session.events.add("", "checkpoint", "done", order.name)
     return made
@@ -278,6 +283,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
     portable = [name for name in PORTABLE if name in box.files]
     names = [*secrets, *(disk_member(node.name) for node in plan.nodes)]
     names += [box_member(name) for name in portable] if order.with_box else []
+    names += [image_member(digest) for digest in _image_files(session)] if order.with_box else []
     emulator = next(iter(session.machines.captures().platform().values()), {}).get("QEMU")
     return Bundle(
         name=order.name,
@@ -298,6 +304,7 @@ def _draft(session: Session, order: Order, box: Box, secrets: list[str]) -> Bund
         snapshot=order.key or "",
         versions={**versions(plan, session.record.box), **({"QEMU": emulator} if emulator else {})},
         members=tuple(Member(name, 0, "", 0) for name in names),
+        images=images_of(session.lab.folder),
     )
 
 
@@ -335,6 +342,33 @@ def _add_box(session: Session, box: Box, writer: Writer) -> None:
                         " and ",
                         build_command(box.recipe, box.kubernetes),
                     ),
+                )
+
+
+def _image_files(session: Session) -> dict[str, int]:
+    """The files of the lab's images that this machine keeps whole, with their sizes; the nodes have all of them."""
+    store = Store(session.lab.home)
+    found: dict[str, int] = {}
+    for image in images_of(session.lab.folder):
+        if all(store.has(Blob(digest, size)) for digest, size in image.files.items()):
+            found |= image.files
+    return found
+
+
+def _add_images(session: Session, writer: Writer) -> None:
+    files, blobs = _image_files(session), Store(session.lab.home).blobs
+    if not files:
+        return
+    with _step(session, "", "images"):
+        progress = Progress(session.lab.listener, "", "images", sum(files.values()))
+        for digest in files:
+            with (blobs / digest).open("rb") as source:
+                made = writer.add(image_member(digest), source, progress)
+            if made.sha256 != digest:
+                raise ImageError(
+                    "an image that this machine keeps is damaged",
+                    details=[f"{blobs / digest} has the SHA-256 {made.sha256}"],
+                    hint=("remove that file; ", remedy_load(session.lab.name, "IMAGE"), " fetches it again"),
                 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from lab import records
 from lab.bundles import keys
 from lab.errors import LabError, UsageError
+from lab.images.record import LabImage, check_images
 from lab.plan.file import from_json as plan_from_json
 from lab.plan.file import to_data as plan_to_data
 from lab.plan.foreign import plan_problems
@@ -23,10 +24,12 @@ from lab.scenario.kinds import check_name
 from lab.snapshots.names import NAME, NAME_HINT
 
 FORMAT = 1
+# Of a bundle with images of its lab: a klab that does not know of them says that it is of a newer one.
+WITH_IMAGES = 2
 MOST_PROBLEMS = 5
 SUFFIX = ".klab"
 PACKED = ".gz"
-NODES, BOX = "nodes", "box"
+NODES, BOX, IMAGES = "nodes", "box", "images"
 _BOX_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
@@ -76,6 +79,7 @@ class Bundle:
     `lab_created` when the lab was created, in seconds since 1970. `snapshot` is the id of the snapshot that it was made
     of; empty for a lab as it was. `accelerated`: whether its host had hardware virtualization: the nodes'
     probes have longer time limits where it had none. `host_keys` are by node the lines by which ssh knows it.
+    `images` are those that klab has brought to the nodes; their files are members if the box is in the bundle as well.
     """
 
     name: str
@@ -93,6 +97,7 @@ class Bundle:
     snapshot: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
+    images: tuple[LabImage, ...] = ()
 
     @property
     def with_box(self) -> bool:
@@ -117,6 +122,11 @@ def box_member(file: str) -> str:
     return f"{BOX}/{file}{PACKED}"
 
 
+def image_member(digest: str) -> str:
+    """A file of an image, by its SHA-256 in hex; as it is, since layers are packed already."""
+    return f"{IMAGES}/{digest}"
+
+
 def is_secret(member: str) -> bool:
     """Whether a file of the lab's folder is a key or certificate that a bundle can hold, by its path there."""
     return member in keys.NAMES
@@ -134,7 +144,10 @@ def check_bundle_name(name: str) -> str:
 
 
 def to_json(bundle: Bundle) -> str:
-    data = {"format": FORMAT, **asdict(bundle), "plan": plan_to_data(bundle.plan)}
+    version = WITH_IMAGES if bundle.images else FORMAT
+    data = {"format": version, **asdict(bundle), "plan": plan_to_data(bundle.plan)}
+    if not bundle.images:
+        del data["images"]
     return json.dumps(data, indent=1, ensure_ascii=True)
 
 
@@ -147,9 +160,9 @@ def from_json(text: str) -> Bundle:
     try:
         found = records.parse(text)
         version = records.pop_format(found)
-        if isinstance(version, int) and version > FORMAT:
+        if isinstance(version, int) and version > WITH_IMAGES:
             raise _newer(version, found)
-        if version != FORMAT:
+        if version not in (FORMAT, WITH_IMAGES):
             raise ValueError(f"its format is {version!r}")
         plan = plan_from_json(json.dumps(found.pop("plan", None)))
         return checked(records.build(Bundle, found, plan=plan))
@@ -173,7 +186,7 @@ def _newer(version: int, found: Mapping[str, Any]) -> UsageError:
     made = versions.get("klab") if isinstance(versions, dict) else None
     by = f" by klab {made}" if isinstance(made, str) and _WORD.fullmatch(made) else ""
     return UsageError(
-        f"this bundle was written{by} in format {version}; this klab reads {FORMAT}",
+        f"this bundle was written{by} in format {version}; this klab reads up to {WITH_IMAGES}",
         hint="use that klab, or a newer one",
     )
 
@@ -197,6 +210,7 @@ def checked(found: Bundle) -> Bundle:
     names = {node.name for node in found.plan.nodes}
     _must(found.host_keys.keys() == names, "host keys must be given for exactly the nodes of the plan")
     _must(all(_HOST_KEYS.fullmatch(keys) for keys in found.host_keys.values()), "invalid host key")
+    check_images(found.images)
     _check_members(found)
     return found
 
@@ -224,8 +238,9 @@ def _check_members(found: Bundle) -> None:
     names = [member.name for member in found.members]
     disks = {disk_member(node.name) for node in found.plan.nodes}
     of_box = {box_member(name) for name in found.box.files}
+    of_images = {image_member(name): size for image in found.images for name, size in image.files.items()}
     for member in found.members:
-        known = member.name in disks or member.name in of_box or is_secret(member.name)
+        known = member.name in disks or member.name in of_box or member.name in of_images or is_secret(member.name)
         _must(known, f"unexpected file {member.name!r}")
         _must(_is_count(member.size) and _is_count(member.content), f"{member.name}: invalid size")
         _must(_DIGEST.fullmatch(member.sha256) is not None, f"{member.name}: invalid SHA-256")
@@ -235,6 +250,10 @@ def _check_members(found: Bundle) -> None:
         )
         if is_secret(member.name):
             _must(member.size <= keys.MOST_BYTES, f"{member.name}: too large for a key")
+        if member.name in of_images:
+            _must(
+                member.content == of_images[member.name], f"{member.name}: its size is not the one given with the image"
+            )
         if member.name in of_box:
             told = found.box.files[member.name.removeprefix(f"{BOX}/").removesuffix(PACKED)][0]
             _must(member.content == told, f"{member.name}: its size is not the one given with the box")

@@ -20,7 +20,7 @@ from lab.boxes.manifest import DISK, Box, build_command
 from lab.boxes.store import check_box, folder_of, list_boxes
 from lab.bundles.boxes import Offer, box_in
 from lab.bundles.file import BundleFile
-from lab.bundles.format import Bundle, box_member, damaged, disk_member
+from lab.bundles.format import Bundle, box_member, damaged, disk_member, image_member
 from lab.bundles.keys import check_keys
 from lab.bundles.layout import MODE
 from lab.cluster.acts.certificates import renew
@@ -36,6 +36,9 @@ from lab.errors import BoxError, ClusterError, Conflict, LabError, Remedy
 from lab.files import write_atomic
 from lab.host.capacity import DiskRoom
 from lab.host.profile import HostProfile
+from lab.images.record import LabImage
+from lab.images.record import keep as keep_images
+from lab.images.store import Image, Store, image_of, small_text
 from lab.machines.disk_transfer import Incoming
 from lab.machines.protocol import NodeState, needed_disk_transfer
 from lab.plan.file import from_json, to_json
@@ -263,6 +266,7 @@ def _make(request: Request, record: Record | None) -> None:
     box = _box(request)
     if record is None:
         _write_folder(request, wanted)
+    _images(request)
     journal = lab.journal()
     journal.add("", "create", "begin", "" if record is None else "again")
     _write_secrets(folder, secrets)
@@ -317,6 +321,37 @@ def _box(request: Request) -> Box:
     made = put(home, offer.box, lambda name, target: offer.fetch(name, target, progress))
     _tell(request, "box", "done")
     return made
+
+
+def _images(request: Request) -> None:
+    """What klab had brought to the nodes: the list, and for nodes that are added later, what the bundle has of it."""
+    bundle, store = request.bundle, Store(request.lab.home)
+    if not bundle.images:
+        return
+    keep_images(request.lab.folder, bundle.images)
+    there = {member.name: member for member in bundle.members}
+    progress = Progress(request.lab.listener, "", "images", sum(image.size for image in bundle.images))
+    with store.lock():
+        for image in bundle.images:
+            members = {digest: there.get(image_member(digest)) for digest in image.files}
+            with store.incoming() as came:
+                for digest, member in members.items():
+                    if member is not None:
+                        request.file.write(member, came / digest, progress)
+                if all(member is not None for member in members.values()):
+                    _take(store, image, came)
+
+
+def _take(store: Store, image: LabImage, came: Path) -> None:
+    try:
+        texts = [small_text(came / digest) for digest in image.revisions]
+        found = image_of(image.reference, texts)
+    except (OSError, ValueError) as error:
+        raise damaged(f"the image {image.ref}: {error}") from error
+    if not isinstance(found, Image) or LabImage.of(found) != image:
+        raise damaged(f"the image {image.ref} is another one than it should be")
+    # Without its name: what other labs get by that is not for a stranger to say.
+    store.take(found, came, named=False)
 
 
 def _write_folder(request: Request, record: Record) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lab.bundles.file import BLOCK, BundleFile, OnBytes
-from lab.bundles.format import Bundle, Member, box_member, checked, to_json
+from lab.bundles.format import Bundle, Member, box_member, checked, image_member, to_json
 from lab.bundles.layout import MODE, SECTOR, beginning, closing, header, padding
 from lab.bundles.pack import pack
 from lab.errors import Conflict, HostError
@@ -45,7 +45,11 @@ class Writer:
             Conflict: the lab has a value that no bundle may have, so that the file could not be read again.
         """
         sizes = {box_member(name): size for name, (size, _) in draft.box.files.items()}
-        empty = tuple(Member(m.name, 0, "f" * 64, sizes.get(m.name, 0)) for m in draft.members)
+        of_images = {image_member(name): size for image in draft.images for name, size in image.files.items()}
+        empty = tuple(
+            Member(m.name, of_images.get(m.name, 0), "f" * 64, (sizes | of_images).get(m.name, 0))
+            for m in draft.members
+        )
         longest = tuple(Member(m.name, (1 << 50) - 1, "f" * 64, (1 << 50) - 1) for m in draft.members)
         try:
             checked(replace(draft, members=empty))

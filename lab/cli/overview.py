@@ -18,6 +18,7 @@ COMMANDS = {
     "scale": "Add or remove nodes until a lab has the given number.",
     "node": "Add, remove or replace one node; or reset it and let it join again.",
     "upgrade": "Upgrade a lab's Kubernetes by kubeadm, node by node.",
+    "image": "Bring container images to all nodes; list, remove and check them.",
     "token": "Make a fresh join command.",
     "certs": "Show a lab's certificates, or renew them all.",
     "list": "List the labs on this machine.",

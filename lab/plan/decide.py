@@ -90,6 +90,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         pool=scenario.provider.libvirt.pool,
         linked_clone=scenario.provider.virtualbox.linked_clone,
         cloud_image=scenario.box in catalog.images,
+        images=tuple(dict.fromkeys(scenario.images)),
     )
 
 

@@ -12,7 +12,8 @@ from lab.errors import LabError, Remedy
 from lab.plan.model import Plan
 
 FORMAT = 1
-_CLOUD_IMAGE = "cloud_image"
+# What plans of klab before it knew of them do not have, and what stands for that.
+_LATER: dict[str, Any] = {"cloud_image": False, "images": []}
 _PROXY_MODE = "chosen_proxy_mode"
 
 
@@ -20,11 +21,12 @@ def to_data(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values."""
     data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan), default=str))
     data["kubernetes"]["versions"] = plan.kubernetes.versions.as_data()
-    if not plan.cloud_image:  # as klab wrote plans before it knew such boxes
-        del data[_CLOUD_IMAGE]
     if plan.kubernetes.chosen_proxy_mode is None:  # as before it knew the key
         del data["kubernetes"][_PROXY_MODE]
-    return {"format": FORMAT, **data}
+    return {
+        "format": FORMAT,
+        **{key: value for key, value in data.items() if key not in _LATER or value != _LATER[key]},
+    }
 
 
 def to_json(plan: Plan) -> str:
@@ -48,7 +50,7 @@ def from_json(text: str) -> Plan:
             )
         if isinstance(data.get("kubernetes"), dict):
             data["kubernetes"] = {_PROXY_MODE: None, **data["kubernetes"]}
-        return _complete(records.build(Plan, {_CLOUD_IMAGE: False, **data}, complete=True))
+        return _complete(records.build(Plan, {**_LATER, **data}, complete=True))
     except records.RecordError as error:
         raise LabError(
             "the lab's plan is damaged",

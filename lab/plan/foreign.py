@@ -28,7 +28,8 @@ from lab.scenario.kinds import (
     check_registry,
     check_scenario_name,
 )
-from lab.scenario.model import MOST_ADDONS, is_private
+from lab.scenario.model import MOST_ADDONS, MOST_IMAGES, is_private
+from lab.scenario.references import check_image
 from lab.scenario.rules import (
     DISK_MAX_GIB,
     MANAGEMENT_PREFIX,
@@ -76,9 +77,18 @@ def _words(plan: Plan) -> Iterator[str]:
         yield from _refused("a mirror", check_mirror, mirror)
     if len(plan.addons) > MOST_ADDONS:
         yield f"it has {len(plan.addons)} add-ons"
+    if len(plan.images) > MOST_IMAGES or (plan.images and plan.bootstrap == "none"):
+        yield f"it has {len(plan.images)} images"
+    for image in plan.images:
+        yield from _refused("an image", _check_whole_name, image)
     for addon in plan.addons:
         if not addon.strip() or visible(addon) != addon or len(addon) > _MOST_PATH:
             yield f"{_shown(addon)} is not the path of an add-on"
+
+
+def _check_whole_name(image: object) -> None:
+    if check_image(image) != image:
+        raise ValueError(f"{_shown(image)} is not its whole name")
 
 
 def _refused(what: str, check: Callable[[object], object], value: str) -> Iterator[str]:

@@ -91,7 +91,8 @@ class Plan:
     """Everything about a lab but its secrets and the host it will run on.
 
     `cloud_image`: its box is a distribution's own image, not one that klab built. What the nodes start from then has
-    nothing of klab's and nothing of Kubernetes in it, and `kubernetes` is only what the scenario says.
+    nothing of klab's and nothing of Kubernetes in it, and `kubernetes` is only what the scenario says. `images` are
+    those that every node shall have beside the box's, by their whole names, each once.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Plan:
     pool: str
     linked_clone: bool
     cloud_image: bool = False
+    images: tuple[str, ...] = ()
 
     @property
     def box_kubernetes(self) -> str:

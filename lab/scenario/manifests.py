@@ -87,6 +87,25 @@ def refuse_missing_namespaces(objects: Sequence[Mapping[str, Any]], others: Iter
     )
 
 
+def read_loosely(text: str, source: str, budget: Budget) -> list[dict[str, Any]]:
+    """As `read_manifests`, whatever the mappings are in it: what has no name yet, or is another tool's file.
+
+    Raises:
+        ScenarioError: it is not YAML, or is too large.
+    """
+    found: list[dict[str, Any]] = []
+    for tree in read_documents(text.removeprefix("\ufeff"), budget):
+        if tree.problems:
+            raise ScenarioError(
+                f"the manifest {source} cannot be read",
+                details=[f"line {line}: {visible(what)}" for line, _at, what in sorted(tree.problems, key=str)[:20]],
+                hint="klab reads it as kubectl apply -f does, except that no key may stand twice; a template of Helm's "
+                "is read once it is rendered: helm template",
+            )
+        found += [each for each in _objects(tree.data) if isinstance(each, dict)]
+    return found
+
+
 def _objects(document: Any) -> Iterator[Any]:
     """The object itself, or those of a list: items without a kind have the list's (a PodList holds Pods)."""
     if not isinstance(document, dict) or not isinstance(document.get("items"), list):

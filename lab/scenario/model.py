@@ -37,6 +37,7 @@ from lab.scenario.kinds import (
     one_of,
     whole,
 )
+from lab.scenario.references import IMAGE
 from lab.scenario.schema import ListOf, MapOf, Section, ShortOr, key
 
 # RFC 1918 and RFC 6598: no host on the internet has these addresses.
@@ -47,6 +48,7 @@ SEAT_RANGE = IPv4Network("192.168.56.0/21")
 # Away from what libvirt (192.168.122.0/24), Docker (172.17.0.0/16 and on) and home routers take by default.
 MANAGEMENT_RANGE = IPv4Network("172.28.0.0/14")
 MOST_ADDONS = 100
+MOST_IMAGES = 200
 MOST_NODES = 57  # 7 control planes and 50 workers
 
 
@@ -252,6 +254,12 @@ class Scenario:
     addons: tuple[str, ...] = key(
         ListOf(FILLED, MOST_ADDONS),
         "Manifests to apply once the cluster is up: paths relative to the scenario file.",
+        default=(),
+    )
+    images: tuple[str, ...] = key(
+        ListOf(IMAGE, MOST_IMAGES),
+        "Images that every node shall have beside those of its box, such as `redis:8.2` or "
+        "`ghcr.io/team/app@sha256:...`; from what this machine keeps (`klab image fetch`), or from their registry.",
         default=(),
     )
 

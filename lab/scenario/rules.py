@@ -69,6 +69,8 @@ def contradictions(s: Scenario, catalog: Catalog) -> Iterator[Finding]:
     yield from _addresses(s)
     if s.addons and s.bootstrap != "full":
         yield (("addons",), ("bootstrap",)), f"add-ons need a running cluster; bootstrap is {s.bootstrap}"
+    if s.images and s.bootstrap == "none":
+        yield (("images",), ("bootstrap",)), "plain machines have no registry for images; bootstrap is none"
 
 
 def _unknown(s: Scenario, catalog: Catalog) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzz.harness import Target
-from fuzz.kinds import cluster, disks, files, people, programs, upstream
+from fuzz.kinds import cluster, disks, files, images, people, programs, upstream
 
 TARGETS: tuple[Target, ...] = (
     *people.TARGETS,
@@ -12,6 +12,7 @@ TARGETS: tuple[Target, ...] = (
     *programs.TARGETS,
     *cluster.TARGETS,
     *upstream.TARGETS,
+    *images.TARGETS,
 )
 # Functions that read, and what makes their input trustworthy or tests them otherwise.
 NOT_FUZZED: dict[str, str] = {

@@ -38,6 +38,9 @@ def event(**changes: object) -> str:
 
 
 FOUND: tuple[tuple[str, Input, str], ...] = (
+    ("source of images", "~g", "refused"),
+    ("archive of images", b"\x1f\x8b\x08", "refused"),
+    ("archive of images", b"\x1f\x8b\x08\x95\x8ds7\xfd\x8b[\xbfy(\xdc\xd1\xb2y", "refused"),
     ("snapshot manifest", node(name={"": ""}), "refused"),
     ("snapshot manifest", node(running="no"), "refused"),
     ("snapshot manifest", node(platform={"cpu": 5}), "refused"),

@@ -42,6 +42,7 @@ class Trials:
         tell: told of each pause.
         clock: seconds on a monotonic clock.
         sleep: waits so many seconds.
+        hint: what a person can do once patience is at its end.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Trials:
         tell: Tell,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        hint: Advice = ELSEWHERE,
     ) -> None:
+        self._hint = hint
         self._where, self._patience, self._tell = where, patience, tell
         self._clock, self._sleep = clock, sleep
         self.progressed()
@@ -79,7 +82,7 @@ class Trials:
             raise BoxError(
                 f"{self._where} does not deliver: {why}",
                 details=[f"tried {self._made} times in {waited:.0f} s", *wants],
-                hint=ELSEWHERE,
+                hint=self._hint,
             )
         asks = "" if asked is None else "asks to wait; "
         self._tell(f"{self._where}: {why}; {asks}trying again in {pause:.0f} s")

@@ -11,7 +11,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +20,7 @@ from lab import process
 from lab.boxes.upstream.addresses import IMAGES, Registry
 from lab.boxes.upstream.patience import ELSEWHERE, Patience, Tell, Trials
 from lab.boxes.upstream.web import CERTIFICATES, FULL, BrokenOffError, Meter, Missing
-from lab.errors import BoxError, HostError, ProgramTimeout
+from lab.errors import Advice, BoxError, HostError, ProgramTimeout
 from lab.text import shortened, visible
 from lab.waiting import background
 
@@ -31,6 +32,7 @@ _MOST_SECONDS = 6 * 3600.0
 # The longest that skopeo pauses by itself.
 _PAUSE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
+_NO_ANSWER = "no answer"
 # How logrus writes a line where there is no terminal (github.com/sirupsen/logrus, text_formatter.go).
 _LINE = re.compile(r'level=([a-z]{1,10}) msg=("(?:[^"\\]|\\.){0,4000}"|\S{1,4000})')
 _ESCAPED = re.compile(r"\\(.)")
@@ -59,16 +61,42 @@ _UNTRUSTED = re.compile("x509: ")
 _PLAIN = re.compile("HTTP response to HTTPS client|does not look like a TLS handshake")
 
 
+@dataclass(frozen=True, slots=True)
+class Advices:
+    """What a person can do where a registry gives no image.
+
+    full: the disk is full. missing: it has no such image. elsewhere: it does not deliver. plain: it has no TLS.
+    refused: it wants a login.
+    """
+
+    full: Advice
+    missing: Advice
+    elsewhere: Advice
+    plain: Callable[[Registry, str], Advice]
+    refused: Callable[[Registry, str], Advice]
+
+
+# Where a box is built.
+OF_BOXES = Advices(
+    full=FULL,
+    missing="a mirror may lack this version, or lie below another path; --mirror names another one",
+    elsewhere=ELSEWHERE,
+    plain=lambda registry, _name: f"say so, if you trust the network: --mirror {IMAGES}=http://{registry.prefix}",
+    refused=lambda registry, _name: f"skopeo login {registry.host}, as root where sudo builds; or another --mirror",
+)
+
+
 class Skopeo:
     """skopeo, called with patience.
 
     Args:
         tell: told of pauses and of progress.
         patience: how long to wait.
+        advices: the hints of its errors.
     """
 
-    def __init__(self, tell: Tell, patience: Patience) -> None:
-        self._tell, self._patience = tell, patience
+    def __init__(self, tell: Tell, patience: Patience, advices: Advices = OF_BOXES) -> None:
+        self._tell, self._patience, self._advices = tell, patience, advices
 
     def raw(self, registry: Registry, name: str) -> str:
         """The manifest of an image, or the index of its manifests, as the registry has it.
@@ -91,7 +119,7 @@ class Skopeo:
         try:
             done = process.run(argv, timeout=seconds, check=False)
         except ProgramTimeout:
-            return f"no answer within {seconds:g} s"
+            return f"{_NO_ANSWER} within {seconds:g} s"
         except HostError as error:
             return f"{error.message} ({error.hint})"
         return "" if done.code == 0 else complaint(done.stderr)
@@ -112,7 +140,7 @@ class Skopeo:
         self._run(registry, name, words, folder, size)
 
     def _run(self, registry: Registry, name: str, words: Sequence[str], folder: Path | None, size: int) -> str:
-        trials = Trials(registry.host, self._patience, self._tell)
+        trials = Trials(registry.host, self._patience, self._tell, hint=self._advices.elsewhere)
         furthest = 0
         while True:
             if folder is not None:
@@ -129,7 +157,7 @@ class Skopeo:
                 trials.again(f"not a byte for {self._patience.stall:g} s")
                 continue
             try:
-                refuse(registry, name, complaint(done.stderr))
+                refuse(registry, name, complaint(done.stderr), self._advices)
             except BrokenOffError as broken:
                 trials.again(broken.why)
 
@@ -223,7 +251,12 @@ def is_busy(why: str) -> bool:
     return _BUSY.search(why) is not None
 
 
-def refuse(registry: Registry, name: str, why: str) -> NoReturn:
+def is_unreachable(why: str) -> bool:
+    """Whether a complaint of skopeo's is that the registry does not answer at all."""
+    return why.startswith(_NO_ANSWER) or _BROKEN.search(why) is not None
+
+
+def refuse(registry: Registry, name: str, why: str, advices: Advices = OF_BOXES) -> NoReturn:
     """Raise the error for a complaint of skopeo's.
 
     Raises:
@@ -234,27 +267,15 @@ def refuse(registry: Registry, name: str, why: str) -> NoReturn:
     """
     details = [name, why]
     if _FULL.search(why):
-        raise HostError("the disk is full: no image fits", details=details, hint=FULL)
+        raise HostError("the disk is full: no image fits", details=details, hint=advices.full)
     if _PLAIN.search(why):
-        raise BoxError(
-            f"{registry.host} speaks HTTP without TLS",
-            details=details,
-            hint=f"say so, if you trust the network: --mirror {IMAGES}=http://{registry.prefix}",
-        )
+        raise BoxError(f"{registry.host} speaks HTTP without TLS", details=details, hint=advices.plain(registry, name))
     if _UNTRUSTED.search(why):
         raise BoxError(f"the certificate of {registry.host} is refused", details=details, hint=CERTIFICATES)
     if _BUSY.search(why) or _BROKEN.search(why):
         raise BrokenOffError(why)
     if _MISSING.search(why):
-        raise Missing(
-            f"{registry.host} has no {name}",
-            details=[why],
-            hint="a mirror may lack this version, or lie below another path; --mirror names another one",
-        )
+        raise Missing(f"{registry.host} has no {name}", details=[why], hint=advices.missing)
     if _REFUSED.search(why):
-        raise BoxError(
-            f"{registry.host} refuses {name}",
-            details=[why],
-            hint=f"skopeo login {registry.host}, as root where sudo builds; or another --mirror",
-        )
-    raise BoxError(f"skopeo cannot copy {name}", details=[why], hint=ELSEWHERE)
+        raise BoxError(f"{registry.host} refuses {name}", details=[why], hint=advices.refused(registry, name))
+    raise BoxError(f"skopeo cannot copy {name}", details=[why], hint=advices.elsewhere)

@@ -34,12 +34,17 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
     if as_json:
         needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
         answer = {"fits": not problems, "problems": problems, "lacking": planned.lacking}
-        echo_json({"plan": to_data(plan), "needs": needs, **answer})
+        images = {"images_to_fetch": list(planned.to_fetch)} if plan.images else {}
+        echo_json({"plan": to_data(plan), "needs": needs, **answer, **images})
         return
     echo(_describe(plan, planned.image))
     if planned.lacking:
         echo("No box holds all of it, so klab create refuses it; missing:")
         for line in planned.lacking:
+            echo(f"  {line}")
+    if planned.to_fetch:
+        echo("klab create fetches these images from their registries (klab image fetch does so now):")
+        for line in planned.to_fetch:
             echo(f"  {line}")
     echo("It fits on this machine." if not problems else "It does not fit on this machine:")
     for line in (*problems, *planned.warnings):
@@ -87,4 +92,5 @@ def _cluster_lines(plan: Plan, network: list[str]) -> list[list[str]]:
         network,
         ["pods", str(k.pod_cidr)],
         ["services", f"{k.service_cidr} (DNS {k.dns_address}), kube-proxy in the mode {k.proxy_mode}"],
+        *([["images", ", ".join(plan.images)]] if plan.images else []),
     ]

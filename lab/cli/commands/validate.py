@@ -12,6 +12,7 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
     """Check scenario files and report every problem in each. Exit code 2 when there is one.
 
     What no box holds is told and is no problem of the scenario: klab create refuses it, and names what is missing.
+    Images that this machine does not keep are told as well: klab create fetches them.
 
     \b
     Examples:
@@ -32,8 +33,9 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
             if not as_json:
                 show_error(error)
         else:
-            lacks = plans.lacks(plan)
-            results.append({"file": name, "ok": True, "message": "", "problems": [], "lacking": lacks})
+            lacks, images = plans.lacks(plan), plans.to_fetch(plan)
+            result = {"file": name, "ok": True, "message": "", "problems": [], "lacking": lacks}
+            results.append({**result, "images_to_fetch": images} if plan.images else result)
             if not as_json:
                 echo(
                     f"{name}: good, {len(plan.nodes)} nodes"
@@ -41,6 +43,8 @@ def command(scenarios: tuple[str, ...], as_json: bool) -> None:
                 )
                 for line in lacks:
                     echo(f"  {line}")
+                if images:
+                    echo(f"  not on this machine, and fetched by klab create: {', '.join(images)}")
     if as_json:
         echo_json(results)
     raise SystemExit(0 if all(result["ok"] for result in results) else 2)

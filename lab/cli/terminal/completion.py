@@ -1,8 +1,9 @@
-"""Completion of the names that only this machine knows: labs, nodes, scenarios.
+"""Completion of the names that only this machine knows: labs, nodes, scenarios, images.
 
 A convention instead of a line in each command: an argument called `lab` or `scenario`
 completes to those, `words` (of [LAB] NODE ...) to labs and nodes, `snapshots` (of
-[LAB] NAME ...) to labs and snapshots, `lab_and_name` to labs: the name is a new one.
+[LAB] NAME ...) to labs and snapshots, `lab_and_name` to labs: the name is a new one. `lab_and_images` completes
+to labs and the images that they have, `lab_and_sources` to labs and files.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def snapshot_names() -> list[str]:
     return sorted({name for folder in Home.default().existing() for name in _snapshots(folder)})
 
 
+def image_names() -> list[str]:
+    """The images that klab has brought to the labs on this machine, each name once."""
+    return sorted({name for folder in Home.default().existing() for name in _images(folder)})
+
+
 def scenario_names() -> list[str]:
     """The scenarios that klab ships."""
     from lab.scenario.library import shipped_names
@@ -43,6 +49,13 @@ def _nodes(folder: LabFolder) -> list[str]:
         return [node["name"] for node in json.loads(folder.plan_file.read_text())["nodes"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []  # a damaged lab has no names to offer
+
+
+def _images(folder: LabFolder) -> list[str]:
+    try:
+        return [image["ref"] for image in json.loads(folder.images.read_text())["images"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []  # as above
 
 
 def _snapshots(folder: LabFolder) -> Iterator[str]:
@@ -74,6 +87,8 @@ _ARGUMENTS = {
     "scenarios": _Completed(scenario_names, files=True),
     "words": _Completed(lab_names, node_names),
     "lab_and_name": _Completed(lab_names),
+    "lab_and_images": _Completed(lab_names, image_names),
+    "lab_and_sources": _Completed(lab_names, files=True),
     "snapshots": _Completed(lab_names, snapshot_names),
 }
 

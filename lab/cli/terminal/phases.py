@@ -56,7 +56,12 @@ class NodePhase:
     @property
     def finished(self) -> bool:
         """Whether nothing more is waited for."""
-        return "ready" in self.took or (self.state == "done" and self.phase in FINISHED)
+        return self._is_ready or (self.state == "done" and self.phase in FINISHED)
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether it is Ready; what is told of how far it is comes afterwards: its images."""
+        return "ready" in self.took and not self.text
 
     def hear(self, event: Event) -> bool:
         """Take in an event of this node that is not a note; returns as `Phases.hear`."""
@@ -72,7 +77,7 @@ class NodePhase:
 
     def words(self, now: float) -> str:
         """Where it is, such as "boot 1:07"."""
-        if "ready" in self.took:
+        if self._is_ready:
             return FINISHED["ready"]
         if self.state == "done" and self.phase in FINISHED:
             return FINISHED[self.phase]

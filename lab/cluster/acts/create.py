@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.cluster.acts import images
 from lab.cluster.acts.steps import Context, Step, apply_step, ready_steps, run_steps
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab, refuse_half_destroyed
@@ -25,6 +26,8 @@ from lab.disks.seed_iso import write_iso
 from lab.errors import Advice, Conflict, MachineError, Remedy
 from lab.files import write_atomic
 from lab.host.profile import HostProfile
+from lab.images.record import LabImage, images_of
+from lab.images.record import add as add_images
 from lab.machines.protocol import NodeState
 from lab.plan.changes import same_but_for_nodes
 from lab.plan.file import from_json, to_json
@@ -36,7 +39,11 @@ from lab.store import LabFolder, Record
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """What `create` is asked for. `addons` are the manifests' objects in order; `mirror_access` as `Loaded` has it."""
+    """What `create` is asked for.
+
+    `addons` are the manifests' objects in order, `images` what the nodes shall have beside the images of their box;
+    this machine keeps them. `mirror_access` is as `Loaded` has it.
+    """
 
     scenario_text: str
     provider: str
@@ -45,6 +52,7 @@ class CreateRequest:
     box_vagrant: Path | None
     addons: Sequence[dict[str, Any]] = ()
     mirror_access: Mapping[str, MirrorAccess] = field(default_factory=dict, repr=False)
+    images: Sequence[LabImage] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,8 @@ def create(lab: Lab, request: CreateRequest) -> Created:
         if not already:
             machines.check_new()
             _write_folder(lab, request, record)
+        if request.images:
+            add_images(lab.folder, request.images)
         journal = lab.journal()
         journal.add("", "create", "begin", "again" if already else "")
         watch = Watch(lab.folder, lab.plan, machines, journal, lab.deadline(record))
@@ -139,7 +149,18 @@ def _refuse_conflict(folder: LabFolder, record: Record, plan: Plan) -> None:
 
 def _differences(there: Plan, wanted: Plan) -> list[str]:
     lines = []
-    for key in ("scenario", "seat", "box", "bootstrap", "nodes", "networks", "kubernetes", "mirrors", "addons"):
+    for key in (
+        "scenario",
+        "seat",
+        "box",
+        "bootstrap",
+        "nodes",
+        "networks",
+        "kubernetes",
+        "mirrors",
+        "addons",
+        "images",
+    ):
         old, new = getattr(there, key), getattr(wanted, key)
         if old == new:
             continue
@@ -166,6 +187,7 @@ def _first_steps(plan: Plan) -> list[Step]:
         *_cluster_steps(plan),
         Step("every node has finished its first boot", _await_first_boot),
         Step("every machine answers", _await_answers),
+        *_image_steps(plan, "prepared"),
         Step("the seeds are deleted", _drop_seeds),
     ]
 
@@ -180,6 +202,7 @@ def _again_steps(plan: Plan) -> list[Step]:
         Step("no certificate has expired", _refuse_expired, _has_cluster),
         *_cluster_steps(plan),
         Step("every machine answers", _await_answers, _starts),
+        *_image_steps(plan, "prepared"),
         Step("the seeds are deleted", _drop_seeds, _starts),
     ]
 
@@ -189,7 +212,17 @@ def _cluster_steps(plan: Plan) -> list[Step]:
         return []
     answers, *others = ready_steps(plan)
     pod_network = apply_step("pod network", lambda context: network(plan.kubernetes.cni).manifest(context.plan))
-    return [answers, pod_network, *others, apply_step("add-ons", lambda context: context.addons)]
+    # Add-ons may need them.
+    images = _image_steps(plan, "full")
+    return [answers, pod_network, *others, *images, apply_step("add-ons", lambda context: context.addons)]
+
+
+def _image_steps(plan: Plan, bootstrap: str) -> list[Step]:
+    """For labs of that kind: the nodes get what klab has brought to this lab before, or shall bring."""
+    if plan.bootstrap != bootstrap:
+        return []
+    name = "the lab's images are on every node"
+    return [Step(name, _bring_images, lambda context: bool(images_of(context.lab.folder)), told=True)]
 
 
 def _starts(context: Context) -> bool:
@@ -246,6 +279,13 @@ def _await_first_boot(context: Context) -> None:
 
 def _await_answers(context: Context) -> None:
     context.watch.until(context.watch.powered, "every machine answers")
+
+
+def _bring_images(context: Context) -> None:
+    _await_answers(context)
+    lab = context.lab
+    crew = images.Crew(lab.home, lab.plan, context.record, context.machines, context.watch.journal)
+    images.bring_untimed(crew, images_of(lab.folder), context.nodes, context.watch, lab)
 
 
 def _drop_seeds(context: Context) -> None:

@@ -1,6 +1,6 @@
 """Nodes join a lab's cluster with a fresh token, and leave it without harm to the cluster.
 
-    join:   plan -> update the other nodes -> token -> seed -> machine -> Ready
+    join:   plan -> update the other nodes -> token -> seed -> machine -> images -> Ready
     leave:  drain -> update the other nodes -> etcd member -> node object -> machine -> plan
 
 Each step may be repeated. A plan names a node from before its machine exists until after it
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lab.cluster.acts import images
 from lab.cluster.acts.drain import drain
 from lab.cluster.acts.power import await_ready
 from lab.cluster.clients.api import UnreachableError
@@ -25,6 +26,7 @@ from lab.cluster.wait.watch import Watch
 from lab.disks.seed_iso import write_iso
 from lab.errors import ClusterError, Conflict, LabError, Remedy
 from lab.files import write_atomic
+from lab.images.record import images_of
 from lab.machines.protocol import Machines, NodeState
 from lab.plan.changes import without_nodes
 from lab.plan.file import to_json
@@ -157,8 +159,15 @@ class NodeChanges:
             raise
         machines.drop_seeds()
         revoke_token(self.api, token)
+        self._bring_images(machines, watch, names)
         await_ready(watch, self.api, [name for name, state in machines.states().items() if state == NodeState.RUNNING])
         self._joined += names
+
+    def _bring_images(self, machines: Machines, watch: Watch, names: Sequence[str]) -> None:
+        """What klab has brought to the lab's other nodes."""
+        crew = images.Crew(self.change.lab.home, self.plan, self.record, machines, self.journal)
+        images.bring_untimed(crew, images_of(self.folder), names, watch, self.change.lab)
+        self.deadline = watch.deadline
 
     def _take_back_member(self, node: Node) -> None:
         """A join that failed may have announced a member that never came: etcd must not wait for it."""

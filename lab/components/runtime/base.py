@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from lab.components.cluster import File, Minor, Versions
@@ -12,6 +12,7 @@ from lab.components.cluster import File, Minor, Versions
 NODE_REGISTRY = "127.0.0.1:5000"
 # Where it keeps them, and whose they are.
 NODE_REGISTRY_STORAGE = "/var/lib/docker-registry"
+NODE_REGISTRY_ROOT = f"{NODE_REGISTRY_STORAGE}/docker/registry/v2"
 NODE_REGISTRY_USER = "docker-registry"
 # In a scenario, all registries that have no mirror of their own; containerd's word.
 OTHER_REGISTRIES = "_default"
@@ -34,6 +35,15 @@ class Mirror(NamedTuple):
     def host(self) -> str:
         """The mirror's host name, perhaps with a port."""
         return self.url.partition("://")[2].partition("/")[0]
+
+
+def repository_of(registry: str) -> str:
+    """The folder that a registry's repositories have in the node's own registry, where a name has no colon.
+
+    >>> repository_of("hub.example:5000")
+    'hub.example_5000'
+    """
+    return registry.lower().replace(":", "_")
 
 
 def crictl(socket: str) -> File:
@@ -99,6 +109,19 @@ class ContainerRuntime(ABC):
     @abstractmethod
     def pull(self, image: str) -> str:
         """The shell command that gets an image for Kubernetes, from the node's own registry first."""
+
+    @abstractmethod
+    def forget(self, image: str) -> str:
+        """The shell command that takes an image out of its own store; containers that run are not touched."""
+
+    def offer(self, images: Sequence[str], *, mirrored: Iterable[str]) -> str:  # noqa: ARG002
+        """Shell commands that let it ask the node's own registry for images that were brought there; idempotent.
+
+        Args:
+            images: their whole names.
+            mirrored: the registries for which `files` has a configuration on the node.
+        """
+        return ""
 
     def units_for(self, minor: Minor) -> tuple[str, ...]:  # noqa: ARG002
         """Its units with that version."""

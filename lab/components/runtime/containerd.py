@@ -6,10 +6,10 @@ Source: github.com/containerd/containerd, docs/hosts.md and docs/cri/config.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import API, NODE_REGISTRY, OTHER_REGISTRIES, ContainerRuntime, Mirror
+from lab.components.runtime.base import API, NODE_REGISTRY, OTHER_REGISTRIES, ContainerRuntime, Mirror, repository_of
 
 CERTS_FOLDER = "/etc/containerd/certs.d"
 # Those for which a box has a hosts.toml (boxes/debian-13/files).
@@ -90,6 +90,20 @@ class Containerd(ContainerRuntime):
                     files.append(File(ca, each.ca))
         return files
 
+    def forget(self, image: str) -> str:
+        return f"ctr -n {NAMESPACE} images rm --sync {image}"
+
+    def offer(self, images: Sequence[str], *, mirrored: Iterable[str]) -> str:  # noqa: ARG002 - what is there stays
+        """hosts.toml for each registry without one; it is read again for each pull."""
+        lines = []
+        for host in dict.fromkeys(image.partition("/")[0] for image in images):
+            folder = f"{CERTS_FOLDER}/{host}"
+            text = _own(host).replace("\n", "\\n")
+            lines.append(
+                f"[ -e {folder}/hosts.toml ] || {{ mkdir -p {folder} && printf '{text}' > {folder}/hosts.toml; }}\n"
+            )
+        return "".join(lines)
+
     def pull(self, image: str) -> str:
         return f"sudo ctr -n {NAMESPACE} images pull --hosts-dir {CERTS_FOLDER} {image}"
 
@@ -105,11 +119,13 @@ def _before(host: str) -> str:
     if host == OTHER_REGISTRIES:
         return ""
     upstream = "https://registry-1.docker.io" if host == "docker.io" else f"https://{host}"
-    return (
-        f"server = {_toml(upstream)}\n\n"
-        f"[host.{_toml(f'http://{NODE_REGISTRY}/v2/{host}')}]\n"
-        '  capabilities = ["pull", "resolve"]\n  override_path = true\n\n'
-    )
+    return f"server = {_toml(upstream)}\n\n{_own(host)}\n"
+
+
+def _own(host: str) -> str:
+    """The entry of the node's own registry, for images of a registry."""
+    address = _toml(f"http://{NODE_REGISTRY}/{API}/{repository_of(host)}")
+    return f'[host.{address}]\n  capabilities = ["pull", "resolve"]\n  override_path = true\n'
 
 
 def _mirror(mirror: Mirror, ca: str) -> str:

@@ -13,7 +13,15 @@ import json
 from collections.abc import Iterable, Sequence
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import API, NODE_REGISTRY, OTHER_REGISTRIES, ContainerRuntime, Mirror, crictl
+from lab.components.runtime.base import (
+    API,
+    NODE_REGISTRY,
+    OTHER_REGISTRIES,
+    ContainerRuntime,
+    Mirror,
+    crictl,
+    repository_of,
+)
 
 CONFIG_FILE = "/etc/crio/crio.conf.d/10-klab.conf"
 REGISTRIES_FILE = "/etc/containers/registries.conf.d/10-klab.conf"
@@ -56,6 +64,21 @@ class CriO(ContainerRuntime):
 
     def prepare(self, minor: Minor) -> str:  # noqa: ARG002
         return "systemctl --quiet enable crio\nsystemctl restart crio\n"
+
+    def forget(self, image: str) -> str:
+        return f"crictl rmi {image}"
+
+    def offer(self, images: Sequence[str], *, mirrored: Iterable[str]) -> str:
+        """A file for each registry of which `files` says nothing."""
+        lines = []
+        for host in dict.fromkeys(image.partition("/")[0] for image in images):
+            if host in {*REGISTRIES, *mirrored}:
+                continue
+            file = f"{REGISTRIES_FILE.rpartition('/')[0]}/20-klab-{repository_of(host)}.conf"
+            own = _mirror(f"{NODE_REGISTRY}/{repository_of(host)}", insecure=True)
+            text = f"[[registry]]\nprefix = {_toml(host)}\nlocation = {_toml(host)}\n\n{own}".replace("\n", "\\n")
+            lines.append(f"[ -e {file} ] || {{ printf '{text}' > {file} && systemctl reload crio; }}\n")
+        return "".join(lines)
 
     def pull(self, image: str) -> str:
         return f"sudo crictl pull {image}"
@@ -104,7 +127,7 @@ def registries(mirrors: dict[str, str]) -> str:
     parts = ['unqualified-search-registries = ["docker.io"]\n']
     for registry in sorted({*REGISTRIES, *mirrors}):
         parts.append(f"[[registry]]\nprefix = {_toml(registry)}\nlocation = {_toml(registry)}\n")
-        parts.append(_mirror(f"{NODE_REGISTRY}/{registry}", insecure=True))
+        parts.append(_mirror(f"{NODE_REGISTRY}/{repository_of(registry)}", insecure=True))
         if registry in mirrors:
             url = mirrors[registry]
             parts.append(_mirror(_location(url), insecure=url.startswith("http://")))

@@ -17,11 +17,18 @@ moby, registry/config.go (ValidateMirror), pull requests 45469 and 47207.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from lab.components.cluster import File, Minor, Versions
-from lab.components.runtime.base import NODE_REGISTRY, ContainerRuntime, Mirror, crictl
+from lab.components.runtime.base import (
+    NODE_REGISTRY,
+    NODE_REGISTRY_ROOT,
+    ContainerRuntime,
+    Mirror,
+    crictl,
+    repository_of,
+)
 
 DAEMON_FILE = "/etc/docker/daemon.json"
 CERTS_FOLDER = "/etc/docker/certs.d"  # docs.docker.com, "Verify repository client with certificates"
@@ -137,8 +144,26 @@ class Docker(ContainerRuntime):
             lines.append(f"systemctl --quiet enable --now {ADAPTER}.socket {ADAPTER}")
         return "\n".join(lines) + "\n"
 
+    def forget(self, image: str) -> str:
+        return f"docker image rm {image}"
+
+    def offer(self, images: Sequence[str], *, mirrored: Iterable[str]) -> str:  # noqa: ARG002 - docker.io's alone
+        """docker.io's repositories by their names alone; images of others have to be in its own store."""
+        lines, linked = [], set()
+        for image in images:
+            registry, _, repository = image.partition("/")
+            first = repository.partition("/")[0]
+            link = f"{NODE_REGISTRY_ROOT}/repositories/{first}"
+            if registry != MIRRORED:
+                lines.append(f"{{ {self.pull(image)}; }} > /dev/null\n")
+            elif first not in linked:
+                linked.add(first)
+                lines.append(f"[ -e {link} ] || ln -s {MIRRORED}/{first} {link}\n")
+        return "".join(lines)
+
     def pull(self, image: str) -> str:
-        own = f"{NODE_REGISTRY}/{image}"
+        registry, _, repository = image.partition("/")
+        own = f"{NODE_REGISTRY}/{repository_of(registry)}/{repository}"
         return f"sudo docker pull {own} && sudo docker tag {own} {image} || sudo docker pull {image}"
 
     def mirrors_refusal(self, mirrors: Sequence[Mirror]) -> str:

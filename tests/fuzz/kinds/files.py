@@ -271,10 +271,11 @@ def own_certificate(data: bytes, folder: Path) -> None:
 def completed(text: str, folder: Path) -> None:
     lab = LabFolder(folder / "demo")
     lab.snapshots.mkdir(parents=True)
-    for file in (lab.path / "plan.json", lab.snapshots / f"{KEY}.json"):
+    for file in (lab.path / "plan.json", lab.images, lab.snapshots / f"{KEY}.json"):
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
     list(completion._nodes(lab))
     list(completion._snapshots(lab))
+    list(completion._images(lab))
 
 
 def private_libvirt(text: str, folder: Path) -> None:
@@ -385,7 +386,7 @@ TARGETS = (
     ),
     Target(
         "completion",
-        ("lab.cli.terminal.completion:_nodes", "lab.cli.terminal.completion:_snapshots"),
+        tuple(f"lab.cli.terminal.completion:{name}" for name in ("_nodes", "_snapshots", "_images")),
         lambda f: plans(f) + snapshots(f),
         json_texts,
         completed,

@@ -17,7 +17,7 @@ from support.shelved import flipped, shelve
 from lab.bundles import layout
 from lab.bundles.export_lab import write_bundle
 from lab.bundles.file import BundleFile, open_bundle
-from lab.bundles.format import FORMAT, from_json, to_json
+from lab.bundles.format import WITH_IMAGES, from_json, to_json
 from lab.bundles.pack import BLOCK, pack, unpack
 from lab.bundles.signature import NAMESPACE
 from lab.bundles.writer import DRAFT
@@ -234,8 +234,8 @@ def test_what_others_find_a_file_by_has_kept_its_name(made: BundleFile, desk: De
 
 
 def test_one_of_a_newer_klab(made: BundleFile) -> None:
-    newer = rewritten(made, lambda d: d.update(format=FORMAT + 1, versions={"klab": "9.0.0"}, unknown=[]))
-    with pytest.raises(UsageError, match=r"written by klab 9.0.0 in format 2; this klab reads 1"):
+    newer = rewritten(made, lambda d: d.update(format=WITH_IMAGES + 1, versions={"klab": "9.0.0"}, unknown=[]))
+    with pytest.raises(UsageError, match=r"written by klab 9.0.0 in format 3; this klab reads up to 2"):
         open_bundle(newer)
 
 

@@ -13,10 +13,13 @@ from typing import Any, cast
 import pytest
 from support import fake_lab
 from support.cluster_server import refusing
+from support.registry_nodes import RegistryMachines, machines
+from support.saved_images import CONTAINERD, image, layout_files, write_tar
 
 from lab.cluster.acts import create as module
 from lab.cluster.acts.create import Created, CreateRequest
 from lab.cluster.acts.destroy import destroy
+from lab.cluster.acts.steps import Step
 from lab.cluster.events import Event, Listener
 from lab.cluster.lab import Lab, OpenMachines, again
 from lab.cluster.wait.power_on import PowerOn
@@ -24,6 +27,9 @@ from lab.cluster.wait.watch import FAILED
 from lab.errors import ClusterError, Conflict, HostError, LabError, MachineError, NotReadyInTime
 from lab.files import write_atomic
 from lab.host.profile import HostProfile
+from lab.images.record import LabImage
+from lab.images.sources import Sources, parse_source
+from lab.images.store import Store
 from lab.machines.fake.behaviour import Behaviour
 from lab.machines.fake.machines import FakeMachines
 from lab.machines.protocol import NodeState
@@ -426,3 +432,37 @@ def test_the_record_names_what_the_lab_was_made_of(home: Home, catalog: Catalog)
     record: Record = create(home, request_for(PLAIN, catalog), opener()).folder.record()
     plan: Plan = request_for(PLAIN, catalog).plan
     assert (record.name, record.provider, record.box, record.seat) == (plan.name, "fake", "box", 0)
+
+
+# --- images of the scenario's -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bootstrap", ["prepared", "full"])
+def test_the_images_of_a_scenario_are_on_every_node(
+    home: Home, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bootstrap: str
+) -> None:
+    text = f"version: 1\nname: lesson\ntopology: {{workers: 1}}\nbootstrap: {bootstrap}\nimages: [team/app:1]\n"
+    file = write_tar(tmp_path / "app.tar", layout_files([(image(), {CONTAINERD: "docker.io/team/app:1"})]))
+    (found,) = Sources(Store(home), print).take([parse_source(str(file))])
+    made = machines(tmp_path / "disks", ["cp1", "w1"])
+    kind = type("Made", (Scripted, RegistryMachines), {"disks": made.disks, "ran": made.ran})
+    # What else a full cluster needs has tests of its own.
+    monkeypatch.setattr(module, "ready_steps", lambda _plan: [Step("the API server answers", lambda _context: None)])
+    monkeypatch.setattr(module, "apply_step", lambda name, _objects: Step(name, lambda _context: None))
+    wanted = request_for(text, catalog)
+    wanted = replace(wanted, request=replace(wanted.request, images=[LabImage.of(found)]))
+    opened = fake_lab.opener(partial(kind, says=WELL, act=None))
+    create(home, wanted, opened)
+    assert [(node, act) for node, act in made.ran if act == "place"] != []
+    assert {node for node, act in made.ran if act == "place"} == {"cp1", "w1"}
+    made.ran.clear()
+    create(home, wanted, opened)
+    assert {act for _, act in made.ran} == {"look"}
+
+
+def test_a_lab_with_other_images_is_another_lab(home: Home, catalog: Catalog) -> None:
+    text = PLAIN.replace("bootstrap: none", "bootstrap: prepared")
+    create(home, request_for(text, catalog), opener())
+    with pytest.raises(Conflict) as caught:
+        create(home, request_for(text + "images: [redis]\n", catalog), opener())
+    assert "images: () -> ('docker.io/library/redis:latest',)" in caught.value.details

@@ -32,6 +32,7 @@ CLUSTER = [
     "every kubelet answers",
     "every etcd member is healthy",
     "cluster DNS answers on every node",
+    "the lab's images are on every node",
     "add-ons",
 ]
 SECRETS, STARTED, ANSWERS = "the lab's secrets are there", "the machines are started", "every machine answers"
@@ -81,10 +82,16 @@ def test_a_lab_that_was_ready_is_asked_before_it_is_waited_for(run: Run) -> None
 
 
 def test_a_start_waits_for_leases_and_applies_nothing(run: Run) -> None:
-    applied = {"pod network", "add-ons"}
+    applied = {"pod network", "the lab's images are on every node", "add-ons"}
     ready = [name for name in CLUSTER if name not in applied]
     ready.insert(1, "every node's lease is renewed")
     assert names(start_steps(run.plan, ["cp1"])) == [STARTED, "no certificate has expired", *ready]
+
+
+def test_nodes_on_which_the_student_runs_kubeadm_get_images_when_they_answer(tmp_path: Path) -> None:
+    plan = Run(Home(tmp_path), "prepared").plan
+    for phase in ("creating", "ready"):
+        assert names(create.steps_for(phase, plan))[-3:] == [ANSWERS, "the lab's images are on every node", SEEDS]
 
 
 def test_without_a_cluster_no_step_asks_one(tmp_path: Path) -> None:
