@@ -85,8 +85,8 @@ class Asked:
     """One image that manifests ask for.
 
     `image` is its whole name, or the text that is not a valid reference. `place` is where it is: on the lab's nodes
-    ("lab"), in their box, on this machine, in its registry, or nowhere; `why` tells what keeps it from being had. `uses`
-    are the places that name it; `never` those whose pull policy keeps a node from asking its registry.
+    ("lab"), in their box, on this machine, in its registry, or nowhere; `why` tells what keeps it from being had.
+    `uses` are the places that name it; `never` those whose pull policy keeps a node from asking its registry.
     """
 
     image: str
