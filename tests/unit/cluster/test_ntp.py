@@ -53,14 +53,23 @@ def serve() -> Iterator[Server]:
             channel = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             channel.bind((LOOPBACK, 0))
 
-            def work() -> None:
-                for number in range(1 + silent):
-                    question, client = channel.recvfrom(1024)
-                    if number >= silent:
-                        channel.sendto(answer(start, question), client)
+            address = channel.getsockname()
 
-            threading.Thread(target=work, daemon=True).start()
-            return int(channel.getsockname()[1])
+            def work() -> None:
+                asked = 0
+                while (received := channel.recvfrom(1024))[0]:  # an empty datagram ends it
+                    if (asked := asked + 1) > silent:
+                        channel.sendto(answer(start, received[0]), received[1])
+
+            def end() -> None:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                    last.sendto(b"", address)
+                worker.join()
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            stack.callback(end)
+            return int(address[1])
 
         yield serve
 
