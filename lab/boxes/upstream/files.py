@@ -51,12 +51,12 @@ class PublishedFiles:
         *likelier, last = suffixes
         for suffix in likelier:
             try:
-                return self._read_checksum(path, suffix)
+                return self._checksum_beside(path, suffix)
             except Missing:
                 continue
-        return self._read_checksum(path, last)
+        return self._checksum_beside(path, last)
 
-    def _read_checksum(self, path: str, suffix: str) -> Checksum:
+    def _checksum_beside(self, path: str, suffix: str) -> Checksum:
         text = self._text(f"{path}{suffix}")
         try:
             found = parse_checksum(text)
