@@ -8,6 +8,7 @@ Ctrl-C), and its output is kept, so that an error message can show its last line
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import logging
 import os
@@ -39,6 +40,53 @@ BLOCK = 1 << 16
 _LOG = logging.getLogger("klab.process")
 # Daemons: held, since Python complains of a child that is forgotten while it runs.
 _SPAWNED: list[subprocess.Popen[bytes]] = []
+
+
+class _Together:
+    """Programs that are ended together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._over = False
+
+    @contextlib.contextmanager
+    def having(self, child: subprocess.Popen[str]) -> Iterator[None]:
+        with self._lock:
+            self._running.add(child)
+            late = self._over
+        if late:
+            kill_group(child)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(child)
+
+    def end(self) -> None:
+        with self._lock:
+            self._over = True
+            running = list(self._running)
+        for child in running:
+            kill_group(child)
+
+
+_TOGETHER: contextvars.ContextVar[_Together | None] = contextvars.ContextVar("together", default=None)
+
+
+@contextlib.contextmanager
+def ended_together() -> Iterator[Callable[[], None]]:
+    """What ends the programs of the block, those of the threads that it starts as well, and any that begins later.
+
+    Ctrl-C reaches the main thread alone: where others run programs that may take minutes, and may be killed at any
+    moment, this is the `stop` of `lab.waiting.map_parallel`.
+    """
+    together = _Together()
+    token = _TOGETHER.set(together)
+    try:
+        yield together.end
+    finally:
+        _TOGETHER.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +235,10 @@ def start(
             errors="replace",
             start_new_session=True,
         )
+    together = _TOGETHER.get()
     try:
-        yield child
+        with contextlib.nullcontext() if together is None else together.having(child):
+            yield child
     finally:
         if child.poll() is None:
             kill_group(child)

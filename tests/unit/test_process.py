@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from lab import process
 from lab.errors import HostError, ProgramError
+from lab.waiting import map_parallel
 
 # More than a pipe holds.
 TALKS = "for i in range(20000): print('a line of some length', i)"
@@ -100,3 +103,22 @@ def test_a_variable_that_is_none_is_taken_out(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("KLAB_ENV_STAYS", "1")
     shown = process.run(["env"], timeout=30, env={"KLAB_ENV_GONE": None, "KLAB_ENV_NEW": "2"}).stdout.splitlines()
     assert sorted(line for line in shown if line.startswith("KLAB_ENV_")) == ["KLAB_ENV_NEW=2", "KLAB_ENV_STAYS=1"]
+
+
+def test_ctrl_c_ends_the_programs_of_other_threads_together() -> None:
+    """Also those that begin only then, as the second one of a thread does."""
+    main, begun = threading.main_thread().ident or 0, threading.Barrier(2)
+    codes: list[int] = []
+
+    def act(_number: int) -> None:
+        def started(_child: subprocess.Popen[str]) -> None:
+            if begun.wait(60) == 0:
+                signal.pthread_kill(main, signal.SIGINT)
+
+        codes.append(process.run(["sleep", "600"], timeout=900, check=False, on_start=started).code)
+        codes.append(process.run(["sleep", "600"], timeout=900, check=False).code)
+
+    with process.ended_together() as stop, pytest.raises(KeyboardInterrupt):
+        map_parallel(act, [1, 2], stop=stop)
+    assert codes == [-signal.SIGTERM] * 4
+    assert process.run(["true"], timeout=60).code == 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lab import process
 from lab.cluster.acts.drain import drain, run_kubectl
 from lab.cluster.acts.on_node import ROOT_SHELL, failure
 from lab.cluster.acts.power import await_ready
@@ -186,7 +187,9 @@ class _Upgrade:
                 self._done(name, self._limit(_RECEIVE_SECONDS), receive, self.order.file)
                 self._run(name, scripts.render_packages(self.version), _PACKAGE_SECONDS)
 
-        map_parallel(give, [node.name for node in nodes], most=_AT_ONCE, give_up=True)
+        # What is half received is received again: a Ctrl-C need not wait for minutes.
+        with process.ended_together() as stop:
+            map_parallel(give, [node.name for node in nodes], most=_AT_ONCE, give_up=True, stop=stop)
 
     # --- a node -------------------------------------------------------------------------------------
 
