@@ -94,13 +94,18 @@ class Containerd(ContainerRuntime):
         return f"ctr -n {NAMESPACE} images rm --sync {image}"
 
     def offer(self, images: Sequence[str], *, mirrored: Iterable[str]) -> str:  # noqa: ARG002 - what is there stays
-        """hosts.toml for each registry without one; it is read again for each pull."""
+        """hosts.toml for each registry without one; it is read again for each pull.
+
+        The mirror of all other registries, if there is one, is this one's too: containerd looks at one file only.
+        """
         lines = []
+        others = f"{CERTS_FOLDER}/{OTHER_REGISTRIES}/hosts.toml"
         for host in dict.fromkeys(image.partition("/")[0] for image in images):
-            folder = f"{CERTS_FOLDER}/{host}"
-            text = _own(host).replace("\n", "\\n")
+            file = f"{CERTS_FOLDER}/{host}/hosts.toml"
+            text = f"{_own(host)}\n".replace("\n", "\\n")
             lines.append(
-                f"[ -e {folder}/hosts.toml ] || {{ mkdir -p {folder} && printf '{text}' > {folder}/hosts.toml; }}\n"
+                f"[ -e {file} ] || {{ mkdir -p {CERTS_FOLDER}/{host} && printf '{text}' > {file} && "
+                f"if [ -e {others} ]; then chmod --reference={others} {file}; cat {others} >> {file}; fi; }}\n"
             )
         return "".join(lines)
 

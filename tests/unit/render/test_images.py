@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 from support.fake_lab import lab_on_disk
 
+from lab import process
 from lab.components.runtime import runtime
 from lab.render.images import NodeImage, Seen, parse_seen, render_look, render_place, render_receive, render_remove
 from lab.store import Home
@@ -27,12 +31,7 @@ def test_lines_that_are_none_are_passed_over() -> None:
     assert parse_seen(f"lacks ../x 1\nlacks {A} -1\nlacks {A}\nwhatever\nfree 5\n") == Seen(5)
 
 
-def test_the_scripts_are_bash(tmp_path: object) -> None:
-    from pathlib import Path
-
-    from lab import process
-
-    assert isinstance(tmp_path, Path)
+def test_the_scripts_are_bash(tmp_path: Path) -> None:
     _, plan = lab_on_disk(Home(tmp_path), control_planes=1, workers=0, bootstrap="full")
     scripts = [
         render_look([IMAGE]),
@@ -57,3 +56,20 @@ def test_every_runtime_asks_the_nodes_registry(name: str) -> None:
         assert "127.0.0.1:5000" in text
         assert "hub.lan_5000" in text
     assert "app:1" in found.forget("hub.lan:5000/app:1")
+
+
+@pytest.mark.parametrize("others", ["", '[host."https://hub.example"]\n  capabilities = ["pull", "resolve"]\n'])
+def test_a_registry_that_images_came_from_keeps_the_mirror_of_all_others(others: str, tmp_path: Path) -> None:
+    """Run by this machine's shell; containerd looks at the file of one registry, or at that of all others."""
+    script = runtime("containerd").offer(["hub.lan:5000/app:1"], mirrored=["_default"] if others else [])
+    script = script.replace("/etc/containerd/certs.d", str(tmp_path))
+    if others:
+        (tmp_path / "_default").mkdir()
+        (tmp_path / "_default/hosts.toml").write_text(others)
+        (tmp_path / "_default/hosts.toml").chmod(0o600)
+    for _ in range(2):
+        process.run(["bash", "-eu", "-c", f"umask 022\n{script}"], timeout=30)
+    file = tmp_path / "hub.lan:5000/hosts.toml"
+    hosts = tomllib.loads(file.read_text())["host"]
+    assert list(hosts) == ["http://127.0.0.1:5000/v2/hub.lan_5000", *(["https://hub.example"] if others else [])]
+    assert file.stat().st_mode & 0o777 == (0o600 if others else 0o644)
