@@ -91,7 +91,7 @@ test-ha: install ## Three control planes: power loss, quorum, reboot, replacemen
 	$(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/ha
 
-test-upgrade: install ## klab upgrade of real labs at work, killed at each step, by hand, and taken back; an hour when emulated
+test-upgrade: install ## klab upgrade of real labs at work, killed at each step, by hand, and taken back; hours when emulated
 	$(KLAB) box build
 	$(PYTEST) -v -s $(SLOWEST) tests/upgrade
 
