@@ -176,6 +176,10 @@ def render_remove(plan: Plan, gone: Sequence[NodeImage], kept: Sequence[NodeImag
         f'    [ -n "$(find . -type d -name {digest} -print -quit)" ] || rm -rf {_folder(digest)}\n'
         for digest in _files(gone)
     ]
+    for image in gone:
+        above = image.name.rpartition("/")[0]
+        lines.append(f"    find {image.name} -depth -type d -empty -delete 2> /dev/null || true\n")
+        lines.append(f"    rmdir -p --ignore-fail-on-non-empty {above} 2> /dev/null || true\n")
     runs = runtime(plan.kubernetes.runtime)
     lines += [f"    {runs.forget(image.ref)} > /dev/null 2>&1 || true\n" for image in gone]
     lines.append("    systemctl restart docker-registry\n")

@@ -129,6 +129,8 @@ def test_an_image_that_goes_leaves_the_others_and_what_they_share(desk: Desk, tm
             pulled(port, "docker.io/team/one:1", tmp_path / "b")
     left = {path.parent.name for path in storage(desk.disks, "w1").glob("docker/registry/v2/blobs/sha256/*/*/data")}
     assert left == set(two.blobs)
+    repositories = storage(desk.disks, "w1") / "docker/registry/v2/repositories"
+    assert [path.name for path in (repositories / "docker.io/team").iterdir()] == ["two"]
     assert "systemctl restart docker-registry" in programs(desk.disks, "w1")
     assert "ctr -n k8s.io images rm --sync docker.io/team/one:1" in programs(desk.disks, "w1")
     with desk.store.lock():
@@ -163,6 +165,7 @@ def test_a_tag_that_has_moved_leaves_nothing_of_what_it_stood_for(desk: Desk, tm
         assert pulled(port, "docker.io/team/app:1", tmp_path / "a") == new.top
     act.remove(desk.lab, images_of(desk.folder))
     assert not list(storage(desk.disks, "w1").glob("docker/registry/v2/blobs/sha256/*/*/data"))
+    assert not list((storage(desk.disks, "w1") / "docker/registry/v2/repositories").iterdir())
 
 
 def test_docker_save_of_old_and_its_two_names(desk: Desk, tmp_path: Path) -> None:
