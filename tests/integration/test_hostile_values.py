@@ -73,6 +73,7 @@ TREE: dict[str, Any] = {
         "version": "1.35.4",
         "runtime": "containerd",
         "cni": "flannel",
+        "proxy_mode": "iptables",
         "pod_cidr": "10.1.0.0/16",
         "service_cidr": "10.2.0.0/16",
     },
@@ -81,6 +82,7 @@ TREE: dict[str, Any] = {
     "provider": {"libvirt": {"cpu_model": "Haswell", "pool": "fast"}, "virtualbox": {"linked_clone": False}},
     "mirrors": {"docker.io": "http://mirror:5000/v2", "quay.io": "https://mirror.example"},
     "addons": ["a.yaml"],
+    "images": ["redis", "registry.lan:5000/team/app:1.0"],
 }
 NOT_BESIDE_NODES = {"control_planes", "workers"}
 HOSTILE = [
@@ -240,6 +242,8 @@ def test_a_hostile_value_in_a_scenario_is_refused_or_text() -> None:
         *((("topology", "nodes", 0, size)) for size in ("memory", "disk")),
         ("mirrors", "docker.io"),
         ("mirrors", "quay.io"),
+        ("images", 0),  # "08" is an image of docker.io's
+        ("images", 1),
         ("provider", "libvirt", "cpu_model"),
         ("provider", "libvirt", "pool"),
     }
