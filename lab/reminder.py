@@ -32,7 +32,7 @@ def reminding(remind: Callable[[], None], every: float = SECONDS) -> Iterator[Ca
             if over.is_set():
                 return
             if not news:
-                remind()  # without the lock, which whoever tells news waits for
+                remind()  # without the lock, for which a thread with news would have to wait
 
     reminder = thread(wait, "klab reminder", daemon=True)
     reminder.start()

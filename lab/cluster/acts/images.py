@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.cluster.acts.on_node import ROOT_SHELL, failure
+from lab.cluster.acts.on_node import ROOT_SHELL, failure, refuse_off
 from lab.cluster.events import Journal
 from lab.cluster.lab import Lab
 from lab.cluster.progress import Progress
@@ -189,13 +189,7 @@ def look(lab: Lab, images: Sequence[LabImage]) -> dict[str, frozenset[str] | Non
 
 
 def _refuse_off(crew: Crew) -> None:
-    off = {name: state.value for name, state in crew.machines.states().items() if state != NodeState.RUNNING}
-    if off:
-        raise Conflict(
-            f"not every machine of lab {crew.plan.name!r} runs",
-            details=[f"{name} is {state}" for name, state in off.items()],
-            hint=(Remedy("start", lab=crew.plan.name), " starts them; what was fetched is kept on this machine"),
-        )
+    refuse_off(crew.machines, crew.plan.name, "; what was fetched is kept on this machine")
 
 
 def _seen(crew: Crew, images: Sequence[LabImage], name: str) -> Seen:

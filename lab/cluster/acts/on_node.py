@@ -1,12 +1,12 @@
-"""Run a command on a node, where its failure is told in the words of the act that runs it."""
+"""Run a command on a node, where its failure is told in the words of the act that runs it; nodes have to run for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.errors import LabError
-from lab.machines.protocol import Machines
+from lab.errors import Conflict, LabError, Remedy
+from lab.machines.protocol import Machines, NodeState
 
 # Reads a script from standard input.
 ROOT_SHELL = ("sudo", "bash", "-s")
@@ -32,3 +32,23 @@ def failure(
     except LabError as error:
         return [error.message, *error.details]
     return [f"exit code {done.code}", *done.tail] if done.code else []
+
+
+def refuse_off(machines: Machines, lab: str, then: str = "") -> None:
+    """Make sure that every machine of a lab runs.
+
+    Args:
+        machines: the lab's.
+        lab: its name.
+        then: what the hint says once it has named the command that starts them.
+
+    Raises:
+        Conflict: some are off.
+    """
+    off = {name: state.value for name, state in machines.states().items() if state != NodeState.RUNNING}
+    if off:
+        raise Conflict(
+            f"not every machine of lab {lab!r} runs",
+            details=[f"{name} is {state}" for name, state in off.items()],
+            hint=(Remedy("start", lab=lab), f" starts them{then}"),
+        )

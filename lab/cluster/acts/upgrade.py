@@ -17,7 +17,7 @@ from typing import Any
 
 from lab import process
 from lab.cluster.acts.drain import drain, run_kubectl
-from lab.cluster.acts.on_node import ROOT_SHELL, failure
+from lab.cluster.acts.on_node import ROOT_SHELL, failure, refuse_off
 from lab.cluster.acts.power import await_ready
 from lab.cluster.acts.steps import Context, apply_step, run_steps
 from lab.cluster.clients.api import UnreachableError
@@ -29,7 +29,6 @@ from lab.components.cni import network
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import ClusterError, Conflict, LabError, Remedy
 from lab.files import write_atomic
-from lab.machines.protocol import NodeState
 from lab.plan.file import to_json
 from lab.plan.model import Node
 from lab.plan.versions import with_version
@@ -97,13 +96,7 @@ def refuse_unfit(lab: Lab) -> None:
             f"lab {lab.name!r} has no cluster that klab created",
             hint="its nodes are for the student: kubeadm upgrade plan, on the control plane",
         )
-    off = {name: state.value for name, state in lab.machines().states().items() if state != NodeState.RUNNING}
-    if off:
-        raise Conflict(
-            f"not every machine of lab {lab.name!r} runs",
-            details=[f"{name} is {state}" for name, state in off.items()],
-            hint=(Remedy("start", lab=lab.name), " starts them"),
-        )
+    refuse_off(lab.machines(), lab.name)
 
 
 def spread(lab: Lab, target: KubernetesVersion, file: Path) -> None:
