@@ -16,21 +16,20 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
-from lab import process
-from lab.boxes import debian, disk, gomodules, images, registry, root, store, vagrant
-from lab.boxes.cache import PARTIAL, Cache, digest_file, digest_tree, key_of
+from lab.boxes import debian, disk, images, root, store, vagrant
+from lab.boxes.cache import PARTIAL, Cache, digest_file, key_of
 from lab.boxes.choice import Way, choose, ways
 from lab.boxes.chroot import run_in
+from lab.boxes.code import STEPS, code_of
 from lab.boxes.contents import list_contents
 from lab.boxes.host import check_host, given_back
 from lab.boxes.lock import Lock
+from lab.boxes.making import Making, Progress
 from lab.boxes.manifest import (
     CONTENTS,
     DISK,
@@ -44,20 +43,10 @@ from lab.boxes.manifest import (
     read_box,
     write_manifest,
 )
-from lab.boxes.recipe import ImageSpec, Program, Recipe, layer_of, load_recipe
-from lab.boxes.sources import (
-    GoModules,
-    InArchive,
-    InImage,
-    Published,
-    Source,
-    is_in_etcds_image,
-    is_published,
-    without_published,
-)
+from lab.boxes.recipe import Recipe, load_recipe
 from lab.boxes.upstream import archives, layout
 from lab.boxes.upstream.addresses import ARCHIVES, NETWORK_IMAGES, Addresses, is_network_image
-from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
+from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Obstacle, Upstream
 from lab.components.archives import Archive, archive_of
 from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, NotFound
@@ -66,12 +55,6 @@ from lab.scenario.catalog import Catalog
 from lab.store import Home
 from lab.waiting import background
 
-Progress = Callable[[str], None]
-
-# The modules that do the steps, and the digests of their files, read as they are imported: what is written into a
-# file later is not what runs.
-_STEPS = (debian, disk, gomodules, images, registry, root, vagrant)
-_DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in (*_STEPS, archives, layout)}
 REBUILD = f"rebuild{PARTIAL}"
 UPSTREAM_FOLDER = "upstream"
 
@@ -185,32 +168,27 @@ class _Build:
     def __init__(
         self, home: Home, recipe: Recipe, cache: Cache, on_progress: Progress, way: Way, lock: Lock | None
     ) -> None:
-        gomodules.need_go()
         self.home = home
-        self.recipe = recipe
         self.tell = on_progress
-        self.cache = cache
         self.way = way
         self.lock = lock
         self.log = home.cache / "build.log"
-        go = gomodules.toolchain(recipe.go, home.cache / "go")
-        self._compilers = [gomodules.compiler(go), _first_line("gcc", "--version")]
-        self._compiled: Source = GoModules(recipe.folder, go, self._compilers)
-        self._upstream: Upstream | None = None
+        upstream = None
         if way.addresses is not None:
-            self._upstream = Upstream(
-                way.addresses, recipe.kubernetes.version, cache.root / UPSTREAM_FOLDER, on_progress
-            )
-            self.recipe = without_published(recipe, way.addresses)
+            version = recipe.kubernetes.version
+            upstream = Upstream(way.addresses, version, cache.root / UPSTREAM_FOLDER, on_progress)
+        self._making = Making(recipe, cache, home.cache / "go", on_progress, self.log, upstream, lock)
+        self.recipe = self._making.recipe
+        self.cache = cache
         self._sources = debian.sources(recipe.suite)
 
     @property
     def inputs(self) -> str:
         """The key of everything that goes into the box, except what Debian's mirror and upstream hold today."""
         sources = sorted(source.split()[-2] for source in self._sources)
-        parts: list[object] = [self.recipe.digest(), _code(*_STEPS), self._compilers, sources]
+        parts: list[object] = [self.recipe.digest(), code_of(*STEPS), self._making.compilers, sources]
         if self.way.addresses is not None:
-            parts += [self.way.source, self.way.addresses.shown, _code(archives, layout)]
+            parts += [self.way.source, self.way.addresses.shown, code_of(archives, layout)]
         return key_of(*parts)
 
     def find(self) -> Box | None:
@@ -243,8 +221,8 @@ class _Build:
         # Debian's mirror and its package manager leave a processor to the compiler.
         with background(self._debian) as system:
             try:
-                programs = self._programs(system)
-                images_of_box = self._images(programs)
+                programs = self._making.make_programs(system)
+                images_of_box = self._making.make_images(programs)
             except BaseException:
                 if not system.done():
                     self.tell("stopping when Debian's packages are there; they are kept for the next build")
@@ -263,52 +241,8 @@ class _Build:
             shutil.rmtree(work, ignore_errors=True)
             shutil.rmtree(target, ignore_errors=True)
 
-    def _programs(self, beside: Future[Path]) -> dict[str, Path]:
-        found: dict[str, Path] = {}
-        for program in self.recipe.programs:
-            if beside.done():
-                beside.result()  # its failure need not wait for the compiler
-            source = self._source_of(program)
-            key = key_of(asdict(program), *source.inputs(program), _code(*source.code))
-            if not self.cache.has("programs", key):
-                act = "compiling" if source is self._compiled else "fetching"
-                self.tell(f"{act} {program.name} {program.version}".rstrip())
-
-            def make(target: Path, source: Source = source, program: Program = program) -> None:
-                source.make(program, target, self.log)
-
-            folder = self.cache.step("programs", key, make)
-            found |= {name: folder / "bin" / name for name in program.build}
-        return found
-
-    def _source_of(self, program: Program) -> Source:
-        if self._upstream is None:
-            return self._compiled
-        if is_in_etcds_image(program):
-            image = self._image_of_etcd(self._upstream)
-            return image if image.holds(program) else self._compiled
-        if archive := archive_of(program.module, program.version):
-            checksum = self._upstream.archive_checksum(archive)
-            return InArchive(archive, checksum, self._upstream) if checksum else self._compiled
-        if not is_published(program):
-            return self._compiled
-        if self.lock is not None:  # before anything large comes
-            for name in program.build:
-                checksum = self._upstream.checksum(name)
-                if checksum.algorithm == "sha256":
-                    self.lock.check_program(name, checksum.hex, f"at {self._upstream.addresses.programs}")
-        return Published(self._upstream)
-
-    def _image_of_etcd(self, upstream: Upstream) -> InImage:
-        ref = self.recipe.kubernetes.image("etcd")
-        found = self._published_image(upstream, ref)
-        if not upstream.shelf.holds(found.manifest):
-            self.tell(f"fetching {ref}, which has etcdctl in it")
-        upstream.fetch(ref, found)
-        return InImage(found.manifest, upstream.shelf)
-
     def _debian(self) -> Path:
-        key = key_of(self.recipe.suite, self.recipe.packages, self.recipe.epoch, _code(debian))
+        key = key_of(self.recipe.suite, self.recipe.packages, self.recipe.epoch, code_of(debian))
         if not self.cache.has("debian", key):
             self.tell(f"Debian {self.recipe.suite}: {len(self.recipe.packages)} packages and what they depend on")
 
@@ -318,71 +252,6 @@ class _Build:
             )
 
         return self.cache.step("debian", key, make)
-
-    def _layer(self, packages: tuple[str, ...]) -> Path:
-        suite, names = layer_of(packages, self.recipe.suite)
-        key = key_of(suite, names, self.recipe.epoch, _code(debian, images))
-        if not self.cache.has("layers", key):
-            self.tell(f"packages for images: {' '.join(packages)}")
-
-        def make(target: Path) -> None:
-            unpacked = target / "packages.tar"
-            debian.make_layer(unpacked, suite, names, self.recipe.epoch, log=self.log)
-            busybox = target / "busybox"
-            busybox.write_bytes(images.find_in_tar(unpacked, ["/bin/busybox"]))
-            busybox.chmod(0o755)
-            applets = process.run([busybox, "--list"], timeout=10).stdout.split()
-            images.write_base_layer(unpacked, target / "layer.tar", self.recipe.epoch, applets)
-            unpacked.unlink()
-            busybox.unlink()
-
-        return self.cache.step("layers", key, make) / "layer.tar"
-
-    def _images(self, programs: dict[str, Path]) -> Path:
-        published = self._published_images()
-        packed = [spec for spec in self.recipe.images if spec.ref not in published]
-        used = {spec.base for spec in packed}
-        bases = {name: self._layer(packages) for name, packages in self.recipe.bases.items() if name in used}
-        key = key_of(
-            # Folders are named by their keys; where they lie is of no matter.
-            [path.parent.name for path in bases.values()],
-            [path.parent.parent.name for path in programs.values()],
-            [asdict(spec) for spec in self.recipe.images],
-            digest_tree(self.recipe.folder / "images"),
-            self.recipe.epoch,
-            _code(images),
-            *([{ref: image.manifest.hex for ref, image in published.items()}, _code(layout)] if published else []),
-        )
-        if not self.cache.has("images", key):
-            self.tell(f"packing {len(packed)} images" + (f", fetching {len(published)}" if published else ""))
-
-        def make(target: Path) -> None:
-            made = layout.MixedLayout(target, self.recipe.epoch)
-            shared: dict[str, str] = {}
-            for spec in self.recipe.images:
-                if self._upstream is not None and (found := published.get(spec.ref)):
-                    self._upstream.fetch(spec.ref, found)
-                    made.add_upstream(spec.ref, found.manifest, self._upstream.shelf)
-                else:
-                    made.add_image(spec, self._image_layers(spec, bases, programs, made, shared, target))
-            made.close()
-
-        return self.cache.step("images", key, make)
-
-    def _published_images(self) -> dict[str, Found]:
-        """The manifests of the images that come from upstream, by whole name."""
-        found: dict[str, Found] = {}
-        if self._upstream is not None:
-            for spec in self.recipe.images:
-                if self._upstream.addresses.of(spec.ref):
-                    found[spec.ref] = self._published_image(self._upstream, spec.ref)
-        return found
-
-    def _published_image(self, upstream: Upstream, ref: str) -> Found:
-        found = upstream.image(ref)
-        if self.lock is not None:
-            self.lock.check_image(ref, f"sha256:{found.manifest.hex}", f"at {upstream.addresses.of(ref)}")
-        return found
 
     def _made_from(self, programs: dict[str, Path], folder: Path) -> MadeFrom:
         """What the box is made from.
@@ -400,27 +269,6 @@ class _Build:
         if self.lock is not None:
             self.lock.check_all(made.programs, made.images)
         return made
-
-    def _image_layers(
-        self,
-        spec: ImageSpec,
-        bases: dict[str, Path],
-        programs: dict[str, Path],
-        made: images.Layout,
-        shared: dict[str, str],
-        work: Path,
-    ) -> list[str]:
-        layers = []
-        if spec.base:
-            if spec.base not in shared:
-                copy = work / "base.tar"
-                shutil.copyfile(bases[spec.base], copy)
-                shared[spec.base] = made.add_layer(copy)
-            layers.append(shared[spec.base])
-        own = work / "own.tar"
-        overlay = self.recipe.folder / spec.overlay if spec.overlay else None
-        images.write_own_layer(spec, programs, overlay, own, self.recipe.epoch)
-        return [*layers, made.add_layer(own)]
 
     def _package(self, work: Path, target: Path, programs: dict[str, Path], made_from: MadeFrom) -> Box:
         listed = run_in(work, "dpkg-query -W", timeout=60).stdout
@@ -474,12 +322,3 @@ class _Build:
             target.rename(place)
         write_manifest(box)
         return box
-
-
-def _code(*modules: ModuleType) -> list[str]:
-    """Digests of the modules that do a step, for its key: another version of klab may do it in another way."""
-    return [_DIGESTS[module] for module in modules]
-
-
-def _first_line(*argv: str) -> str:
-    return process.run(list(argv), timeout=60).stdout.partition("\n")[0]

@@ -25,8 +25,8 @@ PROGRAMS = (
 )  # fmt: skip
 
 
-def check_host(home: Home) -> None:
-    """Find out in the first second what would fail in the tenth minute.
+def check_host(home: Home, gib: int = SPACE_GIB) -> None:
+    """Find out in the first second what would fail in the tenth minute; `gib` of disk have to be free.
 
     Raises:
         RootNeeded: not root.
@@ -44,9 +44,9 @@ def check_host(home: Home) -> None:
         )
     make_home(home.root)
     free = shutil.disk_usage(home.root).free / (1 << 30)
-    if free < SPACE_GIB:
+    if free < gib:
         raise HostError(
-            f"a build needs {SPACE_GIB} GiB of free disk, {home.root} has {free:.1f}",
+            f"a build needs {gib} GiB of free disk, {home.root} has {free:.1f}",
             hint=(Remedy("box prune"), ", or set KLAB_HOME to a folder on a larger disk"),
         )
 

@@ -6,10 +6,10 @@ reads the rest: Debian packages, programs to compile, images to pack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -21,6 +21,8 @@ from lab.scenario.catalog import EXTENDS, PROGRAMS, RECIPE, parse_recipe, read_r
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
 SETTLE = "bolt-settle"
+# The folder beside the recipes with a file for each add-on.
+PACKS = "addons"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,62 @@ class _RecipeKeys:
     images: tuple[_ImageKeys, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _PackKeys:
+    """The keys of boxes/addons/NAME.yaml: as in a recipe."""
+
+    programs: tuple[_ProgramKeys, ...]
+    images: tuple[_ImageKeys, ...]
+    bases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Pack(Protocol):
+    """An add-on's images: its name, its version, and the whole names of its images by component."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def images(self) -> Mapping[str, str]: ...
+
+
+def load_pack(pack: Pack, box: Recipe, *, root: Path | None = None) -> Recipe:
+    """Read how an add-on's images are made, as a recipe of a box that holds nothing else.
+
+    Args:
+        pack: the add-on.
+        box: the recipe whose compiler, dates and layers of Debian packages are used.
+        root: the folder of recipes; by default the one klab was installed with.
+
+    Raises:
+        BoxError: the file is not readable or contradicts itself.
+    """
+    folder = (root or resources.path("boxes")) / PACKS
+    file = folder / f"{pack.name}.yaml"
+    try:
+        keys = records.build(_PackKeys, read_recipe(file))
+        if (given := {image.component for image in keys.images}) != pack.images.keys():
+            raise ValueError(f"images: of {', '.join(sorted(pack.images))}, not of {', '.join(sorted(given))}")
+        values = {"version": pack.version}
+        return replace(
+            box,
+            name=pack.name,
+            folders=(folder,),
+            packages=(),
+            install=(),
+            programs=tuple(_program(each, values) for each in keys.programs),
+            bases={**box.bases, **keys.bases},
+            images=tuple(_image(each, pack.images.__getitem__) for each in keys.images),
+        )
+    except (OSError, yaml.YAMLError, LookupError, ValueError) as error:
+        raise BoxError(
+            f"the images of {pack.name} cannot be made",
+            details=[f"{file}: {error}"],
+            hint="correct the file, or install klab again",
+        ) from error
+
+
 def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Recipe:
     """Read a recipe for one Kubernetes version.
 
@@ -241,7 +299,7 @@ def _recipe(folder: Path, data: Mapping[str, Any], version: KubernetesVersion) -
         programs=tuple(_program(each, values) for each in programs),
         install=tuple((place, program) for place, program in _install(keys.install) if program in there),
         bases=keys.bases,
-        images=tuple(_image(each, version) for each in keys.images),
+        images=tuple(_image(each, version.image) for each in keys.images),
     )
 
 
@@ -309,11 +367,11 @@ def _install(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return places
 
 
-def _image(keys: _ImageKeys, version: KubernetesVersion) -> ImageSpec:
+def _image(keys: _ImageKeys, reference: Callable[[str], str]) -> ImageSpec:
     if bool(keys.component) == bool(keys.ref):
         raise ValueError(f"an image needs either a component or a ref: {keys.component or keys.ref!r}")
     return ImageSpec(
-        ref=keys.ref or version.image(keys.component),
+        ref=keys.ref or reference(keys.component),
         base=keys.base,
         overlay=keys.overlay,
         programs=tuple(sorted(keys.programs.items())),

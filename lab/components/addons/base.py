@@ -41,7 +41,9 @@ class Addon:
         found = cluster.kubernetes.versions.minor
         if found >= self.since:
             return ""
-        return f"{self.name} {self.version} needs Kubernetes {_dotted(self.since)} or newer; the lab has {_dotted(found)}"
+        return (
+            f"{self.name} {self.version} needs Kubernetes {_dotted(self.since)} or newer; the lab has {_dotted(found)}"
+        )
 
     def objects(self, cluster: Cluster) -> Sequence[dict[str, Any]]:
         """Its objects, in an order in which they can be applied."""

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from lab import process, resources
-from lab.boxes import build, chroot, gomodules, host
+from lab.boxes import build, chroot, gomodules, host, making
 from lab.boxes.cache import PARTIAL, Cache, digest_tree, key_of
 from lab.boxes.choice import Way, ways
+from lab.boxes.code import STEPS, code_of
 from lab.boxes.recipe import load_recipe
 from lab.errors import BoxError, Conflict, HostError, NotFound, RootNeeded
 from lab.scenario.catalog import load_catalog
@@ -143,7 +144,7 @@ def test_what_is_edited_during_a_build_is_for_the_next_one(
 
     monkeypatch.setattr(build._Build, "run", edited_meanwhile)
     monkeypatch.setattr(build, "check_host", lambda _: None)
-    monkeypatch.setattr(build, "_first_line", lambda *_: "gcc 14")
+    monkeypatch.setattr(making, "first_line", lambda *_: "gcc 14")
     monkeypatch.setattr(gomodules, "need_go", lambda: None)
     monkeypatch.setattr(gomodules, "toolchain", lambda *_: {})
     monkeypatch.setattr(gomodules, "compiler", lambda _: "go1.26")
@@ -157,7 +158,7 @@ def test_what_is_edited_during_a_build_is_for_the_next_one(
 
 
 def test_each_source_and_each_address_has_a_key_of_its_own(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_first_line", lambda *_: "gcc 14")
+    monkeypatch.setattr(making, "first_line", lambda *_: "gcc 14")
     monkeypatch.setattr(gomodules, "need_go", lambda: None)
     monkeypatch.setattr(gomodules, "toolchain", lambda *_: {})
     monkeypatch.setattr(gomodules, "compiler", lambda _: "go1.26")
@@ -174,7 +175,7 @@ def test_each_source_and_each_address_has_a_key_of_its_own(home: Home, monkeypat
     assert keys[0] == keys[1]
     assert len(set(keys)) == len(keys) - 1
     # A box from source has the key that it had when there was no other source.
-    parts = (build._code(*build._STEPS), ["go1.26", "gcc 14"], ["trixie"])
+    parts = (code_of(*STEPS), ["go1.26", "gcc 14"], ["trixie"])
     assert keys[-1] == key_of(recipe.digest(), *parts)
 
 
