@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lab.app import addons
 from lab.app.images import for_create
 from lab.app.kustomize import kustomize
 from lab.app.labs import Labs, Note, silent
@@ -142,9 +143,10 @@ def prepare(request: Request, *, home: Home | None = None, note: Note = silent) 
         refuse_lacking_ipset(plan, box)
     _LOG.info("lab %s: provider %s, box %s", plan.name, provider, box.folder.name)
     images: list[LabImage] = []
-    if plan.images:
+    if plan.images or plan.named_addons:
         # A private libvirt has a network of its own, in which no registry answers.
-        images = for_create(home, plan, images_of(folder), note)
+        there = images_of(folder)
+        images = [*for_create(home, plan, there, note), *addons.for_create(home, plan, there, note)]
     # Before the lab's network exists: the routes of the host are what it must not collide with.
     where = enter_host(provider, home)
     if record is not None:

@@ -1,4 +1,4 @@
-"""The images of an add-on, compiled by the steps of a box build, with its compiler and its layers of Debian packages."""
+"""The images of an add-on, compiled by the steps of a box build, with its compiler and its Debian layers."""
 
 from __future__ import annotations
 

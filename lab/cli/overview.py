@@ -19,6 +19,7 @@ COMMANDS = {
     "node": "Add, remove or replace one node; or reset it and let it join again.",
     "upgrade": "Upgrade a lab's Kubernetes by kubeadm, node by node.",
     "image": "Bring container images to all nodes; list, remove and check them.",
+    "addon": "Bring well-known add-ons to a lab; list and remove them.",
     "token": "Make a fresh join command.",
     "certs": "Show a lab's certificates, or renew them all.",
     "list": "List the labs on this machine.",

@@ -9,6 +9,7 @@ import datetime
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -104,6 +105,17 @@ def kubelet_client(ca: KeyPair, node: str, until: datetime.datetime) -> KeyPair:
         [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])],
         until,
     )
+
+
+def kubelet_server(ca: KeyPair, node: str, address: IPv4Address, until: datetime.datetime) -> KeyPair:
+    """A certificate with which a node's kubelet serves; as in `signed`.
+
+    Subject and uses are those that Kubernetes' signer kubelet-serving asks for (kubernetes.io, "Certificates and
+    Certificate Signing Requests").
+    """
+    names = x509.SubjectAlternativeName([x509.DNSName(node), x509.IPAddress(address)])
+    uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    return signed(ca, subject(f"system:node:{node}", "system:nodes"), [names, uses], until)
 
 
 def ca_hash(certificate: str) -> str:

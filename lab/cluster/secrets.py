@@ -12,7 +12,7 @@ import json
 import secrets as random_source
 import string
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -22,9 +22,20 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lab import records
-from lab.cluster.pki import ClientFiles, ca_hash, load_key, make_ca, make_service_account, signed, subject, usable
+from lab.cluster.pki import (
+    ClientFiles,
+    ca_hash,
+    kubelet_server,
+    load_key,
+    make_ca,
+    make_service_account,
+    signed,
+    subject,
+    usable,
+)
 from lab.errors import ClusterError
 from lab.files import write_atomic
+from lab.plan.model import Node
 from lab.render.secrets import KeyPair, Secrets
 from lab.scenario.mirror_access import MirrorAccess
 from lab.store import LabFolder
@@ -76,6 +87,15 @@ def load_or_make(folder: LabFolder, *, rsa_service_account: bool = False) -> Sec
         mirror_access=_mirror_access(folder),
         **pairs,
     )
+
+
+def with_kubelet(secrets: Secrets, node: Node) -> Secrets:
+    """A lab's secrets, and a new certificate for the kubelet of one of its nodes; it holds for a year.
+
+    A kubelet that finds none signs one itself, which nobody can check: metrics are then asked of anyone.
+    """
+    until = datetime.datetime.now(datetime.UTC) + CLIENT_VALIDITY
+    return replace(secrets, kubelet=kubelet_server(secrets.ca, node.name, node.address, until))
 
 
 def keep_mirror_access(folder: LabFolder, access: Mapping[str, MirrorAccess]) -> None:

@@ -21,6 +21,7 @@ from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import UsageError
 from lab.plan.model import LOAD_BALANCER_PORT, KubernetesPlan, LoadBalancer, Networks, Node, Plan
 from lab.plan.names import management_network_name, network_name
+from lab.plan.needs import refuse_unfit_addons
 from lab.scenario.catalog import Catalog
 from lab.scenario.kinds import check_name, lab_name
 from lab.scenario.model import SEAT_RANGE, NodeSpec, Role, Scenario
@@ -46,6 +47,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
     Raises:
         UsageError: the name is invalid, or the seat's network would leave the range that
             VirtualBox allows or run into the pods' or services' range.
+        ScenarioError: an add-on does not fit.
     """
     lab = lab_name(scenario.name) if name is None else _checked(name)
     cidr = _seat_network(scenario, seat)
@@ -54,7 +56,7 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
     shift = int(cidr.network_address) - int(scenario.network.cidr.network_address)
     vip = _vip(scenario, cidr, shift, specs) if len(planes) > 1 else None
     addresses = _addresses(specs, cidr, shift, vip)
-    return Plan(
+    plan = Plan(
         name=lab,
         scenario=scenario.name,
         seat=seat,
@@ -92,6 +94,8 @@ def decide(scenario: Scenario, catalog: Catalog, *, name: str | None = None, sea
         cloud_image=scenario.box in catalog.images,
         images=tuple(dict.fromkeys(scenario.images)),
     )
+    refuse_unfit_addons(plan, plan.named_addons)
+    return plan
 
 
 def _versions(scenario: Scenario, catalog: Catalog) -> KubernetesVersion:

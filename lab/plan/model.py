@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from lab.components.addons import addons
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import NotFound, Remedy
 from lab.scenario.model import Bootstrap, Role
@@ -111,6 +112,11 @@ class Plan:
     linked_clone: bool
     cloud_image: bool = False
     images: tuple[str, ...] = ()
+
+    @property
+    def named_addons(self) -> tuple[str, ...]:
+        """Those of its add-ons that klab knows by name; the others are manifests."""
+        return tuple(each for each in self.addons if each in addons())
 
     @property
     def box_kubernetes(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from lab.components.cni import networks
+from lab.components.addons import addons
+from lab.components.cni import network, networks
 from lab.components.runtime import runtimes
+from lab.errors import ScenarioError
 from lab.plan.model import Plan
 from lab.scenario.catalog import Catalog
 
@@ -34,3 +36,29 @@ def lacking(plan: Plan, catalog: Catalog) -> list[str]:
         elsewhere = [box for box, each in others.items() if cni in each.cnis]
         lines.append(line(f"the pod network {cni}", networks()[cni].needs, own.cnis, elsewhere))
     return lines
+
+
+def refuse_unfit_addons(plan: Plan, names: Sequence[str]) -> None:
+    """Make sure that add-ons can run in the lab of a plan.
+
+    Args:
+        plan: the lab.
+        names: of `lab.components.addons`.
+
+    Raises:
+        ScenarioError: one of them cannot.
+    """
+    reasons = [why for name in names if (why := addons()[name].refusal(plan))]
+    if reasons:
+        raise ScenarioError(
+            f"the lab {plan.name!r} cannot have every add-on",
+            details=reasons,
+            hint="leave it out, or change what it is about in the scenario",
+        )
+
+
+def enforces_policies(plan: Plan) -> bool:
+    """Whether NetworkPolicy objects are enforced in a lab of this plan, from its beginning."""
+    if network(plan.kubernetes.cni).enforces_policies:
+        return True
+    return any(addons()[name].enforces_policies for name in plan.named_addons)

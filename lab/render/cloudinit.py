@@ -19,6 +19,7 @@ from lab.render.hosts import HOSTS_FILE, render_hosts
 from lab.render.kubeadm import PATCHES_FOLDER, PATIENT_GOGC, render_init, render_join, render_patches
 from lab.render.node_script import CONSOLE, MARK, NODE_SCRIPT, NODE_UNIT, START_NODE, UNIT_FILE, render_node_script
 from lab.render.pod_network import render_manifest
+from lab.render.renewal import KUBELET_PKI
 from lab.render.secrets import Secrets
 from lab.render.timekeeping import render_chrony
 from lab.render.yamltext import dump
@@ -122,6 +123,11 @@ def node_files(
     files += network(plan.kubernetes.cni).seed_files(plan, node)
     if slow_host:
         files.append(File(KUBELET_DROP_IN, f"[Service]\nEnvironment=GOGC={PATIENT_GOGC}\n"))
+    if secrets.kubelet is not None:
+        files += [
+            File(f"{KUBELET_PKI}/kubelet.key", secrets.kubelet.private, "0600"),
+            File(f"{KUBELET_PKI}/kubelet.crt", secrets.kubelet.public),
+        ]
     render = render_join if joining or not node.is_control_plane else render_init
     files.append(File("/etc/klab/kubeadm.yaml", render(plan, node, secrets, slow_host=slow_host), "0600"))
     if not node.is_control_plane:

@@ -135,12 +135,13 @@ ln -sf {RENEWED_KUBELET_CLIENT} {KUBELET_CLIENT}.klab
 mv -fT {KUBELET_CLIENT}.klab {KUBELET_CLIENT}
 """
 
-# The kubelet signs its serving certificate itself where it finds none. After its restart it
-# tries at once what it had come to try only every five minutes.
-_TAIL = f"""\
-rm -f {KUBELET_PKI}/kubelet.crt {KUBELET_PKI}/kubelet.key
+# The kubelet signs its serving certificate itself where it finds none.
+_UNSERVED = f"rm -f {KUBELET_PKI}/kubelet.crt {KUBELET_PKI}/kubelet.key\n"
+
+# After its restart the kubelet tries at once what it had come to try only every five minutes.
+_TAIL = """\
 systemctl restart kubelet
-}}
+}
 renew
 """
 
@@ -157,12 +158,15 @@ END {{ exit !done }}
 """
 
 
-def render_renewal(replacements: Sequence[Replacement], kubelet: KeyPair | None, *, restart: bool) -> str:
+def render_renewal(
+    replacements: Sequence[Replacement], kubelet: KeyPair | None, served: KeyPair | None = None, *, restart: bool
+) -> str:
     """The script that puts certificates and keys in the place of older ones on a node. Idempotent.
 
     Args:
         replacements: what takes whose place.
         kubelet: the kubelet's, as a client; left as it is without one.
+        served: the kubelet's, as a server; without one it signs one itself.
         restart: restart the control plane's programs, too, as RESTART does.
     """
     parts = [_STOP, _HEAD] if restart else [_HEAD]
@@ -178,6 +182,11 @@ def render_renewal(replacements: Sequence[Replacement], kubelet: KeyPair | None,
         parts.append(render_refresh())
     if kubelet is not None:
         parts += [_text(f"put {RENEWED_KUBELET_CLIENT} 600", kubelet.public + kubelet.private), _KUBELET]
+    if served is None:
+        parts.append(_UNSERVED)
+    else:
+        parts.append(_text(f"put {KUBELET_PKI}/kubelet.key 600", served.private))
+        parts.append(_text(f"put {KUBELET_PKI}/kubelet.crt 644", served.public))
     return "".join([*parts, *(["stop\n"] if restart else []), _TAIL])
 
 

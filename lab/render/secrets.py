@@ -23,7 +23,8 @@ class Secrets:
     `token` is a kubeadm bootstrap token (`abcdef.0123456789abcdef`), `ca_hash` the digest
     by which a joining node knows the cluster's CA: "sha256:" and the hex SHA-256 of its
     DER SubjectPublicKeyInfo. `ssh_public_key` is one line in OpenSSH's format. `mirror_access` has by
-    registry what its mirror is asked with.
+    registry what its mirror is asked with. `kubelet` is what the kubelet of one node serves with, where it is known
+    which node is meant.
     """
 
     ssh_public_key: str
@@ -34,6 +35,7 @@ class Secrets:
     token: str = field(repr=False)
     ca_hash: str = ""
     mirror_access: Mapping[str, MirrorAccess] = field(default_factory=dict, repr=False)
+    kubelet: KeyPair | None = None
 
     @property
     def control_plane_files(self) -> dict[str, str]:

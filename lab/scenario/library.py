@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import resources
+from lab.components.addons import addons
 from lab.components.cni import networks
 from lab.errors import Advice, NotFound, Remedy, ScenarioError, UsageError
 from lab.files import read_limited
@@ -33,7 +34,7 @@ _BESIDE = "add-ons are files in the scenario's folder, named relative to it; cop
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A scenario that was read: the text it came from, and the objects of its add-ons in order.
+    """A scenario that was read: the text it came from, and in order the objects of those add-ons that are manifests.
 
     `mirror_access` has by registry what its mirror is asked with, where it wants something.
     """
@@ -136,9 +137,11 @@ def load_scenario(name: str, catalog: Catalog, kustomize: Kustomize = _no_kustom
         source, folder = visible(str(path)), path.resolve().parent
         text = read_text(path)
     scenario = parse_scenario(text, catalog, source=source)
-    addons = _addons(folder, scenario.addons, kustomize)
-    refuse_missing_namespaces(addons, networks()[scenario.kubernetes.cni].namespaces)
-    return Loaded(scenario, text, path, addons, _mirror_access(folder, scenario.mirrors))
+    known = [addons()[name] for name in scenario.addons if name in addons()]
+    objects = _addons(folder, [name for name in scenario.addons if name not in addons()], kustomize)
+    others = (space for addon in known for space in addon.namespaces)
+    refuse_missing_namespaces(objects, [*networks()[scenario.kubernetes.cni].namespaces, *others])
+    return Loaded(scenario, text, path, objects, _mirror_access(folder, scenario.mirrors))
 
 
 def _standard_input() -> str:
@@ -174,6 +177,11 @@ def _files_in(folder: Path) -> str:
     return f"there are: {visible(', '.join(found[:10]))}" if found else "there is no YAML file in it"
 
 
+def _no_addon(name: str) -> Advice:
+    """What to do about an add-on that is neither a file nor known."""
+    return f"klab knows by name: {', '.join(addons())}{did_you_mean(name, list(addons()))}; {_BESIDE}"
+
+
 def _addons(folder: Path, names: Sequence[str], kustomize: Kustomize) -> list[dict[str, Any]]:
     """The Kubernetes objects of a scenario's add-ons, which share one limit.
 
@@ -184,9 +192,9 @@ def _addons(folder: Path, names: Sequence[str], kustomize: Kustomize) -> list[di
     found: list[dict[str, Any]] = []
     room, budget = MANIFEST_BYTES, manifest_budget()
     for name in names:
-        path = _inside(folder, name, "the add-on", _BESIDE)
+        path = _inside(folder, name, "the add-on", _no_addon(name))
         shown = visible(str(path))
-        text = _kustomized(path, room, kustomize) if path.is_dir() else _addon_text(path, room)
+        text = _kustomized(path, room, kustomize) if path.is_dir() else _addon_text(path, room, _no_addon(name))
         room -= len(text.encode())
         found += read_manifests(text, shown, budget)
     return found
@@ -220,7 +228,7 @@ def _checked(folder: Path, name: str | None, what: str, parse: Callable[[str], s
         ) from None
 
 
-def _inside(folder: Path, name: str, what: str, hint: str) -> Path:
+def _inside(folder: Path, name: str, what: str, hint: Advice) -> Path:
     """A file or folder that a scenario names; errors as `_addons`."""
     shown = shortened(visible(name), 80)
     if "://" in name:
@@ -255,14 +263,14 @@ def _too_large(shown: str) -> ScenarioError:
     return ScenarioError(f"the add-ons are larger than {limit} MiB in all, with {shown}", hint="leave some of them out")
 
 
-def _addon_text(path: Path, room: int) -> str:
+def _addon_text(path: Path, room: int, hint: Advice) -> str:
     shown = visible(str(path))
     if path.is_file() and path.stat().st_size > room:
         raise _too_large(shown)
-    return _beside(path, "the add-on", room, _BESIDE)
+    return _beside(path, "the add-on", room, hint)
 
 
-def _beside(path: Path, what: str, most: int, hint: str) -> str:
+def _beside(path: Path, what: str, most: int, hint: Advice) -> str:
     """The text of a file that a scenario names; errors as `read_text`."""
     try:
         return read_text(path, most=most, hint=hint)

@@ -253,7 +253,8 @@ class Scenario:
     )
     addons: tuple[str, ...] = key(
         ListOf(FILLED, MOST_ADDONS),
-        "Manifests to apply once the cluster is up: paths relative to the scenario file.",
+        "What to bring once the cluster is up: the names of add-ons that klab knows (`klab addon list`), and manifests "
+        "of your own, as paths relative to the scenario file.",
         default=(),
     )
     images: tuple[str, ...] = key(

@@ -81,6 +81,9 @@ def _image_lines(plan: Plan, image: CloudImage, network: list[str]) -> list[list
 
 
 def _cluster_lines(plan: Plan, network: list[str]) -> list[list[str]]:
+    from lab.cli.terminal.words import unenforced
+    from lab.plan.needs import enforces_policies
+
     k, balancer = plan.kubernetes, plan.load_balancer
     address, port = plan.api_endpoint
     api = f"https://{address}:{port}"
@@ -93,4 +96,6 @@ def _cluster_lines(plan: Plan, network: list[str]) -> list[list[str]]:
         ["pods", str(k.pod_cidr)],
         ["services", f"{k.service_cidr} (DNS {k.dns_address}), kube-proxy in the mode {k.proxy_mode}"],
         *([["images", ", ".join(plan.images)]] if plan.images else []),
+        *([["add-ons", ", ".join(plan.addons)]] if plan.addons else []),
+        *([["policies", unenforced(k.cni)]] if plan.bootstrap == "full" and not enforces_policies(plan) else []),
     ]

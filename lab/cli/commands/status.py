@@ -81,12 +81,14 @@ def _code(facts: ClusterFacts) -> int:
 
 def _text(seen: Look) -> str:
     from lab.cli.terminal.output import table
+    from lab.cli.terminal.words import unenforced
     from lab.cluster.observe.facts import (
         certificate_line,
         endpoint_line,
         etcd_line,
         no_member,
         pod_line,
+        policies_enforced,
         time_line,
         token_line,
     )
@@ -110,6 +112,8 @@ def _text(seen: Look) -> str:
         words = (endpoint_line, etcd_line, certificate_line, token_line, pod_line)
         names = ("endpoint", "etcd", "certificates", "bootstrap token", "system pods")
         lines += [_line(name, say(facts)) for name, say in zip(names, words, strict=True)]
+        if facts.pods is not None and not policies_enforced(lab.plan, facts):
+            lines.append(_line("policies", unenforced(lab.plan.kubernetes.cni)))
     if record.phase == "ready":
         lines += [no_member(lab.name, n.name) for n in facts.nodes if n.runs and n.registered is False]
     if facts.clocks and not facts.stopped:

@@ -3,7 +3,7 @@
 A convention instead of a line in each command: an argument called `lab` or `scenario`
 completes to those, `words` (of [LAB] NODE ...) to labs and nodes, `snapshots` (of
 [LAB] NAME ...) to labs and snapshots, `lab_and_name` to labs: the name is a new one. `lab_and_images` completes
-to labs and the images that they have, `lab_and_sources` to labs and files.
+to labs and the images that they have, `lab_and_addons` to labs and add-ons, `lab_and_sources` to labs and files.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ def node_names() -> list[str]:
 def snapshot_names() -> list[str]:
     """The snapshots of every lab on this machine, each name once."""
     return sorted({name for folder in Home.default().existing() for name in _snapshots(folder)})
+
+
+def addon_names() -> list[str]:
+    """The add-ons that klab knows."""
+    from lab.components.addons import addons
+
+    return list(addons())
 
 
 def image_names() -> list[str]:
@@ -87,6 +94,8 @@ _ARGUMENTS = {
     "scenarios": _Completed(scenario_names, files=True),
     "words": _Completed(lab_names, node_names),
     "lab_and_name": _Completed(lab_names),
+    "addons": _Completed(addon_names),
+    "lab_and_addons": _Completed(lab_names, addon_names),
     "lab_and_images": _Completed(lab_names, image_names),
     "lab_and_sources": _Completed(lab_names, files=True),
     "snapshots": _Completed(lab_names, snapshot_names),

@@ -57,3 +57,12 @@ def parse_duration(text: str) -> float:
 def _number(digits: str | None) -> int:
     """A number of which twelve digits say enough: Python refuses to read some thousand."""
     return int((digits or "").lstrip("0")[:12] or 0)
+
+
+def unenforced(cni: str) -> str:
+    """That NetworkPolicy objects have no effect, and what changes that."""
+    from lab.components.addons import addons
+
+    engines = [name for name, addon in addons().items() if addon.enforces_policies]
+    remedy = f"; the add-on {' or '.join(engines)} enforces them" if engines else ""
+    return f"NetworkPolicy objects are not enforced, since the pod network {cni} does not{remedy}"

@@ -25,7 +25,7 @@ from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.clients.https import Https, UnreachableError
 from lab.cluster.lab import Lab
 from lab.cluster.observe.validity import TELL_SECONDS, Reply, ask, line
-from lab.cluster.pki import kubelet_client, reissue
+from lab.cluster.pki import kubelet_client, kubelet_server, reissue
 from lab.cluster.secrets import admin_files, authorities, renew_clients
 from lab.cluster.wait.ready import Requirement
 from lab.cluster.wait.standing import Standing, standing
@@ -77,6 +77,15 @@ def renew(lab: Lab) -> Renewed:
 def renew_locked(lab: Lab) -> Renewed:
     """As `renew`, for a caller that holds the lab's lock."""
     return _Renewal(lab).renew()
+
+
+@dataclass(frozen=True, slots=True)
+class _Certificates:
+    """New certificates of one node: those that take another's place, and its kubelet's as a client and as a server."""
+
+    replacements: list[Replacement]
+    client: KeyPair | None = None
+    server: KeyPair | None = None
 
 
 class _Renewal:
@@ -175,10 +184,8 @@ class _Renewal:
                 )
         return until
 
-    def _new(
-        self, node: Node, told: Reply, cas: Mapping[str, KeyPair], until: datetime.datetime
-    ) -> tuple[list[Replacement], KeyPair | None]:
-        """The new certificates of a node, its kubelet's client certificate apart; notes which cannot be renewed."""
+    def _new(self, node: Node, told: Reply, cas: Mapping[str, KeyPair], until: datetime.datetime) -> _Certificates:
+        """The new certificates of a node; notes which cannot be renewed."""
         replacements = []
         for held in (*(CONTROL_PLANE if node.is_control_plane else ()), *PERHAPS):
             found = told.of(held.file)
@@ -194,8 +201,11 @@ class _Renewal:
         # Whose the kubelet's is, is known without the old one.
         old = next((each.certificate for each in told.of(KUBELET.file)), None)
         if old is not None and not self._ours(node, KUBELET, old, cas):
-            return replacements, None
-        return replacements, kubelet_client(cas[KUBELET.ca], node.name, until)
+            return _Certificates(replacements)
+        ca = cas[KUBELET.ca]
+        return _Certificates(
+            replacements, kubelet_client(ca, node.name, until), kubelet_server(ca, node.name, node.address, until)
+        )
 
     def _ours(self, node: Node, held: Held, old: x509.Certificate, cas: Mapping[str, KeyPair]) -> bool:
         """Whether the lab's CA has signed a certificate: what another has signed, the lab's would break."""
@@ -212,7 +222,7 @@ class _Renewal:
 
     # --- on the nodes ---------------------------------------------------------------------------
 
-    def _put(self, new: Mapping[str, tuple[list[Replacement], KeyPair | None]], answering: Sequence[Node]) -> None:
+    def _put(self, new: Mapping[str, _Certificates], answering: Sequence[Node]) -> None:
         """Put the files in place everywhere, before any API server that works is restarted.
 
         An etcd member whose certificate has expired is found by the others as soon as its file is
@@ -223,8 +233,9 @@ class _Renewal:
 
         def put(name: str) -> None:
             self.journal.add(name, "renew", "begin")
-            replacements, kubelet = new[name]
-            self._run(name, render_renewal(replacements, kubelet, restart=name in planes - gently))
+            made = new[name]
+            script = render_renewal(made.replacements, made.client, made.server, restart=name in planes - gently)
+            self._run(name, script)
             if name not in gently:
                 self.journal.add(name, "renew", "done")
 

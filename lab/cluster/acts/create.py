@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster.acts import images
+from lab.cluster.acts.addons import addon_steps
 from lab.cluster.acts.steps import Context, Step, apply_step, ready_steps, run_steps
 from lab.cluster.admin_kubeconfig import write_kubeconfig
 from lab.cluster.lab import Lab, refuse_half_destroyed
 from lab.cluster.observe.expiry import refuse_expired
-from lab.cluster.secrets import keep_mirror_access, load_or_make
+from lab.cluster.secrets import keep_mirror_access, load_or_make, with_kubelet
 from lab.cluster.wait.watch import Watch
 from lab.components.cni import network
 from lab.disks.seed_iso import write_iso
@@ -41,8 +42,8 @@ from lab.store import LabFolder, Record
 class CreateRequest:
     """What `create` is asked for.
 
-    `addons` are the manifests' objects in order, `images` what the nodes shall have beside the images of their box;
-    this machine keeps them. `mirror_access` is as `Loaded` has it.
+    `addons` are the objects of manifests in order, beside those of add-ons that the plan names. `images` is what the
+    nodes shall have beside the images of their box; this machine keeps them. `mirror_access` is as `Loaded` has it.
     """
 
     scenario_text: str
@@ -214,7 +215,7 @@ def _cluster_steps(plan: Plan) -> list[Step]:
     pod_network = apply_step("pod network", lambda context: network(plan.kubernetes.cni).manifest(context.plan))
     # Add-ons may need them.
     images = _image_steps(plan, "full")
-    return [answers, pod_network, *others, *images, apply_step("add-ons", lambda context: context.addons)]
+    return [answers, pod_network, *others, *images, *addon_steps(plan, plan.named_addons, lambda c: c.addons)]
 
 
 def _image_steps(plan: Plan, bootstrap: str) -> list[Step]:
@@ -242,7 +243,7 @@ def _make_secrets(context: Context) -> None:
 def _write_seeds(context: Context) -> None:
     secrets = load_or_make(context.lab.folder)
     for node in context.plan.nodes:
-        seed = render_seed(context.plan, node, secrets, slow_host=not context.record.accelerated)
+        seed = render_seed(context.plan, node, with_kubelet(secrets, node), slow_host=not context.record.accelerated)
         write_iso(seed, context.lab.folder.seeds / f"{node.name}.iso")
 
 

@@ -20,7 +20,7 @@ from lab.cluster.acts.power import await_ready
 from lab.cluster.clients.api import UnreachableError
 from lab.cluster.clients.etcd import Etcd
 from lab.cluster.lab import Lab
-from lab.cluster.secrets import load_or_make
+from lab.cluster.secrets import load_or_make, with_kubelet
 from lab.cluster.tokens import fresh_token, revoke_token
 from lab.cluster.wait.watch import Watch
 from lab.disks.seed_iso import write_iso
@@ -147,7 +147,9 @@ class NodeChanges:
         token = fresh_token(self.api)
         secrets = replace(load_or_make(self.folder), token=token)
         for node in nodes:
-            seed = render_seed(self.plan, node, secrets, slow_host=not self.record.accelerated, joining=True)
+            seed = render_seed(
+                self.plan, node, with_kubelet(secrets, node), slow_host=not self.record.accelerated, joining=True
+            )
             write_iso(seed, self.folder.seeds / f"{node.name}.iso")
         watch = Watch(self.folder, self.plan, machines, self.journal, self.deadline, names)
         try:

@@ -15,7 +15,7 @@ from lab.cluster.acts.drain import drain
 from lab.cluster.acts.node_changes import Change, Changed, NodeChanges
 from lab.cluster.acts.on_node import ROOT_SHELL, failure
 from lab.cluster.acts.power import await_ready
-from lab.cluster.secrets import load_or_make
+from lab.cluster.secrets import load_or_make, with_kubelet
 from lab.cluster.tokens import fresh_token, revoke_token
 from lab.cluster.wait.standing import Standing, standing
 from lab.cluster.wait.watch import Watch
@@ -128,7 +128,7 @@ class _Membership(NodeChanges):
         # The lab may have grown while it was away.
         self._update_others([n.name for n in self.plan.nodes if n != node])
         token = fresh_token(self.api)
-        secrets = replace(load_or_make(self.folder), token=token)
+        secrets = with_kubelet(replace(load_or_make(self.folder), token=token), node)
         watch.follow()
         script = render_rejoin(self.plan, node, secrets, slow_host=not self.record.accelerated)
         self._run(script, PUT_SECONDS, "join", f"{node.name} cannot be told how to join")

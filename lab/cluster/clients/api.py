@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from lab.cluster.admin_kubeconfig import server
@@ -83,13 +84,29 @@ class Api:
             UnreachableError: as in `get`; with status 404 where the kind is not there yet.
             ClusterError: the kind is Kubernetes' own, and this version does not have it.
         """
+        path = f"{self._path(manifest)}?fieldManager={FIELD_MANAGER}&force=true"
+        self._call("PATCH", path, body=json.dumps(manifest), content=APPLY, seconds=seconds)
+
+    def read(self, manifest: Mapping[str, Any], *, seconds: float = 15.0) -> dict[str, Any]:
+        """The object of a manifest's kind and name as the API server has it; errors as in `apply` and `get`."""
+        path = self._path(manifest)
+        found = self.get(path, seconds=seconds)
+        if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
+            raise _malformed(path, str(found))
+        return found
+
+    def remove(self, manifest: Mapping[str, Any], *, seconds: float = 60.0) -> None:
+        """Delete the object of a manifest's kind and name; errors as in `apply`, 404 where it is not there."""
+        self.delete(self._path(manifest), seconds=seconds)
+
+    def _path(self, manifest: Mapping[str, Any]) -> str:
+        """Where an object is; errors as in `apply`."""
         metadata = manifest["metadata"]
         plural, namespaced = self._kind(manifest["apiVersion"], manifest["kind"])
         path = _root(manifest["apiVersion"])
         if namespaced:
             path += f"/namespaces/{metadata.get('namespace', 'default')}"
-        path += f"/{plural}/{metadata['name']}?fieldManager={FIELD_MANAGER}&force=true"
-        self._call("PATCH", path, body=json.dumps(manifest), content=APPLY, seconds=seconds)
+        return f"{path}/{plural}/{metadata['name']}"
 
     def _kind(self, version: str, kind: str) -> tuple[str, bool]:
         """The plural name of a kind, and whether its objects have a namespace.

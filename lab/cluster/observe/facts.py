@@ -12,8 +12,11 @@ from textwrap import shorten
 
 from lab.cluster.clients.etcd_answers import Alarm, MemberStatus
 from lab.cluster.wait.ready import SYSTEM_NAMESPACES
+from lab.components.addons import addons
+from lab.components.cni import network
 from lab.errors import Remedy
 from lab.machines.protocol import NodeState
+from lab.plan.model import Plan
 from lab.scenario.rules import quorum
 
 
@@ -323,6 +326,12 @@ def time_line(facts: ClusterFacts) -> str:
     parts += [f"{c.node} is not synchronized" for c in nodes.get(TimeSource.NONE, ())]
     parts += [f"{c.node}: {c.error}" for c in nodes.get(TimeSource.UNSEEN, ())]
     return "; ".join(parts) or "the control planes follow one another"
+
+
+def policies_enforced(plan: Plan, facts: ClusterFacts) -> bool:
+    """Whether NetworkPolicy objects have an effect: by the pod network, or by an add-on of which a pod was seen."""
+    engines = tuple(begin for addon in addons().values() if addon.enforces_policies for begin in addon.pods)
+    return network(plan.kubernetes.cni).enforces_policies or any(p.name.startswith(engines) for p in facts.pods or ())
 
 
 def pod_line(facts: ClusterFacts) -> str:

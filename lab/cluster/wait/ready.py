@@ -14,13 +14,18 @@ from typing import Any
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.clients.resources import condition, is_ready
 from lab.cluster.wait.standing import Standing, standing
+from lab.components.addons import addons
 from lab.components.cni import network, networks
 from lab.errors import Advice, LabError, Remedy
 from lab.machines.protocol import Machines
 from lab.plan.model import Node, Plan
 from lab.waiting import map_parallel
 
-SYSTEM_NAMESPACES = ("kube-system", *(name for each in networks().values() for name in each.namespaces))
+SYSTEM_NAMESPACES = (
+    "kube-system",
+    *(name for each in networks().values() for name in each.namespaces),
+    *(name for each in addons().values() for name in each.namespaces),
+)
 ETCD_PODS = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd"  # the label is kubeadm's
 DNS_NAME = "kubernetes.default.svc.cluster.local"
 # Several short questions and a long one: one that went to a CoreDNS pod that is gone is never
@@ -71,7 +76,7 @@ class Readiness:
 
     def requirement(self, goal: Goal) -> Requirement:
         """A goal as a requirement of this lab."""
-        return Requirement(goal.name, _understood(lambda: goal.probe(self)), goal.hint)
+        return Requirement(goal.name, understood(lambda: goal.probe(self)), goal.hint)
 
     def api_answers(self) -> list[str]:
         try:
@@ -281,7 +286,7 @@ def dns_question(server: str) -> list[str]:
     return ["sh", "-c", f"for seconds in {seconds}; do {ask} && exit; done; exit 1"]
 
 
-def _understood(probe: Probe) -> Probe:
+def understood(probe: Probe) -> Probe:
     """The same probe, to which an answer of the API server that is malformed is one thing more that is missing."""
 
     def asked() -> list[str]:

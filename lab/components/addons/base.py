@@ -20,6 +20,9 @@ class Addon:
     since: the oldest minor version of Kubernetes that it runs on.
     repositories: its images' names without a tag, by component; boxes/addons/NAME.yaml tells how each is compiled.
     tag: a tag of them, for `version`.
+    namespaces: those that it makes.
+    pods: what the names of its pods begin with.
+    storage_class: the StorageClass whose volumes it looks after.
     enforces_policies: with it, NetworkPolicy objects are enforced.
     """
 
@@ -29,6 +32,9 @@ class Addon:
     since: ClassVar[Minor] = (1, 16)
     repositories: ClassVar[Mapping[str, str]] = MappingProxyType({})
     tag: ClassVar[str] = "v{}"
+    namespaces: ClassVar[tuple[str, ...]] = ()
+    pods: ClassVar[tuple[str, ...]] = ()
+    storage_class: ClassVar[str] = ""
     enforces_policies: ClassVar[bool] = False
 
     @property

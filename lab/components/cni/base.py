@@ -95,6 +95,7 @@ class PodNetwork:
     links: the interfaces that it makes on a node; patterns of a shell.
     leftovers: the folders that it fills on a node beside those of CNI.
     tables: its nftables tables, by family and name.
+    enforces_policies: it enforces NetworkPolicy objects.
     chains: what the names of its iptables chains, and of the rules that lead there, have in them; an ERE.
     """
 
@@ -116,6 +117,7 @@ class PodNetwork:
     links: ClassVar[tuple[str, ...]] = ()
     leftovers: ClassVar[tuple[str, ...]] = ()
     tables: ClassVar[tuple[str, ...]] = ()
+    enforces_policies: ClassVar[bool] = False
     chains: ClassVar[str] = ""
 
     @property

@@ -58,6 +58,7 @@ class Calico(DaemonNetwork):
 
     name = "calico"
     summary = "Calico with VXLAN; not run"
+    enforces_policies = True
     version_keys = ("calico",)
     versions = MappingProxyType({"calico": "3.28.5"})
     repositories = MappingProxyType(

@@ -29,6 +29,7 @@ class Weave(DaemonNetwork):
 
     name = "weave"
     summary = "Weave Net; not run"
+    enforces_policies = True
     version_keys = ("weave",)
     versions = MappingProxyType({"weave": "2.8.1"})
     repositories = MappingProxyType(
