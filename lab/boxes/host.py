@@ -62,13 +62,13 @@ def make_home(root: Path) -> None:
 
 @contextlib.contextmanager
 def given_back(home: Home) -> Iterator[None]:
-    """Give what root makes of boxes to the owner of klab's folder, who makes labs of them without root."""
+    """Give what root makes of boxes and images to the owner of klab's folder, who makes labs of them without root."""
     try:
         yield
     finally:
         if os.geteuid() == 0:
             owner = home.root.stat()
-            for folder, folders, files in (*os.walk(home.cache), *os.walk(home.boxes)):
+            for folder, folders, files in (*os.walk(home.cache), *os.walk(home.boxes), *os.walk(home.images)):
                 for path in (folder, *(f"{folder}/{name}" for name in (*folders, *files))):
                     os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
                 # Go makes its folders read-only; their owner could not delete them.

@@ -220,7 +220,10 @@ def load_pack(pack: Pack, box: Recipe, *, root: Path | None = None) -> Recipe:
     folder = (root or resources.path("boxes")) / PACKS
     file = folder / f"{pack.name}.yaml"
     try:
-        keys = records.build(_PackKeys, read_recipe(file))
+        said = read_recipe(file)
+        if not isinstance(said, dict):
+            raise ValueError("it is not a mapping")
+        keys = records.build(_PackKeys, said)
         if (given := {image.component for image in keys.images}) != pack.images.keys():
             raise ValueError(f"images: of {', '.join(sorted(pack.images))}, not of {', '.join(sorted(given))}")
         values = {"version": pack.version}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.boxes.host import given_back
 from lab.boxes.packs import build_pack
 from lab.boxes.recipe import Pack, Recipe
 from lab.images.archive import take_all
@@ -16,7 +17,8 @@ def take_compiled(home: Home, pack: Pack, box: Recipe, tell: Tell) -> list[Image
     Raises:
         As `build_pack` and `take_all`.
     """
-    layout = build_pack(home, pack, box, tell)
-    store = Store(home)
-    with store.lock():
-        return take_all(store, layout, None, lambda _: None)
+    with given_back(home):
+        layout = build_pack(home, pack, box, tell)
+        store = Store(home)
+        with store.lock():
+            return take_all(store, layout, None, lambda _: None)

@@ -21,9 +21,21 @@ from support.lab_servers import Server, tls
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 OFF = {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}]}
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-KINDS = {"Namespace": False, "ClusterRole": False, "ClusterRoleBinding": False} | dict.fromkeys(
-    ("Secret", "ConfigMap", "ServiceAccount", "DaemonSet", "Service"), True
-)
+_SPACED = ("Secret", "ConfigMap", "ServiceAccount", "DaemonSet", "Deployment", "Service", "Role", "RoleBinding")
+_UNSPACED = ("Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass", "CustomResourceDefinition", "APIService")
+KINDS = dict.fromkeys(_UNSPACED, False) | dict.fromkeys(_SPACED, True)
+# What each kind says of itself once it does its work.
+WORKS: dict[str, dict[str, Any]] = {
+    "Deployment": {"observedGeneration": 1, "availableReplicas": 1, "updatedReplicas": 1},
+    "DaemonSet": {
+        "observedGeneration": 1,
+        "desiredNumberScheduled": 2,
+        "numberAvailable": 2,
+        "updatedNumberScheduled": 2,
+    },
+    "APIService": {"conditions": [{"type": "Available", "status": "True"}]},
+    "CustomResourceDefinition": {"conditions": [{"type": "Established", "status": "True"}]},
+}
 CLOCK = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -36,8 +48,9 @@ class ClusterServer:
     """The API server of a healthy cluster of `nodes`, but for those in `not_ready`; `serve` starts it.
 
     `asked` are the paths of what it was asked, in order, without their queries; `applied` the objects, `deleted`
-    the paths of what was deleted. Each look at the leases finds them renewed. `asleep` are pods that
-    are remembered as ready and do not run yet: each look at them wakes one. `silent` kubelets do not tell what runs.
+    the paths of what was deleted, `objects` by path what is left of what was applied; it works. Each look at the
+    leases finds them renewed. `asleep` are pods that are remembered as ready and do not run yet: each look at them
+    wakes one. `silent` kubelets do not tell what runs.
     """
 
     def __init__(self) -> None:
@@ -48,6 +61,7 @@ class ClusterServer:
         self.unreachable = False
         self.applied: list[dict[str, Any]] = []
         self.deleted: list[str] = []
+        self.objects: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self._looks = itertools.count()
         self._server: Server | None = None
@@ -91,18 +105,26 @@ class ClusterServer:
             "/api/v1/pods": self._pods,
             "/api/v1/namespaces/kube-system/pods": self._pods,
         }
+        if path in self.objects:
+            return 200, self.objects[path]
         if path in listed:
             return 200, {"items": listed[path]()}
         if path in {"/readyz", "/version"}:
             return 200, "ok"
+        if path.removeprefix("/apis/").count("/") > 1:
+            return 404, {"message": "not found"}
         resources = [{"kind": k, "name": f"{k.lower()}s", "namespaced": spaced} for k, spaced in KINDS.items()]
         return 200, {"resources": resources}
 
     def _change(self, method: str, path: str, body: str) -> tuple[int, Any]:
         if method == "PATCH":
-            self.applied.append(json.loads(body))
+            applied = json.loads(body)
+            self.applied.append(applied)
+            metadata = {**applied["metadata"], "generation": 1}
+            self.objects[path] = {**applied, "metadata": metadata, "status": WORKS.get(applied["kind"], {})}
             return 200, {}
         self.deleted.append(path)
+        self.objects.pop(path, None)
         name = path.removeprefix("/api/v1/nodes/")
         if name in self.nodes:
             self.nodes.remove(name)
