@@ -1,4 +1,4 @@
-"""klab addon: what a person reads and a program gets, over fake machines and an API server that keeps what is applied."""
+"""klab addon: what a person reads and a program gets; machines are fakes, and an API server keeps what is applied."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def compiled(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lis
 def test_an_addon_is_brought_listed_and_removed(klab: Any, folder: LabFolder, compiled: list[str]) -> None:
     out, _ = klab("addon", "list")
     assert out.splitlines()[0].split()[:3] == ["ADD-ON", "VERSION", "STATE"]
-    assert f"{NAME} " in out and " works " not in out
+    assert f"{NAME} " in out
+    assert " works " not in out
     _, err = klab("addon", "add", NAME)
     assert "they are compiled here: no route to host" in err
     assert f"demo has {NAME}, which works after 0:0" in err

@@ -25,12 +25,16 @@ class Machines:
     def __init__(self) -> None:
         self.now = {"cp1": NodeState.RUNNING, "w1": NodeState.RUNNING}
         self.started: list[str] = []
+        self.powered_off: list[str] = []
         self.error: HostError | None = None
 
     def states(self) -> dict[str, NodeState]:
         if self.error is not None:
             raise self.error
         return dict(self.now)
+
+    def power_off(self, names: list[str]) -> None:
+        self.powered_off += names
 
     def start(self, names: list[str]) -> None:
         self.started += names
@@ -49,7 +53,8 @@ class Watched:
         journal = Journal(folder.events, self.events.append)
         self.consoles = Consoles(journal)
         self.console = root / "w1.log"
-        self.consoles.follow({"w1": self.console})
+        self.other = root / "cp1.log"
+        self.consoles.follow({"w1": self.console, "cp1": self.other})
         self.supervisor = Supervisor(folder, plan, self.machines, journal, nodes or ("cp1", "w1"), self.consoles)  # type: ignore[arg-type]
 
     def check(self, *, powered: bool = True) -> None:
@@ -134,5 +139,98 @@ def test_machines_are_not_looked_at_all_the_time(watched: Watched, monkeypatch: 
     watched.check()
     monkeypatch.setattr(supervisor, "STATE_POLL_SECONDS", 1000.0)
     watched.machines.now["w1"] = NodeState.CRASHED
+    watched.check()
+    assert watched.machines.started == []
+
+
+class Clock:
+    """The supervisor's clock, which a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def booting(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> tuple[Watched, Clock]:
+    """Two machines that boot from their seeds, and have been seen once."""
+    clock = Clock()
+    monkeypatch.setattr(supervisor, "time", clock)
+    watched.folder.seeds.mkdir(parents=True)
+    for name in ("cp1", "w1"):
+        (watched.folder.seeds / f"{name}.iso").touch()
+        watched.machines.now[name] = NodeState.RUNNING
+    for file in (watched.console, watched.other):
+        file.touch()
+    watched.check()
+    return watched, clock
+
+
+def says(watched: Watched, file: Path) -> None:
+    file.write_text("[    1.0] systemd[1]: hello\n")
+    watched.consoles.read()
+    watched.check()
+
+
+@pytest.mark.parametrize(("spoke", "limit"), [(60, 180), (400, 1000)])
+def test_a_machine_that_hangs_in_its_boot_is_restarted(
+    booting: tuple[Watched, Clock], spoke: float, limit: float
+) -> None:
+    watched, clock = booting
+    clock.now += spoke
+    says(watched, watched.other)
+    clock.now += limit - spoke
+    watched.check()
+    assert watched.machines.powered_off == []
+    clock.now += 1
+    watched.check()
+    assert (watched.machines.powered_off, watched.machines.started) == (["w1"], ["w1"])
+    (event,) = watched.events
+    assert (event.node, event.phase, event.state) == ("w1", "boot", "retry")
+    assert event.text == f"its console has been silent for {limit + 1:.0f} s"
+    clock.now += 1
+    watched.check()
+    assert watched.machines.started == ["w1"], "it has as long again"
+    says(watched, watched.console)
+    clock.now += 10000
+    watched.check()
+    assert watched.machines.started == ["w1"]
+
+
+def test_a_machine_that_hangs_again_and_again_is_restarted_only_so_often(booting: tuple[Watched, Clock]) -> None:
+    watched, clock = booting
+    says(watched, watched.other)
+    for _ in range(RESTARTS + 3):
+        clock.now += 1000
+        watched.check()
+    assert watched.machines.started == ["w1"] * RESTARTS
+
+
+def test_machines_that_all_are_silent_have_longer(booting: tuple[Watched, Clock]) -> None:
+    watched, clock = booting
+    limit = supervisor.SILENT_ALONE_SECONDS[0 if watched.folder.record().accelerated else 1]
+    clock.now += limit
+    watched.check()
+    assert watched.machines.started == []
+    clock.now += 1
+    watched.check()
+    assert sorted(watched.machines.started) == ["cp1", "w1"]
+
+
+@pytest.mark.parametrize("why", ["no seed", "another user's console", "not its first line"])
+def test_what_need_not_speak_is_left_alone(booting: tuple[Watched, Clock], why: str) -> None:
+    watched, clock = booting
+    says(watched, watched.other)
+    if why == "no seed":  # it has booted before
+        (watched.folder.seeds / "w1.iso").unlink()
+    elif why == "another user's console":
+        console = watched.consoles.of("w1")
+        assert console is not None
+        console.unreadable = "Permission denied"
+    else:
+        says(watched, watched.console)
+    clock.now += 100000
     watched.check()
     assert watched.machines.started == []
