@@ -15,7 +15,7 @@ QUICK_TESTS := PYTHONDONTWRITEBYTECODE= $(PYTEST) -n 2 --dist worksteal tests/un
 # The tests of one file, or of one class, follow each other in one process.
 FILE_BY_FILE := -n 2 --dist loadscope
 
-.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-workstation test-kvm test-life test-ha test-matrix test-upgrade test-cloud-image fuzz soak bench golden docs lock clean
+.PHONY: help install install-test lab first-lab check fix test test-unit test-fuzz test-contract test-integration test-e2e test-workstation test-kvm test-life test-ha test-lessons test-matrix test-upgrade test-cloud-image fuzz soak bench golden docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,10 @@ test-life: install ## Life-cycle and failure tests: broken nodes, lost power, gr
 test-ha: install ## Three control planes: power loss, quorum, reboot, replacement; over an hour when emulated
 	$(KLAB) box build
 	$(PYTEST) -v $(SLOWEST) tests/ha
+
+test-lessons: install ## Lessons that need add-ons, on a real lab: LoadBalancer, Ingress, autoscaling, etcd; half an hour when emulated
+	$(KLAB) box build
+	$(PYTEST) -v -s $(SLOWEST) tests/lessons
 
 test-upgrade: install ## klab upgrade of real labs at work, killed at each step, by hand, and taken back; hours when emulated
 	$(KLAB) box build

@@ -58,6 +58,17 @@ def named(words: Sequence[str]) -> list[Addon]:
     return [known[word] for word in dict.fromkeys(words)]
 
 
+def missing_here(home: Home, plan: Plan) -> list[str]:
+    """The add-ons of a plan of which this machine lacks an image, so that it has to be fetched or compiled."""
+    store = Store(home)
+    boxed = images_of_box(home, plan.box, plan.box_kubernetes)
+    return [
+        addon.name
+        for addon in named(plan.named_addons)
+        if any(not box_has(boxed, each) and store.find(each) is None for each in _references(addon))
+    ]
+
+
 def for_create(home: Home, plan: Plan, have: Iterable[LabImage], note: Note) -> list[LabImage]:
     """The images of a plan's add-ons, on this machine by then; errors as `fetch`.
 

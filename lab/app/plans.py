@@ -23,7 +23,7 @@ class Planned:
     """A plan, the reasons why it does not fit, what would be felt, and what no box holds of what it asks for.
 
     `image` is the cloud image that its box is made of, if it is. `to_fetch` are the images that neither the box nor
-    this machine has.
+    this machine has, `addons_to_fetch` the add-ons that need such an image.
     """
 
     plan: Plan
@@ -32,6 +32,7 @@ class Planned:
     lacking: list[str]
     image: CloudImage | None = None
     to_fetch: Sequence[str] = ()
+    addons_to_fetch: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,15 @@ def plan(scenario: str, *, name: str | None = None, seat: int = 0, home: Home | 
     from lab.machines.providers import choose_provider, provider_named  # late: `check` needs neither
 
     lacks, image = lacking(decided, catalog), catalog.images.get(decided.box)
-    fetched = to_fetch(decided, home)
+    fetched, addons = to_fetch(decided, home), addons_to_fetch(decided, home)
     try:
         provider = provider_named(choose_provider("auto"))
         disks, networks = provider.disk_room(home, decided.pool), provider.networks(decided)
     except HostError as error:
-        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks, image, fetched)
+        return Planned(decided, ["; ".join((error.message, *error.details))], [], lacks, image, fetched, addons)
     facts = host_facts(LocalHost(home), disks)
-    return Planned(
-        decided, check_fits(decided, facts, networks), warnings(decided, facts, networks), lacks, image, fetched
-    )
+    problems, felt = check_fits(decided, facts, networks), warnings(decided, facts, networks)
+    return Planned(decided, problems, felt, lacks, image, fetched, addons)
 
 
 def check(scenario: str) -> Plan:
@@ -84,6 +84,15 @@ def to_fetch(plan: Plan, home: Home | None = None) -> list[str]:
     if not plan.images:
         return []
     from lab.app.images import missing_here  # late, as above
+
+    return missing_here(home or Home.default(), plan)
+
+
+def addons_to_fetch(plan: Plan, home: Home | None = None) -> list[str]:
+    """The add-ons of a plan whose images klab create has to fetch or to compile."""
+    if not plan.named_addons:
+        return []
+    from lab.app.addons import missing_here  # late, as above
 
     return missing_here(home or Home.default(), plan)
 

@@ -35,7 +35,8 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
         needs = {"cpus": plan.cpus, "memory": plan.memory, "disk": plan.disk}
         answer = {"fits": not problems, "problems": problems, "lacking": planned.lacking}
         images = {"images_to_fetch": list(planned.to_fetch)} if plan.images else {}
-        echo_json({"plan": to_data(plan), "needs": needs, **answer, **images})
+        addons = {"addons_to_fetch": list(planned.addons_to_fetch)} if plan.named_addons else {}
+        echo_json({"plan": to_data(plan), "needs": needs, **answer, **images, **addons})
         return
     echo(_describe(plan, planned.image))
     if planned.lacking:
@@ -46,6 +47,9 @@ def command(scenario: str, name: str | None, seat: int, as_json: bool) -> None:
         echo("klab create fetches these images from their registries (klab image fetch does so now):")
         for line in planned.to_fetch:
             echo(f"  {line}")
+    if planned.addons_to_fetch:
+        names = ", ".join(planned.addons_to_fetch)
+        echo(f"klab create fetches or compiles the images of these add-ons (klab addon fetch does so now): {names}")
     echo("It fits on this machine." if not problems else "It does not fit on this machine:")
     for line in (*problems, *planned.warnings):
         echo(f"  {line}")
