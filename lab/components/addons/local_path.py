@@ -53,6 +53,9 @@ class LocalPath(Addon):
     # Before, helper pods were not let in: critical pods were in kube-system or nowhere (kubernetes pull request 76310).
     since = (1, 17)
     repositories = MappingProxyType({NAME: "docker.io/rancher/local-path-provisioner"})
+    namespaces = (NAMESPACE,)
+    pods = (NAME,)
+    storage_class = CLASS
 
     def objects(self, cluster: Cluster) -> Sequence[dict[str, Any]]:  # noqa: ARG002
         labels = {"app": NAME}

@@ -43,6 +43,7 @@ class MetricsServer(Addon):
     # Upstream's table.
     since = (1, 34)
     repositories = MappingProxyType({NAME: "registry.k8s.io/metrics-server/metrics-server"})
+    pods = (NAME,)
 
     def objects(self, cluster: Cluster) -> Sequence[dict[str, Any]]:  # noqa: ARG002
         labels = dict(LABELS)

@@ -47,6 +47,7 @@ class NetworkPolicy(Addon):
     summary = "NetworkPolicy objects are enforced, beside any pod network"
     version = "0.8.0"
     repositories = MappingProxyType({NAME: "registry.k8s.io/networking/kube-network-policies"})
+    pods = (NAME,)
     enforces_policies = True
 
     def objects(self, cluster: Cluster) -> Sequence[dict[str, Any]]:
