@@ -21,13 +21,18 @@ def role(name: str, *rules: tuple[str, str, str]) -> dict[str, Any]:
 
 def bound(name: str, namespace: str, *, kind: str = "ClusterRole") -> dict[str, Any]:
     """The binding of a role to the service account of its name."""
+    return binding(name, name, name, namespace, kind=kind)
+
+
+def binding(name: str, to: str, who: str, namespace: str, *, kind: str = "ClusterRole") -> dict[str, Any]:
+    """The binding of the role `to` to the service account `who`, where these have names of their own."""
     metadata = {"name": name} if kind == "ClusterRole" else {"name": name, "namespace": namespace}
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": f"{kind}Binding",
         "metadata": metadata,
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": to},
+        "subjects": [{"kind": "ServiceAccount", "name": who, "namespace": namespace}],
     }
 
 
@@ -48,6 +53,12 @@ def api_server(cluster: Cluster) -> list[dict[str, Any]]:
         {"name": "KUBERNETES_SERVICE_HOST", "value": str(address)},
         {"name": "KUBERNETES_SERVICE_PORT", "value": str(port)},
     ]
+
+
+def on_control_planes() -> list[dict[str, Any]]:
+    """Tolerations of a pod that may run on a control plane, too: a lab may have nothing else."""
+    taints = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+    return [{"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in taints]
 
 
 def host_path(name: str, path: str, kind: str = "") -> dict[str, Any]:
