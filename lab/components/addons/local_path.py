@@ -3,7 +3,7 @@
 As upstream's manifest has it, but for these: the class is the default one; provisioner and helper pods may run on a
 control plane; the helper image is the busybox of klab's boxes; a helper pod has ten minutes where upstream gives it
 two, since an emulated lab is ten times slower. The namespace says to Pod Security admission that helper pods mount the
-node's folders. With the add-on go its helper pods: the folder of a volume that is deleted afterwards stays.
+node's folders.
 Sources: github.com/rancher/local-path-provisioner 0.0.30, deploy/local-path-storage.yaml, provisioner.go and README.md.
 """
 

@@ -12,11 +12,12 @@ Debian's linux-image-cloud-amd64 has all four, in 6.1 and in 6.12.
 
 As upstream's manifest has it, but for these: the daemon asks the API server at its own address instead of the
 service's, since until kube-proxy runs nothing would be enforced after a node's boot; its metrics are for the node
-alone; it is as critical as kube-proxy. AdminNetworkPolicy is not turned on.
+alone; it is as critical as kube-proxy; while it is away, packets pass. AdminNetworkPolicy is not turned on.
 
-A daemon that dies leaves its rules, and new connections of selected pods are dropped until it is back. One that is
-stopped takes them away, but at SIGINT alone: its image says so to the runtime (boxes/addons), so that an add-on that is
-removed leaves no pod cut off. Until a daemon has made its first rules, all packets pass.
+The last because a daemon's rules outlive it when it dies, and when anything but SIGINT stops it; the image that klab
+compiles (boxes/addons) asks for SIGINT, upstream's does not. With upstream's manifest, packets that nobody decides on
+are dropped: an add-on that was removed would leave pods cut off. Until a daemon has made its first rules, all packets
+pass in any case.
 Sources: github.com/kubernetes-sigs/kube-network-policies 0.8.0, install.yaml, cmd/main.go and pkg/networkpolicy.
 """
 
@@ -62,6 +63,8 @@ class NetworkPolicy(Addon):
                 "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
                 "spec": {
                     "selector": {"matchLabels": {"app": NAME}},
+                    # Its rules follow some seconds after its start, and nothing but its log tells of them.
+                    "minReadySeconds": 10,
                     "template": {"metadata": {"labels": labels}, "spec": _pod(cluster, self.images[NAME])},
                 },
             },
@@ -88,6 +91,7 @@ def _pod(cluster: Cluster, image: str) -> dict[str, Any]:
                     "--hostname-override=$(MY_NODE_NAME)",
                     "--v=2",
                     f"--nfqueue-id={QUEUE}",
+                    "--fail-open",
                     f"--metrics-bind-address={METRICS}",
                 ],
                 "resources": {"requests": {"cpu": "50m", "memory": "50Mi"}},

@@ -160,6 +160,14 @@ def test_a_namespace_is_there_before_what_is_in_it(addon: Addon) -> None:
 
 
 @each
+def test_what_it_says_of_its_objects_is_so(addon: Addon) -> None:
+    things = manifest(addon)
+    assert sorted(addon.namespaces) == sorted(names(things, "Namespace"))
+    assert all(thing["metadata"]["name"].startswith(addon.pods) for thing, _ in pods(addon))
+    assert {addon.storage_class} - {""} == names(things, "StorageClass")
+
+
+@each
 def test_its_objects_come_after_those_that_they_need(addon: Addon) -> None:
     things = manifest(addon)
     own, seen = own_kinds(things), set[tuple[str, str, str]]()
@@ -352,8 +360,9 @@ def test_network_policies_are_enforced_on_every_node_from_the_start() -> None:
     assert not any("admin" in flag for flag in container["args"])
 
 
-def test_network_policies_leave_no_rules_behind() -> None:
-    """The daemon takes its rules away at SIGINT alone."""
+def test_network_policies_that_were_removed_cut_no_pod_off() -> None:
+    """Its rules may outlive the daemon, unless SIGINT is what stops it."""
+    assert "--fail-open" in flags(addons()["network-policy"])
     (image,) = recipe(addons()["network-policy"]).images
     assert image.stop_signal == "SIGINT"
 
