@@ -22,8 +22,14 @@ from support.lab_servers import Server, tls
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 OFF = {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}]}
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_SPACED = ("Secret", "ConfigMap", "ServiceAccount", "DaemonSet", "Deployment", "Service", "Role", "RoleBinding")
-_UNSPACED = ("Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass", "CustomResourceDefinition", "APIService")
+_SPACED = (
+    *("Secret", "ConfigMap", "ServiceAccount", "DaemonSet", "Deployment", "Service", "Role", "RoleBinding"),
+    *("IPAddressPool", "L2Advertisement"),
+)
+_UNSPACED = (
+    *("Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass", "CustomResourceDefinition", "APIService"),
+    "IngressClass",
+)
 KINDS = dict.fromkeys(_UNSPACED, False) | dict.fromkeys(_SPACED, True)
 # Where an API tells of its kinds.
 _ROOT = re.compile(r"/api/[^/]+|/apis/[^/]+/[^/]+")

@@ -86,7 +86,7 @@ class MetalLB(Addon):
     """MetalLB with a pool of the lab's own addresses."""
 
     name = "metallb"
-    summary = "Services of type LoadBalancer get addresses of the lab's network"
+    summary = "addresses of the lab's network for LoadBalancer Services"
     version = "0.15.2"
     # EndpointSlices of version v1.
     since = (1, 21)
