@@ -92,7 +92,7 @@ class MetalLB(Addon):
     since = (1, 21)
     repositories = MappingProxyType({CONTROLLER: "quay.io/metallb/controller", SPEAKER: "quay.io/metallb/speaker"})
     namespaces = (NAMESPACE,)
-    pods = (f"{CONTROLLER}-", f"{SPEAKER}-")
+    pods = (CONTROLLER, SPEAKER)
 
     def refusal(self, cluster: Cluster) -> str:
         if refusal := super().refusal(cluster):
