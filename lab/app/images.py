@@ -14,22 +14,25 @@ from lab.app.boxes import DEFAULT_BOX
 from lab.app.interruption import interruptible
 from lab.app.labs import Note, silent
 from lab.boxes.manifest import Box
+from lab.boxes.recipe import load_recipe, own_builds
 from lab.boxes.store import list_boxes
 from lab.cluster.acts import images as act
 from lab.cluster.acts.images import Loaded
 from lab.cluster.events import Listener
 from lab.cluster.lab import Lab
 from lab.components.kubernetes import DEFAULT
-from lab.errors import NotFound, Remedy, UsageError
+from lab.errors import NotFound, Remedy, RootNeeded, UsageError
 from lab.images.boxed import box_has, images_of_box
+from lab.images.packs import take_own_builds
 from lab.images.record import LabImage, images_of
 from lab.images.sources import Sources, parse_source
-from lab.images.store import Store
+from lab.images.store import Image, Store
 from lab.plan.model import Plan
 from lab.scenario.catalog import load_catalog
 from lab.scenario.manifest_files import load_manifests
 from lab.scenario.pod_images import images_of as images_of_objects
 from lab.scenario.references import Reference, parse_reference
+from lab.scenario.schema import did_you_mean
 from lab.store import Home
 
 __all__ = ["LabImage", "Loaded"]
@@ -48,13 +51,15 @@ class Wanted:
         words: files, folders, or references.
         name: what to call the only image of a file or folder.
         box: the box, by name or the beginning of its digest, that `words` are images of.
-        ask_again: ask the registry for an image that this machine keeps, too.
+        ask_again: ask the registry for an image that this machine keeps, too; build it again.
+        own_build: klab's own builds from Debian packages, under the names in `words`; no registry is asked.
     """
 
     words: Sequence[str]
     name: str | None = None
     box: str | None = None
     ask_again: bool = False
+    own_build: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +77,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One image that this machine keeps, and the labs that have it."""
+    """One image that this machine keeps, and the labs that have it. `own_build`: klab has built it."""
 
     ref: str
     digest: str
     size: int
     labs: tuple[str, ...]
+    own_build: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class Asked:
     `image` is its whole name, or the text that is not a valid reference. `place` is where it is: on the lab's nodes
     ("lab"), in their box, on this machine, in its registry, or nowhere; `why` tells what keeps it from being had.
     `uses` are the places that name it; `never` those whose pull policy keeps a node from asking its registry.
+    `own_build`: it is nowhere to be had, and klab can build its own from Debian packages.
     """
 
     image: str
@@ -94,6 +101,7 @@ class Asked:
     why: str
     uses: tuple[str, ...]
     never: tuple[str, ...] = ()
+    own_build: bool = False
 
     @property
     def there(self) -> bool:
@@ -130,19 +138,61 @@ def fetch(
 
     Raises:
         LabError: as `lab.images.sources.Sources.take` and `take_from_box`.
+        NotFound: klab has no own build of an image.
+        RootNeeded: own builds are not here yet, and klab does not run as root.
+        BoxError, HostError: they cannot be built.
         Interrupted: on Ctrl-C.
     """
-    sources = Sources(Store(home), note, mirrors or {}, ask_again=wanted.ask_again)
+    if wanted.own_build:
+        return _own_builds(home, wanted, note)
+    store = Store(home)
+    sources = Sources(store, note, mirrors or {}, ask_again=wanted.ask_again)
     with interruptible("stopped while fetching; no node was changed", _CONTINUES):
         if wanted.box is not None:
             if wanted.name is not None:
                 raise UsageError("--name is for a file or folder", hint="an image of a box keeps its name")
             references = [_reference(word) for word in wanted.words]
-            return [LabImage.of(each) for each in sources.take_from_box(_box(home, wanted.box), references)]
+            return [LabImage.of(each, store) for each in sources.take_from_box(_box(home, wanted.box), references)]
         found = sources.take(
             [parse_source(word) for word in wanted.words], _reference(wanted.name) if wanted.name else None
         )
-        return [LabImage.of(each) for each in found]
+        return [LabImage.of(each, store) for each in found]
+
+
+def _own_builds(home: Home, wanted: Wanted, note: Note) -> list[LabImage]:
+    if wanted.box is not None or wanted.name is not None:
+        raise UsageError("--own-build builds images by their names", hint="leave --box and --name out")
+    references = list(dict.fromkeys(_reference(word) for word in wanted.words))
+    known = own_builds()
+    for each in references:
+        if each.name not in known:
+            close = did_you_mean(each.name, list(known))
+            raise NotFound(f"klab has no own build of {each.name}", hint=f"it has: {', '.join(known)}{close}")
+        if each.digest:
+            raise UsageError(f"an own build has another digest than {each}", hint="name it by a tag")
+    store = Store(home)
+    kept = {} if wanted.ask_again else _kept_own_builds(store, references)
+    missing = [each for each in references if each not in kept]
+    with interruptible("stopped while images were built; no node was changed", _CONTINUES):
+        made = {each.reference: each for each in _built(home, missing, note)} if missing else {}
+    return [LabImage.of(image, store) for each in references if (image := made.get(each) or kept.get(each))]
+
+
+def _kept_own_builds(store: Store, references: Iterable[Reference]) -> dict[Reference, Image]:
+    found = {each: store.find(each) for each in references}
+    return {each: image for each, image in found.items() if image is not None and store.is_own_build(image)}
+
+
+def _built(home: Home, references: Sequence[Reference], note: Note) -> list[Image]:
+    try:
+        return take_own_builds(home, references, load_recipe(DEFAULT_BOX, DEFAULT), note)
+    except RootNeeded as error:
+        names = tuple(map(str, references))
+        raise RootNeeded(
+            "images that klab builds itself are not on this machine yet, and building them needs root",
+            details=names,
+            hint=(Remedy("image fetch", options=("--own-build", *names)), " builds them, and asks for your password"),
+        ) from error
 
 
 def _reference(word: str) -> Reference:
@@ -217,7 +267,8 @@ def kept(home: Home) -> list[Kept]:
     for reference, digest in sorted(store.names().items()):
         image = store.whole(reference, digest)
         users = [name for name, images in labs.items() if any(each.ref == str(reference) for each in images)]
-        found.append(Kept(str(reference), f"sha256:{digest}", image.size if image else 0, tuple(users)))
+        own = image is not None and store.is_own_build(image)
+        found.append(Kept(str(reference), f"sha256:{digest}", image.size if image else 0, tuple(users), own))
     return found
 
 
@@ -293,11 +344,12 @@ def check(
             uses.setdefault(key, []).append((f"{file}: {use.at}", use.never, use.problem))
     references = [each for each in uses if isinstance(each, Reference)]
     places = _places(references, home, lab, ask=ask, note=note)
-    images = []
+    images, buildable = [], own_builds()
     for key, at in uses.items():
         place, why = places[key] if isinstance(key, Reference) else ("invalid", at[0][2])
         never = tuple(where for where, refuses, _ in at if refuses)
-        images.append(Asked(str(key), place, why, tuple(where for where, _, _ in at), never))
+        own = place == "nowhere" and isinstance(key, Reference) and not key.digest and key.name in buildable
+        images.append(Asked(str(key), place, why, tuple(where for where, _, _ in at), never, own))
     box = lab.record.box if lab is not None else f"{DEFAULT_BOX}, Kubernetes {DEFAULT}"
     return Checked(tuple(images), manifests.left_out, box)
 
@@ -332,3 +384,8 @@ def _places(
 def loadable(checked: Checked) -> list[str]:
     """The images that the lab lacks and that can be had."""
     return [each.image for each in checked.images if each.place in TO_BE_HAD]
+
+
+def buildable(checked: Checked) -> list[str]:
+    """The images that are nowhere to be had, and of which klab can build its own."""
+    return [each.image for each in checked.images if each.own_build]

@@ -23,18 +23,22 @@ PROGRAMS = (
     "mmdebstrap", "gcc", "tar", "sfdisk", "grub-mkimage", "qemu-img", "unshare",
     "setpriv", "chroot", "mount", "apt-get",
 )  # fmt: skip
+PACKING = ("mmdebstrap", "apt-get")
 
 
-def check_host(home: Home, gib: int = SPACE_GIB) -> None:
+def check_host(home: Home, gib: int = SPACE_GIB, *, compiles: bool = True) -> None:
     """Find out in the first second what would fail in the tenth minute; `gib` of disk have to be free.
+
+    `compiles`: the build is more than packing Debian packages.
 
     Raises:
         RootNeeded: not root.
         HostError: a program is missing, or too little disk is free.
     """
     need_root()
-    gomodules.need_go()
-    for program in PROGRAMS:
+    if compiles:
+        gomodules.need_go()
+    for program in PROGRAMS if compiles else PACKING:
         process.find(program)
     if platform.machine() != "x86_64":
         raise HostError(

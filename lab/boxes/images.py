@@ -8,9 +8,11 @@ Shapes: github.com/opencontainers/image-spec (image-layout.md, manifest.md, conf
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ _USR_MERGED = ("bin", "lib", "lib64", "sbin")
 _LEFT_OUT = tuple(
     f"usr/share/{name}/" for name in ("doc", "man", "locale", "info", "lintian", "bash-completion", "bug", "menu")
 )
+# What is written when the package of CAs is configured: all of them in one file, which OpenSSL and curl read.
+_CAS, _BUNDLE = "usr/share/ca-certificates/", "etc/ssl/certs/ca-certificates.crt"
+# Upstream's own changelogs begin in other ways.
+_ENTRY = re.compile(rb"[a-z0-9][a-z0-9+.-]{0,100} \(([0-9A-Za-z.+:~-]{1,100})\) ")
 _DIRECTORIES = {"etc": 0o755, "root": 0o700, "run": 0o755, "tmp": 0o1777, "var": 0o755, "var/tmp": 0o1777}
 
 
@@ -129,17 +135,20 @@ def read_layout(folder: Path) -> list[Stored]:
     return found
 
 
-def write_base_layer(source: Path, target: Path, epoch: int, applets: Iterable[str] = ()) -> None:
-    """A layer of a tar of unpacked Debian packages.
+def write_base_layer(
+    source: Path, target: Path, epoch: int, applets: Iterable[str] = (), leave_out: Iterable[str] = ()
+) -> None:
+    """A layer of a tar of unpacked Debian packages, without files whose paths begin as one of `leave_out`.
 
-    Adds the links of a merged /usr, without which no program finds its loader, and a link
-    to busybox for each of `applets` that no package brings.
+    Adds the links of a merged /usr, without which no program finds its loader, a link
+    to busybox for each of `applets` that no package brings, and the file with the CAs of ca-certificates.
     """
     with tarfile.open(source) as packages, _writer(target) as layer:
-        names = set()
+        names, certificates = set(), b""
+        unwanted = (*_LEFT_OUT, *leave_out)
         named = [(_merged(member.name.removeprefix("./").rstrip("/")), member) for member in packages.getmembers()]
         for name, member in sorted(named, key=lambda each: each[0]):
-            if member.isdev() or name in ("", ".", *_USR_MERGED) or f"{name}/".startswith(_LEFT_OUT):
+            if member.isdev() or name in ("", ".", *_USR_MERGED) or f"{name}/".startswith(unwanted):
                 continue
             if member.isdir() and name in names:
                 continue
@@ -147,7 +156,11 @@ def write_base_layer(source: Path, target: Path, epoch: int, applets: Iterable[s
             if member.islnk():
                 member.linkname = _merged(member.linkname.removeprefix("./"))
             names.add(member.name)
+            if name.startswith(_CAS) and member.isreg() and (content := packages.extractfile(member)):
+                certificates += content.read()
             _add(layer, member, packages.extractfile(member) if member.isreg() else None, epoch)
+        if certificates:
+            _add_file(layer, _BUNDLE, certificates, epoch)
         for name in _USR_MERGED:
             _add_link(layer, name, f"usr/{name}", epoch)
         for name in sorted(set(applets)):
@@ -164,12 +177,14 @@ def _merged(name: str) -> str:
 def write_own_layer(
     spec: ImageSpec, programs: Mapping[str, Path], overlay: Path | None, target: Path, epoch: int
 ) -> None:
-    """A layer of one image's own: its programs, links and the recipe's files."""
+    """A layer of one image's own: its programs, links, empty folders and the recipe's files, by their modes there."""
     files = {place.lstrip("/"): (programs[name], 0o755) for place, name in spec.programs}
     if overlay is not None:
-        files |= {p.relative_to(overlay).as_posix(): (p, 0o644) for p in overlay.rglob("*") if p.is_file()}
-    directories = dict(_DIRECTORIES)
-    for name in (*files, *(place.lstrip("/") for place, _ in spec.links)):
+        given = (p for p in overlay.rglob("*") if p.is_file())
+        files |= {p.relative_to(overlay).as_posix(): (p, 0o755 if p.stat().st_mode & 0o100 else 0o644) for p in given}
+    owners = {place.lstrip("/"): owner for place, owner in spec.folders}
+    directories = _DIRECTORIES | dict.fromkeys(owners, 0o755)
+    for name in (*files, *owners, *(place.lstrip("/") for place, _ in spec.links)):
         for parent in Path(name).parents:
             if parent.name:
                 directories.setdefault(parent.as_posix(), 0o755)
@@ -177,6 +192,7 @@ def write_own_layer(
         for name, mode in sorted(directories.items()):
             member = tarfile.TarInfo(name)
             member.type, member.mode = tarfile.DIRTYPE, mode
+            member.uid = member.gid = owners.get(name, 0)
             _add(layer, member, None, epoch)
         for name, (file, mode) in sorted(files.items()):
             member = tarfile.TarInfo(name)
@@ -185,6 +201,24 @@ def write_own_layer(
                 _add(layer, member, content, epoch)
         for place, to in spec.links:
             _add_link(layer, place.lstrip("/"), to, epoch)
+
+
+def versions_in(source: Path, packages: Iterable[str]) -> dict[str, str]:
+    """The versions of Debian packages in a tar of them, by what their changelogs begin with.
+
+    A package without one is passed over. Their form: deb-changelog(5).
+    """
+    places = {
+        f"usr/share/doc/{name}/{file}.gz": name for name in packages for file in ("changelog", "changelog.Debian")
+    }
+    found = {}
+    with tarfile.open(source) as unpacked:
+        for member in unpacked:
+            name = places.get(member.name.removeprefix("./"), "")
+            content = unpacked.extractfile(member) if name and member.isreg() else None
+            if content is not None and (given := _ENTRY.match(gzip.decompress(content.read()))):
+                found[name] = given[1].decode()
+    return found
 
 
 def find_in_tar(source: Path, endings: Iterable[str]) -> bytes:
@@ -210,6 +244,8 @@ def _config(spec: ImageSpec, layers: Sequence[str], created: str) -> dict[str, A
         "User": spec.user,
         "ExposedPorts": {port: {} for port in spec.ports},
         "StopSignal": spec.stop_signal,
+        "WorkingDir": spec.workdir,
+        "Labels": dict(spec.labels),
     }
     return {
         "created": created,
@@ -236,6 +272,12 @@ def _add(layer: tarfile.TarFile, member: tarfile.TarInfo, content: io.IOBase | A
     member.uname = member.gname = ""
     member.pax_headers = {}
     layer.addfile(member, content)
+
+
+def _add_file(layer: tarfile.TarFile, name: str, content: bytes, epoch: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode, member.size = 0o644, len(content)
+    _add(layer, member, io.BytesIO(content), epoch)
 
 
 def _add_link(layer: tarfile.TarFile, name: str, to: str, epoch: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lab import process
@@ -29,6 +30,8 @@ from lab.boxes.upstream.upstream import Found, Upstream
 from lab.components.archives import archive_of
 
 Progress = Callable[[str], None]
+PACKAGES_LABEL = "dev.klab.packages"
+_VERSIONS = "versions.json"
 
 
 class Making:
@@ -54,15 +57,13 @@ class Making:
         upstream: Upstream | None = None,
         lock: Lock | None = None,
     ) -> None:
-        gomodules.need_go()
         self.recipe = recipe if upstream is None else without_published(recipe, upstream.addresses)
         self.cache = cache
         self.tell = on_progress
         self.log = log
         self.lock = lock
         self._upstream = upstream
-        go = gomodules.toolchain(recipe.go, go_caches)
-        self.compilers = [gomodules.compiler(go), first_line("gcc", "--version")]
+        go, self.compilers = _compilers(recipe, go_caches)
         self._compiled: Source = GoModules(recipe.folder, go, self.compilers)
 
     def make_programs(self, beside: Future[Path] | None = None) -> dict[str, Path]:
@@ -113,9 +114,10 @@ class Making:
         upstream.fetch(ref, found)
         return InImage(found.manifest, upstream.shelf)
 
-    def _layer(self, packages: tuple[str, ...]) -> Path:
+    def _layer(self, base: str) -> Path:
+        packages, leave_out = self.recipe.bases[base], self.recipe.leave_out.get(base, ())
         suite, names = layer_of(packages, self.recipe.suite)
-        key = key_of(suite, names, self.recipe.epoch, code_of(debian, images))
+        key = key_of(suite, names, leave_out, self.recipe.epoch, code_of(debian, images))
         if not self.cache.has("layers", key):
             self.tell(f"packages for images: {' '.join(packages)}")
 
@@ -126,7 +128,8 @@ class Making:
             busybox.write_bytes(images.find_in_tar(unpacked, ["/bin/busybox"]))
             busybox.chmod(0o755)
             applets = process.run([busybox, "--list"], timeout=10).stdout.split()
-            images.write_base_layer(unpacked, target / "layer.tar", self.recipe.epoch, applets)
+            images.write_base_layer(unpacked, target / "layer.tar", self.recipe.epoch, applets, leave_out)
+            (target / _VERSIONS).write_text(json.dumps(images.versions_in(unpacked, names), sort_keys=True))
             unpacked.unlink()
             busybox.unlink()
 
@@ -137,13 +140,14 @@ class Making:
         published = self._published_images()
         packed = [spec for spec in self.recipe.images if spec.ref not in published]
         used = {spec.base for spec in packed}
-        bases = {name: self._layer(packages) for name, packages in self.recipe.bases.items() if name in used}
+        bases = {name: self._layer(name) for name in self.recipe.bases if name in used}
+        overlays = [spec.overlay for spec in self.recipe.images if spec.overlay]
         key = key_of(
             # Folders are named by their keys; where they lie is of no matter.
             [path.parent.name for path in bases.values()],
             [path.parent.parent.name for path in programs.values()],
             [asdict(spec) for spec in self.recipe.images],
-            digest_tree(self.recipe.folder / "images"),
+            {each: digest_tree(self.recipe.folder / each) for each in overlays},
             self.recipe.epoch,
             code_of(images),
             *([{ref: image.manifest.hex for ref, image in published.items()}, code_of(layout)] if published else []),
@@ -159,7 +163,8 @@ class Making:
                     self._upstream.fetch(spec.ref, found)
                     made.add_upstream(spec.ref, found.manifest, self._upstream.shelf)
                 else:
-                    made.add_image(spec, self._image_layers(spec, bases, programs, made, shared, target))
+                    layers = self._image_layers(spec, bases, programs, made, shared, target)
+                    made.add_image(_labelled(spec, bases), layers)
             made.close()
 
         return self.cache.step("images", key, make)
@@ -199,6 +204,24 @@ class Making:
         overlay = self.recipe.folder / spec.overlay if spec.overlay else None
         images.write_own_layer(spec, programs, overlay, own, self.recipe.epoch)
         return [*layers, made.add_layer(own)]
+
+
+def _compilers(recipe: Recipe, go_caches: Path) -> tuple[dict[str, str], list[str]]:
+    """Go's variables, and what the compilers say they are; nothing for a recipe with nothing to compile."""
+    if not recipe.programs:
+        return {}, []
+    gomodules.need_go()
+    go = gomodules.toolchain(recipe.go, go_caches)
+    return go, [gomodules.compiler(go), first_line("gcc", "--version")]
+
+
+def _labelled(spec: ImageSpec, bases: Mapping[str, Path]) -> ImageSpec:
+    """An image that has labels, with one more that names the packages of its base."""
+    if not spec.labels or not spec.base:
+        return spec
+    versions = json.loads((bases[spec.base].parent / _VERSIONS).read_text())
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return replace(spec, labels=(*spec.labels, (PACKAGES_LABEL, packages)))
 
 
 def first_line(*argv: str) -> str:

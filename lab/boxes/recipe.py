@@ -18,11 +18,17 @@ from lab.boxes.cache import digest_tree, key_of
 from lab.components.kubernetes.versions import KubernetesVersion
 from lab.errors import BoxError, NotFound
 from lab.scenario.catalog import EXTENDS, PROGRAMS, RECIPE, parse_recipe, read_recipe
+from lab.scenario.references import Reference
 
 # The program that takes dates and chance out of containerd's databases; every recipe has it.
 SETTLE = "bolt-settle"
 # The folder beside the recipes with a file for each add-on.
 PACKS = "addons"
+# The folder beside them with the images of lessons that klab can build, and their file.
+LESSONS, OWN_BUILDS = "lessons", "images.yaml"
+# What an image's configuration says of who has built it (image-spec, annotations.md).
+VENDOR_LABEL, VENDOR = "org.opencontainers.image.vendor", "klab"
+_UNREADABLE = (OSError, yaml.YAMLError, LookupError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,8 @@ class Program:
 class ImageSpec:
     """A container image: an optional base layer of Debian packages and one layer of klab's own.
 
-    `programs` maps paths in the image to program names, `links` paths to link targets.
+    `programs` maps paths in the image to program names, `links` paths to link targets, `folders` paths of empty
+    folders to the number of the user and the group that own them. `labels` are the configuration's.
     """
 
     ref: str
@@ -71,6 +78,9 @@ class ImageSpec:
     user: str = ""
     stop_signal: str = ""
     pinned: bool = False
+    workdir: str = ""
+    folders: tuple[tuple[str, int], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,8 @@ class Recipe:
 
     `epoch` is the newest date inside the box, in seconds since 1970. `install` maps a
     path in the node to a program's name. `runtime` starts its containers. `folders` hold the recipe's files: its own,
-    after those of the recipe that it extends.
+    after those of the recipe that it extends. `leave_out` has by base what paths of its files begin with that no
+    image needs, as of Perl where only a package's maintainer scripts ask for it: usr/share/perl.
     """
 
     name: str
@@ -94,6 +105,7 @@ class Recipe:
     install: tuple[tuple[str, str], ...]
     bases: Mapping[str, tuple[str, ...]]
     images: tuple[ImageSpec, ...]
+    leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -169,6 +181,8 @@ class _ImageKeys:
     user: str = ""
     stop_signal: str = ""
     pinned: bool = False
+    workdir: str = ""
+    folders: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +209,23 @@ class _PackKeys:
     bases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _OwnImageKeys(_ImageKeys):
+    """As an image of a recipe, under each of `repositories` and any tag; `about` is what it has, for a person."""
+
+    repositories: tuple[str, ...] = ()
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnBuildsKeys:
+    """The keys of boxes/lessons/images.yaml: as in a recipe, and `leave_out` as `Recipe` has it."""
+
+    images: tuple[_OwnImageKeys, ...]
+    bases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 class Pack(Protocol):
     """An add-on's images: its name, its version, and the whole names of its images by component."""
 
@@ -217,32 +248,95 @@ def load_pack(pack: Pack, box: Recipe, *, root: Path | None = None) -> Recipe:
     Raises:
         BoxError: the file is not readable or contradicts itself.
     """
-    folder = (root or resources.path("boxes")) / PACKS
-    file = folder / f"{pack.name}.yaml"
+    file = (root or resources.path("boxes")) / PACKS / f"{pack.name}.yaml"
     try:
-        said = read_recipe(file)
-        if not isinstance(said, dict):
-            raise ValueError("it is not a mapping")
-        keys = records.build(_PackKeys, said)
+        keys = records.build(_PackKeys, _mapping(file))
         if (given := {image.component for image in keys.images}) != pack.images.keys():
             raise ValueError(f"images: of {', '.join(sorted(pack.images))}, not of {', '.join(sorted(given))}")
+        made = _of_pack(box, file, keys.bases, tuple(_image(each, pack.images.__getitem__) for each in keys.images))
         values = {"version": pack.version}
-        return replace(
-            box,
-            name=pack.name,
-            folders=(folder,),
-            packages=(),
-            install=(),
-            programs=tuple(_program(each, values) for each in keys.programs),
-            bases={**box.bases, **keys.bases},
-            images=tuple(_image(each, pack.images.__getitem__) for each in keys.images),
-        )
-    except (OSError, yaml.YAMLError, LookupError, ValueError) as error:
-        raise BoxError(
-            f"the images of {pack.name} cannot be made",
-            details=[f"{file}: {error}"],
-            hint="correct the file, or install klab again",
-        ) from error
+        return replace(made, name=pack.name, programs=tuple(_program(each, values) for each in keys.programs))
+    except _UNREADABLE as error:
+        raise _unusable(f"the images of {pack.name} cannot be made", file, error) from error
+
+
+def own_builds(*, root: Path | None = None) -> dict[str, str]:
+    """The repositories whose images klab can build from Debian packages, each with what its image has.
+
+    Raises:
+        BoxError: the file that says so is not readable.
+    """
+    keys = _own_builds(_own_builds_file(root))
+    return {repository: image.about for image in keys.images for repository in image.repositories}
+
+
+def load_own_builds(references: Sequence[Reference], box: Recipe, *, root: Path | None = None) -> Recipe:
+    """Read how images of lessons are made, as a recipe of a box that holds nothing else.
+
+    Args:
+        references: the names that they get; by tag, each of a repository of `own_builds`.
+        box: the recipe whose dates and layers of Debian packages are used.
+        root: the folder of recipes; by default the one klab was installed with.
+
+    Raises:
+        BoxError: the file is not readable or contradicts itself.
+    """
+    file = _own_builds_file(root)
+    keys = _own_builds(file)
+    said = {repository: image for image in keys.images for repository in image.repositories}
+    try:
+        images = tuple(_own_image(str(each), said[each.name]) for each in references)
+        made = replace(_of_pack(box, file, keys.bases, images), leave_out=keys.leave_out)
+        if unknown := sorted({image.base for image in images} - made.bases.keys()):
+            raise ValueError(f"no base is called {', '.join(unknown)}")
+    except _UNREADABLE as error:
+        raise _unusable("images of lessons cannot be made", file, error) from error
+    return made
+
+
+def _own_builds_file(root: Path | None) -> Path:
+    return (root or resources.path("boxes")) / LESSONS / OWN_BUILDS
+
+
+def _own_builds(file: Path) -> _OwnBuildsKeys:
+    try:
+        return records.build(_OwnBuildsKeys, _mapping(file))
+    except _UNREADABLE as error:
+        raise _unusable("images of lessons cannot be made", file, error) from error
+
+
+def _own_image(ref: str, keys: _OwnImageKeys) -> ImageSpec:
+    labels = {
+        VENDOR_LABEL: VENDOR,
+        "org.opencontainers.image.title": ref.rpartition(":")[0],
+        "org.opencontainers.image.description": f"{keys.about}; klab's own build from Debian packages",
+    }
+    return replace(_image(replace(keys, ref=ref), str), labels=tuple(sorted(labels.items())))
+
+
+def _of_pack(box: Recipe, file: Path, bases: Mapping[str, tuple[str, ...]], images: tuple[ImageSpec, ...]) -> Recipe:
+    """A recipe of these images alone, whose files lie beside `file`, with what `box` says of how they are made."""
+    return replace(
+        box,
+        name=file.parent.name,
+        folders=(file.parent,),
+        packages=(),
+        install=(),
+        programs=(),
+        bases={**box.bases, **bases},
+        images=images,
+    )
+
+
+def _mapping(file: Path) -> Mapping[str, Any]:
+    said = read_recipe(file)
+    if not isinstance(said, dict):
+        raise ValueError("it is not a mapping")
+    return said
+
+
+def _unusable(what: str, file: Path, error: Exception) -> BoxError:
+    return BoxError(what, details=[f"{file}: {error}"], hint="correct the file, or install klab again")
 
 
 def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Recipe:
@@ -268,12 +362,8 @@ def load_recipe(name: str, kubernetes: str, *, root: Path | None = None) -> Reci
         if kubernetes not in versions:
             raise NotFound(f"the box {name} has no Kubernetes {kubernetes}", hint=f"known are: {', '.join(versions)}")
         recipe = _recipe(folder, data, versions[kubernetes])
-    except (OSError, yaml.YAMLError, LookupError, ValueError) as error:
-        raise BoxError(
-            f"the recipe {name} cannot be used",
-            details=[f"{file}: {error}"],
-            hint="correct the file, or install klab again",
-        ) from error
+    except _UNREADABLE as error:
+        raise _unusable(f"the recipe {name} cannot be used", file, error) from error
     return recipe
 
 
@@ -385,6 +475,8 @@ def _image(keys: _ImageKeys, reference: Callable[[str], str]) -> ImageSpec:
         user=keys.user,
         stop_signal=keys.stop_signal,
         pinned=keys.pinned,
+        workdir=keys.workdir,
+        folders=tuple(sorted(keys.folders.items())),
     )
 
 

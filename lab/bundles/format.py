@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lab import records
 from lab.bundles import keys
 from lab.errors import LabError, UsageError
 from lab.images.record import LabImage, check_images
+from lab.images.record import to_data as images_to_data
 from lab.plan.file import from_json as plan_from_json
 from lab.plan.file import to_data as plan_to_data
 from lab.plan.foreign import plan_problems
@@ -148,6 +149,8 @@ def to_json(bundle: Bundle) -> str:
     data = {"format": version, **asdict(bundle), "plan": plan_to_data(bundle.plan)}
     if not bundle.images:
         del data["images"]
+    else:  # which of them are own builds follows from their files; an older klab knows of none
+        data["images"] = images_to_data(replace(image, own_build=False) for image in bundle.images)
     return json.dumps(data, indent=1, ensure_ascii=True)
 
 

@@ -37,6 +37,7 @@ from lab.files import write_atomic
 from lab.host.capacity import DiskRoom
 from lab.host.profile import HostProfile
 from lab.images.record import LabImage
+from lab.images.record import add as add_images
 from lab.images.record import keep as keep_images
 from lab.images.store import Image, Store, image_of, small_text
 from lab.machines.disk_transfer import Incoming
@@ -329,6 +330,7 @@ def _images(request: Request) -> None:
     if not bundle.images:
         return
     keep_images(request.lab.folder, bundle.images)
+    came_whole: list[LabImage] = []
     there = {member.name: member for member in bundle.members}
     progress = Progress(request.lab.listener, "", "images", sum(image.size for image in bundle.images))
     with store.lock():
@@ -339,10 +341,12 @@ def _images(request: Request) -> None:
                     if member is not None:
                         request.file.write(member, came / digest, progress)
                 if all(member is not None for member in members.values()):
-                    _take(store, image, came)
+                    came_whole.append(_take(store, image, came))
+    add_images(request.lab.folder, came_whole)
 
 
-def _take(store: Store, image: LabImage, came: Path) -> None:
+def _take(store: Store, image: LabImage, came: Path) -> LabImage:
+    """Have an image that came whole in the store; returns it with what its own files say of it."""
     try:
         texts = [small_text(came / digest) for digest in image.revisions]
         found = image_of(image.reference, texts)
@@ -352,6 +356,7 @@ def _take(store: Store, image: LabImage, came: Path) -> None:
         raise damaged(f"the image {image.ref} is another one than it should be")
     # Without its name: what other labs get by that is not for a stranger to say.
     store.take(found, came, named=False)
+    return LabImage.of(found, store)
 
 
 def _write_folder(request: Request, record: Record) -> None:

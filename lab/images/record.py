@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lab import records
 from lab.components.runtime.base import repository_of
 from lab.errors import LabError
 from lab.files import write_atomic
-from lab.images.store import Image, remedy_load
+from lab.images.store import Image, Store, remedy_load
 from lab.render.images import NodeImage
 from lab.scenario.references import Reference, parse_reference
 from lab.store import LabFolder
@@ -33,17 +33,20 @@ class LabImage:
     """One image of a lab.
 
     `ref` is its whole name. `revisions` are its manifests, what the name stands for first: SHA-256 in hex. `files` has
-    the size of each file of the image, manifests included, in bytes, by SHA-256 in hex.
+    the size of each file of the image, manifests included, in bytes, by SHA-256 in hex. `own_build`: klab has built it.
     """
 
     ref: str
     revisions: tuple[str, ...]
     files: Mapping[str, int]
+    own_build: bool = field(default=False, compare=False)  # follows from the files
 
     @classmethod
-    def of(cls, image: Image) -> LabImage:
-        """An image of the store."""
-        return cls(str(image.reference), tuple(image.texts), {blob.hex: blob.size for blob in image.files})
+    def of(cls, image: Image, store: Store | None = None) -> LabImage:
+        """An image; by its configuration in the store, where that is given, klab's own build or not."""
+        files = {blob.hex: blob.size for blob in image.files}
+        own_build = store is not None and store.is_own_build(image)
+        return cls(str(image.reference), tuple(image.texts), files, own_build)
 
     @property
     def reference(self) -> Reference:
@@ -105,8 +108,13 @@ def _check_files(image: LabImage, reference: Reference) -> None:
 
 
 def to_data(images: Iterable[LabImage]) -> list[dict[str, Any]]:
-    """Images as JSON values."""
-    return [{**asdict(image), "revisions": list(image.revisions), "files": dict(image.files)} for image in images]
+    """Images as JSON values; that one is no own build is left out, for an older klab that knows of none."""
+    return [_as_value(image) for image in images]
+
+
+def _as_value(image: LabImage) -> dict[str, Any]:
+    said = {"ref": image.ref, "revisions": list(image.revisions), "files": dict(image.files)}
+    return {**said, "own_build": True} if image.own_build else said
 
 
 def from_data(data: object) -> tuple[LabImage, ...]:

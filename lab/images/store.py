@@ -23,6 +23,7 @@ from typing import Any
 from lab import locks, records
 from lab.boxes.cache import digest_file
 from lab.boxes.images import NAME_ANNOTATION
+from lab.boxes.recipe import VENDOR, VENDOR_LABEL
 from lab.boxes.upstream.layout import MOST_BYTES, REF_ANNOTATION, Blob, Choice, Manifest, parse_image
 from lab.errors import ImageError, Remedy
 from lab.files import make_private, write_atomic
@@ -108,6 +109,18 @@ def parse_platform(text: str) -> str:
     return visible(shortened(f"{system}/{machine}", 80))
 
 
+def parse_labels(text: str) -> dict[str, str]:
+    """The labels of an image's configuration (image-spec, config.md); what is no label is passed over.
+
+    Raises:
+        ValueError: it is not the configuration of an image.
+    """
+    said = records.parse(text).get("config")
+    labels = said.get("Labels") if isinstance(said, dict) else None
+    found = labels.items() if isinstance(labels, dict) else ()
+    return {name: value for name, value in found if isinstance(value, str)}
+
+
 class Store:
     """The images in one folder of klab's.
 
@@ -177,6 +190,14 @@ class Store:
             return (self.blobs / blob.hex).stat().st_size == blob.size
         except OSError:
             return False
+
+    def is_own_build(self, image: Image) -> bool:
+        """Whether an image that is here says of itself that klab has built it (`lab.boxes.recipe.VENDOR_LABEL`)."""
+        try:
+            labels = parse_labels(self._text(image.manifest.blobs[0].hex))
+        except (OSError, ValueError):
+            return False
+        return labels.get(VENDOR_LABEL) == VENDOR
 
     def take(self, image: Image, came: Path, *, named: bool = True) -> None:
         """Put an image here, of which a folder has a file HEX for each blob that is not here yet; under `lock`.

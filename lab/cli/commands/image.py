@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from lab.errors import UsageError
+from lab.errors import RootNeeded, UsageError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 _EVENTS = click.option(
@@ -13,6 +15,7 @@ _EVENTS = click.option(
 _NAME = click.option("--name", metavar="NAME:TAG", help="What to call the image of a file that gives it no name.")
 _BOX = click.option("--box", metavar="BOX", help="Take images out of a box: its name, or the beginning of its digest.")
 _PULL = click.option("--pull", is_flag=True, help="Ask the registry even for an image that this machine keeps.")
+_OWN = click.option("--own-build", is_flag=True, help="klab's own build from Debian packages, under the name of IMAGE.")
 
 
 @click.group()
@@ -37,8 +40,11 @@ def command() -> None:
 @_NAME
 @_BOX
 @_PULL
+@_OWN
 @_EVENTS
-def load(lab_and_sources: tuple[str, ...], name: str | None, box: str | None, pull: bool, as_json: bool) -> None:
+def load(
+    lab_and_sources: tuple[str, ...], name: str | None, box: str | None, pull: bool, own_build: bool, as_json: bool
+) -> None:
     """Bring images to every node of a lab; without images, what the nodes lack of those on its list.
 
     FILE is what docker save or podman save has written, or an OCI archive; FOLDER has an OCI
@@ -53,13 +59,15 @@ def load(lab_and_sources: tuple[str, ...], name: str | None, box: str | None, pu
       klab image load 1m2w app.tar
       klab image load --name app:1.0 image.tar
       klab image load --box debian-12-k8s-1.28.0 nginx
+      klab image load --own-build redis:7-alpine    where no registry is reached
       klab image load 1m2w                          after klab restore, for example
     """
+    from lab.app.images import Wanted
     from lab.cli.reports.images import run_load
     from lab.cli.terminal.words import lab_then
 
     lab, rest = lab_then(lab_and_sources)
-    run_load(lab, rest, name=name, box=box, pull=pull, as_json=as_json)
+    run_load(lab, Wanted(rest, name, box, pull, own_build), as_json=as_json)
 
 
 @command.command()
@@ -67,20 +75,36 @@ def load(lab_and_sources: tuple[str, ...], name: str | None, box: str | None, pu
 @_NAME
 @_BOX
 @_PULL
+@_OWN
 @_JSON
-def fetch(words: tuple[str, ...], name: str | None, box: str | None, pull: bool, as_json: bool) -> None:
+def fetch(
+    words: tuple[str, ...], name: str | None, box: str | None, pull: bool, own_build: bool, as_json: bool
+) -> None:
     """Fetch images to this machine, for labs that are created later; arguments as of klab image load.
 
     klab create then brings those that the scenario names under images, without any network.
+
+    With --own-build no registry is asked: klab packs an image from Debian packages and calls it what
+    you say. It is not the original: its version is Debian's, whatever the tag. That needs root's
+    rights, for which sudo asks.
 
     \b
     Examples:
       klab image fetch redis:8.2
       klab image fetch /media/stick/images          the folder KLAB_HOME/images of another machine
+      klab image fetch --own-build redis:7-alpine httpd:2.4
     """
+    from lab.app.images import Wanted
     from lab.cli.reports.images import run_fetch
+    from lab.store import Home
 
-    run_fetch(words, name=name, box=box, pull=pull, as_json=as_json)
+    home = Home.default(gives_back=own_build)
+    try:
+        run_fetch(home, Wanted(words, name, box, pull, own_build), as_json=as_json)
+    except RootNeeded as needed:
+        from lab.cli.terminal.sudo import again_as_root
+
+        sys.exit(again_as_root(needed, home))
 
 
 @command.command(name="list")
@@ -135,8 +159,11 @@ def rm(lab_and_images: tuple[str, ...], as_json: bool) -> None:
 @click.option("--lab", metavar="LAB", help="The lab; without it, the default box.")
 @click.option("--load", is_flag=True, help="Bring to the lab what it lacks and what can be had.")
 @click.option("--offline", is_flag=True, help="Ask no registry.")
+@click.option("--own-build", is_flag=True, help="With --load: klab's own builds of what is to be had nowhere, too.")
 @_JSON
-def check(manifests: tuple[str, ...], lab: str | None, load: bool, offline: bool, as_json: bool) -> None:
+def check(
+    manifests: tuple[str, ...], lab: str | None, load: bool, offline: bool, own_build: bool, as_json: bool
+) -> None:
     """Find every image that Kubernetes manifests ask for, and say whether a lab has it or where it can be had.
 
     Exit code 1 when one is missing. Of a folder every .yaml, .yml and .json is read; - is standard
@@ -146,14 +173,17 @@ def check(manifests: tuple[str, ...], lab: str | None, load: bool, offline: bool
     Examples:
       klab image check lesson.yaml
       klab image check lesson/ --lab 1m2w
-      klab image check lesson/ --lab 1m2w --load
+      klab image check lesson/ --lab 1m2w --load --own-build
       kubectl kustomize overlay/ | klab image check - --json
     """
     from lab.cli.reports.images import run_check
 
     if load and lab is None:
         raise UsageError("--load needs a lab", hint="--lab LAB names it")
-    raise SystemExit(run_check(manifests, lab, load=load, ask=not offline, as_json=as_json))
+    if own_build and not load:
+        raise UsageError("--own-build is about what --load brings", hint="add --load, or leave --own-build out")
+    code = run_check(manifests, lab, load=load, own_build=own_build, ask=not offline, as_json=as_json)
+    raise SystemExit(code)
 
 
 @command.command()

@@ -17,7 +17,7 @@ from lab.scenario.sizes import human
 from lab.store import Home
 
 if TYPE_CHECKING:
-    from lab.app.images import LabImage, Loaded
+    from lab.app.images import Kept, LabImage, Loaded
     from lab.cluster.lab import Lab
 
 # What a person reads in the place of `Asked.place`.
@@ -32,13 +32,12 @@ _PLACES = {
 _MOST_USES = 3
 
 
-def run_load(lab: Lab, words: Sequence[str], *, name: str | None, box: str | None, pull: bool, as_json: bool) -> None:
+def run_load(lab: Lab, wanted: Wanted, *, as_json: bool) -> None:
     """Bring images to a lab's nodes, and print the result."""
     images.refuse_unfit(lab)
-    found: list[LabImage] = []
+    words, found = wanted.words, list[LabImage]()
     if words:
-        mirrors = dict(lab.plan.mirrors)
-        found = images.fetch(lab.home, Wanted(words, name, box, pull), mirrors=mirrors, note=note)
+        found = images.fetch(lab.home, wanted, mirrors=dict(lab.plan.mirrors), note=note)
     done = _bring(lab, found, as_json=as_json)
     if as_json:
         echo(json.dumps(_loaded(lab, found, done)))
@@ -68,16 +67,16 @@ def _loaded(lab: Lab, found: Iterable[LabImage], done: Loaded) -> dict[str, Any]
 
 
 def _image(image: LabImage) -> dict[str, Any]:
-    return {"image": image.ref, "digest": image.digest, "size": image.size}
+    return {"image": image.ref, "digest": image.digest, "size": image.size, "own_build": image.own_build}
 
 
 def _named(found: Sequence[LabImage]) -> str:
     return ", ".join(each.ref for each in found)
 
 
-def run_fetch(words: Sequence[str], *, name: str | None, box: str | None, pull: bool, as_json: bool) -> None:
+def run_fetch(home: Home, wanted: Wanted, *, as_json: bool) -> None:
     """Fetch images to this machine, and print them."""
-    found = images.fetch(Home.default(), Wanted(words, name, box, pull), note=note)
+    found = images.fetch(home, wanted, note=note)
     if as_json:
         echo_json([_image(each) for each in found])
         return
@@ -98,12 +97,16 @@ def run_list(name: str | None, *, as_json: bool) -> None:
         note(f"klab has brought no image to {lab.name}; klab image load {lab.name} IMAGE brings one")
         return
     lines = [
-        [each.image.ref, each.image.digest[:19], human(max(1, each.image.size >> 20)), _nodes(each.nodes)]
+        [_marked(each.image), each.image.digest[:19], human(max(1, each.image.size >> 20)), _nodes(each.nodes)]
         for each in found
     ]
     echo(table(["image", "digest", "size", "nodes"], lines))
     if not all(each.complete for each in found):
         note(f"klab image load {lab.name} brings what is missing")
+
+
+def _marked(image: LabImage | Kept) -> str:
+    return f"{image.ref} (own build)" if image.own_build else image.ref
 
 
 def _nodes(nodes: dict[str, bool | None] | Any) -> str:
@@ -123,7 +126,12 @@ def run_here(*, as_json: bool) -> None:
         note("this machine keeps no image yet; klab image fetch IMAGE fetches one")
     else:
         lines = [
-            [each.ref, each.digest[:19], human(max(1, each.size >> 20)) if each.size else "damaged", _labs(each.labs)]
+            [
+                _marked(each),
+                each.digest[:19],
+                human(max(1, each.size >> 20)) if each.size else "damaged",
+                _labs(each.labs),
+            ]
             for each in found
         ]
         echo(table(["image", "digest", "size", "labs"], lines))
@@ -152,14 +160,19 @@ def run_prune(*, as_json: bool) -> None:
         note(f"removed {len(gone)} images, {human(freed >> 20)}" if gone or freed else "there is nothing to remove")
 
 
-def run_check(names: Sequence[str], which: str | None, *, load: bool, ask: bool, as_json: bool) -> int:
-    """Tell what manifests ask for; with `load` bring what can be had. Returns the exit code."""
+def run_check(names: Sequence[str], which: str | None, *, load: bool, own_build: bool, ask: bool, as_json: bool) -> int:
+    """Tell what manifests ask for; with `load` bring what can be had, with `own_build` klab's own builds as well.
+
+    Returns the exit code.
+    """
     home = Home.default()
     lab = Labs(home).find(which) if which is not None else None
     checked = images.check(names, home=home, lab=lab, ask=ask, note=note)
-    if lab is not None and load and (wanted := images.loadable(checked)):
+    built = images.buildable(checked) if own_build else []
+    if lab is not None and load and (images.loadable(checked) or built):
         images.refuse_unfit(lab)
-        found = images.fetch(home, Wanted(wanted), mirrors=dict(lab.plan.mirrors), note=note)
+        found = images.fetch(home, Wanted(images.loadable(checked)), mirrors=dict(lab.plan.mirrors), note=note)
+        found += images.fetch(home, Wanted(built, own_build=True), note=note)
         _bring(lab, found, as_json=False)
         checked = images.check(names, home=home, lab=lab, ask=False)
     if as_json:
@@ -175,6 +188,8 @@ def _print_checked(found: Sequence[Asked], left_out: Iterable[tuple[str, str]]) 
     for each in found:
         where = _PLACES[each.place]
         echo(f"{each.image}: {where}" + (f" ({each.why})" if each.why else ""))
+        if each.own_build:
+            echo(f"  klab can build its own: klab image load --own-build {each.image}")
         if not each.there:
             for use in each.uses[:_MOST_USES]:
                 echo(f"  {use}")
