@@ -35,7 +35,8 @@ _MOST_USES = 3
 def run_load(lab: Lab, wanted: Wanted, *, as_json: bool) -> None:
     """Bring images to a lab's nodes, and print the result."""
     images.refuse_unfit(lab)
-    words, found = wanted.words, list[LabImage]()
+    words = wanted.words
+    found: list[LabImage] = []
     if words:
         found = images.fetch(lab.home, wanted, mirrors=dict(lab.plan.mirrors), note=note)
     done = _bring(lab, found, as_json=as_json)
