@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -31,7 +30,7 @@ from lab.components.archives import archive_of
 
 Progress = Callable[[str], None]
 PACKAGES_LABEL = "dev.klab.packages"
-_VERSIONS = "versions.json"
+_VERSIONS = "versions"  # beside the layer of a base
 
 
 class Making:
@@ -129,7 +128,10 @@ class Making:
             busybox.chmod(0o755)
             applets = process.run([busybox, "--list"], timeout=10).stdout.split()
             images.write_base_layer(unpacked, target / "layer.tar", self.recipe.epoch, applets, leave_out)
-            (target / _VERSIONS).write_text(json.dumps(images.versions_in(unpacked, names), sort_keys=True))
+            versions = images.versions_in(unpacked, names)
+            (target / _VERSIONS).write_text(
+                ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+            )
             unpacked.unlink()
             busybox.unlink()
 
@@ -219,9 +221,8 @@ def _labelled(spec: ImageSpec, bases: Mapping[str, Path]) -> ImageSpec:
     """An image that has labels, with one more that names the packages of its base."""
     if not spec.labels or not spec.base:
         return spec
-    versions = json.loads((bases[spec.base].parent / _VERSIONS).read_text())
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    return replace(spec, labels=(*spec.labels, (PACKAGES_LABEL, packages)))
+    versions = (bases[spec.base].parent / _VERSIONS).read_text()
+    return replace(spec, labels=(*spec.labels, (PACKAGES_LABEL, versions)))
 
 
 def first_line(*argv: str) -> str:

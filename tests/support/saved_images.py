@@ -52,7 +52,12 @@ class Made:
 
 
 def image(
-    layers: Sequence[str] = ("base", "app"), *, machine: str = "amd64", indexed: bool = False, size: int = 2000
+    layers: Sequence[str] = ("base", "app"),
+    *,
+    machine: str = "amd64",
+    indexed: bool = False,
+    size: int = 2000,
+    labels: Mapping[str, str] | None = None,
 ) -> Made:
     """An image of gzipped layers; `indexed`: named by an index that names another platform's as well, not there."""
     made = Made()
@@ -61,7 +66,7 @@ def image(
     config = {
         "architecture": machine,
         "os": "linux",
-        "config": {"Cmd": ["/app"]},
+        "config": {"Cmd": ["/app"], **({"Labels": dict(labels)} if labels else {})},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha(each)}" for each in tars]},
     }
 

@@ -13,7 +13,7 @@ from support.saved_images import CONTAINERD, image, layout_files, saved_files, w
 from lab.images.archive import parse_layout, parse_saved, take_all
 from lab.images.record import LabImage, from_json, to_data
 from lab.images.sources import parse_source
-from lab.images.store import Store, parse_platform
+from lab.images.store import Store, parse_labels, parse_platform
 from lab.render.images import parse_seen
 from lab.scenario.manifests import read_loosely
 from lab.scenario.pod_images import images_of
@@ -84,7 +84,11 @@ def archive(data: bytes, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"image.tar", "home"}
 
 
-LISTED = LabImage("docker.io/library/nginx:1", (A, B), {A: 1, B: 2, C: 3})
+def labels(text: str, _folder: Path) -> None:
+    assert all(isinstance(value, str) for value in parse_labels(text).values())
+
+
+LISTED = LabImage("docker.io/library/nginx:1", (A, B), {A: 1, B: 2, C: 3}, own_build=True)
 
 
 def listed(text: str, _folder: Path) -> None:
@@ -139,6 +143,14 @@ TARGETS: tuple[Target, ...] = (
         json_texts,
         platform,
         refuses=(ValueError,),  # as above
+    ),
+    Target(
+        "labels of an image",
+        ("lab.images.store:parse_labels",),
+        _of('{"architecture": "amd64", "os": "linux", "config": {"Labels": {"a.b": "c", "d": "e"}}}'),
+        json_texts,
+        labels,
+        refuses=(ValueError,),  # documented; its caller takes it for no own build
     ),
     Target("archive of images", (), archives, octets, archive, share=0.5),
     Target(

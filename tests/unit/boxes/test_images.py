@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -162,3 +163,76 @@ def test_the_registry_belongs_to_a_user_of_the_box(tmp_path: Path) -> None:
     registry.give_to(tmp_path / "storage", passwd, "reg")
     with pytest.raises(BoxError, match="no user nobody-here"):
         registry.give_to(tmp_path / "storage", passwd, "nobody-here")
+
+
+# --- what own builds need -----------------------------------------------------------------------------
+
+
+def packed(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_cas_lie_in_one_file_and_what_is_not_wanted_is_left_out(tmp_path: Path) -> None:
+    source = packed(
+        tmp_path / "p.tar",
+        {
+            "usr/share/ca-certificates/mozilla/b.crt": b"B\n",
+            "usr/share/ca-certificates/mozilla/a.crt": b"A\n",
+            "usr/share/perl/5.40/x.pm": b"x",
+            "usr/bin/perl5.40": b"x",
+        },
+    )
+    images.write_base_layer(source, tmp_path / "layer.tar", EPOCH, (), ("usr/share/perl", "usr/bin/perl"))
+    with tarfile.open(tmp_path / "layer.tar") as layer:
+        bundle = layer.extractfile("etc/ssl/certs/ca-certificates.crt")
+        assert bundle is not None
+        assert bundle.read() == b"A\nB\n"
+        assert [name for name in layer.getnames() if "perl" in name] == []
+
+
+def test_versions_of_packages(tmp_path: Path) -> None:
+    files = {
+        "redis-server/changelog.Debian": b"redis (5:8.0.2-3+deb13u3) trixie-security; urgency=high\n\n  * text\n",
+        "redis-server/changelog": b"Redis 8.0.2\n",
+        "base-files/changelog": b"base-files (13.8+deb13u1) trixie; urgency=medium\n",
+        "other/changelog.Debian": b"other (1.0) trixie; urgency=low\n",
+    }
+    source = packed(
+        tmp_path / "p.tar", {f"usr/share/doc/{name}.gz": gzip.compress(data) for name, data in files.items()}
+    )
+    found = images.versions_in(source, ["redis-server", "base-files", "absent"])
+    assert found == {"redis-server": "5:8.0.2-3+deb13u3", "base-files": "13.8+deb13u1"}
+
+
+def test_an_own_layer_has_programs_and_folders_of_their_users(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    (overlay / "bin").mkdir(parents=True)
+    (overlay / "bin/entry.sh").write_text("#!/bin/sh\n")
+    (overlay / "bin/entry.sh").chmod(0o700)
+    (overlay / "page.html").write_text("page")
+    spec = ImageSpec(ref="a.io/b:1", folders=(("/var/lib/data", 999),))
+    images.write_own_layer(spec, {}, overlay, tmp_path / "layer.tar", EPOCH)
+    with tarfile.open(tmp_path / "layer.tar") as layer:
+        found = {member.name: (member.mode, member.uid, member.gid) for member in layer}
+    assert found["bin/entry.sh"] == (0o755, 0, 0)
+    assert found["page.html"] == (0o644, 0, 0)
+    assert found["var/lib/data"] == (0o755, 999, 999)
+    assert found["var/lib"] == (0o755, 0, 0)
+
+
+def test_a_configuration_has_labels_and_a_folder(tmp_path: Path) -> None:
+    layout = images.Layout(tmp_path / "layout", EPOCH)
+    layout.add_image(ImageSpec(ref="a.io/b:1", workdir="/data", labels=(("a", "b"),)), [])
+    layout.add_image(ImageSpec(ref="a.io/c:1"), [])
+    layout.close()
+    own, plain = (
+        json.loads((layout.folder / "blobs/sha256" / each.config).read_text())["config"]
+        for each in images.read_layout(layout.folder)
+    )
+    assert own == {"Env": [images.PATH], "WorkingDir": "/data", "Labels": {"a": "b"}}
+    assert plain == {"Env": [images.PATH]}

@@ -60,6 +60,20 @@ def test_they_go_along_and_serve_that_lab_alone(desk: Desk, tmp_path: Path) -> N
     assert store.find(parse_reference(REF)) is None
 
 
+def test_what_klab_has_built_is_known_by_its_files_and_not_by_the_manifest(desk: Desk, tmp_path: Path) -> None:
+    own = image(labels={"org.opencontainers.image.vendor": "klab"})
+    file = write_tar(tmp_path / "own.tar", layout_files([(own, {CONTAINERD: REF})]))
+    store = Store(desk.lab.home)
+    made = [written(desk, tmp_path / "first.klab")]
+    (found,) = Sources(store, lambda _text: None).take([parse_source(str(file))])
+    keep(desk.lab.folder, [LabImage.of(found, store)])
+    assert images_of(desk.lab.folder)[0].own_build
+    made.append(write_bundle(desk.lab, "lesson", tmp_path / "lesson.klab"))
+    assert [each.manifest.count(b"own_build") for each in made] == [0, 0]
+    lab = imported(open_bundle(tmp_path / "lesson.klab"), tmp_path / "student")
+    assert images_of(lab.folder)[0].own_build
+
+
 def test_a_bundle_without_its_box_names_them(desk: Desk, tmp_path: Path) -> None:
     made = written(desk, tmp_path / "lesson.klab", with_box=False)
     assert [image.ref for image in made.bundle.images] == [REF]

@@ -13,17 +13,21 @@ import pytest
 from rich.console import Console
 from support.fake_lab import lab_on_disk, register
 from support.registry_nodes import machines
-from support.saved_images import CONTAINERD, image, layout_files, saved_files, write_tar
+from support.saved_images import CONTAINERD, image, layout_files, saved_files, write_folder, write_tar
 from support.shelved import shelved_box
 
 from lab.app import images as app_images
 from lab.app import plans
 from lab.boxes.manifest import MadeFrom, write_manifest
+from lab.boxes.recipe import VENDOR, VENDOR_LABEL, Recipe
 from lab.cli.terminal.progress import LiveTable
 from lab.cluster.events import Event
 from lab.components.kubernetes import DEFAULT
+from lab.errors import RootNeeded
+from lab.images.archive import take_all
 from lab.images.record import images_of
 from lab.images.sources import Sources
+from lab.images.store import Image, Store
 from lab.scenario.references import Reference
 from lab.store import Home, LabFolder
 
@@ -88,7 +92,7 @@ def test_programs_get_json(klab: Any, folder: LabFolder, app_tar: str) -> None:
         (node, state) for node in ("cp1", "w1") for state in ("begin", "done")
     }
     (found,) = images_of(folder)
-    one = {"image": REF, "digest": found.digest, "size": found.size}
+    one = {"image": REF, "digest": found.digest, "size": found.size, "own_build": False}
     assert {**lines[-1], "seconds": 0} == {
         "lab": "demo",
         "images": [one],
@@ -102,7 +106,8 @@ def test_programs_get_json(klab: Any, folder: LabFolder, app_tar: str) -> None:
         "images": [{**one, "nodes": {"cp1": True, "w1": True}, "complete": True}],
     }
     out, _ = klab("image", "list", "--here", "--json")
-    assert json.loads(out) == [{"ref": REF, "digest": found.digest, "size": found.size, "labs": ["demo"]}]
+    kept = {"ref": REF, "digest": found.digest, "size": found.size, "labs": ["demo"], "own_build": False}
+    assert json.loads(out) == [kept]
     out, _ = klab("image", "rm", REF, "--json")
     assert json.loads(out) == {"lab": "demo", "removed": [one]}
     out, _ = klab("image", "prune", "--json")
@@ -171,6 +176,113 @@ def test_fetched_for_later(klab: Any, home: Path, tmp_path: Path) -> None:
     _, err = klab("image", "list", "--here")
     assert "klab image fetch IMAGE fetches one" in err
     assert not list((home / "images/blobs/sha256").iterdir())
+
+
+# --- own builds ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names that were asked for at each build; small images stand for them."""
+    asked: list[list[str]] = []
+
+    def build(_home: Home, references: list[Reference], _box: Recipe, _tell: Any) -> list[Image]:
+        asked.append([str(each) for each in references])
+        made = [
+            (image((f"{len(asked)}",), labels={VENDOR_LABEL: VENDOR}), {CONTAINERD: str(each)}) for each in references
+        ]
+        store = Store(Home(home))
+        with store.lock():
+            return take_all(
+                store, write_folder(tmp_path / f"built-{len(asked)}", layout_files(made)), None, lambda _: None
+            )
+
+    monkeypatch.setattr(app_images, "take_own_builds", build)
+    return asked
+
+
+def test_an_own_build_is_brought_and_marked(klab: Any, folder: LabFolder, built: list[list[str]]) -> None:
+    ref = "docker.io/library/redis:7-alpine"
+    _, err = klab("image", "load", "--own-build", "redis:7-alpine")
+    assert f"every node of demo has {ref} after" in err
+    assert built == [[ref]]
+    (found,) = images_of(folder)
+    assert found.own_build
+    out, _ = klab("image", "list")
+    assert f"{ref} (own build) " in out
+    out, _ = klab("image", "list", "--json")
+    assert json.loads(out)["images"][0]["own_build"] is True
+    out, _ = klab("image", "list", "--here")
+    assert f"{ref} (own build) " in out
+    out, _ = klab("image", "list", "--here", "--json")
+    assert json.loads(out)[0]["own_build"] is True
+
+
+def test_an_own_build_that_is_here_is_not_built_again(klab: Any, home: Path, built: list[list[str]]) -> None:
+    klab("image", "fetch", "--own-build", "redis:7")
+    out, _ = klab("image", "fetch", "--own-build", "redis:7", "httpd", "--json")
+    assert [each["image"] for each in json.loads(out)] == [
+        "docker.io/library/redis:7",
+        "docker.io/library/httpd:latest",
+    ]
+    assert built == [["docker.io/library/redis:7"], ["docker.io/library/httpd:latest"]]
+    klab("image", "fetch", "--own-build", "--pull", "redis:7")
+    assert len(built) == 3
+
+
+def test_an_own_build_takes_the_place_of_an_original(
+    klab: Any, home: Path, tmp_path: Path, built: list[list[str]]
+) -> None:
+    klab("image", "fetch", str(write_tar(tmp_path / "old.tar", saved_files(["redis:7"]))))
+    klab("image", "fetch", "--own-build", "redis:7")
+    assert len(built) == 1
+    out, _ = klab("image", "list", "--here", "--json")
+    assert [(each["ref"], each["own_build"]) for each in json.loads(out)] == [("docker.io/library/redis:7", True)]
+
+
+def test_what_klab_cannot_build(klab: Any, home: Path, built: list[list[str]]) -> None:
+    _, err = klab("image", "fetch", "--own-build", "redsi", code=3)
+    assert "klab has no own build of docker.io/library/redsi" in err
+    assert "it has: docker.io/library/nginx, docker.io/library/busybox" in err
+    assert "did you mean docker.io/library/redis?" in err
+    _, err = klab("image", "fetch", "--own-build", f"redis@sha256:{'ab' * 32}", code=2)
+    assert "name it by a tag" in err
+    _, err = klab("image", "fetch", "--own-build", "--box", "x", "redis", code=2)
+    assert "leave --box and --name out" in err
+    _, err = klab("image", "check", "x.yaml", "--own-build", code=2)
+    assert "add --load" in err
+    assert built == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_who_may_not_build_is_told_how(klab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> list[Image]:
+        raise RootNeeded("only root", hint="sudo")
+
+    monkeypatch.setattr(app_images, "take_own_builds", refuse)
+    _, err = klab("image", "load", "--own-build", "redis:7", code=5)
+    assert "are not on this machine yet, and building them needs root" in err
+    assert "klab image fetch --own-build docker.io/library/redis:7 builds them" in err
+    monkeypatch.setattr("lab.cli.terminal.sudo.again_as_root", lambda *_: 0)
+    klab("image", "fetch", "--own-build", "redis:7")
+
+
+def test_check_tells_of_own_builds_and_brings_them(
+    klab: Any, folder: LabFolder, tmp_path: Path, reached: dict[str, str], built: list[list[str]]
+) -> None:
+    reached |= {"docker.io/library/redis:8": "no answer", REF: "no answer"}
+    (tmp_path / "pod.yaml").write_text(POD.replace('"Not An Image"', '"team/app:1"'))
+    out, _ = klab("image", "check", str(tmp_path / "pod.yaml"), code=1)
+    assert "klab can build its own: klab image load --own-build docker.io/library/redis:8" in out
+    assert f"--own-build {REF}" not in out
+    out, _ = klab("image", "check", str(tmp_path / "pod.yaml"), "--lab", "demo", "--json", code=1)
+    rows = {each["image"]: (each["place"], each["own_build"]) for each in json.loads(out)["images"]}
+    assert rows["docker.io/library/redis:8"] == ("nowhere", True)
+    assert rows[REF] == ("nowhere", False)
+    out, _ = klab("image", "check", str(tmp_path / "pod.yaml"), "--lab", "demo", "--load", "--own-build", code=1)
+    assert built == [["docker.io/library/redis:8"]]
+    assert "docker.io/library/redis:8: in the lab" in out
+    assert [(each.ref, each.own_build) for each in images_of(folder)] == [("docker.io/library/redis:8", True)]
 
 
 # --- what manifests ask for ---------------------------------------------------------------------------

@@ -69,6 +69,15 @@ def test_what_klab_never_writes_is_refused(change: dict[str, Any]) -> None:
         from_json(json.dumps({"format": 1, "images": data * 1001}))
 
 
+def test_own_builds_are_marked_and_older_files_are_read() -> None:
+    own = LabImage("docker.io/library/redis:7", (A, B), {A: 10, B: 20, C: 30}, own_build=True)
+    data = to_data([one(), own])
+    assert [each.get("own_build") for each in data] == [None, True], "an older klab reads what it knows"
+    assert [each.own_build for each in from_data(data)] == [False, True]
+    with pytest.raises(ValueError, match="own_build"):
+        from_data([{**data[1], "own_build": "yes"}])
+
+
 def test_by_which_names_a_node_can_be_asked() -> None:
     image = one()
     for name in ("nginx:1", f"nginx@sha256:{A}", f"nginx@sha256:{B}"):

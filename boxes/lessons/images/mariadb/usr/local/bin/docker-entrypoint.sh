@@ -90,7 +90,7 @@ if [ "$1" = mariadbd ]; then
   if [ "$(id -u)" = 0 ]; then
     mkdir -p "$data" /run/mysqld
     chown -R mysql:mysql "$data" /run/mysqld
-    exec busybox su -s /bin/bash mysql "$0" "$@"
+    exec busybox su -s /bin/bash -- mysql "$0" "$@"
   fi
   if [ ! -d "$data/mysql" ] || [ -e "$unfinished" ]; then
     first_start "$@"

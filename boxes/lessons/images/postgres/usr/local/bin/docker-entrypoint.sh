@@ -58,7 +58,7 @@ if [ "$1" = postgres ]; then
     mkdir -p "$PGDATA" /run/postgresql
     chown -R postgres:postgres "$PGDATA" /run/postgresql
     chmod 0700 "$PGDATA"
-    exec busybox su -s /bin/bash postgres "$0" "$@"
+    exec busybox su -s /bin/bash -- postgres "$0" "$@"
   fi
   if [ -e "$unfinished" ]; then
     rm -rf "${PGDATA:?}"/* "$unfinished"  # of a first start that was killed

@@ -6,6 +6,6 @@ case ${1-} in
 esac
 if [ "$1" = redis-server ] && [ "$(id -u)" = 0 ]; then
   chown redis:redis .
-  exec busybox su -s /bin/sh redis "$0" "$@"
+  exec busybox su -s /bin/sh -- redis "$0" "$@"
 fi
 exec "$@"
