@@ -59,6 +59,7 @@ from lab.boxes.upstream import archives, layout
 from lab.boxes.upstream.addresses import ARCHIVES, NETWORK_IMAGES, Addresses, is_network_image
 from lab.boxes.upstream.upstream import PATIENT_PROBE_SECONDS, PROBE_SECONDS, Found, Obstacle, Upstream
 from lab.components.archives import Archive, archive_of
+from lab.components.kubernetes import packages
 from lab.components.kubernetes.sources import AUTO
 from lab.errors import BoxError, NotFound
 from lab.reminder import repeating
@@ -70,7 +71,7 @@ Progress = Callable[[str], None]
 
 # The modules that do the steps, and the digests of their files, read as they are imported: what is written into a
 # file later is not what runs.
-_STEPS = (debian, disk, gomodules, images, registry, root, vagrant)
+_STEPS = (debian, disk, gomodules, images, packages, registry, root, vagrant)
 _DIGESTS = {module: digest_file(Path(str(module.__file__))) for module in (*_STEPS, archives, layout)}
 REBUILD = f"rebuild{PARTIAL}"
 UPSTREAM_FOLDER = "upstream"
