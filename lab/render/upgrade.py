@@ -42,9 +42,12 @@ rm -rf {folder}/bin {folder}/registry
 touch {folder}/done
 """
 
+# A person's apt-mark hold stays, which apt forgets.
 _INSTALL = """\
 export DEBIAN_FRONTEND=noninteractive
+held=$(apt-mark showhold {programs})
 apt-get install -qq -y --allow-change-held-packages {packages} >> {log} 2>&1 || {{ tail -n 25 {log} >&2; exit 1; }}
+[ -z "$held" ] || apt-mark hold $held > /dev/null
 """
 
 _KUBEADM = f"""\
@@ -142,7 +145,7 @@ def commands_by_hand(plan: Plan) -> list[str]:
 
 def _install(*programs: str, version: str) -> str:
     packages = " ".join(f"{program}={package_version(version)}" for program in programs)
-    return _INSTALL.format(packages=packages, log=LOG)
+    return _INSTALL.format(programs=" ".join(programs), packages=packages, log=LOG)
 
 
 def _put(path: str, text: str) -> str:

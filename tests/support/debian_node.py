@@ -28,11 +28,15 @@ class DebianNode:
             self.path(folder).mkdir(parents=True)
         self.path(f"{UNITS}/kubelet.service").write_text("[Service]\n")
         self.path(f"{UNITS}/kubelet.service.d/10-kubeadm.conf").write_text("[Service]\n# drop-in\n")
-        stand_ins = root / "stand-ins"
-        stand_ins.mkdir()
+        (root / "stand-ins").mkdir()
         for name in ("apt-get", "dpkg", "chown", "systemctl"):
-            (stand_ins / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{root}/log"\n')
-            (stand_ins / name).chmod(0o755)
+            self.stand_in(name)
+
+    def stand_in(self, name: str, then: str = "") -> None:
+        """Let a program write its arguments into `log`, and do what a line of shell says."""
+        file = self.root / "stand-ins" / name
+        file.write_text(f'#!/bin/sh\necho "{name} $*" >> "{self.root}/log"\n{then}\n')
+        file.chmod(0o755)
 
     def path(self, place: str) -> Path:
         return self.root / place.removeprefix("/")

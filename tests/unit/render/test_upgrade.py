@@ -82,6 +82,18 @@ def test_etcds_flags_of_the_first_day_do_not_come_back() -> None:
     assert "initial-cluster" not in script
 
 
+@pytest.mark.parametrize("held", ["", "kubelet"])
+def test_what_a_person_holds_stays_held(tmp_path: Path, held: str) -> None:
+    node = DebianNode(tmp_path)
+    node.path("/var/log").mkdir(parents=True)
+    node.stand_in("apt-mark", f'case "$1" in showhold) echo {held};; esac')
+    node.run(upgrade.render_kubelet("1.35.4"))
+    installed = "apt-get install -qq -y --allow-change-held-packages kubelet=1.35.4-1.1 kubectl=1.35.4-1.1"
+    restarted = ["systemctl daemon-reload", "systemctl restart kubelet"]
+    hold = [f"apt-mark hold {held}"] if held else []
+    assert node.log == ["apt-mark showhold kubelet kubectl", installed, *hold, *restarted]
+
+
 def test_by_hand() -> None:
     lines = upgrade.commands_by_hand(lab("1.35.4"))
     assert lines[0] == "cp1: sudo apt-get install -y kubeadm=1.35.4-1.1 && sudo kubeadm upgrade apply v1.35.4"
