@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lab import resources
 from lab.boxes.recipe import Recipe, load_pack, load_recipe
 from lab.components.addons import addons
 from lab.components.addons.base import LABEL, Addon
@@ -369,3 +370,9 @@ def test_network_policies_that_were_removed_cut_no_pod_off() -> None:
 
 def test_one_add_on_at_most_enforces_policies() -> None:
     assert [name for name, addon in addons().items() if addon.enforces_policies] == ["network-policy"]
+
+
+def test_the_docs_table_has_every_addon_and_its_version() -> None:
+    table = (resources.path("docs") / "how-to" / "addons.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([0-9.]+) \|", table, re.MULTILINE))
+    assert rows == {name: addon.version for name, addon in addons().items()}
