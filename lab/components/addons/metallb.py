@@ -14,7 +14,7 @@ As upstream's manifest has it, but for these:
 - Control planes take part. kubeadm labels them node.kubernetes.io/exclude-from-external-load-balancers, by which in a
   lab of control planes alone no node would answer.
 - Definitions take every field, and the speaker asks the API server at its own address, as Calico's do.
-With kube-proxy in the mode ipvs, every node answers ARP for every address, unless that is told `strictARP: true`.
+With kube-proxy in the mode ipvs it needs `strictARP: true`, which klab's kubeadm configuration has.
 Source: go.universe.tf/metallb 0.15.2, config/ and speaker/; metallb.io, "Installation" and "MetalLB in layer 2 mode".
 """
 
