@@ -104,7 +104,7 @@ def test_mariadb(make: Make) -> None:
 
 
 def test_mariadb_wants_a_password(make: Make) -> None:
-    with pytest.raises(process.ProgramError, match="status 1"):
+    with pytest.raises(process.ProgramError, match="MARIADB_ROOT_PASSWORD is needed"):
         make("mariadb:11").run()
 
 
@@ -114,18 +114,16 @@ def test_postgres(make: Make) -> None:
     (database.root / "docker-entrypoint-initdb.d/1.sql").write_text(
         "CREATE TABLE t (n INT); INSERT INTO t VALUES (42);"
     )
-    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Uid"))
-    assert own.split()[1] == "0"
     client = "psql -h 127.0.0.1 -U anna shop -Atc 'SELECT n FROM t'"
     assert database.serve(client, env=env) == "42\n"
     moved = {"POSTGRES_PASSWORD": "pw", "PGDATA": "/var/lib/postgresql/data/pgdata"}
     assert database.serve("psql -U postgres -Atc 'SHOW data_directory'", env=moved).strip() == moved["PGDATA"]
 
 
-def test_languages(make: Make) -> None:
-    assert make("python:3.12").serve(
-        "wget -qO- http://localhost:8000/ | grep -o etc/", "python", "-m", "http.server"
-    ).split() == ["etc/"]
+def test_python(make: Make) -> None:
+    assert 'href="etc/"' in make("python:3.12").serve(
+        "wget -qO- http://localhost:8000/", "python", "-m", "http.server", "--bind", "127.0.0.1"
+    )
 
 
 def test_perl(make: Make) -> None:
@@ -144,11 +142,10 @@ def test_curl(make: Make) -> None:
 
 def test_netshoot(make: Make) -> None:
     said = make("nicolaka/netshoot").run(
-        "bash",
-        "-c",
-        "dig -v; ip address; ping -c 1 localhost; tcpdump --version; nmap -V; nc -h; traceroute -V; curl -V",
+        *("bash", "-c"),
+        "dig -v; ip address; ping -c 1 localhost; tcpdump --version; nmap -V 2>&1; nc -h 2>&1; traceroute -V 2>&1; curl -V",
     )
-    for word in ("LOOPBACK", "1 received", "Nmap version", "curl 8."):
+    for word in ("LOOPBACK", "1 received", "Nmap version", "usage: nc", "Modern traceroute", "curl 8."):
         assert word in said
 
 

@@ -35,12 +35,13 @@ class Container:
 
     @classmethod
     def unpacked(cls, layout: Path, image: Stored, root: Path) -> Container:
-        """An image of an OCI layout in an empty folder, with the folders that a runtime makes."""
+        """An image of an OCI layout in an empty folder, with what a runtime adds."""
         blobs = layout / "blobs" / "sha256"
         for layer in image.layers:
             process.run(["tar", "-xpf", blobs / layer, "-C", root, "--numeric-owner"], timeout=300)
         for name in ("proc", "dev", "sys", "tmp", "run"):
             (root / name).mkdir(exist_ok=True)
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
         return cls(root, json.loads((blobs / image.config).read_text())["config"])
 
     def run(self, *args: str, command: Sequence[str] = (), env: Mapping[str, str] | None = None) -> str:
@@ -62,4 +63,4 @@ class Container:
         inside = ["env", "-i", *values, "/bin/sh", "-c", f'cd {folder} && exec "$@"', "sh", *argv]
         first = ["bash", "-c", _ENTER, "enter", str(self.root), client, "chroot", *user, str(self.root), *inside]
         apart = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
-        return process.run([*apart, *first], timeout=120)
+        return process.run([*apart, *first], timeout=60)

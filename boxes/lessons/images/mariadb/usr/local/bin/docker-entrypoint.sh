@@ -24,18 +24,23 @@ setting() {
 
 # A text as SQL has it.
 quoted() {
-  local text=${1//\\/\\\\}
-  printf "'%s'" "${text//\'/\'\'}"
+  local quote="'" text=${1//\\/\\\\}
+  printf "'%s'" "${text//$quote/$quote$quote}"
 }
 
 # A name as SQL has it.
 named() {
-  printf '`%s`' "${1//\`/\`\`}"
+  local quote='`'
+  printf '`%s`' "${1//$quote/$quote$quote}"
 }
 
 accounts() {
   local root user password database
   root=$(setting ROOT_PASSWORD) user=$(setting USER) password=$(setting PASSWORD) database=$(setting DATABASE)
+  # Accounts without a password, for other names of this host and for anybody.
+  echo "SELECT CONCAT('DROP USER ', GROUP_CONCAT(QUOTE(User), '@', QUOTE(Host))) INTO @others FROM mysql.global_priv"
+  echo "WHERE User = '' OR (User = 'root' AND Host <> 'localhost');"
+  echo "EXECUTE IMMEDIATE COALESCE(@others, 'DO 0');"
   echo "ALTER USER root@localhost IDENTIFIED BY $(quoted "$root");"
   echo "CREATE USER root@'%' IDENTIFIED BY $(quoted "$root");"
   echo "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
