@@ -84,16 +84,13 @@ def refuse_unfit(lab: Lab) -> Record:
     return found
 
 
-def add(lab: Lab, names: Sequence[str], brought: Sequence[LabImage]) -> float:
+def add(lab: Lab, names: Sequence[str], brought: Sequence[LabImage]) -> None:
     """Bring add-ons to a lab, and wait until they work; doing it again changes nothing.
 
     Args:
         lab: the lab.
         names: of `lab.components.addons`; they fit the plan.
         brought: their images, which this machine keeps; those of the box are not among them.
-
-    Returns:
-        Seconds that were left of the time limit.
 
     Raises:
         Conflict: as `refuse_unfit`; another klab works on the lab, or not all of its machines run.
@@ -106,9 +103,7 @@ def add(lab: Lab, names: Sequence[str], brought: Sequence[LabImage]) -> float:
             record.add(lab.folder, brought)
         every = [node.name for node in lab.plan.nodes]
         images.bring(crew, record.images_of(lab.folder), every)
-        context = _context(lab, crew)
-        run_steps(addon_steps(lab.plan, names, lambda _: ()), context)
-        return context.watch.deadline.left
+        run_steps(addon_steps(lab.plan, names, lambda _: ()), _context(lab, crew))
 
 
 def remove(lab: Lab, names: Sequence[str]) -> None:
