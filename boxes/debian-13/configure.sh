@@ -21,6 +21,9 @@ ln -f /usr/lib/cni/* /opt/cni/bin/
 systemctl --quiet enable containerd docker-registry ssh systemd-networkd systemd-resolved chrony klab-seed klab-node
 # The seed of a node that takes part in the load balancer enables these.
 systemctl --quiet disable haproxy keepalived
+# mount.nfs and iscsiadm start what they need. rpcbind is for NFS before version 4, and open-iscsi, which logs in to
+# targets at boot, lets nobody log in to the node before the network is up.
+systemctl --quiet disable rpcbind.service rpcbind.socket nfs-client.target open-iscsi.service
 # What a node in a classroom has no use for, and what would run in the middle of a lesson.
 systemctl --quiet mask \
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
@@ -37,6 +40,15 @@ done
 for folder in /etc /var; do
   echo "TIMESTAMP_NSEC=${SOURCE_DATE_EPOCH}000000000" > "$folder/.updated"
 done
+
+# What a program may do is for a lesson to say. Debian's profiles, those of a hundred desktop programs among them, would
+# be loaded at each boot, before all else. The containers' own one comes with their runtime, which needs the parser.
+find /etc/apparmor.d -maxdepth 1 -type f -delete
+
+# No two nodes may have one name; iscsid makes it when it first starts.
+echo GenerateName=yes > /etc/iscsi/initiatorname.iscsi
+# A node's root is on neither.
+(cd /usr/share/initramfs-tools && rm -f hooks/iscsi scripts/local-top/iscsi scripts/local-bottom/iscsi hooks/dmsetup)
 
 # DNS through systemd-resolved, as kubeadm's preflight expects it.
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf

@@ -11,6 +11,7 @@ from lab.boxes import debian, registry
 from lab.boxes.chroot import run_in
 from lab.boxes.images import read_layout
 from lab.boxes.recipe import SETTLE, Recipe
+from lab.components.kubernetes import packages
 from lab.components.runtime import runtime
 from lab.components.runtime.base import ContainerRuntime
 from lab.errors import BoxError
@@ -21,7 +22,6 @@ _FORGET = (
     "etc/.pwd.lock",
     "var/lib/dbus/machine-id",
     "var/lib/systemd/random-seed",
-    "var/lib/apt/lists/*",
     "var/cache/apt/*",
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/aux-cache",
@@ -46,7 +46,7 @@ def assemble(
         log: file that all output is appended to.
 
     Raises:
-        ProgramError: configure.sh or the import of the images failed.
+        ProgramError: configure.sh, making the packages or importing the images failed.
         BoxError: the runtime did not take an image.
     """
     process.run(
@@ -63,13 +63,23 @@ def assemble(
         shutil.copyfile(programs[name], target)
         target.chmod(0o755)
     script = (recipe.folder / "configure.sh").read_text(encoding="utf-8")
-    run_in(root, script, timeout=900, env={"SOURCE_DATE_EPOCH": str(recipe.epoch)}, log=log)
+    dates = {"SOURCE_DATE_EPOCH": str(recipe.epoch)}
+    run_in(root, script, timeout=900, env=dates, log=log)
+    run_in(root, packages.render_install(packaged(recipe)), timeout=900, env=dates, log=log)
     containers = runtime(recipe.runtime)
     _import_images(recipe, containers, images, root, log)
     if containers.databases:
         databases = [root / place for place in containers.databases]
         process.run([programs[SETTLE], str(recipe.epoch), *databases], timeout=60, log=log)
     _forget(root, (*_FORGET, *containers.forgotten))
+
+
+def packaged(recipe: Recipe) -> dict[packages.Package, str]:
+    """The Debian packages that a box has of its own programs, each with the program's version."""
+    versions = {name: program.version.removeprefix("v") for program in recipe.programs for name in program.build}
+    places = {place for place, _ in recipe.install}
+    there = (each for each in packages.PACKAGES if f"{packages.PROGRAMS_FOLDER}/{each.program}" in places)
+    return {package: versions[package.program] for package in there}
 
 
 def copy_files(source: Path, root: Path, markers: Mapping[str, str]) -> None:

@@ -229,9 +229,12 @@ def api_names(plan: Plan) -> list[str]:
 
 def _components(plan: Plan) -> tuple[dict[str, Any], ...]:
     kubelet, proxy = "kubelet.config.k8s.io/v1beta1", "kubeproxy.config.k8s.io/v1alpha1"
+    mode = plan.kubernetes.proxy_mode
+    # Else every node answers ARP for the address of each LoadBalancer (kubernetes.io, kube-proxy Configuration).
+    own = {"ipvs": {"strictARP": True}} if mode == "ipvs" else {}
     return (
         {"apiVersion": kubelet, "kind": "KubeletConfiguration", "cgroupDriver": "systemd"},
-        {"apiVersion": proxy, "kind": "KubeProxyConfiguration", "mode": plan.kubernetes.proxy_mode},
+        {"apiVersion": proxy, "kind": "KubeProxyConfiguration", "mode": mode, **own},
     )
 
 

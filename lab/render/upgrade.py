@@ -1,20 +1,17 @@
 """Scripts for root's shell on a node that becomes one of another Kubernetes version, as kubeadm's documentation has it.
 
-Source: kubernetes.io, "Upgrading kubeadm clusters". The packages are called as those of pkgs.k8s.io, so that a lesson's
-own commands work: apt-get install kubeadm=1.35.4-1.1.
+Source: kubernetes.io, "Upgrading kubeadm clusters". The packages join those that the node's box has.
 """
 
 from __future__ import annotations
 
+from lab.components.kubernetes.packages import KUBERNETES, PLAIN, package_version, render_add
 from lab.components.runtime.base import NODE_REGISTRY_STORAGE, NODE_REGISTRY_USER
 from lab.plan.model import Node, Plan
 from lab.render.kubeadm import PATIENT_GOGC, render_patches, render_upgrade
 
 FOLDER = "/var/lib/klab"
-PACKAGES = f"{FOLDER}/packages"
-SOURCE_LIST = "/etc/apt/sources.list.d/klab-kubernetes.list"
 LOG = "/var/log/klab-kubeadm.log"
-_REVISION = "1.1"
 _CONFIG_FOLDER = "/etc/klab-upgrade"
 _LOCK = "/run/klab-upgrade.lock"
 # Returns when no script of an upgrade is at work on the node.
@@ -33,38 +30,24 @@ main() {{
 main
 """
 
-_PACKAGES = f"""\
+_IMAGES = f"""\
 [ -e {{folder}}/done ] && exit 0
 chown -R {NODE_REGISTRY_USER}: {{folder}}/registry
 # Blobs that are there already stay: the runtime's own store may share them.
 cp -an {{folder}}/registry/. {NODE_REGISTRY_STORAGE}/
 install -m 755 {{folder}}/bin/etcdctl {{folder}}/bin/etcdutl /usr/bin/
-mkdir -p {PACKAGES}
-for program in kubeadm kubelet kubectl; do
-    root=$(mktemp -d)
-    mkdir -p "$root/DEBIAN" "$root/usr/bin"
-    chmod 755 "$root"
-    install -m 755 "{{folder}}/bin/$program" "$root/usr/bin/$program"
-    printf '%s\\n' "Package: $program" "Version: {{version}}" "Architecture: amd64" "Section: admin" \\
-        "Maintainer: klab" "Description: Kubernetes' $program" > "$root/DEBIAN/control"
-    dpkg-deb --root-owner-group -Znone --build "$root" "{PACKAGES}/${{{{program}}}}_{{version}}_amd64.deb" > /dev/null
-    rm -rf "$root"
-done
-cd {PACKAGES}
-for file in *.deb; do
-    dpkg-deb -f "$file"
-    printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
-        "$file" "$(stat -c %s "$file")" "$(sha256sum "$file" | cut -d ' ' -f 1)"
-done > Packages
-echo "deb [trusted=yes] file:{PACKAGES} ./" > {SOURCE_LIST}
-apt-get update -qq -o Dir::Etc::SourceList={SOURCE_LIST} -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0
-rm -rf {{folder}}/bin {{folder}}/registry
-touch {{folder}}/done
+"""
+_DONE = """\
+rm -rf {folder}/bin {folder}/registry
+touch {folder}/done
 """
 
+# A person's apt-mark hold stays, which apt forgets.
 _INSTALL = """\
 export DEBIAN_FRONTEND=noninteractive
+held=$(apt-mark showhold {programs})
 apt-get install -qq -y --allow-change-held-packages {packages} >> {log} 2>&1 || {{ tail -n 25 {log} >&2; exit 1; }}
+[ -z "$held" ] || apt-mark hold $held > /dev/null
 """
 
 _KUBEADM = f"""\
@@ -102,12 +85,9 @@ def render_receive(version: str) -> str:
 
 def render_packages(version: str) -> str:
     """Makes what was received into Debian packages and images that this node can get without a network. Idempotent."""
-    return _script(_PACKAGES.format(folder=folder_of(version), version=package_version(version)))
-
-
-def package_version(version: str) -> str:
-    """The version of Kubernetes' Debian packages: 1.35.4-1.1."""
-    return f"{version}-{_REVISION}"
+    folder = folder_of(version)
+    packages = render_add(dict.fromkeys(KUBERNETES, version), f"{folder}/bin", PLAIN)
+    return _script(_IMAGES.format(folder=folder) + packages + _DONE.format(folder=folder))
 
 
 def render_kubeadm(plan: Plan, node: Node, *, first: bool, slow_host: bool) -> str:
@@ -165,7 +145,7 @@ def commands_by_hand(plan: Plan) -> list[str]:
 
 def _install(*programs: str, version: str) -> str:
     packages = " ".join(f"{program}={package_version(version)}" for program in programs)
-    return _INSTALL.format(packages=packages, log=LOG)
+    return _INSTALL.format(programs=" ".join(programs), packages=packages, log=LOG)
 
 
 def _put(path: str, text: str) -> str:

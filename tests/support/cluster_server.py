@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any
@@ -21,9 +22,17 @@ from support.lab_servers import Server, tls
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 OFF = {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}]}
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_SPACED = ("Secret", "ConfigMap", "ServiceAccount", "DaemonSet", "Deployment", "Service", "Role", "RoleBinding")
-_UNSPACED = ("Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass", "CustomResourceDefinition", "APIService")
+_SPACED = (
+    *("Secret", "ConfigMap", "ServiceAccount", "DaemonSet", "Deployment", "Service", "Role", "RoleBinding"),
+    *("IPAddressPool", "L2Advertisement"),
+)
+_UNSPACED = (
+    *("Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass", "CustomResourceDefinition", "APIService"),
+    "IngressClass",
+)
 KINDS = dict.fromkeys(_UNSPACED, False) | dict.fromkeys(_SPACED, True)
+# Where an API tells of its kinds.
+_ROOT = re.compile(r"/api/[^/]+|/apis/[^/]+/[^/]+")
 # What each kind says of itself once it does its work.
 WORKS: dict[str, dict[str, Any]] = {
     "Deployment": {"observedGeneration": 1, "availableReplicas": 1, "updatedReplicas": 1},
@@ -103,6 +112,7 @@ class ClusterServer:
             "/api/v1/nodes": lambda: [{"metadata": {"name": n}, "status": self._status(n)} for n in self.nodes],
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases": self._leases,
             "/api/v1/pods": self._pods,
+            "/api/v1/persistentvolumes": list,
             "/api/v1/namespaces/kube-system/pods": self._pods,
         }
         if path in self.objects:
@@ -111,7 +121,7 @@ class ClusterServer:
             return 200, {"items": listed[path]()}
         if path in {"/readyz", "/version"}:
             return 200, "ok"
-        if path.removeprefix("/apis/").count("/") > 1:
+        if _ROOT.fullmatch(path) is None:
             return 404, {"message": "not found"}
         resources = [{"kind": k, "name": f"{k.lower()}s", "namespaced": spaced} for k, spaced in KINDS.items()]
         return 200, {"resources": resources}

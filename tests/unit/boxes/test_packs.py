@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +12,17 @@ from types import MappingProxyType
 import pytest
 
 from lab import resources
-from lab.boxes.recipe import Recipe, load_own_builds, load_pack, load_recipe, own_builds
+from lab.boxes.cache import digest_tree
+from lab.boxes.images import Layout, read_layout
+from lab.boxes.packs import compress
+from lab.boxes.recipe import ImageSpec, Recipe, load_own_builds, load_pack, load_recipe, own_builds
 from lab.components.addons import addons
 from lab.components.kubernetes import DEFAULT
 from lab.errors import BoxError
+from lab.images.archive import take_all
+from lab.images.store import Store
 from lab.scenario.references import parse_reference
+from lab.store import Home
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,32 @@ def test_every_addon_that_klab_knows_has_its_file(name: str, box: Recipe) -> Non
 def test_every_file_belongs_to_an_addon() -> None:
     files = {file.stem for file in (resources.path("boxes") / "addons").glob("*.yaml")}
     assert files == set(addons())
+
+
+def test_packed_images_are_the_same_images_and_equal_each_time(tmp_path: Path) -> None:
+    made = Layout(tmp_path / "plain", epoch=0)
+    for name in ("base", "one", "two"):
+        (tmp_path / name).write_bytes(name.encode() * 10000)
+    base, one, two = (made.add_layer(tmp_path / name) for name in ("base", "one", "two"))
+    made.add_image(ImageSpec(ref="example.org/one:1"), [base, one])
+    made.add_image(ImageSpec(ref="example.org/two:1"), [base, two])
+    made.close()
+    for target in ("packed", "again"):
+        compress(tmp_path / "plain", tmp_path / target)
+    first, second = (digest_tree(tmp_path / target) for target in ("packed", "again"))
+    assert first == second
+    before, after = read_layout(tmp_path / "plain"), read_layout(tmp_path / "packed")
+    assert [(each.ref, each.config) for each in after] == [(each.ref, each.config) for each in before]
+    for plain, packed in zip(before, after, strict=True):
+        for layer, smaller in zip(plain.layers, packed.layers, strict=True):
+            data = (tmp_path / "packed/blobs/sha256" / smaller).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == smaller
+            assert hashlib.sha256(gzip.decompress(data)).hexdigest() == layer
+            assert len(data) < 5000
+    store = Store(Home(tmp_path / "home"))
+    with store.lock():
+        found = take_all(store, tmp_path / "packed", None, lambda _: None)
+    assert [str(each.reference) for each in found] == ["example.org/one:1", "example.org/two:1"]
 
 
 # --- own builds ---------------------------------------------------------------------------------------

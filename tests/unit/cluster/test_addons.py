@@ -92,7 +92,7 @@ def test_volumes_keep_their_provisioner(desk: Desk) -> None:
     desk.cluster.objects["/api/v1/persistentvolumes"] = {"items": [volume]}
     with pytest.raises(Conflict, match="1 volumes of the lab are in the care of local-path") as caught:
         act.remove(desk.lab, [NAME])
-    assert caught.value.details == ["pvc-1"]
+    assert caught.value.details == ("pvc-1",)
     assert desk.state(NAME).installed
 
 
