@@ -16,9 +16,11 @@ import pytest
 
 from lab import process
 from lab.boxes.manifest import Box
+from lab.boxes.recipe import load_recipe
 from lab.boxes.registry import repository
 from lab.boxes.store import ensure_vmdk, find_box, verify
 from lab.components.kubernetes import DEFAULT
+from lab.components.kubernetes.packages import FOLDER, package_version
 from lab.disks.seed_iso import write_iso
 from lab.errors import BoxError
 from lab.scenario.catalog import load_catalog
@@ -45,12 +47,34 @@ write_files:
       nproc --all > /dev/null && sysctl -n net.ipv4.ip_forward | sed 's/^/test: forward /'
       cat /etc/apt/sources.list /etc/apt/sources.list.d/* | grep -E '^(deb|URIs)' | sed 's/^/test: apt /'
       swapon --noheadings | sed 's/^/test: swap /'
-      systemctl is-enabled kubelet haproxy keepalived | tr '\\n' ' ' | sed 's/^/test: enabled /'
+      systemctl is-enabled UNITS | tr '\\n' ' ' | sed 's/^/test: enabled /'
       echo
+      apt-cache madison PACKAGES | sed 's/^ */test: madison /'
+      dpkg-query -W -f 'test: package ${Package} ${Version} ${db:Status-Status}\\n' PACKAGES
+      dpkg -L kubelet kubeadm | sed 's/^/test: owns /'
+      apt-mark hold kubeadm kubelet kubectl | sed 's/^/test: held /'
+      apt-mark unhold kubeadm kubelet kubectl > /dev/null
+      for words in remove install; do
+        apt-get -qq -y $words kubelet cri-tools > /dev/null 2>&1; echo "test: $words $?"
+      done
+      echo "test: kubelet $(kubelet --version)"
+      crictl --version | sed 's/^/test: crictl /'
+      helm version --short | sed 's/^/test: helm /'
+      for program in TOOLS; do echo "test: has $(command -v $program)"; done
+      profiles=$(wc -l < /sys/kernel/security/apparmor/profiles)
+      echo "test: apparmor $(cat /sys/module/apparmor/parameters/enabled) $profiles"
+      systemctl start iscsid; echo "test: iscsid $? $(grep -c ^InitiatorName= /etc/iscsi/initiatorname.iscsi)"
+      modprobe -a nfsv4 iscsi_tcp; echo "test: modules $?"
       echo "test: end"
       # The login on this console hangs up on its readers; each line opens it again.
       } 2>&1 | while IFS= read -r line; do echo "$line" > /dev/ttyS0; done
 """
+PACKAGES = ("kubeadm", "kubelet", "kubectl", "cri-tools")
+# What a node has and runs only when it is asked for.
+UNITS = ("kubelet", "haproxy", "keepalived", "rpcbind.socket", "rpcbind.service", "nfs-client.target", "open-iscsi")
+TOOLS = ("apparmor_parser", "aa-status", "aa-complain", "mount.nfs", "mount.nfs4", "iscsiadm")
+for name, words in {"PACKAGES": PACKAGES, "UNITS": UNITS, "TOOLS": TOOLS}.items():
+    USER_DATA = USER_DATA.replace(f" {name}", f" {' '.join(words)}")
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +162,44 @@ def test_the_node_is_prepared_and_nothing_runs_too_early(console: str) -> None:
     assert said(console, "forward") == ["1"]
     # Debian's archive and its security updates, from its public servers.
     servers = said(console, "apt")
+    own = [server for server in servers if server.startswith("deb ")]
+    assert own == [f"deb [trusted=yes lang=none] file:{FOLDER} ./"]
+    servers = [server for server in servers if server not in own]
     assert [server.rpartition("/")[2] for server in servers] == ["debian", "debian-security"]
     assert all(server.startswith("URIs: https://") for server in servers), servers
     assert said(console, "swap") == []
-    assert [line.split() for line in said(console, "enabled")] == [["disabled"] * 3]
+    assert [line.split() for line in said(console, "enabled")] == [["disabled"] * len(UNITS)]
+
+
+def test_kubernetes_is_debian_packages_that_come_and_go_without_a_network(console: str, box: Box) -> None:
+    (crictl,) = (line.split()[-1].removeprefix("v") for line in said(console, "crictl"))
+    versions = {name: package_version(box.kubernetes) for name in PACKAGES} | {"cri-tools": package_version(crictl)}
+    listed = [[word.strip() for word in line.split("|")] for line in said(console, "madison")]
+    assert listed == [[name, version, f"file:{FOLDER} ./ Packages"] for name, version in versions.items()]
+    known = dict(line.split(" ", 1) for line in said(console, "package"))
+    assert known == {name: f"{version} installed" for name, version in versions.items()}
+    units = "/usr/lib/systemd/system/kubelet.service"
+    assert {"/usr/bin/kubelet", "/usr/bin/kubeadm", units, f"{units}.d/10-kubeadm.conf"} <= set(said(console, "owns"))
+    assert [line.split()[0] for line in said(console, "held")] == ["kubeadm", "kubelet", "kubectl"]
+    assert (said(console, "remove"), said(console, "install")) == (["0"], ["0"])
+    assert said(console, "kubelet") == [f"Kubernetes v{box.kubernetes}"]
+
+
+def test_the_node_has_the_tools_for_charts_profiles_and_volumes(console: str) -> None:
+    (helm,) = (program.version for program in load_recipe("debian-13", DEFAULT).programs if program.name == "helm")
+    assert [line.partition("+")[0] for line in said(console, "helm")] == [helm]
+    assert [Path(path).name for path in said(console, "has")] == list(TOOLS)
+    # No profile but those that a lesson or a container brings.
+    assert said(console, "apparmor") == ["Y 0"]
+    # It starts, and gives the node a name of its own.
+    assert said(console, "iscsid") == ["0 1"]
+    assert said(console, "modules") == ["0"]
 
 
 def test_the_box_holds_no_key_no_identity_and_no_password(box: Box) -> None:
     lines = dict(line.split(" ", 3)[::3][::-1] for line in box.contents.read_text().splitlines())
     assert not [path for path in lines if "ssh_host_" in path or path.endswith("authorized_keys")]
+    assert lines["/etc/iscsi/initiatorname.iscsi"] == hashlib.sha256(b"GenerateName=yes\n").hexdigest()
     assert lines["/etc/machine-id"] == hashlib.sha256(b"").hexdigest()
     held = (
         "/root/.ssh/",

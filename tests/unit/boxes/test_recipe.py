@@ -214,7 +214,7 @@ def test_packages_of_an_image_may_come_from_another_suite() -> None:
         ("epoch: 1767225600", "epoch: soon", 'epoch is "soon", which is not a whole number'),
         ("epoch: 1767225600", "", "epoch is missing"),
         ("  suite: trixie", "  suite: 13", "debian.suite is 13, which is not text"),
-        ("    module: go.etcd.io/bbolt", "    modul: go.etcd.io/bbolt", "programs[9].modul is not known here"),
+        ("    module: go.etcd.io/bbolt", "    modul: go.etcd.io/bbolt", "programs[10].modul is not known here"),
         ("    version: v1.3.11", "    version: v{bolt}", "bolt-settle: 'v{bolt}' names no version that is known"),
         ("/opt/cni/bin/flannel: flannel-cni", "/opt/cni/bin/flannel: 1", "install./opt/cni/bin/flannel is 1"),
         ("    pinned: true", "    pinned: 1", "images[7].pinned is 1, which is not true or false"),

@@ -102,7 +102,9 @@ def test_what_upstream_has_is_not_compiled() -> None:
     packing = replace(UPSTREAM, network=None)
     reduced = {program.name: program for program in without_published(whole, packing).programs}
     assert reduced["kubernetes"].build.keys() == {"kubeadm", "kubelet", "kubectl"}
-    assert reduced.keys() == {"kubernetes", "etcdctl", "etcdutl", "crictl", "flannel-cni", "flannel", "bolt-settle"}
+    assert reduced.keys() == {
+        *("kubernetes", "etcdctl", "etcdutl", "crictl", "helm", "flannel-cni", "flannel", "bolt-settle")
+    }
     assert [name for name, program in reduced.items() if is_published(program)] == ["kubernetes"]
     assert {image.ref for image in whole.images if packing.of(image.ref)} == {
         ref for name, ref in whole.kubernetes.images.items() if name != "flannel"
