@@ -20,3 +20,12 @@ def test_a_program_that_is_not_in_the_box_is_no_package() -> None:
     recipe = load_recipe("debian-13", "1.37.2")
     without = tuple(place for place in recipe.install if place[1] != "crictl")
     assert "cri-tools" not in {package.name for package in packaged(replace(recipe, install=without))}
+
+
+@pytest.mark.parametrize(("box", "version"), [("debian-13", "1.37.2"), ("debian-12", "1.23.0")])
+def test_a_node_has_what_volumes_profiles_and_charts_need(box: str, version: str) -> None:
+    recipe = load_recipe(box, version)
+    assert {"apparmor", "apparmor-utils", "nfs-common", "open-iscsi"} <= set(recipe.packages)
+    (helm,) = (program for program in recipe.programs if program.name == "helm")
+    assert helm.module.endswith(helm.version.partition(".")[0])
+    assert dict(recipe.install)["/usr/bin/helm"] == "helm"
