@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.facts import facts
-from support.lessons import nginx_behind_a_node_port, services_by_name
+from support.lessons import nginx_behind_a_node_port, services_by_name, wait_for_end
 
 from lab.components.kubernetes import DEFAULT
 
@@ -164,6 +164,34 @@ def test_the_nginx_lesson_works_unchanged_and_offline(lab: Lab) -> None:
 
 def test_services_answer_by_name_from_every_worker(lab: Lab) -> None:
     services_by_name(lab, "w1", "w2")
+
+
+def test_every_node_knows_kubernetes_as_packages_and_has_helm(lab: Lab) -> None:
+    for node in lab.nodes:
+        listed = lab.on(node, "apt-cache madison kubeadm kubelet kubectl").splitlines()
+        assert [line.split("|")[1].strip() for line in listed] == [f"{DEFAULT}-1.1"] * 3, node
+        owner = lab.on(node, "dpkg -S /usr/lib/systemd/system/kubelet.service /usr/bin/crictl")
+        assert [line.partition(":")[0] for line in owner.splitlines()] == ["kubelet", "cri-tools"], node
+        assert lab.on(node, "systemctl is-active apparmor iscsid.socket").split() == ["active", "active"], node
+    assert lab.klab("ssh", lab.name, "cp1", "--", "helm", "list", "--no-headers").stdout.strip() == ""
+
+
+CONFINED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: confined}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: look, image: "busybox:latest", command: [cat, /proc/self/attr/current]}
+"""
+
+
+def test_a_container_has_its_runtimes_apparmor_profile(lab: Lab) -> None:
+    lab.kubectl("apply", "-f", "-", stdin=CONFINED)
+    wait_for_end(lab, "confined")
+    assert lab.kubectl("logs", "confined").strip() == "cri-containerd.apparmor.d (enforce)"
+    lab.kubectl("delete", "pod", "confined")
 
 
 def test_a_second_create_finds_everything_done(lab: Lab) -> None:

@@ -22,6 +22,9 @@ def kubelets(lab: Lab) -> set[str]:
 
 def test_it_begins_with_the_version_before(lab: Lab) -> None:
     assert kubelets(lab) == {f"v{BEFORE}"}
+    for node in lab.nodes:
+        assert lab.on(node, "dpkg-query -W -f '${Version}' kubelet").strip() == f"{BEFORE}-1.1"
+    lab.on("w1", "apt-mark hold kubelet")
     lab.kubectl("apply", "-f", "-", stdin=WEB)
     lab.kubectl("rollout", "status", "deployment/web", "--timeout=20m")
 
@@ -45,6 +48,7 @@ def test_every_part_has_the_new_version(lab: Lab) -> None:
     for node in lab.nodes:
         assert lab.on(node, "kubeadm version -o short").strip() == f"v{DEFAULT}"
         assert lab.on(node, "dpkg-query -W -f '${Version}' kubelet").strip() == f"{DEFAULT}-1.1"
+    assert lab.on("w1", "apt-mark showhold").strip() == "kubelet"
     status = lab.result("status", lab.name)
     assert (status["ready"], status["kubernetes"], status["upgrading_to"]) == (True, DEFAULT, "")
     # An extra control plane's worth of etcd's data came along: one member, with all keys.
@@ -76,7 +80,9 @@ def test_by_hand_as_in_a_lesson(lab: Lab) -> None:
     told = lab.result("upgrade", lab.name, "--to", DEFAULT, "--prepare")
     assert told["version"] == DEFAULT
     assert kubelets(lab) == {f"v{BEFORE}"}
-    assert f"{DEFAULT}-1.1" in lab.on("cp1", "apt-cache madison kubeadm")
+    listed = lab.on("cp1", "apt-cache madison kubeadm").splitlines()
+    assert [line.split("|")[1].strip() for line in listed] == [f"{DEFAULT}-1.1", f"{BEFORE}-1.1"]
+    lab.on("w1", "apt-mark unhold kubelet")  # restored with the disk
     plan = lab.on("cp1", f"apt-get install -qq -y kubeadm={DEFAULT}-1.1 > /dev/null && kubeadm upgrade plan v{DEFAULT}")
     assert f"kubeadm upgrade apply v{DEFAULT}" in plan
     for command in told["commands"]:
