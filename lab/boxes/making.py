@@ -116,7 +116,7 @@ class Making:
     def _layer(self, base: str) -> Path:
         packages, leave_out = self.recipe.bases[base], self.recipe.leave_out.get(base, ())
         suite, names = layer_of(packages, self.recipe.suite)
-        key = key_of(suite, names, leave_out, self.recipe.epoch, code_of(debian, images))
+        key = key_of(suite, names, leave_out, self.recipe.epoch, code_of(debian, images), _VERSIONS)
         if not self.cache.has("layers", key):
             self.tell(f"packages for images: {' '.join(packages)}")
 

@@ -20,7 +20,7 @@ from support.stand_ins import StandIn, Trouble, registry, serving
 
 from lab import process
 from lab.app import boxes as app
-from lab.boxes import build
+from lab.boxes import build, gomodules
 from lab.boxes import registry as node_registry
 from lab.boxes.cache import digest_file
 from lab.boxes.images import read_layout
@@ -373,7 +373,7 @@ def test_flannel_is_compiled_where_its_registry_is_not_reached(place: Place, mor
         raise BoxError("enough", hint="none")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build.gomodules, "build", stop)
+        patch.setattr(gomodules, "build", stop)
         with pytest.raises(BoxError, match="enough"):
             place.build(mirrors=(*place.mirrors, "ghcr.io=http://127.0.0.1:9"))
     assert compiled == ["flannel"]
@@ -414,7 +414,7 @@ def test_what_other_projects_publish_is_compiled_where_it_is_not_reached(place: 
         raise BoxError("enough", hint="none")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build.gomodules, "build", stop)
+        patch.setattr(gomodules, "build", stop)
         with pytest.raises(BoxError, match="enough"):
             place.build(mirrors=(*place.mirrors, "github.com=http://127.0.0.1:9"))
     assert compiled == ["crictl"]
@@ -431,7 +431,7 @@ def test_a_failure_of_debians_need_not_wait_for_the_compiler(place: Place, monke
 
     monkeypatch.setattr(build.debian, "make_root", refuse)
     monkeypatch.setattr(build, "background", at_once)
-    monkeypatch.setattr(build.gomodules, "build", slow)
+    monkeypatch.setattr(gomodules, "build", slow)
     with pytest.raises(BoxError, match="the mirror of Debian is gone"):
         place.build()
 
@@ -444,7 +444,7 @@ def test_what_a_failure_waits_for_is_told(place: Place, monkeypatch: pytest.Monk
         raise BoxError("it does not compile", hint="none")
 
     monkeypatch.setattr(build.debian, "make_root", patient)
-    monkeypatch.setattr(build.gomodules, "build", fail)
+    monkeypatch.setattr(gomodules, "build", fail)
     with pytest.raises(BoxError, match="it does not compile"):
         place.build()
     assert place.told[-1] == "stopping when Debian's packages are there; they are kept for the next build"
