@@ -6,6 +6,7 @@ import errno
 import os
 import pty
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -335,7 +336,8 @@ for number in [*range(1, 25), *range(25, whole * 95 // 100, whole // 25)]:
 @pytest.mark.parametrize(("number", "codes"), [(2, {130}), (15, {143, -15}), (1, {129, -1})])
 def test_ctrl_c_at_any_moment_is_no_traceback(number: int, codes: set[int]) -> None:
     source = (Path(app.__file__).parent / "main.py").read_text().splitlines()
-    program = f"SIGNAL, LINES = {number}, {['', *source]!r}\n{PRESS}"
+    heard = "import signal; signal.signal(1, signal.SIG_DFL)"  # the tests may run under nohup
+    program = f"{heard}\nSIGNAL, LINES = {number}, {['', *source]!r}\n{PRESS}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     pressed = done.stdout.splitlines()
     assert len(pressed) > 40
@@ -361,6 +363,8 @@ def test_whatever_ends_klab_ends_what_it_has_started(by: str) -> None:
     length = f"3{secrets.randbelow(10**6)}.5"
     child, terminal = pty.fork()
     if child == 0:
+        for number in (signal.SIGHUP, signal.SIGINT):  # the tests may run under nohup
+            signal.signal(number, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, "-c", AT_WORK, length])  # noqa: S606
     started = ["pgrep", "-f", f"sleep {length}$"]
     while subprocess.run(started, stdout=subprocess.DEVNULL).returncode:
