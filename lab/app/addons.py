@@ -6,7 +6,6 @@ What fetches or compiles (`fetch`) comes before a lab is entered: a private libv
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from lab.app.boxes import DEFAULT_BOX
 from lab.app.interruption import interruptible
@@ -19,7 +18,7 @@ from lab.cluster.lab import Lab
 from lab.components.addons import addons
 from lab.components.addons.base import Addon
 from lab.components.kubernetes import DEFAULT
-from lab.errors import Advice, NotFound, Remedy, RootNeeded
+from lab.errors import NotFound, Remedy, RootNeeded
 from lab.images.boxed import box_has, images_of_box
 from lab.images.packs import take_compiled
 from lab.images.record import LabImage, images_of
@@ -34,14 +33,6 @@ from lab.store import Home
 __all__ = ["State"]
 
 _CONTINUES = "run the same command again to continue; what has come is kept"
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Add-ons that a lab has now, by name, and the images that were brought for them."""
-
-    names: tuple[str, ...]
-    images: tuple[LabImage, ...]
 
 
 def named(words: Sequence[str]) -> list[Addon]:
@@ -157,12 +148,8 @@ def _made(
         raise RootNeeded(
             f"the images of the add-on {addon.name} are not on this machine, and compiling them needs root",
             details=list(why.values()),
-            hint=_hint(addon),
+            hint=(Remedy("addon fetch", options=(addon.name,)), " compiles them, and asks for your password"),
         ) from error
-
-
-def _hint(addon: Addon) -> Advice:
-    return (Remedy("addon fetch", options=(addon.name,)), " compiles them, and asks for your password")
 
 
 def add(
@@ -172,8 +159,8 @@ def add(
     *,
     timeout: float | None = None,
     listener: Listener | None = None,
-) -> Added:
-    """Bring add-ons to a lab that `lab.app.labs` has entered, and wait until they work.
+) -> tuple[str, ...]:
+    """Bring add-ons to a lab that `lab.app.labs` has entered, and wait until they work; returns their names.
 
     Args:
         lab: the lab.
@@ -189,7 +176,7 @@ def add(
     names = tuple(addon.name for addon in named(words))
     with interruptible("stopped half-way; the lab still runs", _CONTINUES):
         act.add(lab.watched_by(listener, timeout), names, images)
-    return Added(names, tuple(images))
+    return names
 
 
 def remove(

@@ -312,6 +312,8 @@ def for_create(home: Home, plan: Plan, have: Iterable[LabImage], note: Note) -> 
         have: what is on its list already; these stay as they are, whatever a tag stands for now.
         note: told of progress.
     """
+    if not plan.images:
+        return []
     there, boxed = {each.ref for each in have}, _boxed(home, plan)
     wanted = [each for each in map(parse_reference, plan.images) if str(each) not in there and not box_has(boxed, each)]
     return fetch(home, Wanted(tuple(map(str, wanted))), mirrors=dict(plan.mirrors), note=note) if wanted else []

@@ -63,9 +63,9 @@ def run_add(lab: Lab, names: Sequence[str], *, timeout: str | None, as_json: boo
         done = addons.add(lab, names, found, timeout=limit, listener=listener)
     seconds = time.monotonic() - began
     if as_json:
-        echo(json.dumps({"lab": lab.name, "added": list(done.names), "seconds": round(seconds, 1)}))
+        echo(json.dumps({"lab": lab.name, "added": list(done), "seconds": round(seconds, 1)}))
     else:
-        note(f"{lab.name} has {', '.join(done.names)}, which works after {elapsed(seconds)}")
+        note(f"{lab.name} has {', '.join(done)}, which works after {elapsed(seconds)}")
 
 
 def run_remove(lab: Lab, names: Sequence[str], *, timeout: str | None, as_json: bool) -> None:

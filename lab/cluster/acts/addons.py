@@ -62,11 +62,10 @@ def _works(addon: Addon) -> Step:
 
 def advice(addon: Addon, plan: Plan) -> Remedy:
     """The command that shows what an add-on's pods do."""
-    spaces = {each["metadata"].get("namespace", "") for each in addon.manifest(plan) if each["kind"] in _RUNNING}
+    spaces = {
+        each["metadata"].get("namespace", "") for each in addon.manifest(plan) if each["kind"] in workloads.RUNNING
+    }
     return Remedy("kubectl", lab=plan.name, options=("--", "get", "events,pods", "-n", min(spaces, default="default")))
-
-
-_RUNNING = ("Deployment", "DaemonSet")
 
 
 def refuse_unfit(lab: Lab) -> Record:
@@ -139,10 +138,8 @@ def _removal(addon: Addon) -> Step:
 
 
 def _is_gone(api: Api, wanted: Mapping[str, Any], why: list[str]) -> bool:
-    """Ask for an object to be deleted; returns whether there is none any more."""
+    """Delete an object; returns whether it is gone."""
     try:
-        if workloads.find(api, wanted) is None:
-            return True
         api.remove(wanted)
         return workloads.find(api, wanted) is None
     except UnreachableError as error:
@@ -178,11 +175,12 @@ def look(lab: Lab) -> list[State]:
 
 
 def _state(api: Api, addon: Addon, plan: Plan) -> State:
-    wanted = [each for each in addon.manifest(plan) if each["kind"] in workloads.WAITED_FOR]
-    running = (workloads.find(api, each) for each in wanted if each["kind"] in _RUNNING)
-    if not any(_is_of(addon, found) for found in running if found is not None):
+    objects = addon.manifest(plan)
+    running = workloads.see(api, objects, workloads.RUNNING)
+    if not any(_is_of(addon, found) for _, found in running if found is not None):
         return State(addon, installed=False)
-    return State(addon, installed=True, missing=tuple(understood(lambda: workloads.missing(api, wanted))()))
+    seen = [*running, *workloads.see(api, objects, workloads.SERVED)]
+    return State(addon, installed=True, missing=tuple(understood(lambda: workloads.missing_of(seen))()))
 
 
 def _is_of(addon: Addon, found: Mapping[str, Any]) -> bool:

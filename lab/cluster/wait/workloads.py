@@ -12,8 +12,12 @@ from typing import Any
 from lab.cluster.clients.api import Api, UnreachableError
 from lab.cluster.clients.resources import condition
 
-# Kinds that are something only once a program of theirs runs, or once the API server serves them.
-WAITED_FOR = ("Deployment", "DaemonSet", "APIService", "CustomResourceDefinition")
+# Kinds that do their work by pods, and those that do it once such pods run or the API server serves them.
+RUNNING = ("Deployment", "DaemonSet")
+SERVED = ("APIService", "CustomResourceDefinition")
+
+# Objects of a manifest, each with what the API server has in its place.
+Seen = Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
 
 
 def missing(api: Api, objects: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -22,18 +26,26 @@ def missing(api: Api, objects: Sequence[Mapping[str, Any]]) -> list[str]:
     Raises:
         UnreachableError: the API server does not answer.
     """
+    return missing_of(see(api, objects, (*RUNNING, *SERVED)))
+
+
+def see(api: Api, objects: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> Seen:
+    """Read those of the objects that are of these kinds; errors as `missing`."""
+    return [(wanted, find(api, wanted)) for wanted in objects if wanted["kind"] in kinds]
+
+
+def missing_of(seen: Seen) -> list[str]:
+    """As `missing`, of objects that were read."""
     lines = []
-    for wanted in objects:
-        if wanted["kind"] in WAITED_FOR:
-            found = find(api, wanted)
-            why = "is not there" if found is None else lacks(found)
-            if why:
-                lines.append(f"{wanted['kind']} {wanted['metadata']['name']} {why}")
+    for wanted, found in seen:
+        why = "is not there" if found is None else lacks(found)
+        if why:
+            lines.append(f"{wanted['kind']} {wanted['metadata']['name']} {why}")
     return lines
 
 
 def find(api: Api, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An object as the API server has it; None where there is none, or its kind is unknown.
+    """An object as the API server has it; None where it does not exist, or its kind is unknown.
 
     Raises:
         UnreachableError: the API server does not answer.
@@ -49,7 +61,7 @@ def find(api: Api, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
 def lacks(found: Mapping[str, Any]) -> str:
     """Why an object does not do its work yet, as the end of a sentence; empty where it does."""
     kind, spec, status = found["kind"], found.get("spec", {}), found.get("status", {})
-    if kind in {"Deployment", "DaemonSet"} and status.get("observedGeneration", 0) < found["metadata"]["generation"]:
+    if kind in RUNNING and status.get("observedGeneration", 0) < found["metadata"]["generation"]:
         return "has not been looked at yet"
     if kind == "Deployment":
         wanted, ready = spec.get("replicas", 1), status.get("availableReplicas", 0)
