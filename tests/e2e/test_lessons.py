@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support.lessons import wait_for_end
+from support.lessons import awaited, wait_for_end
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
@@ -102,24 +101,18 @@ def test_add_ons_work_and_are_listed(lessons: Lab) -> None:
 
 def test_kubectl_top_tells_of_every_node_and_its_pods(lessons: Lab) -> None:
     """By kubelets whose certificates the cluster's CA has signed: nothing here skips that check."""
-    seen = eventually(lambda: lessons.kubectl("top", "nodes", "--no-headers", check=False), len(lessons.nodes))
+    # Metrics come with the second look at a kubelet.
+    seen = awaited(
+        lambda: lessons.kubectl("top", "nodes", "--no-headers", check=False),
+        "metrics of every node",
+        900,
+        lambda text: len(text.splitlines()) >= len(lessons.nodes) and "unknown" not in text,
+    )
     rows = {line.split()[0]: line.split() for line in seen.splitlines()}
     assert sorted(rows) == sorted(lessons.nodes)
     assert all(row[1].endswith("m") and row[3].endswith("Mi") for row in rows.values()), rows
     pods = lessons.kubectl("top", "pods", "-n", "kube-system", "--no-headers")
     assert "kube-apiserver-cp1" in pods
-
-
-def eventually(ask: object, lines: int, seconds: float = 900) -> str:
-    """What a command prints once it has so many complete lines: metrics come with the second look at a kubelet."""
-    assert callable(ask)
-    until = time.monotonic() + seconds
-    while True:
-        seen = str(ask())
-        if len(seen.splitlines()) >= lines and "unknown" not in seen:
-            return seen
-        assert time.monotonic() < until, seen
-        time.sleep(5)
 
 
 def test_a_claim_keeps_its_data_beyond_its_pod(lessons: Lab) -> None:
@@ -150,12 +143,7 @@ def test_a_policy_stops_traffic_and_another_lets_it_through(lessons: Lab) -> Non
 def asked(lab: Lab, until: str, seconds: float = 600) -> str:
     """What the client is answered, once it has these words; by the pod's own address, so that no name matters."""
     address = lab.get("pod", "guarded")["status"]["podIP"]
-    ends = time.monotonic() + seconds
-    while True:
-        # busybox's wget says "download timed out"; its time limit is the guest's.
-        ask = f"wget -q -T 5 -O - http://{address} 2>&1; true"
-        seen = lab.kubectl("exec", "client", "--", "sh", "-c", ask, check=False)
-        if until in seen:
-            return seen
-        assert time.monotonic() < ends, seen
-        time.sleep(2)
+    # busybox's wget says "download timed out"; its time limit is the guest's.
+    ask = f"wget -q -T 5 -O - http://{address} 2>&1; true"
+    exec_ = ("exec", "client", "--", "sh", "-c", ask)
+    return awaited(lambda: lab.kubectl(*exec_, check=False), until, seconds, lambda text: until in text)

@@ -9,12 +9,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.host import look_at_host
+from support.lessons import awaited
 from support.membership import left_behind
 from support.real_lab import say
 from support.trouble import await_findings, heal
@@ -43,13 +43,6 @@ spec:
 
 def status(lab: Lab) -> Any:
     return lab.result("status", lab.name, check=False)
-
-
-def eventually(holds: Callable[[], bool], what: str, seconds: float = 1200) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(3)
 
 
 def healthy_members(lab: Lab) -> set[str]:
@@ -145,7 +138,7 @@ def test_the_holder_of_the_virtual_ip_loses_its_power(lab: Lab, witness: Witness
         assert seen["etcd"]["answering"] == 2
         assert seen["etcd"]["quorum"] is True
         lab.klab("start", lab.name, holder)
-        eventually(lambda: healthy_members(lab) == set(PLANES), "three healthy members")
+        awaited(lambda: healthy_members(lab) == set(PLANES), "three healthy members")
     witness.check_nothing_lost()
 
 
@@ -153,14 +146,14 @@ def test_without_its_api_server_the_holder_keeps_the_virtual_ip(lab: Lab) -> Non
     holder = status(lab)["endpoint"]["holder"]
     manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
     lab.on(holder, f"mv {manifest} /root/")
-    eventually(lambda: api_of(lab, holder) != "", f"the API server of {holder} is down")
+    awaited(lambda: api_of(lab, holder) != "", f"the API server of {holder} is down")
     for _ in range(3):
         seen = status(lab)
         assert seen["endpoint"]["holder"] == holder
         assert len(serials(lab, 8)) == 2, "the balancer passes over the one that is down"
     lab.on(holder, f"mv /root/kube-apiserver.yaml {manifest}")
-    eventually(lambda: api_of(lab, holder) == "", f"the API server of {holder} is back")
-    eventually(lambda: len(serials(lab, 12)) == 3, "requests are spread over all three again")
+    awaited(lambda: api_of(lab, holder) == "", f"the API server of {holder} is back")
+    awaited(lambda: len(serials(lab, 12)) == 3, "requests are spread over all three again")
 
 
 def test_without_a_quorum_klab_says_so_and_one_more_heals_it(lab: Lab, witness: Witness) -> None:
@@ -174,7 +167,7 @@ def test_without_a_quorum_klab_says_so_and_one_more_heals_it(lab: Lab, witness: 
         lab.klab("start", lab.name, "cp2")
         witness.await_writes(3)
         lab.klab("start", lab.name, "cp3")
-        eventually(lambda: healthy_members(lab) == set(PLANES), "three healthy members")
+        awaited(lambda: healthy_members(lab) == set(PLANES), "three healthy members")
     witness.check_nothing_lost()
 
 
@@ -233,8 +226,8 @@ def test_a_snapshot_brings_back_a_namespace_and_a_lost_etcd_member(lab: Lab) -> 
     assert "- lesson: Deployment web" in told
     removed = lab.inside(LOSE_MEMBER.replace("NAME", repr(lab.name)).replace("NODE", repr(holder)))
     assert removed.strip() == "True"
-    eventually(lambda: healthy_members(lab) == others, f"the members on {others} are all there are")
-    eventually(lambda: api_of(lab, holder) != "", f"the API server of {holder} is down")
+    awaited(lambda: healthy_members(lab) == others, f"the members on {others} are all there are")
+    awaited(lambda: api_of(lab, holder) != "", f"the API server of {holder} is down")
     said = lab.result("restore", lab.name, "lesson")
     say(f"five nodes verified after {said['ready_seconds']} s: {said['seconds']}")
     assert said["verified"] is True
@@ -297,7 +290,7 @@ def test_a_worker_joins_when_the_first_token_has_expired(lab: Lab) -> None:
     hours = 1 + int(max([24.0, *(t["hours"] for t in status(lab)["tokens"])]))
     for node in lab.nodes:
         lab.on(node, f"systemctl stop chrony; date -s '+{hours} hours' > /dev/null; systemctl start chrony")
-    eventually(lambda: not any(t["valid"] for t in status(lab)["tokens"] or []), "no token is valid")
+    awaited(lambda: not any(t["valid"] for t in status(lab)["tokens"] or []), "no token is valid")
     changed = lab.result("node", "replace", lab.name, "w2")
     assert changed["joined"] == ["w2"]
     assert status(lab)["ready"] is True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from support.lessons import ASK
+from support.lessons import awaited, page
 
 if TYPE_CHECKING:
     from support.real_lab import Lab
@@ -67,19 +66,6 @@ spec:
   maxReplicas: 3
   metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
 """
-ASK_HOST = """
-import time, urllib.error, urllib.request
-until = time.monotonic() + 600
-while True:
-    try:
-        asked = urllib.request.Request("http://{address}/", headers={{"Host": "{host}"}})
-        print(urllib.request.urlopen(asked, timeout=120).read().decode())
-        break
-    except urllib.error.URLError:
-        if time.monotonic() > until:
-            raise
-        time.sleep(2)
-"""
 # The task of the exam, by its own words: save, lose something, restore into another folder, and use that.
 SAVE = """
 set -eu
@@ -104,13 +90,13 @@ def test_every_add_on_of_the_scenario_works(lab: Lab) -> None:
 def test_a_load_balancer_is_answered_from_the_host(lab: Lab) -> None:
     lab.kubectl("apply", "-f", "-", stdin=WEB)
     lab.kubectl("rollout", "status", "deployment/shop", "--timeout=20m")
-    address = awaited(lambda: ingress_of(lab, "service", "shop"), "an address")
-    assert "Welcome to nginx!" in lab.inside(ASK.format(url=f"http://{address}"), seconds=450)
+    address = awaited(lambda: ingress_of(lab, "service", "shop"), "an address", 1500)
+    assert "Welcome to nginx!" in page(lab, f"http://{address}")
 
 
 def test_an_ingress_is_answered_from_the_host(lab: Lab) -> None:
-    address = awaited(lambda: ingress_of(lab, "-n", "traefik", "service", "traefik"), "an address of traefik's")
-    assert "Welcome to nginx!" in lab.inside(ASK_HOST.format(address=address, host="shop.example"), seconds=900)
+    address = awaited(lambda: ingress_of(lab, "-n", "traefik", "service", "traefik"), "an address of traefik's", 1500)
+    assert "Welcome to nginx!" in page(lab, f"http://{address}/", host="shop.example", seconds=600)
 
 
 def ingress_of(lab: Lab, *which: str) -> str:
@@ -120,18 +106,8 @@ def ingress_of(lab: Lab, *which: str) -> str:
 
 def test_a_busy_deployment_is_scaled_to_three(lab: Lab) -> None:
     lab.kubectl("apply", "-f", "-", stdin=BUSY)
-    awaited(lambda: "yes" if lab.get("deployment", "busy")["status"].get("readyReplicas") == 3 else "", "three pods")
+    awaited(lambda: lab.get("deployment", "busy")["status"].get("readyReplicas") == 3, "three pods", 1500)
     lab.kubectl("delete", "hpa/busy", "deployment/busy", "--wait=true", "--timeout=10m")
-
-
-def awaited(ask: object, what: str, seconds: float = 1500) -> str:
-    """What a question is answered, once it is something."""
-    assert callable(ask)
-    until = time.monotonic() + seconds
-    while not (seen := str(ask())):
-        assert time.monotonic() < until, f"{what} has not come"
-        time.sleep(5)
-    return seen
 
 
 def test_etcd_is_saved_and_restored(lab: Lab) -> None:
@@ -141,6 +117,6 @@ def test_etcd_is_saved_and_restored(lab: Lab) -> None:
     lab.kubectl("create", "configmap", "after")
     lab.on("cp1", RESTORE)
     word = ("get", "configmap", "before", "-o", "jsonpath={.data.word}")
-    assert awaited(lambda: lab.kubectl(*word, check=False), "what was saved") == "kept"
+    assert awaited(lambda: lab.kubectl(*word, check=False), "what was saved", 1500) == "kept"
     assert "NotFound" in lab.klab("kubectl", lab.name, "--", "get", "configmap", "after", check=False).stderr
     lab.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=20m")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from support.real_lab import Lab
 
@@ -51,16 +53,34 @@ spec:
 # A pod may be Ready before kube-proxy of every node has heard of it: until then a node refuses.
 ASK = """
 import time, urllib.error, urllib.request
-until = time.monotonic() + 300
+until = time.monotonic() + {seconds}
 while True:
     try:
-        print(urllib.request.urlopen("{url}", timeout=120).read().decode())
+        asked = urllib.request.Request("{url}", headers={headers})
+        print(urllib.request.urlopen(asked, timeout=120).read().decode())
         break
     except urllib.error.URLError:
         if time.monotonic() > until:
             raise
         time.sleep(1)
 """
+
+Seen = TypeVar("Seen")
+
+
+def page(lab: Lab, url: str, *, host: str = "", seconds: int = 300) -> str:
+    """What a URL answers where the host meets the lab's network; `host` is whom it is asked as."""
+    headers = {"Host": host} if host else {}
+    return lab.inside(ASK.format(url=url, headers=headers, seconds=seconds), seconds=seconds * 1.5)
+
+
+def awaited(ask: Callable[[], Seen], what: str, seconds: float = 1200, holds: Callable[[Seen], object] = bool) -> Seen:
+    """What a question is answered, once it is what `holds` wants: something, where nothing else is said."""
+    until = time.monotonic() + seconds
+    while not holds(seen := ask()):
+        assert time.monotonic() < until, f"not within {seconds:.0f} s: {what}; the last answer: {seen!r}"
+        time.sleep(3)
+    return seen
 
 
 def wait_for_end(lab: Lab, pod: str) -> None:
@@ -79,8 +99,7 @@ def nginx_behind_a_node_port(lab: Lab) -> None:
     pods = lab.get("pods", "-l", "app=web")["items"]
     assert {c["imagePullPolicy"] for p in pods for c in p["spec"]["containers"]} == {"Always"}
     for node, address in lab.addresses.items():
-        page = lab.inside(ASK.format(url=f"http://{address}:30080"), seconds=450)
-        assert "Welcome to nginx!" in page, node
+        assert "Welcome to nginx!" in page(lab, f"http://{address}:30080"), node
 
 
 def services_by_name(lab: Lab, *nodes: str) -> None:
